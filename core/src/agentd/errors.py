@@ -1,0 +1,188 @@
+"""Every exception that agentd raises: one tree under `AgentdError`.
+
+An exception takes data and composes its own message: what happened, where, what was got, what is
+allowed, and the next step. Where a builtin is what a caller would catch, the class inherits it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "AgentdError",
+    "BlockedPluginError",
+    "ConfigError",
+    "ExecutorClosedError",
+    "ExecutorError",
+    "IncompatiblePluginError",
+    "MissingPluginError",
+    "ModelError",
+    "ModelStreamError",
+    "PluginError",
+    "PluginLoadError",
+    "ProtocolError",
+    "RunnerDiedError",
+    "RunnerStartError",
+    "SandboxUnavailableError",
+    "ToolError",
+    "ToolInputError",
+    "ToolTimeoutError",
+    "UnknownPluginError",
+    "UnknownToolError",
+    "UnsafePathError",
+    "WorkspaceError",
+    "suggest",
+]
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the known name closest to `word`, or an empty string."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class AgentdError(Exception):
+    """The root of all errors that agentd raises on purpose."""
+
+
+class ConfigError(AgentdError, ValueError):
+    """A setting has a value that it must not have."""
+
+
+# --- plugins ---------------------------------------------------------------------------------
+
+
+class PluginError(AgentdError):
+    """A plugin is missing, broken or not allowed."""
+
+
+class MissingPluginError(PluginError, ImportError):
+    """A known name whose distribution is not installed.
+
+    Parameters: `what` is the name asked for, `distribution` the one that brings it.
+    """
+
+    def __init__(self, what: str, distribution: str) -> None:
+        self.what = what
+        self.distribution = distribution
+        super().__init__(
+            f"{what!r} comes with the distribution {distribution!r}, which is not installed; "
+            f"install it with: pip install {distribution}"
+        )
+
+
+class UnknownPluginError(PluginError, LookupError):
+    """No installed plugin has this name."""
+
+    def __init__(self, kind: str, name: str, installed: Iterable[str], *, hint: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.installed = tuple(sorted(installed))
+        listed = ", ".join(map(repr, self.installed)) or "none"
+        super().__init__(f"unknown {kind} {name!r}; installed: {listed}{suggest(name, self.installed)}{hint}")
+
+
+class PluginLoadError(PluginError):
+    """A plugin is installed but could not be loaded, or its hook raised."""
+
+    def __init__(self, kind: str, name: str, distribution: str, reason: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.distribution = distribution
+        self.reason = reason
+        super().__init__(
+            f"the {kind} plugin {name!r} of {distribution} failed: {reason}; "
+            f"see `agentd plugins --check`, update or uninstall {distribution}"
+        )
+
+
+class IncompatiblePluginError(PluginLoadError):
+    """A plugin was made for another version of the plugin interface."""
+
+
+class BlockedPluginError(PluginError):
+    """A plugin is installed but the allow or block list keeps it out."""
+
+    def __init__(self, kind: str, name: str, reason: str) -> None:
+        self.kind = kind
+        self.name = name
+        super().__init__(f"the {kind} plugin {name!r} is installed but blocked: {reason}")
+
+
+# --- executing -------------------------------------------------------------------------------
+
+
+class ExecutorError(AgentdError):
+    """Code could not be run. (Code that ran and failed is a result, not an exception.)"""
+
+
+class RunnerStartError(ExecutorError):
+    """The runner process did not start or did not say hello."""
+
+
+class RunnerDiedError(ExecutorError):
+    """The runner ended while something was still expected from it. The next action starts a new one.
+
+    `partial` is an `ActionResult` with the output that had arrived, or None.
+    """
+
+    def __init__(self, reason: str, *, partial: object = None) -> None:
+        self.partial = partial
+        super().__init__(f"{reason}. The next action starts a new one, with a fresh shell")
+
+
+class ProtocolError(ExecutorError):
+    """The other side of the pipe broke the frame protocol; the connection is closed."""
+
+
+class SandboxUnavailableError(ExecutorError):
+    """The sandbox that was asked for cannot run here. agentd never falls back to none."""
+
+
+class ExecutorClosedError(ExecutorError):
+    """The executor was closed before or while this was asked of it."""
+
+
+class WorkspaceError(AgentdError, OSError):
+    """The workspace directory cannot be used."""
+
+
+class UnsafePathError(WorkspaceError, ValueError):
+    """A path leaves the workspace or names something that is not a plain file."""
+
+
+# --- tools -----------------------------------------------------------------------------------
+
+
+class ToolError(AgentdError):
+    """A tool call failed. Inside the sandbox, the code sees an exception of the same name."""
+
+
+class UnknownToolError(ToolError, LookupError):
+    """No tool has this name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        self.name = name
+        known = sorted(known)
+        listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+        super().__init__(f"unknown tool {name!r}; there are: {listed or 'none'}{suggest(name, known)}")
+
+
+class ToolInputError(ToolError, TypeError):
+    """The arguments do not fit the tool's parameters; the tool was not called."""
+
+
+class ToolTimeoutError(ToolError, TimeoutError):
+    """The tool did not answer in time."""
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+class ModelError(AgentdError):
+    """The model's provider refused or failed. `__cause__` is the provider library's exception."""
+
+
+class ModelStreamError(ModelError):
+    """The model's stream ended without its finish marker: the answer is only a part."""

@@ -1,0 +1,132 @@
+"""The events of a run: one schema for the facade, the command line, the sinks and programs.
+
+Every event is frozen and has a `type` tag, so that `match event.type` and JSON both work. Ids are
+unique within a run; `turn` counts from 1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from agentd.types import OutputStream, Usage
+
+__all__ = [
+    "CodeExecution",
+    "CodeOutput",
+    "CodeStart",
+    "Event",
+    "RunEnd",
+    "RunStart",
+    "StopReason",
+    "TextDelta",
+    "ToolCall",
+    "TurnEnd",
+    "as_dict",
+]
+
+StopReason = Literal[
+    "answer", "max_turns", "wall_time", "tokens", "tool_calls", "rejected_blocks", "cancelled", "error"
+]
+
+
+@attrs.frozen(kw_only=True)
+class RunStart:
+    """A run begins: the task and the model's name."""
+
+    task: str = ""
+    model: str = ""
+    type: Literal["run_start"] = "run_start"
+
+
+@attrs.frozen
+class TextDelta:
+    """A piece of the model's prose, in order, no character twice."""
+
+    text: str
+    type: Literal["text_delta"] = attrs.field(default="text_delta", kw_only=True)
+
+
+@attrs.frozen(kw_only=True)
+class CodeStart:
+    """A block starts to run. `target` is the language, or the path of a `create` block."""
+
+    id: str
+    code: str
+    action: str = "execute"
+    target: str = ""
+    turn: int = 1
+    type: Literal["code_start"] = "code_start"
+
+
+@attrs.frozen(kw_only=True)
+class CodeOutput:
+    """Output of a running block, while it runs. Bytes that are no UTF-8 are replaced."""
+
+    id: str
+    text: str
+    stream: OutputStream = "stdout"
+    type: Literal["code_output"] = "code_output"
+
+
+@attrs.frozen(kw_only=True)
+class CodeExecution:
+    """A block has ended. `output` is what the model will read; `status` is `completed` for exit code 0."""
+
+    code: str
+    output: str
+    status: Literal["completed", "failed"]
+    exit_code: int = 0
+    id: str = ""
+    action: str = "execute"
+    target: str = ""
+    wall_s: float = 0.0
+    type: Literal["code_execution"] = "code_execution"
+
+
+@attrs.frozen(kw_only=True)
+class ToolCall:
+    """A tool was called, from code (`code_id` names the block, if known) or by the model.
+
+    `arguments` and `result` are JSON text, cut to a readable length.
+    """
+
+    id: str
+    name: str
+    arguments: str = ""
+    result: str = ""
+    status: Literal["completed", "failed"] = "completed"
+    code_id: str = ""
+    wall_s: float = 0.0
+    type: Literal["tool_call"] = "tool_call"
+
+
+@attrs.frozen(kw_only=True)
+class TurnEnd:
+    """One round of the model is over, its blocks included. `usage` is that round's."""
+
+    turn: int = 1
+    usage: Usage = attrs.field(factory=Usage)
+    type: Literal["turn_end"] = "turn_end"
+
+
+@attrs.frozen(kw_only=True)
+class RunEnd:
+    """The run is over: why, the last answer's prose, the usage of all rounds, and the error if one ended it."""
+
+    stop_reason: StopReason = "answer"
+    text: str = ""
+    turns: int = 0
+    usage: Usage = attrs.field(factory=Usage)
+    error: str = ""
+    type: Literal["run_end"] = "run_end"
+
+
+Event = RunStart | TextDelta | CodeStart | CodeOutput | CodeExecution | ToolCall | TurnEnd | RunEnd
+
+
+def as_dict(event: Event) -> dict[str, object]:
+    """Return the event as plain JSON-ready data, `type` first."""
+    data = attrs.asdict(event)
+    return {"type": data.pop("type"), **data}

@@ -1,0 +1,12 @@
+"""The host's side of the runner: start it, speak frames with it, wait for actions.
+
+A new executor subclasses `RunnerExecutor` and implements `launch`; `spawn` is there for those that start a
+local command.
+"""
+
+from __future__ import annotations
+
+from agentd.execution.executor import RunnerExecutor
+from agentd.execution.process import LocalProcess, RunnerProcess, spawn
+
+__all__ = ["LocalProcess", "RunnerExecutor", "RunnerProcess", "spawn"]

@@ -1,0 +1,194 @@
+"""What the parts expect of each other: the structural types that plugins implement.
+
+Plugins need not inherit anything. The objects are made by the hooks of `agentd.hookspecs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from agentd.events import Event
+from agentd.types import Action, ActionResult, OutputChunk, Segment, ToolSpec, Usage
+
+__all__ = [
+    "EventSink",
+    "Executor",
+    "Model",
+    "ModelEvent",
+    "ModelFinish",
+    "ModelText",
+    "OnOutput",
+    "Parser",
+    "SkillRenderer",
+    "ToolDispatcher",
+    "ToolReply",
+    "ToolSource",
+]
+
+OnOutput = Callable[[OutputChunk], None]
+
+
+@runtime_checkable
+class Parser(Protocol):
+    """Finds blocks in a model's answer, incrementally.
+
+    One instance reads one answer. `feed` takes the next characters and returns the segments that are now
+    certain; `close` ends the text and returns the rest. All segments together, in order, cover the text
+    exactly once; the result is the same for every way of cutting the text; the work is linear in it. A
+    parser holds back at most a partial opener, and the body of a block until its end.
+    """
+
+    def feed(self, text: str) -> Sequence[Segment]: ...
+
+    def close(self) -> Sequence[Segment]: ...
+
+
+@attrs.frozen
+class ToolReply:
+    """The answer to one tool call: `ok` with the result as JSON bytes, or not ok with an error object
+    `{"type": ..., "message": ...}` as JSON bytes."""
+
+    ok: bool
+    payload: bytes
+
+
+class ToolDispatcher(Protocol):
+    """Carries out the tool calls that arrive from running code. The host side of the bridge.
+
+    `submit` is called from an I/O thread and must return at once; `reply` may be called from any thread,
+    exactly once. `arguments` is a JSON object as bytes, not yet checked. `action_id` names the action the
+    call came from, or is empty when that is unknown.
+    """
+
+    def submit(
+        self, name: str, arguments: bytes, action_id: str, reply: Callable[[ToolReply], None]
+    ) -> None: ...
+
+    def catalog(self) -> bytes:
+        """Return the tools as the JSON array that `GET /tools` answers with."""
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs actions in a place of its own. Several actions may run at once.
+
+    `run` raises `ExecutorError` when the action could not be carried out and returns an `ActionResult`
+    otherwise, whatever the code did. `on_output` is called with every chunk as it arrives, from any
+    thread; it must not block. Cancelling `run` ends the whole process tree of the action before the
+    cancellation goes on. `action_id` is the caller's name for the action, given back with its tool calls.
+    """
+
+    workspace_dir: Path
+
+    async def start(self) -> None:
+        """Start what actions need, if it does not run. `run` does so by itself."""
+        ...
+
+    async def run(
+        self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
+    ) -> ActionResult: ...
+
+    def attach(self, *, tools: ToolDispatcher | None, skills_dir: Path | None) -> None:
+        """Say who answers tool calls and where the bindings are. Called again whenever the bindings change."""
+        ...
+
+    async def aclose(self) -> None:
+        """End everything that still runs. May be called again."""
+        ...
+
+    def close(self) -> None:
+        """The same without an event loop; also what `with` calls."""
+        ...
+
+
+class ToolSource(Protocol):
+    """Where tools come from: `@tool` functions, an MCP server, or something of a plugin's own.
+
+    `call` gets decoded arguments and returns a JSON-ready value; it raises `ToolError` with a message for
+    the code to read. `on_change` of `list_tools` may be called later, from any thread, when the list has changed.
+    """
+
+    name: str
+
+    async def list_tools(self, on_change: Callable[[], None] | None = None) -> Sequence[ToolSpec]: ...
+
+    async def call(self, name: str, arguments: Mapping[str, object]) -> object: ...
+
+    async def aclose(self) -> None: ...
+
+
+class SkillRenderer(Protocol):
+    """Turns tools into a directory of files that the model's code can read and import."""
+
+    def render(self, tools: Sequence[ToolSpec], directory: Path) -> None:
+        """Write what has changed, atomically, and remove what this renderer wrote before and is gone."""
+        ...
+
+    def prompt(self, tools: Sequence[ToolSpec], directory: Path) -> str:
+        """The part of the system prompt that describes these tools; the same text for the same tools."""
+        ...
+
+
+class EventSink(Protocol):
+    """Receives every event of a run. An exception is reported once and the sink is then left out."""
+
+    def emit(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class ModelText:
+    """A piece of the answer's text. `raw` is the provider library's own event, for a facade."""
+
+    text: str
+    raw: object = None
+
+
+@attrs.frozen(kw_only=True)
+class ModelFinish:
+    """The answer ended with its finish marker. `reason` as the provider names it (`stop`, `length`, ...)."""
+
+    reason: str
+    usage: Usage = attrs.field(factory=Usage)
+    raw: object = None
+
+
+ModelEvent = ModelText | ModelFinish
+
+
+class Model(Protocol):
+    """One conversation with a language model, in the provider's own message format.
+
+    A session calls `start` once with the system prompt and `add_task` with each task. The loop calls `stream()`
+    for the next answer, then `add_answer` with the text of it that counts (what followed the blocks is cut
+    off), then `add_results` with what the blocks gave, and so on. What was sent before is never changed,
+    so that a provider's prompt cache hits.
+    """
+
+    name: str
+
+    def start(self, instructions: str) -> None: ...
+
+    def add_task(self, text: str) -> None: ...
+
+    def stream(self) -> AbstractAsyncContextManager[AsyncIterator[ModelEvent]]:
+        """Ask for the next answer. Leaving the context early closes the connection.
+
+        Raises `ModelError` when the provider refuses and `ModelStreamError` when the stream ends
+        without its finish marker.
+        """
+        ...
+
+    def add_answer(self, text: str) -> None: ...
+
+    def add_results(self, text: str) -> None: ...

@@ -1,0 +1,1692 @@
+"""The process inside the sandbox: it runs actions for the host at the other end of a pipe.
+
+This one file uses the standard library alone, because executors ship it into places where nothing else is
+installed. The host starts `python -I runner.py` wherever it likes and speaks *frames* with it over the
+runner's standard input and output. Nothing else connects the two: no port, no file, no signal.
+
+Frames
+    !IBI  length of the payload, kind, id; then the payload. A payload is at most `MAX_FRAME` bytes. A frame
+    of an unknown kind, or of the wrong direction, ends the connection. The first frame each way is HELLO.
+
+    host -> runner
+      HELLO   JSON: version, workspace, env, limits, pythonpath, preload, http, token
+      RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
+      CANCEL  id = action
+      REPLY   id = call; u8 (0 ok, 1 error), then JSON
+      SETUP   JSON: pythonpath, preload, path, catalog (new bindings)
+    runner -> host
+      READY   JSON: version, pid, python, bash
+      STDOUT, STDERR  id = action; the bytes as they came
+      DROPPED id = action; u8 stream (1, 2), u64 bytes left out in the middle; the tail follows
+      EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message
+      CALL    id = call; u32 action, u16 length of the tool's name, the name, the arguments as JSON
+      FATAL   JSON: message; the runner ends
+
+Processes
+    Each action has a *crew*: a supervisor, which adopts whatever the action leaves behind and kills it, and
+    its worker, which becomes the action's bash or Python. One spare crew is forked ahead and has rehearsed
+    its part, so that an action costs a message and neither two forks nor the page faults behind them.
+    Crews are forked by a *nursery*, a copy of the runner with everything imported: a process that forks
+    pays for each page that it touches afterwards, and the runner's loop must not. Every process has a
+    single thread (a fork copies only one).
+
+      host == pipe == runner --- nursery -+- supervisor --- worker (own session) --- what the code starts
+                                          +- supervisor --- worker ...
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import errno
+import fcntl
+import gc
+import json
+import linecache
+import os
+import resource
+import select
+import signal
+import socket
+import stat
+import struct
+import sys
+import threading
+import time
+import traceback
+import types
+from collections import deque
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    Caller: TypeAlias = "Channel | HttpCall"
+
+VERSION = 1
+MAX_FRAME = 64 * 1024 * 1024
+MAX_CALL = MAX_FRAME - 1024
+HEADER = struct.Struct("!IBI")
+U32 = struct.Struct("!I")
+
+HELLO, RUN, CANCEL, REPLY, SETUP = 1, 2, 3, 4, 5
+READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
+TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP))
+TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL))
+
+# Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
+BROKER_FD, CODE_FD, STATE_FD, SAVE_FD, META_FD = 90, 91, 92, 93, 94
+MAX_DESCRIPTOR = 1 << 16
+
+LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+READ_SIZE = 256 * 1024
+SPARE_IDLE_S = 10.0  # how long after the last action a crew is kept ready
+LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker) may do so
+MAX_CHANNELS = 1024
+KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself
+
+
+class FrameError(Exception):
+    """The other side sent something that is no frame of this protocol."""
+
+
+def pack(kind: int, ident: int, payload: bytes) -> bytes:
+    """Return one frame."""
+    return HEADER.pack(len(payload), kind, ident) + payload
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; the kinds that may arrive are given."""
+
+    def __init__(self, kinds: frozenset[int]) -> None:
+        self.kinds = kinds
+        self.buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """Return the frames that are complete with `data`. Raises `FrameError`."""
+        buffer = self.buffer
+        buffer += data
+        frames = []
+        start, end = 0, len(buffer)
+        while end - start >= HEADER.size:
+            length, kind, ident = HEADER.unpack_from(buffer, start)
+            if kind not in self.kinds:
+                raise FrameError(f"unknown frame kind {kind}")
+            if length > MAX_FRAME:
+                raise FrameError(f"a frame of {length} bytes; at most {MAX_FRAME} are allowed")
+            body = start + HEADER.size
+            if end - body < length:
+                break
+            frames.append((kind, ident, bytes(buffer[body : body + length])))
+            start = body + length
+        if start:
+            del buffer[:start]
+        return frames
+
+
+# --- small things of the operating system -------------------------------------------------------
+
+
+def _load_prctl() -> Callable[..., int] | None:
+    """Return Linux's prctl(2), or None. The standard library has no other way to it."""
+    if not LINUX:
+        return None
+    try:
+        import ctypes
+
+        function: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+        return function
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def _anonymous_file() -> int:
+    """Return a descriptor of a file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("agentd")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _message_pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:  # macOS has no SOCK_SEQPACKET for local sockets
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+def _children_of(pid: int) -> list[int]:
+    """Return the pids of the direct children of all threads of `pid` (Linux; elsewhere empty)."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except FileNotFoundError:  # the process has gone, or a kernel without CONFIG_PROC_CHILDREN
+        if os.path.isdir(f"/proc/{pid}") and not os.path.exists(f"/proc/{pid}/task/{pid}/children"):
+            return _children_by_scan(pid)
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                    found.append(int(name))
+        except (OSError, ValueError):
+            pass
+    return found
+
+
+def _descendants(roots: list[int]) -> list[int]:
+    """Return `roots` and everything below them."""
+    seen: dict[int, None] = {}
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid not in seen:
+            seen[pid] = None
+            todo += _children_of(pid)
+    return list(seen)
+
+
+def _signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            pass
+
+
+def _kill_below(roots: list[int]) -> None:
+    """Stop, then kill, everything below `roots`: a stopped process cannot fork away from us."""
+    stopped: set[int] = set()
+    while True:
+        fresh = [pid for pid in _descendants(roots) if pid not in stopped]
+        if not fresh:
+            break
+        _signal_all(fresh, signal.SIGSTOP)
+        stopped.update(fresh)
+    _signal_all(list(stopped), signal.SIGKILL)
+
+
+# --- the supervisor -----------------------------------------------------------------------------
+
+
+class Supervisor:
+    """The root of one action's processes: waits for the worker, then ends whatever is left.
+
+    It reports one JSON line on its control socket and exits. `T` and a grace in seconds on that socket ends
+    the action (TERM, grace, KILL); a closed socket (the runner is gone) ends it at once.
+    """
+
+    def __init__(self, control: socket.socket, worker: int) -> None:
+        self.control = control
+        self.worker = worker
+        self.status: int | None = None
+        self.deadline: float | None = None
+        self.left_over = False
+        self.killed = 0
+        self.poll = select.poll()
+        self.poll.register(control, select.POLLIN)
+        try:
+            self.pidfd = os.pidfd_open(worker)
+            self.poll.register(self.pidfd, select.POLLIN)
+        except (AttributeError, OSError):  # not Linux, or an old one: look every few milliseconds
+            self.pidfd = -1
+        self.line(0)  # a rehearsal: the pages that it touches are copied now and not when it counts
+
+    def run(self) -> None:
+        while not self.reap():
+            for descriptor, _ in self.poll.poll(self.timeout_ms()):
+                if descriptor != self.pidfd:
+                    self.command()
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                self.kill()
+        try:
+            self.control.sendall(self.line(self.status or 0))
+        except OSError:
+            pass
+
+    def timeout_ms(self) -> int | None:
+        if self.pidfd < 0 or self.status is not None:
+            return 2
+        if self.deadline is None:
+            return None
+        return max(1, int((self.deadline - time.monotonic()) * 1000) + 1)
+
+    def command(self) -> None:
+        data = self.control.recv(64)
+        if not data:
+            self.poll.unregister(self.control)
+            self.kill()
+            return
+        grace_s = float(data[1:] or b"0")
+        self.deadline = time.monotonic() + grace_s
+        pids = _descendants(_children_of(os.getpid())) or [self.worker]
+        _signal_all(pids, signal.SIGTERM)
+        _signal_all(pids, signal.SIGCONT)  # a stopped process acts on TERM only when it goes on
+
+    def kill(self) -> None:
+        """Kill all that is below; called again and again until nothing is."""
+        below = _children_of(os.getpid())
+        if below:
+            if self.left_over and not self.killed:
+                self.killed = len(_descendants(below))
+            _kill_below(below)
+        elif self.status is None:  # no /proc (macOS): what has left the worker's group survives
+            self.kill_group()
+        self.deadline = time.monotonic() + LEFT_OVER_S
+
+    def kill_group(self) -> None:
+        try:
+            os.killpg(self.worker, signal.SIGKILL)
+        except OSError:
+            pass
+
+    def reap(self) -> bool:
+        """Collect what has ended; True when nothing is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                if self.status is not None and self.deadline is None:
+                    self.left_over = True
+                    self.deadline = time.monotonic() + LEFT_OVER_S
+                return False
+            if pid == self.worker:
+                self.status = status
+                if self.pidfd >= 0:
+                    self.poll.unregister(self.pidfd)
+                if not LINUX:  # nobody is adopted there: the worker's own group is what can be ended
+                    self.kill_group()
+
+    def line(self, status: int) -> bytes:
+        """The report: wait status, CPU seconds, peak memory in bytes, number of processes killed."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        unit = 1024 if LINUX else 1  # ru_maxrss is in KiB on Linux, in bytes on macOS
+        return json.dumps(
+            [status, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, self.killed]
+        ).encode()
+
+
+# --- the worker: bash ---------------------------------------------------------------------------
+
+# What bash runs. Builtins only: every external command would cost 0.7 ms. The code comes from a descriptor
+# and is `eval`ed on the first line, so that error messages name the block's own lines. The state is written
+# by an EXIT trap; META is written last and so says that the state is whole.
+_BASH_SAVE = (
+    "__agentd_save() {"
+    " local o=$SHELLOPTS b=$BASHOPTS; set +euCxv; [[ $__agentd_saved ]] && return; __agentd_saved=1;"
+    f" {{ builtin export -p; builtin declare -f; builtin declare -xF; }} >&{SAVE_FD};"
+    f' builtin printf \'%s\\0\' "$o" "$b" "$PWD" >&{META_FD};'
+    " }; trap '{ __agentd_save; } 2>/dev/null' EXIT; "
+)
+_BASH_RUN = (
+    'eval "$__agentd_env"; unset __agentd_env; '
+    f"IFS= read -r -d '' -u {CODE_FD} __agentd_code; exec {CODE_FD}<&- {STATE_FD}<&-; "
+)
+# Saved here as well: the code may have set an EXIT trap of its own in place of ours.
+_BASH_END = " { __agentd_rc=$?; __agentd_save; exit $__agentd_rc; } 2>/dev/null"
+# Options that would stop every later block from running are not carried over, nor are those that only
+# describe how the shell was started.
+_NOT_CARRIED = frozenset(("noexec", "onecmd", "interactive-comments", "privileged", "history", "histexpand"))
+_DEFAULT_ON = ("braceexpand", "hashall")
+_READ_ONLY_SHOPTS = frozenset(("login_shell", "restricted_shell"))
+
+
+def _bash_script(options: str, shopts: str, has_state: bool) -> str:
+    """Return the text for `bash -c` that restores the state, runs the code and saves the state."""
+    enabled = options.split(":") if options else list(_DEFAULT_ON)
+    switches = "".join(f"set -o {name}; " for name in enabled if name and name not in _NOT_CARRIED)
+    switches += "".join(f"set +o {name}; " for name in _DEFAULT_ON if name not in enabled)
+    script = _BASH_SAVE
+    if has_state:
+        names = [name for name in shopts.split(":") if name and name not in _READ_ONLY_SHOPTS]
+        script += f"shopt -s {' '.join(names)} 2>/dev/null; " if names else ""
+        script += f"source /dev/fd/{STATE_FD} 2>/dev/null; "
+    else:
+        switches = ""
+    return f'{script}{_BASH_RUN}eval "unset __agentd_code; {switches}$__agentd_code";{_BASH_END}'
+
+
+def _shell_quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+# --- the worker: Python -------------------------------------------------------------------------
+
+
+def _show_exception(
+    kind: type[BaseException], value: BaseException, trace: types.TracebackType | None
+) -> None:
+    """Print a traceback as CPython does, with the block's source lines and without our own frames."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    traceback.print_exception(kind, value, trace)
+
+
+def _show_thread_exception(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is SystemExit:
+        return
+    name = args.thread.name if args.thread is not None else "?"
+    print(f"Exception in thread {name}:", file=sys.stderr)
+    _show_exception(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+
+
+def _exit_code_of(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
+    """Run `source` as `__main__`; return its exit code."""
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    try:
+        exec(compile(source, name, "exec", dont_inherit=True), namespace)
+        return 0
+    except SystemExit as error:
+        return _exit_code_of(error)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _flush() -> int:
+    """Flush the standard streams; 120, as CPython has it, if that fails (a full disk behind it, say)."""
+    code = 0
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            code = 120
+    return code
+
+
+def _finish_python(code: int) -> int:
+    """What the interpreter does at its end: join threads, run exit functions, flush."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    return _flush() or code
+
+
+class Worker:
+    """The process that becomes an action. Forked ahead of time, it waits for one job on its broker."""
+
+    def __init__(self, runner: Runner, broker: socket.socket) -> None:
+        self.env = runner.env
+        self.bash = runner.bash
+        os.setsid()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        # As CPython starts: SIGINT raises, a broken pipe and a full file are errors of the call.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        os.dup2(broker.fileno(), BROKER_FD, inheritable=True)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.closerange(3, BROKER_FD)
+        os.closerange(BROKER_FD + 1, MAX_DESCRIPTOR)
+        self.broker = socket.socket(fileno=BROKER_FD)
+        self.limit(runner.limits)
+        os.environ.clear()
+        os.environ.update(runner.env)
+        sys.path[:0] = ["", *runner.pythonpath]
+        self.kept = False
+        rehearse()
+        self.namespace = _main_module()
+
+    def run(self) -> None:
+        while True:
+            data, ancillary, *_ = self.broker.recvmsg(64, socket.CMSG_SPACE(6 * 4))
+            if not data:
+                os._exit(0)
+            descriptors = array.array("i")
+            for _level, _kind, packed in ancillary:
+                descriptors.frombytes(packed)
+            self.job(list(descriptors))
+
+    def job(self, descriptors: list[int]) -> None:
+        code_fd, out, err, *state = descriptors
+        (length,) = U32.unpack(os.read(code_fd, 4))
+        header = json.loads(os.read(code_fd, length))
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        try:
+            os.chdir(header["cwd"])
+        except OSError as error:
+            reason = f"cannot enter {header['cwd']}: {error.strerror}; starting in {header['workspace']}\n"
+            os.write(2, reason.encode())
+            os.chdir(header["workspace"])
+        if header["type"] == "bash":
+            self.exec_bash(header, code_fd, state)
+        else:
+            self.run_python(header, code_fd)
+
+    def limit(self, limits: dict[str, int]) -> None:
+        for name, value in limits.items():
+            number = getattr(resource, name, None)
+            if number is None:  # not on this system
+                continue
+            _, hard = resource.getrlimit(number)
+            bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            try:
+                resource.setrlimit(number, (bound, bound))
+            except (OSError, ValueError):
+                pass
+
+    def exec_bash(self, header: dict[str, Any], code_fd: int, state: list[int]) -> None:
+        save, meta, *old = state
+        for descriptor, number in ((code_fd, CODE_FD), (save, SAVE_FD), (meta, META_FD)):
+            os.dup2(descriptor, number, inheritable=True)
+        if old:
+            os.dup2(old[0], STATE_FD, inheritable=True)
+        os.closerange(3, BROKER_FD)
+        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        script = _bash_script(header["options"], header["shopts"], bool(old))
+        # With a state, every exported variable comes out of it: one that was unset stays unset.
+        env = {"PATH": self.env.get("PATH", "")} if old else dict(self.env)
+        exports = " ".join(f"{k}={_shell_quote(v)}" for k, v in header["env"].items())
+        env["__agentd_env"] = f"export {exports}"
+        try:
+            os.execve(self.bash, ["bash", "--norc", "--noprofile", "-c", script, "bash"], env)
+        except OSError as error:
+            os.write(2, f"cannot start {self.bash}: {error.strerror}\n".encode())
+            os._exit(126 if error.errno == errno.EACCES else 127)
+
+    def run_python(self, header: dict[str, Any], code_fd: int) -> None:
+        size = os.fstat(code_fd).st_size
+        source = b"".join(iter(lambda: os.read(code_fd, size), b"")).decode("utf-8", "surrogatepass")
+        os.close(code_fd)
+        os.environ.update(header["env"])
+        if header["pythonpath"]:
+            sys.path[1:1] = header["pythonpath"]
+        if not self.kept:
+            gc.enable()
+        if header["state"] == "kept":
+            self.kept = True
+            self.run_kept(source, header)
+        else:
+            code = _execute(source, header["name"], self.namespace)
+            os._exit(_finish_python(code))
+
+    def run_kept(self, source: str, header: dict[str, Any]) -> None:
+        """Run one block in the lasting namespace; the worker then waits for the next."""
+        started = resource.getrusage(resource.RUSAGE_SELF)
+        code = _execute(source, header["name"], self.namespace)
+        code = _flush() or code
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu_s = used.ru_utime + used.ru_stime - started.ru_utime - started.ru_stime
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (1, 2):  # the end of the block's output, unless a child of it still writes
+            os.dup2(null, descriptor)
+        os.close(null)
+        unit = 1024 if LINUX else 1
+        self.broker.send(b"D" + json.dumps([code << 8, cpu_s, used.ru_maxrss * unit, 0]).encode())
+
+
+def _main_module() -> dict[str, Any]:
+    """Make a clean `__main__` and the interpreter's state that a script expects."""
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    sys.argv = [""]
+    sys.excepthook = _show_exception
+    threading.excepthook = _show_thread_exception
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return module.__dict__
+
+
+def rehearse() -> None:
+    """Do once what every block does: the parser's tables are built, the pages are touched."""
+    name = "<rehearsal>"
+    _execute("import os\nprint('', end='')\n", name, {})
+    json.loads(json.dumps({"env": {"A": "1"}, "cwd": "."}))
+    del linecache.cache[name]
+
+
+# --- the runner's parts -------------------------------------------------------------------------
+
+
+class Nursery:
+    """The process that forks crews, and the runner's socket to it.
+
+    Messages: `F` and the crew's number with two descriptors (control, broker) forks a crew; `K` and a number
+    kills that crew and every process that fell to the nursery, and is answered with `K`; `R` retires the
+    nursery: it ends when its last crew does. A closed socket does the same.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.socket, theirs = _message_pair()
+        self.count = 0
+        runner.flush()  # or the child would hold a copy of what is still to be sent
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                _nursery_main(runner, theirs)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(70)
+        theirs.close()
+
+    def crew(self) -> Crew:
+        """Fork one. Raises `OSError` if the nursery is gone."""
+        control, their_control = socket.socketpair()
+        broker, their_broker = _message_pair()
+        self.count += 1
+        descriptors = array.array("i", [their_control.fileno(), their_broker.fileno()])
+        self.socket.sendmsg([b"F%d" % self.count], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        their_control.close()
+        their_broker.close()
+        return Crew(self, self.count, control, broker)
+
+    def retire(self) -> None:
+        try:
+            self.socket.send(b"R")
+        except OSError:
+            pass
+
+
+class Crew:
+    """A supervisor and its worker, as the runner sees them."""
+
+    def __init__(self, nursery: Nursery, number: int, control: socket.socket, broker: socket.socket) -> None:
+        self.nursery = nursery
+        self.number = number
+        self.control = control
+        self.broker = broker
+        self.action = 0  # the action that it works on; a kept interpreter works on one after the other
+        self.forked = time.monotonic()
+
+    def kill(self) -> None:
+        """End what the supervisor can no longer end: it was stopped or killed."""
+        try:
+            self.nursery.socket.settimeout(KILL_MARGIN_S)
+            self.nursery.socket.send(b"K%d" % self.number)
+            self.nursery.socket.recv(16)
+        except OSError:  # the nursery was killed as well: what it watched has fallen to the runner
+            _kill_below([pid for pid in _children_of(os.getpid()) if pid != self.nursery.pid])
+
+    def close(self) -> None:
+        """Let go: the supervisor sees its socket close and ends everything below it."""
+        self.control.close()
+        self.broker.close()
+
+
+def _nursery_main(runner: Runner, sock: socket.socket) -> None:
+    """Fork crews on request until retired."""
+    os.dup2(sock.fileno(), 3)
+    os.closerange(4, MAX_DESCRIPTOR)  # a copy of the runner's pipe would hide its death from the host
+    sock.detach()
+    sock = socket.socket(fileno=3)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group-wide TERM must not end the one who cleans up
+    if runner.prctl is not None:
+        runner.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    crews: dict[int, int] = {}
+    retired = False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    while True:
+        _reap_crews(crews)
+        if retired and not crews:
+            os._exit(0)
+        if not poll.poll(20 if retired else None):
+            continue
+        data, ancillary, *_ = sock.recvmsg(64, socket.CMSG_SPACE(8))
+        if data[:1] == b"F":
+            received = array.array("i", ancillary[0][2])
+            control, broker = (socket.socket(fileno=descriptor) for descriptor in received)
+            pid = os.fork()
+            if pid == 0:
+                _crew_main(runner, control, broker)
+            crews[int(data[1:])] = pid
+            control.close()
+            broker.close()
+        elif data[:1] == b"K":
+            _kill_crew(crews, int(data[1:]))
+            sock.send(b"K")
+        else:
+            retired = True
+            if not data:
+                poll.unregister(sock)
+
+
+def _reap_crews(crews: dict[int, int]) -> None:
+    try:
+        while (pid := os.waitpid(-1, os.WNOHANG)[0]) > 0:
+            for number in [number for number, crew in crews.items() if crew == pid]:
+                del crews[number]
+    except ChildProcessError:
+        crews.clear()
+
+
+def _kill_crew(crews: dict[int, int], number: int) -> None:
+    """Kill one crew, and whatever lost its own supervisor and fell to us."""
+    for _ in range(100):
+        _reap_crews(crews)
+        known = [pid for other, pid in crews.items() if other != number]
+        doomed = [pid for pid in _children_of(os.getpid()) if pid not in known]
+        if not doomed:
+            return
+        _kill_below(doomed)
+        time.sleep(0.002)
+
+
+def _crew_main(runner: Runner, control: socket.socket, broker: socket.socket) -> None:
+    """The supervisor's process from its fork on; it forks the worker."""
+    if runner.prctl is not None:
+        runner.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    supervisor = os.getpid()
+    worker = os.fork()
+    if worker == 0:
+        try:
+            if runner.prctl is not None:
+                runner.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != supervisor:  # it died before the line above
+                os._exit(70)
+            Worker(runner, broker).run()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(70)
+    os.dup2(control.fileno(), 3)  # keep only the control socket
+    os.closerange(4, MAX_DESCRIPTOR)
+    control.detach()
+    broker.detach()
+    Supervisor(socket.socket(fileno=3), worker).run()
+    os._exit(0)
+
+
+class Output:
+    """One stream of an action: forwarded as it comes up to half the limit, then only its tail is kept."""
+
+    def __init__(self, runner: Runner, ident: int, kind: int, descriptor: int, limit: int) -> None:
+        self.runner = runner
+        self.ident = ident
+        self.kind = kind
+        self.descriptor = descriptor
+        self.head_left = limit - limit // 2
+        self.tail_limit = limit // 2
+        self.tail: deque[bytes] = deque()
+        self.tail_size = 0
+        self.dropped = 0
+        os.set_blocking(descriptor, False)
+        runner.watch(descriptor, self.ready)
+
+    def ready(self, _event: int) -> None:
+        self.read()
+
+    def read(self) -> bool:
+        """Take what is there; False at the end of the stream or when nothing is there."""
+        if self.descriptor < 0:
+            return False
+        try:
+            data = os.read(self.descriptor, READ_SIZE)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return False
+        self.take(data)
+        return True
+
+    def take(self, data: bytes) -> None:
+        if self.head_left:
+            head = data[: self.head_left]
+            self.head_left -= len(head)
+            self.runner.send(self.kind, self.ident, head)
+            data = data[len(head) :]
+        if not data:
+            return
+        self.tail.append(data)
+        self.tail_size += len(data)
+        while self.tail and self.tail_size - len(self.tail[0]) >= self.tail_limit:
+            gone = self.tail.popleft()
+            self.tail_size -= len(gone)
+            self.dropped += len(gone)
+
+    def finish(self) -> None:
+        """Read what is still in the pipe, then send the kept tail."""
+        while self.read():
+            pass
+        self.close()
+        tail = b"".join(self.tail)
+        extra = max(0, len(tail) - self.tail_limit)
+        self.dropped += extra
+        if self.dropped:
+            stream = 1 if self.kind == STDOUT else 2
+            self.runner.send(DROPPED, self.ident, struct.pack("!BQ", stream, self.dropped))
+        for start in range(extra, len(tail), READ_SIZE):
+            self.runner.send(self.kind, self.ident, tail[start : start + READ_SIZE])
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            self.runner.unwatch(self.descriptor)
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+class Channel:
+    """A private connection of one thread of the code: one tool call after the other."""
+
+    def __init__(self, runner: Runner, crew: Crew, connection: socket.socket) -> None:
+        self.runner = runner
+        self.crew = crew
+        self.connection = connection
+        self.received = b""
+        self.unsent = b""
+        connection.setblocking(False)
+        runner.watch(connection.fileno(), self.ready)
+        runner.channels.add(self)
+
+    def ready(self, event: int) -> None:
+        if event & select.POLLOUT:
+            self.write()
+        if event & ~select.POLLOUT:
+            self.read()
+
+    def read(self) -> None:
+        try:
+            data = self.connection.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self.received = self.received + data if self.received else data
+        if len(self.received) < 4:
+            return
+        (length,) = U32.unpack_from(self.received)
+        if length > MAX_CALL or length < 2:
+            self.close()
+        elif len(self.received) >= 4 + length:
+            body, self.received = self.received[4 : 4 + length], self.received[4 + length :]
+            self.runner.call(self, self.crew.action, body)
+
+    def reply(self, payload: bytes) -> None:
+        """Send the answer: u8 status and JSON."""
+        self.unsent += U32.pack(len(payload)) + payload
+        self.write()
+
+    def write(self) -> None:
+        try:
+            sent = self.connection.send(self.unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        self.unsent = self.unsent[sent:] if sent < len(self.unsent) else b""
+        if self.connection.fileno() >= 0:
+            events = select.POLLIN | (select.POLLOUT if self.unsent else 0)
+            self.runner.poll.register(self.connection, events)
+
+    def close(self) -> None:
+        if self.connection.fileno() >= 0:
+            self.runner.unwatch(self.connection.fileno())
+            self.connection.close()
+        self.runner.channels.discard(self)
+
+
+class HttpCall:
+    """One HTTP/1.1 request to the tools endpoint; the connection is closed after its answer (RFC 9112)."""
+
+    MAX_HEAD = 16 * 1024
+
+    def __init__(self, runner: Runner, connection: socket.socket) -> None:
+        self.runner = runner
+        self.connection = connection
+        self.received = bytearray()
+        self.unsent = b""
+        self.waiting = False
+        self.crew = None
+        self.action = 0
+        connection.setblocking(False)
+        runner.watch(connection.fileno(), self.ready)
+        runner.channels.add(self)
+
+    def ready(self, event: int) -> None:
+        if event & select.POLLOUT:
+            self.write()
+        elif event & ~select.POLLOUT:
+            self.read()
+
+    def read(self) -> None:
+        try:
+            data = self.connection.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data or self.waiting:  # gone, or sends more than it was asked for
+            self.close()
+            return
+        self.received += data
+        head, separator, _ = bytes(self.received[: self.MAX_HEAD]).partition(b"\r\n\r\n")
+        if separator:
+            self.request(head, len(head) + 4)
+        elif len(self.received) > self.MAX_HEAD:
+            self.fail(431, "ToolError", "the request's head is too long")
+
+    def request(self, head: bytes, body_at: int) -> None:
+        first, *lines = head.decode("latin-1").split("\r\n")
+        words = first.split(" ")
+        if len(words) != 3:
+            self.fail(400, "ToolError", "no HTTP request")
+            return
+        method, target, _ = words
+        headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+        if not _same(headers.get("authorization", ""), f"Bearer {self.runner.token}"):
+            self.fail(401, "ToolError", "send the header 'Authorization: Bearer $AGENTD_TOOLS_TOKEN'")
+            return
+        if "transfer-encoding" in headers or not headers.get("content-length", "0").isdigit():
+            self.fail(411, "ToolError", "send the body with a Content-Length")
+            return
+        length = int(headers.get("content-length", "0"))
+        if length > MAX_CALL:
+            self.fail(413, "ToolError", f"{length} bytes of arguments; at most {MAX_CALL} are allowed")
+            return
+        if len(self.received) - body_at < length:
+            if headers.get("expect", "").lower() == "100-continue" and len(self.received) == body_at:
+                self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return
+        self.waiting = True
+        self.route(method, target.partition("?")[0], bytes(self.received[body_at : body_at + length]))
+
+    def route(self, method: str, path: str, body: bytes) -> None:
+        parts = path.strip("/").split("/")
+        if parts[0] == "a" and len(parts) > 2 and parts[1].isdigit():
+            self.action = int(parts[1])
+            parts = parts[2:]
+        if method == "GET" and parts == ["health"]:
+            self.answer(200, b'{"status":"ok"}')
+        elif method == "GET" and parts == ["tools"]:
+            self.answer(200, self.runner.catalog.encode())
+        elif method == "POST" and parts[0] == "call" and len(parts) == 2:
+            name = _unquote(parts[1]).encode()
+            self.runner.call(self, self.action, struct.pack("!H", len(name)) + name + (body or b"{}"))
+        else:
+            self.fail(404, "UnknownToolError", "there are POST call/NAME, GET tools, GET health")
+
+    def reply(self, payload: bytes) -> None:
+        if payload[:1] == b"\0":
+            self.answer(200, payload[1:])
+        else:
+            self.answer(422, b'{"error":' + payload[1:] + b"}")
+
+    def fail(self, status: int, kind: str, message: str) -> None:
+        self.waiting = True
+        self.answer(status, json.dumps({"error": {"type": kind, "message": message}}).encode())
+
+    def answer(self, status: int, body: bytes) -> None:
+        head = (
+            f"HTTP/1.1 {status} {'OK' if status == 200 else 'Error'}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.unsent = head.encode() + body
+        self.write()
+
+    def write(self) -> None:
+        try:
+            sent = self.connection.send(self.unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        self.unsent = self.unsent[sent:]
+        if self.unsent:
+            self.runner.poll.register(self.connection, select.POLLOUT)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        if self.connection.fileno() >= 0:
+            self.runner.unwatch(self.connection.fileno())
+            self.connection.close()
+        self.runner.channels.discard(self)
+
+
+def _same(left: str, right: str) -> bool:
+    """Compare in constant time (`hmac` would load OpenSSL)."""
+    if len(left) != len(right):
+        return False
+    difference = 0
+    for a, b in zip(left, right, strict=True):
+        difference |= ord(a) ^ ord(b)
+    return difference == 0
+
+
+def _unquote(text: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(text)
+
+
+# --- creating files -----------------------------------------------------------------------------
+
+
+class PathRefused(Exception):
+    """A path that must not be written; the message says why."""
+
+
+def _open_beneath(root: int, parts: list[str], make: bool) -> int:
+    """Return a descriptor of the directory `parts` below `root`, following symlinks that stay inside.
+
+    Every step opens one name relative to a descriptor without following links, and links are resolved by
+    hand against the chain of opened directories, so that no rename or symlink made meanwhile leads out.
+    """
+    chain = [os.dup(root)]
+    todo = list(reversed(parts))
+    links = 0
+    try:
+        while todo:
+            name = todo.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                if len(chain) == 1:
+                    raise PathRefused("the path leaves the workspace")
+                os.close(chain.pop())
+                continue
+            try:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                chain.append(os.open(name, flags, dir_fd=chain[-1]))
+            except FileNotFoundError:
+                if not make:
+                    raise
+                try:
+                    os.mkdir(name, dir_fd=chain[-1])
+                except FileExistsError:
+                    pass
+                todo.append(name)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                try:
+                    target = os.readlink(name, dir_fd=chain[-1])
+                except OSError:
+                    raise PathRefused(f"{name!r} is no directory") from None
+                links += 1
+                if links > 40:
+                    raise PathRefused("too many symbolic links") from None
+                if target.startswith("/"):
+                    raise PathRefused(f"the symbolic link {name!r} leaves the workspace") from None
+                todo += reversed(target.split("/"))
+        return os.dup(chain[-1])
+    finally:
+        for descriptor in chain:
+            os.close(descriptor)
+
+
+def _check_target(name: str, directory: int) -> int | None:
+    """Return the mode of the regular file `name`, or None if there is none; refuse all else."""
+    try:
+        there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(there.st_mode):
+        return stat.S_IMODE(there.st_mode)
+    if stat.S_ISLNK(there.st_mode):
+        raise PathRefused("it is a symbolic link; remove it first, or write to its target")
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    raise PathRefused(f"it is {kinds.get(stat.S_IFMT(there.st_mode), 'a device')}, not a file")
+
+
+def create_file(workspace: str, cwd: str, path: str, content: bytes) -> str:
+    """Write `content` to `path` (relative to `cwd`) atomically, inside `workspace` only.
+
+    Returns the path relative to the workspace. Raises `PathRefused` or `OSError`; what was there before
+    is then unchanged.
+    """
+    if not path or path.endswith("/") or "\0" in path:
+        raise PathRefused("it names no file")
+    if path.startswith("/"):
+        raise PathRefused("it is absolute; give a path relative to the workspace")
+    parts = path.split("/")
+    if ".." in parts:
+        raise PathRefused("it contains '..'")
+    base = os.path.relpath(os.path.realpath(cwd), os.path.realpath(workspace))
+    if base == ".." or base.startswith("../"):
+        raise PathRefused(f"the current directory {cwd} is outside the workspace; cd back into {workspace}")
+    below = [part for part in base.split("/") if part != "."]
+    root = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = _open_beneath(root, below + parts[:-1], make=True)
+    finally:
+        os.close(root)
+    try:
+        _replace(directory, parts[-1], content)
+    finally:
+        os.close(directory)
+    return "/".join([*below, *parts])
+
+
+def _replace(directory: int, name: str, content: bytes) -> None:
+    if name in (".", ""):
+        raise PathRefused("it names no file")
+    mode = _check_target(name, directory)
+    temporary = f".{name[:200]}.{os.getpid():x}{time.monotonic_ns():x}"[:255]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o666, dir_fd=directory)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if mode is None:
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if content.startswith(b"#!"):
+            mode |= (mode & 0o444) >> 2  # executable by whoever may read it
+        os.fchmod(descriptor, mode)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.unlink(temporary, dir_fd=directory)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+# --- the runner ---------------------------------------------------------------------------------
+
+
+class Running:
+    """An action that runs: its crew, its streams and its clock."""
+
+    def __init__(self, ident: int, order: int, kind: str, crew: Crew) -> None:
+        self.ident = ident
+        self.order = order
+        self.kind = kind
+        self.crew = crew
+        self.outputs: list[Output] = []
+        self.saved: tuple[int, int] | None = None
+        self.started = time.monotonic()
+        self.deadline: float | None = None
+        self.timeout_s: float | None = None
+        self.ending = ""
+        self.report: list[Any] | None = None
+
+
+class Runner:
+    """The loop that joins host, crews and tool calls."""
+
+    def __init__(self, descriptor_in: int, descriptor_out: int) -> None:
+        self.descriptor_in = descriptor_in
+        self.descriptor_out = descriptor_out
+        self.reader = FrameReader(TO_RUNNER)
+        self.poll = select.poll()
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.outbox: list[bytes] = []
+        self.prctl = _load_prctl()
+        self.ready = False
+        self.done = False
+        self.actions: dict[int, Running] = {}
+        self.channels: set[Caller] = set()
+        self.calls: dict[int, Caller] = {}
+        self.last_call = 0
+        self.order = 0
+        self.last_start = -SPARE_IDLE_S
+        self.nursery: Nursery | None = None
+        self.old_nurseries: list[Nursery] = []
+        self.spare: Crew | None = None
+        self.kept: Crew | None = None
+        self.kept_queue: deque[tuple[int, int, dict[str, Any], bytes]] = deque()
+        self.kept_busy: Running | None = None
+        self.state: int | None = None
+        self.state_order = 0
+        self.options = ""
+        self.shopts = ""
+        self.catalog = "[]"
+        self.pythonpath: list[str] = []
+        self.listener: socket.socket | None = None
+        self.socket_path = ""
+        self.folders: list[str] = []
+        self.watch(descriptor_in, self.on_host)
+
+    # ..... the loop
+
+    def watch(self, descriptor: int, handler: Callable[[int], None]) -> None:
+        self.handlers[descriptor] = handler
+        self.poll.register(descriptor, select.POLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        if self.handlers.pop(descriptor, None) is not None:
+            self.poll.unregister(descriptor)
+
+    def send(self, kind: int, ident: int, payload: bytes) -> None:
+        self.outbox.append(HEADER.pack(len(payload), kind, ident))
+        self.outbox.append(payload)
+
+    def send_json(self, kind: int, ident: int, value: object) -> None:
+        self.send(kind, ident, json.dumps(value).encode())
+
+    def flush(self) -> None:
+        if not self.outbox:
+            return
+        data = memoryview(b"".join(self.outbox))
+        self.outbox.clear()
+        while data:
+            data = data[os.write(self.descriptor_out, data) :]
+
+    def run(self) -> None:
+        try:
+            while not self.done:
+                for descriptor, event in self.poll.poll(self.timeout_ms()):
+                    handler = self.handlers.get(descriptor)
+                    if handler is not None:
+                        handler(event)
+                self.check_clocks()
+                self.flush()
+                if self.spare is None and self.busy_lately():
+                    self.spare = self.new_crew()
+        except FrameError as error:
+            self.send_json(FATAL, 0, {"message": str(error)})
+            self.flush()
+        except BrokenPipeError:  # the host has gone
+            pass
+        finally:
+            self.close()
+
+    def timeout_ms(self) -> int | None:
+        deadlines = [a.deadline for a in self.actions.values() if a.deadline is not None]
+        if self.spare is not None:
+            deadlines.append(self.spare.forked + SPARE_IDLE_S)
+        if self.old_nurseries:  # look whether they have ended
+            deadlines.append(time.monotonic() + 0.1)
+        if not deadlines:
+            return None
+        return max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
+
+    def busy_lately(self) -> bool:
+        return time.monotonic() < self.last_start + SPARE_IDLE_S
+
+    def new_crew(self) -> Crew:
+        for _ in range(2):
+            if self.nursery is None:
+                self.nursery = Nursery(self)
+            try:
+                return self.nursery.crew()
+            except OSError:  # the nursery was killed
+                self.retire_nursery()
+        raise OSError("cannot fork")
+
+    def retire_nursery(self) -> None:
+        """Let the nursery end when its last crew does; the next crew comes from a new one."""
+        if self.spare is not None:
+            self.spare.close()
+            self.spare = None
+        if self.nursery is not None:
+            self.nursery.retire()
+            self.old_nurseries.append(self.nursery)
+            self.nursery = None
+        self.sweep_nurseries()
+
+    def sweep_nurseries(self) -> None:
+        for nursery in self.old_nurseries[:]:
+            if self.gone(nursery):
+                nursery.socket.close()
+                self.old_nurseries.remove(nursery)
+
+    def gone(self, nursery: Nursery) -> bool:
+        try:
+            return os.waitpid(nursery.pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:
+            return True
+
+    def close(self) -> None:
+        """End every crew and wait for them, so that nothing outlives the runner."""
+        for crew in {a.crew for a in self.actions.values()} | {self.kept}:
+            if crew is not None:
+                crew.close()
+        deadline = time.monotonic() + KILL_MARGIN_S
+        self.retire_nursery()
+        while self.old_nurseries and time.monotonic() < deadline:
+            time.sleep(0.002)
+            self.sweep_nurseries()
+        _kill_below(_children_of(os.getpid()))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what is empty of our own folders, and the socket."""
+        try:
+            if self.socket_path:
+                os.unlink(self.socket_path)
+                os.rmdir(os.path.dirname(self.socket_path))
+        except OSError:
+            pass
+        for folder in [*self.folders, *{os.path.dirname(folder) for folder in self.folders}]:
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass
+
+    # ..... frames from the host
+
+    def on_host(self, _event: int) -> None:
+        data = os.read(self.descriptor_in, 1 << 20)
+        if not data:
+            self.done = True
+            return
+        for kind, ident, payload in self.reader.feed(data):
+            if kind == REPLY:
+                connection = self.calls.pop(ident, None)
+                if connection is not None:
+                    connection.reply(payload)
+            elif kind == HELLO:
+                self.hello(json.loads(payload))
+            elif not self.ready:
+                raise FrameError("the first frame must be HELLO")
+            elif kind == RUN:
+                (length,) = U32.unpack_from(payload)
+                self.start(ident, json.loads(payload[4 : 4 + length]), payload[4 + length :])
+            elif kind == CANCEL:
+                self.end(ident, "cancelled")
+            elif kind == SETUP:
+                self.setup(json.loads(payload))
+
+    def hello(self, given: dict[str, Any]) -> None:
+        if given["version"] != VERSION:
+            raise FrameError(f"the host speaks version {given['version']}, this runner {VERSION}")
+        self.workspace = given["workspace"]
+        self.cwd = self.workspace
+        self.env = given["env"]
+        self.limits = given["limits"]
+        self.output_bytes = given["output_bytes"]
+        self.grace_s = given["grace_s"]
+        self.token = given["token"]
+        self.bash = self.find_bash()
+        self.socket_path = given.get("socket") or ""
+        self.folders = given.get("folders", ())
+        for folder in self.folders:  # made in here, so that a planted symlink cannot lead the host astray
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+            except OSError:
+                pass  # a full disk: the actions will say so
+        if self.prctl is not None:
+            self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.env.setdefault("AGENTD_PYTHON", sys.executable)
+        self.serve_http()
+        self.ready = True
+        self.setup(given)
+        self.send_json(
+            READY,
+            0,
+            {
+                "version": VERSION,
+                "pid": os.getpid(),
+                "python": sys.version.split()[0],
+                "bash": self.bash,
+                "subreaper": self.prctl is not None,
+            },
+        )
+
+    def find_bash(self) -> str:
+        for directory in [*self.env.get("PATH", "").split(":"), "/bin", "/usr/bin"]:
+            path = os.path.join(directory or ".", "bash")
+            if os.access(path, os.X_OK):
+                return path
+        return "/bin/bash"
+
+    def setup(self, given: dict[str, Any]) -> None:
+        """Take new bindings: import them here, so that every later worker has them from its fork."""
+        for key, value in given.get("bindings_env", {}).items():
+            self.env[key] = value
+        self.catalog = given.get("catalog", self.catalog)
+        self.pythonpath = given.get("pythonpath", self.pythonpath)
+        for module in [name for name in sys.modules if name == "lib" or name.startswith("lib.")]:
+            del sys.modules[module]
+        before = sys.path[:]
+        sys.path[:0] = self.pythonpath  # for the imports below only: the runner trusts no folder of code
+        sys.path_importer_cache.clear()
+        for module in given.get("preload", ()):
+            try:
+                __import__(module)
+            except Exception:
+                pass  # the block that imports it will show why
+        sys.path[:] = before
+        self.retire_nursery()
+        gc.collect()
+        gc.freeze()
+
+    # ..... actions
+
+    def start(self, ident: int, header: dict[str, Any], body: bytes) -> None:
+        self.order += 1
+        self.last_start = time.monotonic()
+        if ident in self.actions:
+            raise FrameError(f"action {ident} runs already")
+        if header["type"] == "create":
+            self.create(ident, header, body)
+        elif header["type"] == "python" and header["state"] == "kept":
+            self.kept_queue.append((ident, self.order, header, body))
+            self.start_kept()
+        else:
+            crew, self.spare = self.spare or self.new_crew(), None
+            self.dispatch(crew, ident, self.order, header, body)
+
+    def create(self, ident: int, header: dict[str, Any], body: bytes) -> None:
+        started = time.monotonic()
+        path = header["path"]
+        try:
+            cwd = os.path.join(self.cwd, header["cwd"]) if header.get("cwd") else self.cwd
+            where = create_file(self.workspace, cwd, path, body)
+            code, message = 0, f"created {where} ({len(body)} bytes)"
+        except PathRefused as error:
+            code, message = 1, f"not created: {path!r}: {error}"
+        except OSError as error:
+            code, message = 1, f"not created: {path!r}: {error.strerror}; nothing was changed"
+        self.send_json(
+            EXIT,
+            ident,
+            {
+                "status": "failed" if code else "completed",
+                "exit_code": code,
+                "message": message,
+                "wall_s": time.monotonic() - started,
+                "cpu_s": 0.0,
+                "peak_memory_bytes": 0,
+            },
+        )
+
+    def start_kept(self) -> None:
+        """Give the lasting interpreter its next block, if it is free."""
+        if self.kept_busy is not None or not self.kept_queue:
+            return
+        ident, order, header, body = self.kept_queue.popleft()
+        if self.kept is None:
+            self.kept, self.spare = self.spare or self.new_crew(), None
+        self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
+
+    def dispatch(self, crew: Crew, ident: int, order: int, header: dict[str, Any], body: bytes) -> Running:
+        kind = header["type"]
+        action = Running(ident, order, kind, crew)
+        crew.action = ident
+        self.actions[ident] = action
+        action.timeout_s = header.get("timeout_s")
+        if action.timeout_s is not None:
+            action.deadline = action.started + action.timeout_s
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        action.outputs = [
+            Output(self, ident, STDOUT, out_read, self.output_bytes),
+            Output(self, ident, STDERR, err_read, self.output_bytes),
+        ]
+        code = self.code_file(ident, header, body)
+        descriptors = [code, out_write, err_write]
+        if kind == "bash":
+            action.saved = (_anonymous_file(), _anonymous_file())
+            descriptors += action.saved
+            if self.state is not None:
+                descriptors.append(self.state)
+        try:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            crew.broker.sendmsg([b"J"], rights)
+        except OSError:
+            pass  # the crew is dead; its control socket says so below
+        for descriptor in (code, out_write, err_write):
+            os.close(descriptor)
+        self.watch(crew.control.fileno(), lambda _event: self.on_control(action))
+        self.watch(crew.broker.fileno(), lambda _event: self.on_broker(action))
+        return action
+
+    def code_file(self, ident: int, header: dict[str, Any], body: bytes) -> int:
+        """Put header and code into a file without a name: neither the environment nor argv has room."""
+        where = header.get("cwd")
+        job = {
+            "type": header["type"],
+            "state": header.get("state", "fresh"),
+            "name": f"<block {header.get('label') or ident}>",
+            "cwd": os.path.join(self.workspace, where) if where else self.cwd,
+            "workspace": self.workspace,
+            "env": {**self.tools_env(ident), **(header.get("env") or {})},
+            "pythonpath": [*(header.get("pythonpath") or []), *self.pythonpath],
+            "options": self.options,
+            "shopts": self.shopts,
+        }
+        encoded = json.dumps(job).encode()
+        descriptor = _anonymous_file()
+        view = memoryview(U32.pack(len(encoded)) + encoded + body)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
+
+    def tools_env(self, ident: int) -> dict[str, str]:
+        env = {
+            "AGENTD_TOOLS_FD": str(BROKER_FD),
+            "AGENTD_TOOLS_URL": f"{self.url}/a/{ident}",
+            "AGENTD_TOOLS_TOKEN": self.token,
+        }
+        if self.socket_path:
+            env["AGENTD_TOOLS_SOCKET"] = self.socket_path
+        return env
+
+    def end(self, ident: int, why: str) -> None:
+        """Ask an action's supervisor to end it: TERM, grace, KILL."""
+        waiting = [entry for entry in self.kept_queue if entry[0] == ident]
+        for entry in waiting:
+            self.kept_queue.remove(entry)
+            self.send_json(
+                EXIT, ident, {"status": why, "exit_code": 143, "message": f"{why} before it began"}
+            )
+        action = self.actions.get(ident)
+        if action is None or action.ending:
+            return
+        action.ending = why
+        action.deadline = time.monotonic() + self.grace_s + KILL_MARGIN_S
+        try:
+            action.crew.control.send(b"T%f" % self.grace_s)
+        except OSError:
+            pass
+
+    def check_clocks(self) -> None:
+        if self.old_nurseries:
+            self.sweep_nurseries()
+        if not self.actions and self.spare is None:
+            return
+        now = time.monotonic()
+        if self.spare is not None and now >= self.spare.forked + SPARE_IDLE_S:
+            self.retire_nursery()  # an idle session gives its memory back
+        for action in list(self.actions.values()):
+            if action.deadline is None or now < action.deadline:
+                continue
+            if not action.ending:
+                self.end(action.ident, "timeout")
+            else:  # its supervisor does not answer: stopped or killed by the code itself
+                action.crew.kill()
+                action.deadline = now + 1.0
+
+    def on_broker(self, action: Running) -> None:
+        try:
+            data, ancillary, *_ = action.crew.broker.recvmsg(512, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, ancillary = b"", []
+        for _level, _kind, packed in ancillary:
+            for descriptor in array.array("i", packed[: len(packed) - len(packed) % 4]):
+                if data[:1] == b"C" and len(self.channels) < MAX_CHANNELS:
+                    Channel(self, action.crew, socket.socket(fileno=descriptor))
+                else:
+                    _close(descriptor)
+        if not data:
+            self.unwatch(action.crew.broker.fileno())
+        elif data[:1] == b"D" and action is self.kept_busy and not action.ending:
+            action.report = json.loads(data[1:])
+            self.finish(action)
+
+    def on_control(self, action: Running) -> None:
+        try:
+            data = action.crew.control.recv(512)
+        except OSError:
+            data = b""
+        if data:
+            action.report = json.loads(data)
+        else:
+            action.crew.kill()
+        self.finish(action)
+        if action.crew is self.kept:
+            self.kept = None
+        action.crew.close()
+        if self.kept is None:
+            self.start_kept()
+
+    def finish(self, action: Running) -> None:
+        """An action is over: send the rest of its output, keep its state, say how it ended."""
+        self.unwatch(action.crew.control.fileno())
+        self.unwatch(action.crew.broker.fileno())
+        del self.actions[action.ident]
+        wall_s = time.monotonic() - action.started
+        for output in action.outputs:
+            output.finish()
+        if action.crew is not self.kept or action.ending:
+            for channel in [c for c in self.channels if c.crew is action.crew]:
+                channel.close()
+        self.keep_state(action)
+        self.send_json(EXIT, action.ident, self.result(action, wall_s))
+        if action is self.kept_busy:
+            self.kept_busy = None
+            self.start_kept()
+
+    def result(self, action: Running, wall_s: float) -> dict[str, Any]:
+        status, cpu_s, memory, killed = action.report or [signal.SIGKILL, 0.0, 0, 0]
+        code = os.waitstatus_to_exitcode(status)
+        code = 128 - code if code < 0 else code
+        messages = []
+        if action.ending == "timeout":
+            messages.append(f"timed out after {action.timeout_s:g} s and was ended with all its processes")
+            code = 124  # as timeout(1) has it
+        elif action.ending:
+            messages.append("cancelled and ended with all its processes")
+        elif action.report is None:
+            messages.append("its supervisor was killed from outside; all its processes were ended")
+        elif code > 128:
+            messages.append(f"ended by signal {_signal_name(code - 128)}")
+        elif killed:
+            messages.append(f"{killed} background process(es) ended with the block")
+        if action.crew is self.kept and action.ending:
+            messages.append("the kept Python namespace is lost")
+        return {
+            "status": action.ending or ("failed" if code else "completed"),
+            "exit_code": code,
+            "wall_s": wall_s,
+            "cpu_s": cpu_s,
+            "peak_memory_bytes": memory,
+            "message": "; ".join(messages),
+        }
+
+    def keep_state(self, action: Running) -> None:
+        """The state of the latest block, in the order written, is the one that the next bash starts from."""
+        if action.saved is None:
+            return
+        save, meta = action.saved
+        fields = os.pread(meta, 1 << 20, 0).split(b"\0")
+        if len(fields) == 4 and action.order > self.state_order:
+            if self.state is not None:
+                os.close(self.state)
+            self.state, self.state_order = save, action.order
+            self.options, self.shopts, self.cwd = (os.fsdecode(field) for field in fields[:3])
+        else:  # it was killed, or replaced itself with exec: the state before it stays
+            os.close(save)
+        os.close(meta)
+
+    # ..... tool calls
+
+    def call(self, connection: Caller, action: int, body: bytes) -> None:
+        self.last_call = self.last_call % 0xFFFFFFFF + 1
+        self.calls[self.last_call] = connection
+        self.send(CALL, self.last_call, U32.pack(action) + body)
+
+    def serve_http(self) -> None:
+        """Serve the tools over HTTP: on a socket in the host's private folder, or on our own loopback."""
+        if self.socket_path:
+            self.url = "http://localhost"
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(self.socket_path)
+        else:
+            self.listener = socket.socket(socket.AF_INET)
+            self.listener.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.listener.listen(64)
+        self.listener.setblocking(False)
+        self.watch(self.listener.fileno(), self.on_http)
+
+    def on_http(self, _event: int) -> None:
+        assert self.listener is not None
+        try:
+            connection, _ = self.listener.accept()
+        except OSError:
+            return
+        if len(self.channels) < MAX_CHANNELS:
+            HttpCall(self, connection)
+        else:
+            connection.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def main() -> None:
+    """Run on standard input and output until the host closes them."""
+    descriptor_in, descriptor_out = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)  # nothing but frames may reach the pipe
+    os.dup2(null, 1)
+    os.close(null)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the host ends us by closing the pipe
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    for descriptor in (descriptor_in, descriptor_out):
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
+    if sys.version_info >= (3, 14):
+        # Since 3.14 the default re-imports `__main__` by its file, which a block does not have.
+        import multiprocessing
+
+        multiprocessing.set_start_method("fork")
+    gc.disable()
+    rehearse()
+    Runner(descriptor_in, descriptor_out).run()
+
+
+if __name__ == "__main__":
+    main()

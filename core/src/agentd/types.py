@@ -1,0 +1,223 @@
+"""The values that pass between the parts: blocks, actions, output and results. All are frozen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+__all__ = [
+    "Action",
+    "ActionResult",
+    "ActionStatus",
+    "BashAction",
+    "Block",
+    "CreateAction",
+    "Limits",
+    "OutputChunk",
+    "OutputStream",
+    "PythonAction",
+    "PythonState",
+    "Segment",
+    "SegmentKind",
+    "ToolSpec",
+    "Usage",
+]
+
+OutputStream = Literal["stdout", "stderr"]
+PythonState = Literal["fresh", "kept"]
+ActionStatus = Literal["completed", "failed", "timeout", "cancelled"]
+SegmentKind = Literal["prose", "opaque", "block"]
+
+
+# --- what a parser finds in the model's answer -------------------------------------------------
+
+
+@attrs.frozen
+class Block:
+    """One block of code in a model's answer.
+
+    `target` is the part of the header before the last colon (a language or a path), `action` the part
+    behind it in lower case (`execute`, `create`, or whatever the model wrote). `language` is the
+    canonical language of an `execute` block: `bash`, `python`, or the target as written if it is
+    neither. `source` is the body. `complete` is False when the text ended before the block did: such a
+    block is never run.
+    """
+
+    target: str
+    action: str
+    source: str
+    language: str = ""
+    complete: bool = True
+
+
+@attrs.frozen
+class Segment:
+    """A piece of the model's answer, `text == answer[start:end]` (in characters).
+
+    Segments come in order and without gaps. `prose` is shown to the person; `opaque` is shown too, but
+    no other parser may find a block in it (an example fence, say); `block` carries a `Block`.
+    """
+
+    kind: SegmentKind
+    text: str
+    start: int
+    end: int
+    block: Block | None = None
+
+
+# --- what an executor runs ---------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class BashAction:
+    """Bash source, run by a fresh bash that starts from the state the last one left.
+
+    `cwd` overrides the session's current directory; `timeout_s` the executor's default; `env` adds
+    variables for this action only.
+    """
+
+    command: str
+    cwd: str | None = None
+    timeout_s: float | None = None
+    env: dict[str, str] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class PythonAction:
+    """Python source, run as a fresh `__main__`, or (`state="kept"`) in one namespace that lasts."""
+
+    code: str
+    state: PythonState = "fresh"
+    cwd: str | None = None
+    timeout_s: float | None = None
+    env: dict[str, str] | None = None
+    pythonpath: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class CreateAction:
+    """Write `content` to `path`, relative to the session's current directory, inside the workspace."""
+
+    path: str
+    content: str | bytes
+    cwd: str | None = None
+
+
+Action = BashAction | PythonAction | CreateAction
+
+
+@attrs.frozen
+class OutputChunk:
+    """Bytes that an action wrote to one of its streams, as they came."""
+
+    stream: OutputStream
+    data: bytes
+
+
+@attrs.frozen(kw_only=True)
+class ActionResult:
+    """How an action ended and what it printed.
+
+    `status`: `completed` (exit code 0), `failed` (any other end of its own), `timeout` or `cancelled`.
+    `exit_code` is 128 + N for death by signal N, as bash has it. `chunks` are the kept output in the
+    order of arrival; where a stream was longer than its limit, its head and tail are kept and
+    `dropped_bytes` counts the middle. Times in seconds, memory in bytes. `message` says in a sentence
+    what the exit code cannot: the time-out, the created file, the reason of a refused path.
+    """
+
+    status: ActionStatus
+    exit_code: int
+    chunks: tuple[OutputChunk, ...] = ()
+    dropped_bytes: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_memory_bytes: int = 0
+    message: str = ""
+
+    def _join(self, stream: OutputStream | None) -> bytes:
+        return b"".join(c.data for c in self.chunks if stream in (None, c.stream))
+
+    @property
+    def stdout(self) -> bytes:
+        """What was kept of standard output."""
+        return self._join("stdout")
+
+    @property
+    def stderr(self) -> bytes:
+        """What was kept of standard error."""
+        return self._join("stderr")
+
+    @property
+    def output(self) -> str:
+        """Both streams in the order of arrival, decoded as UTF-8 (bad bytes replaced), then `message`."""
+        text = self._join(None).decode("utf-8", "replace")
+        if not self.message:
+            return text
+        return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{self.message}"
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What an action may use. Every limit has a default; None lifts it.
+
+    The resource limits are the operating system's per-process limits (setrlimit), so they hold for each
+    process of the action alone. `processes` counts all processes of the user and does not bind root.
+    """
+
+    timeout_s: float = 60.0
+    grace_s: float = 2.0
+    output_bytes: int = 4 * 1024 * 1024
+    cpu_s: int | None = 3600
+    memory_mib: int | None = 8192
+    file_mib: int | None = 4096
+    open_files: int | None = 4096
+    processes: int | None = 4096
+
+
+# --- tools -------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class ToolSpec:
+    """A tool as its source describes it.
+
+    `name` is the source's own name (any string); `source` the skill it belongs to (`local` for `@tool`
+    functions, the server's name for MCP). `input_schema` is a JSON Schema object; `output_schema` one for
+    the result, or None. `timeout_s` bounds one call.
+    """
+
+    name: str
+    description: str = ""
+    input_schema: dict[str, object] = attrs.field(factory=dict)
+    output_schema: dict[str, object] | None = None
+    source: str = "local"
+    timeout_s: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Usage:
+    """Tokens of one model call or the sum over several; `cost_usd` is None while unknown."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    requests: int = 0
+    cost_usd: float | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = [c for c in (self.cost_usd, other.cost_usd) if c is not None]
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            requests=self.requests + other.requests,
+            cost_usd=sum(costs) if costs else None,
+        )

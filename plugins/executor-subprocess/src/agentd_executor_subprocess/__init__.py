@@ -1,0 +1,1 @@
+"""agentd executor `subprocess`: code runs as plain child processes. No sandbox."""

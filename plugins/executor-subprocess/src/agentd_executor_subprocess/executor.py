@@ -1,0 +1,38 @@
+"""`SubprocessExecutor`: the runner as a plain child process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentd.errors import ConfigError, suggest
+from agentd.execution import RunnerExecutor, RunnerProcess, spawn
+
+__all__ = ["SubprocessExecutor", "from_options"]
+
+OPTIONS = ("python", "timeout", "limits", "env")
+
+
+class SubprocessExecutor(RunnerExecutor):
+    """Runs code as child processes of this program, with this user's rights. NOT a sandbox.
+
+    The code can read and write whatever this user can. Time-outs, output limits, resource limits and the
+    environment's allow-list hold as for every executor; they protect against accidents, not against
+    hostile code. Parameters as in `agentd.execution.RunnerExecutor`.
+    """
+
+    def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
+        # Not the workspace: the runner must not import or hold anything of it.
+        return spawn(command, env, cwd="/")
+
+
+def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessExecutor:
+    """Make an executor from a plugin's options; raises `ConfigError` for one that it does not have."""
+    for name in options:
+        if name not in OPTIONS:
+            raise ConfigError(
+                f"unknown option {name!r} of the executor 'subprocess'; "
+                f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
+            )
+    return SubprocessExecutor(workspace_dir, **options)

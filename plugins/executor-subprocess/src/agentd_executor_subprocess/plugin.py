@@ -1,0 +1,22 @@
+"""The plugin `subprocess` of the group `agentd.executors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentd.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from agentd_executor_subprocess.executor import SubprocessExecutor
+
+AGENTD_API = 1
+
+
+@hookimpl
+def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessExecutor:
+    """Options: `python`, `timeout`, `limits`, `env`; see `SubprocessExecutor`."""
+    from agentd_executor_subprocess.executor import from_options
+
+    return from_options(workspace_dir, options)
