@@ -455,7 +455,10 @@ class Worker:
         os.closerange(3, BROKER_FD)
         os.closerange(BROKER_FD + 1, MAX_DESCRIPTOR)
         self.broker = socket.socket(fileno=BROKER_FD)
-        self.limit(runner.limits)
+        self.limits = dict(runner.limits)
+        # Last of all: it may lie below the numbers that the descriptors of the job are moved to.
+        self.open_files = {name: self.limits.pop(name) for name in ("RLIMIT_NOFILE",) if name in self.limits}
+        self.limit(self.limits)
         os.environ.clear()
         os.environ.update(runner.env)
         sys.path[:0] = ["", *runner.pythonpath]
@@ -513,6 +516,7 @@ class Worker:
         os.closerange(3, BROKER_FD)
         for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        self.limit(self.open_files)
         script = _bash_script(header["options"], header["shopts"], bool(old))
         # With a state, every exported variable comes out of it: one that was unset stays unset.
         env = {"PATH": self.env.get("PATH", "")} if old else dict(self.env)
@@ -532,6 +536,7 @@ class Worker:
         if header["pythonpath"]:
             sys.path[1:1] = header["pythonpath"]
         if not self.kept:
+            self.limit(self.open_files)
             gc.enable()
         if header["state"] == "kept":
             self.kept = True
@@ -630,14 +635,23 @@ class Crew:
         self.action = 0  # the action that it works on; a kept interpreter works on one after the other
         self.forked = time.monotonic()
 
-    def kill(self) -> None:
-        """End what the supervisor can no longer end: it was stopped or killed."""
+    def alive(self) -> bool:
+        """False if its supervisor has ended (something killed it while it waited)."""
+        try:
+            return bool(self.control.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def kill(self) -> bool:
+        """End what the supervisor can no longer end: it was stopped or killed. False without a nursery."""
         try:
             self.nursery.socket.settimeout(KILL_MARGIN_S)
             self.nursery.socket.send(b"K%d" % self.number)
-            self.nursery.socket.recv(16)
-        except OSError:  # the nursery was killed as well: what it watched has fallen to the runner
-            _kill_below([pid for pid in _children_of(os.getpid()) if pid != self.nursery.pid])
+            return bool(self.nursery.socket.recv(16))
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Let go: the supervisor sees its socket close and ends everything below it."""
@@ -1245,6 +1259,21 @@ class Runner:
                 self.retire_nursery()
         raise OSError("cannot fork")
 
+    def take_crew(self) -> Crew:
+        crew, self.spare = self.spare, None
+        if crew is not None and not crew.alive():
+            crew.close()
+            crew = None
+        return crew or self.new_crew()
+
+    def kill_crew(self, crew: Crew) -> None:
+        """End a crew whose supervisor does not. If the nursery was killed too, all that it watched fell to us."""
+        if crew.kill():
+            return
+        self.retire_nursery()
+        nurseries = {nursery.pid for nursery in self.old_nurseries}
+        _kill_below([pid for pid in _children_of(os.getpid()) if pid not in nurseries])
+
     def retire_nursery(self) -> None:
         """Let the nursery end when its last crew does; the next crew comes from a new one."""
         if self.spare is not None:
@@ -1392,12 +1421,14 @@ class Runner:
             raise FrameError(f"action {ident} runs already")
         if header["type"] == "create":
             self.create(ident, header, body)
+        elif header["type"] == "bash" and b"\0" in body:  # bash would stop reading there
+            message = "not run: the bash block holds a NUL byte; write such data with printf '\\0' or Python"
+            self.send_json(EXIT, ident, {"status": "failed", "exit_code": 1, "message": message})
         elif header["type"] == "python" and header["state"] == "kept":
             self.kept_queue.append((ident, self.order, header, body))
             self.start_kept()
         else:
-            crew, self.spare = self.spare or self.new_crew(), None
-            self.dispatch(crew, ident, self.order, header, body)
+            self.dispatch(self.take_crew(), ident, self.order, header, body)
 
     def create(self, ident: int, header: dict[str, Any], body: bytes) -> None:
         started = time.monotonic()
@@ -1429,7 +1460,7 @@ class Runner:
             return
         ident, order, header, body = self.kept_queue.popleft()
         if self.kept is None:
-            self.kept, self.spare = self.spare or self.new_crew(), None
+            self.kept = self.take_crew()
         self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
 
     def dispatch(self, crew: Crew, ident: int, order: int, header: dict[str, Any], body: bytes) -> Running:
@@ -1528,7 +1559,7 @@ class Runner:
             if not action.ending:
                 self.end(action.ident, "timeout")
             else:  # its supervisor does not answer: stopped or killed by the code itself
-                action.crew.kill()
+                self.kill_crew(action.crew)
                 action.deadline = now + 1.0
 
     def on_broker(self, action: Running) -> None:
@@ -1558,7 +1589,7 @@ class Runner:
         if data:
             action.report = json.loads(data)
         else:
-            action.crew.kill()
+            self.kill_crew(action.crew)
         self.finish(action)
         if action.crew is self.kept:
             self.kept = None

@@ -1,0 +1,146 @@
+"""Bash blocks: real bash, state carried over, nothing that a block does hurts the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from agentd.types import BashAction
+from agentd_executor_subprocess.executor import SubprocessExecutor
+
+
+def run(executor: SubprocessExecutor, command: str) -> tuple[str, int]:
+    return executor.execute_bash(command)
+
+
+def test_the_directory_the_exports_the_functions_and_the_options_carry_over(
+    executor: SubprocessExecutor,
+) -> None:
+    run(executor, "mkdir sub; cd sub; export A='x y'; f() { echo f:$A; }; set -o pipefail; shopt -s extglob")
+    output, code = run(executor, "pwd; f; bash -c 'echo child:$A'; set -o | grep pipefail; shopt extglob")
+    lines = output.splitlines()
+    assert lines[0].endswith("/workspace/sub")
+    assert lines[1:3] == ["f:x y", "child:x y"]
+    assert lines[3].split() == ["pipefail", "on"]
+    assert lines[4].split() == ["extglob", "on"]
+    assert code == 0
+
+
+def test_an_exported_function_stays_exported(executor: SubprocessExecutor) -> None:
+    run(executor, "g() { echo g; }; export -f g")
+    assert run(executor, "bash -c g") == ("g\n", 0)
+
+
+def test_an_unset_variable_stays_unset_and_plain_variables_end_with_the_block(
+    executor: SubprocessExecutor,
+) -> None:
+    run(executor, "unset LANG; plain=1; export kept=1")
+    assert run(executor, "echo [${LANG-unset}] [${plain-gone}] [$kept]") == ("[unset] [gone] [1]\n", 0)
+
+
+def test_an_option_switched_off_stays_off(executor: SubprocessExecutor) -> None:
+    run(executor, "set +o braceexpand; set -f")
+    assert run(executor, "echo {a,b} *") == ("{a,b} *\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("exit 3", 3),
+        ("echo 'unclosed", 2),
+        ("set -e; false; echo never", 1),
+        ("cat", 0),
+        ("exec true", 0),
+        ("kill -9 $$", 137),
+        ("set -n; echo x", 0),
+        ("}", 2),
+        ("trap 'exit 9' EXIT; exit 4", 9),
+        ("false", 1),
+        ("exec 0<&- 1>&- 2>&-", 0),
+        ("f() { f; }; ulimit -s 256; f", 139),
+    ],
+)
+def test_no_block_hurts_the_session(executor: SubprocessExecutor, command: str, code: int) -> None:
+    """0.8.6: `exit 3` waited for the time-out, `cat` ate the marker, an unclosed quote poisoned the shell."""
+    run(executor, "export BEFORE=1")
+    assert run(executor, command)[1] == code
+    output, code = run(executor, "set +e; echo after $BEFORE")
+    assert (output, code) == ("after 1\n", 0)
+
+
+def test_a_users_exit_trap_runs_and_the_state_is_still_saved(executor: SubprocessExecutor) -> None:
+    assert run(executor, "trap 'echo bye' EXIT; export T=1") == ("bye\n", 0)
+    assert run(executor, "echo $T") == ("1\n", 0)
+
+
+def test_tracing_shows_the_blocks_own_lines_only(executor: SubprocessExecutor) -> None:
+    assert run(executor, "set -x; true")[0] == "++ true\n"  # the block is evaluated, hence the second +
+    result = executor.run_sync(BashAction(command="echo hi"))
+    assert (result.stdout, result.stderr) == (b"hi\n", b"++ echo hi\n")
+    run(executor, "set +x")
+    assert run(executor, "echo quiet") == ("quiet\n", 0)
+
+
+def test_error_messages_carry_the_blocks_line_numbers(executor: SubprocessExecutor) -> None:
+    output, code = run(executor, "true\n\nno_such_command")
+    assert "line 3: no_such_command: command not found" in output
+    assert code == 127
+
+
+def test_a_background_job_ends_with_its_block_and_is_reported(
+    executor: SubprocessExecutor, survivors: Callable[[str], list[str]]
+) -> None:
+    """0.8.6: `&` jobs left orphans."""
+    output, code = run(executor, "sleep 987001 & (setsid sleep 987002 &); disown -a; echo done")
+    assert output.startswith("done\n")
+    assert "2 background process(es) ended with the block" in output
+    assert code == 0
+    assert survivors("98700") == []
+
+
+def test_a_directory_that_was_removed_is_said_and_the_workspace_used(executor: SubprocessExecutor) -> None:
+    run(executor, "mkdir gone; cd gone; rmdir ../gone")
+    output, code = run(executor, "pwd")
+    assert "cannot enter" in output
+    assert str(executor.workspace_dir) in output.splitlines()
+    assert code == 0
+
+
+def test_a_script_of_1500_lines_and_one_of_5_mb_run(executor: SubprocessExecutor) -> None:
+    """0.8.6: a 1,500-line script hung."""
+    assert run(executor, "true\n" * 1500 + "echo end") == ("end\n", 0)
+    assert run(executor, "# " + "x" * 5_000_000 + "\necho end") == ("end\n", 0)
+
+
+def test_a_nul_byte_in_bash_source_is_refused_in_words(executor: SubprocessExecutor) -> None:
+    output, code = run(executor, "echo a\0b; echo c")
+    assert code == 1
+    assert "NUL byte" in output
+
+
+def test_standard_input_is_empty(executor: SubprocessExecutor) -> None:
+    assert run(executor, "read line; echo [$line] $?")[0] == "[] 1\n"
+
+
+def test_parallel_blocks_start_from_one_state_and_the_last_written_wins(executor: SubprocessExecutor) -> None:
+    import threading
+
+    run(executor, "mkdir a b; export V=0")
+    first = threading.Thread(
+        target=lambda: executor.run_sync(
+            BashAction(command="cd a; export V=1; touch ../started; until [ -e ../go ]; do sleep 0.01; done")
+        )
+    )
+    first.start()
+    while not (executor.workspace_dir / "started").exists():
+        pass
+    run(executor, "cd b; export V=2; touch ../go")
+    first.join()
+    assert run(executor, "echo $V ${PWD##*/}") == ("2 b\n", 0)
+
+
+def test_env_and_cwd_of_one_action_do_not_stay(executor: SubprocessExecutor, tmp_path: Path) -> None:
+    (executor.workspace_dir / "here").mkdir()
+    result = executor.run_sync(BashAction(command="echo $ONE; pwd", env={"ONE": "it's"}, cwd="here"))
+    assert result.stdout.decode().splitlines() == ["it's", str(executor.workspace_dir / "here")]

@@ -1,0 +1,224 @@
+"""Time-outs, cancellation, deaths: the tree ends, what was done is kept, the session goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from agentd.errors import ExecutorClosedError, RunnerDiedError, RunnerStartError
+from agentd.types import BashAction, Limits, OutputChunk, PythonAction
+from agentd_executor_subprocess.executor import SubprocessExecutor
+
+Survivors = Callable[[str], list[str]]
+
+# Ignores TERM, forks out of its session, floods its output: the child that no runner wants.
+HOSTILE = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execvp("sleep", ["sleep", "98{tag}"])
+        os._exit(0)
+print("ready", flush=True)
+while True:
+    sys.stdout.write("flood" * 1000)
+"""
+
+
+def test_a_time_out_ends_the_whole_tree_and_keeps_the_output(tmp_path: Path, survivors: Survivors) -> None:
+    limits = Limits(timeout_s=1.0, grace_s=0.3)
+    with SubprocessExecutor(tmp_path, limits=limits) as executor:
+        result = executor.run_sync(PythonAction(code=HOSTILE.format(tag="7101")))
+        assert result.status == "timeout"
+        assert result.exit_code == 124
+        assert result.stdout.startswith(b"ready\n")
+        assert "timed out after 1 s" in result.message
+        assert survivors("987101") == []
+        assert executor.execute_bash("echo usable") == ("usable\n", 0)
+
+
+def test_term_comes_before_kill(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, limits=Limits(timeout_s=0.5, grace_s=5)) as executor:
+        started = time.monotonic()
+        result = executor.run_sync(
+            BashAction(command="trap 'echo tidy; exit 0' TERM; while :; do sleep 0.05; done")
+        )
+        assert result.stdout == b"tidy\n"
+        assert result.status == "timeout"
+        assert time.monotonic() - started < 4
+
+
+def test_late_output_of_a_timed_out_block_does_not_leak_into_the_next(executor: SubprocessExecutor) -> None:
+    """0.8.6: a time-out leaked late output into the next call."""
+    executor.run_sync(BashAction(command="while :; do echo old; done", timeout_s=0.3))
+    assert executor.execute_bash("echo new") == ("new\n", 0)
+
+
+@pytest.mark.anyio
+async def test_cancellation_leaves_no_process(tmp_path: Path, survivors: Survivors) -> None:
+    async with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.3)) as executor:
+        ready = anyio.Event()
+        from agentd.execution.waiting import AsyncWaiter
+
+        waiter = AsyncWaiter()
+        got: list[OutputChunk] = []
+
+        def on_output(chunk: OutputChunk) -> None:
+            if not got:
+                got.append(chunk)
+                waiter.set()
+
+        async def act() -> None:
+            await executor.run(PythonAction(code=HOSTILE.format(tag="7102")), on_output=on_output)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(act)
+            await waiter.wait()
+            ready.set()
+            tasks.cancel_scope.cancel()
+        assert survivors("987102") == []
+        assert (await executor.run(BashAction(command="echo on"))).stdout == b"on\n"
+
+
+@pytest.mark.anyio
+async def test_actions_run_side_by_side_and_the_loop_stays_free(tmp_path: Path) -> None:
+    async with SubprocessExecutor(tmp_path) as executor:
+        # Each waits for all the others: they can only end if they run at the same time.
+        command = "touch $N; until [ -e 0 -a -e 1 -a -e 2 -a -e 3 ]; do sleep 0.01; done; echo $N"
+        results: dict[int, bytes] = {}
+
+        async def one(number: int) -> None:
+            result = await executor.run(BashAction(command=command, env={"N": str(number)}, timeout_s=20))
+            results[number] = result.stdout
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(one, number)
+        assert results == {n: b"%d\n" % n for n in range(4)}
+
+
+def test_a_killed_supervisor_is_a_failed_block_and_no_orphan(
+    executor: SubprocessExecutor, survivors: Survivors
+) -> None:
+    output, code = executor.execute_bash("setsid sleep 987103 & echo out; kill -9 $PPID; sleep 987103")
+    assert output.startswith("out\n")
+    assert "supervisor was killed" in output
+    assert code == 137
+    assert survivors("987103") == []
+    assert executor.execute_bash("echo on") == ("on\n", 0)
+
+
+def test_a_stopped_supervisor_cannot_stop_the_time_out(tmp_path: Path, survivors: Survivors) -> None:
+    with SubprocessExecutor(tmp_path, limits=Limits(timeout_s=0.5, grace_s=0.1)) as executor:
+        result = executor.run_sync(BashAction(command="kill -STOP $PPID; sleep 987104"))
+        assert result.status == "timeout"
+        assert survivors("987104") == []
+        assert executor.execute_bash("echo on") == ("on\n", 0)
+
+
+def test_a_runner_killed_from_outside_keeps_the_partial_output(
+    executor: SubprocessExecutor, survivors: Survivors
+) -> None:
+    assert executor._connection is None
+    executor.execute_bash("true")
+    pid = executor._connection.process.pid  # type: ignore[unreachable]
+
+    def kill(_chunk: OutputChunk) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    action = BashAction(command="setsid sleep 987105 & echo partial; sleep 987105")
+    with pytest.raises(RunnerDiedError, match="next action starts a new one") as caught:
+        executor.run_sync(action, on_output=kill)
+    assert caught.value.partial.stdout == b"partial\n"
+    deadline = time.monotonic() + 10
+    while survivors("987105") and time.monotonic() < deadline:
+        pass
+    assert survivors("987105") == []
+    output, code = executor.execute_bash("echo again")
+    assert output.startswith("again\n")
+    assert "a new one was started" in output
+    assert code == 0
+
+
+def test_the_runner_and_its_tree_die_with_the_host(tmp_path: Path, survivors: Survivors) -> None:
+    code = f"""
+        import os, signal
+        from agentd.types import BashAction
+        from agentd_executor_subprocess.executor import SubprocessExecutor
+        executor = SubprocessExecutor({str(tmp_path)!r})
+        def die(chunk):
+            os.kill(os.getpid(), signal.SIGKILL)
+        command = "trap '' TERM; setsid sleep 987106 & echo x; sleep 987106"
+        executor.run_sync(BashAction(command=command), on_output=die)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while survivors("987106") and time.monotonic() < deadline:
+        pass
+    assert survivors("987106") == []
+
+
+def test_close_ends_what_runs_and_later_use_is_a_clear_error(tmp_path: Path, survivors: Survivors) -> None:
+    executor = SubprocessExecutor(tmp_path)
+    started = threading.Event()
+    errors: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            executor.run_sync(
+                BashAction(command="echo x; sleep 987107"), on_output=lambda _chunk: started.set()
+            )
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    assert started.wait(10)
+    executor.close()
+    thread.join(10)
+    assert isinstance(errors[0], RunnerDiedError)
+    assert survivors("987107") == []
+    with pytest.raises(ExecutorClosedError, match="make a new one"):
+        executor.execute_bash("true")
+    executor.close()
+
+
+def test_no_folder_of_ours_is_left_behind(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path) as executor:
+        assert executor.execute_bash("ls; test -d $TMPDIR && test -d $HOME") == ("", 0)
+        run_dir = executor._run_dir
+        assert run_dir is not None
+        assert Path(run_dir).stat().st_mode & 0o077 == 0
+    assert list(tmp_path.iterdir()) == []
+    assert not Path(run_dir).exists()
+
+
+def test_an_interpreter_that_does_not_start_is_named(tmp_path: Path) -> None:
+    with (
+        SubprocessExecutor(tmp_path, python="/bin/false") as executor,
+        pytest.raises(RunnerStartError, match="/bin/false"),
+    ):
+        executor.execute_bash("true")
+
+
+def test_a_forgotten_executor_ends_its_runner(tmp_path: Path) -> None:
+    executor = SubprocessExecutor(tmp_path)
+    executor.execute_bash("true")
+    process = executor._connection.process  # type: ignore[union-attr]
+    del executor
+    import gc
+
+    gc.collect()
+    assert process.wait(10) is not None

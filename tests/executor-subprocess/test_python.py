@@ -1,0 +1,176 @@
+"""Python blocks: a clean `__main__` for each, forked from the warm runner; or one namespace that lasts."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from agentd.types import PythonAction
+from agentd_executor_subprocess.executor import SubprocessExecutor
+
+
+def run(executor: SubprocessExecutor, code: str) -> tuple[str, int]:
+    return executor.execute_python(code)
+
+
+def kept(executor: SubprocessExecutor, code: str) -> tuple[str, int]:
+    result = executor.run_sync(PythonAction(code=code, state="kept"))
+    return result.output, result.exit_code
+
+
+def test_every_block_is_a_fresh_main(executor: SubprocessExecutor) -> None:
+    run(executor, "leak = 1")
+    output, code = run(
+        executor, "print(__name__, 'leak' in globals(), sorted(k for k in globals() if k[0] != '_'))"
+    )
+    assert (output, code) == ("__main__ False []\n", 0)
+
+
+def test_a_traceback_has_file_line_and_source_and_none_of_our_frames(executor: SubprocessExecutor) -> None:
+    output, code = run(executor, "def f():\n    return 1 / 0\n\nf()")
+    assert code == 1
+    lines = output.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].startswith('  File "<block 1>", line 4, in <module>')
+    assert lines[2] == "    f()"
+    assert "runner" not in output
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+    assert "    return 1 / 0" in lines
+
+
+def test_a_thread_s_traceback_has_its_source(executor: SubprocessExecutor) -> None:
+    output, code = run(executor, "import threading\nt = threading.Thread(target=lambda: 1 / 0)\nt.start()")
+    assert "Exception in thread" in output
+    assert "t = threading.Thread(target=lambda: 1 / 0)" in output
+    assert code == 0
+
+
+def test_a_syntax_error_names_its_line(executor: SubprocessExecutor) -> None:
+    output, code = run(executor, "x = 1\ny = (\n")
+    assert 'File "<block 1>", line 2' in output
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "output"),
+    [
+        ("import sys; sys.exit()", 0, ""),
+        ("import sys; sys.exit(7)", 7, ""),
+        ("import sys; sys.exit('why')", 1, "why\n"),
+        ("raise SystemExit(256 + 5)", 5, ""),
+        ("import os; os._exit(6)", 6, ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", 143, "ended by signal SIGTERM"),
+        ("raise KeyboardInterrupt", 130, None),
+    ],
+)
+def test_exit_codes_arrive(
+    executor: SubprocessExecutor, code: str, exit_code: int, output: str | None
+) -> None:
+    got = run(executor, code)
+    assert got[1] == exit_code
+    assert output is None or got[0] == output
+
+
+def test_the_end_of_the_interpreter_is_complete(executor: SubprocessExecutor) -> None:
+    code = (
+        "import atexit, threading, time, sys\n"
+        "gate = threading.Event()\n"
+        "threading.Thread(target=lambda: (gate.wait(), print('thread'))).start()\n"
+        "atexit.register(print, 'atexit')\n"
+        "print('no newline', end='')\n"
+        "print()\n"
+        "gate.set()\n"
+    )
+    assert run(executor, code) == ("no newline\nthread\natexit\n", 0)
+
+
+def test_multiprocessing_and_pools_work_without_a_word(executor: SubprocessExecutor) -> None:
+    code = (
+        "import multiprocessing as m, concurrent.futures as c\n"
+        "def double(x): return 2 * x\n"
+        "with m.Pool(2) as pool: print(pool.map(double, range(3)))\n"
+        "with c.ProcessPoolExecutor(2) as pool: print(list(pool.map(double, range(3))))\n"
+        "with c.ThreadPoolExecutor(2) as pool: print(list(pool.map(double, range(3))))\n"
+    )
+    assert run(executor, code) == ("[0, 2, 4]\n" * 3, 0)
+
+
+def test_asyncio_and_subprocess_work(executor: SubprocessExecutor) -> None:
+    code = (
+        "import asyncio, subprocess, sys\n"
+        "async def main():\n"
+        "    p = await asyncio.create_subprocess_exec(sys.executable, '-c', 'print(6 * 7)')\n"
+        "    await p.wait()\n"
+        "asyncio.run(main())\n"
+        "print(subprocess.run(['echo', 'sub'], capture_output=True, text=True).stdout.strip())\n"
+    )
+    assert run(executor, code) == ("42\nsub\n", 0)
+
+
+def test_the_workspace_is_importable_and_beats_nothing_of_the_runner(executor: SubprocessExecutor) -> None:
+    executor.create_file("helper.py", "VALUE = 5")
+    executor.create_file("json.py", "raise SystemExit('shadowed')")
+    assert run(executor, "import helper; print(helper.VALUE)") == ("5\n", 0)
+    assert executor.execute_bash("echo the runner still works") == ("the runner still works\n", 0)
+
+
+def test_python_blocks_share_bash_s_directory(executor: SubprocessExecutor) -> None:
+    executor.execute_bash("mkdir d; cd d")
+    assert run(executor, "import os; print(os.path.basename(os.getcwd()))") == ("d\n", 0)
+
+
+def test_input_is_at_its_end(executor: SubprocessExecutor) -> None:
+    output, code = run(executor, "input()")
+    assert "EOFError" in output
+    assert code == 1
+
+
+def test_a_nul_byte_in_python_source_is_a_syntax_error(executor: SubprocessExecutor) -> None:
+    output, code = run(executor, "print(1)\0")
+    assert "null bytes" in output
+    assert code == 1
+
+
+def test_a_block_of_5_mb_runs(executor: SubprocessExecutor) -> None:
+    assert run(executor, "x = '" + "y" * 5_000_000 + "'\nprint(len(x))") == ("5000000\n", 0)
+
+
+def test_lone_surrogates_in_the_source_do_not_break_the_session(executor: SubprocessExecutor) -> None:
+    _, code = run(executor, "x = '\udcff'")
+    assert code in (0, 1)
+    assert run(executor, "print('ok')") == ("ok\n", 0)
+
+
+def test_a_kept_namespace_lasts_and_survives_errors_and_exits(executor: SubprocessExecutor) -> None:
+    assert kept(executor, "import os\nx = 41\ndef f(): return x + 1") == ("", 0)
+    assert kept(executor, "print(f(), __name__)") == ("42 __main__\n", 0)
+    assert kept(executor, "x = 1\nraise ValueError('no')")[1] == 1
+    assert kept(executor, "raise SystemExit(3)") == ("", 3)
+    assert kept(executor, "print(x)") == ("1\n", 0)
+    assert run(executor, "print('x' in globals())") == ("False\n", 0)
+
+
+def test_kept_blocks_run_one_after_the_other_in_the_order_written(executor: SubprocessExecutor) -> None:
+    kept(executor, "seen = []")
+    threads = []
+    for number in range(5):
+        thread = threading.Thread(target=kept, args=(executor, f"seen.append({number})"))
+        thread.start()
+        thread.join(0.05)  # only to order the five requests; their results do not depend on it
+        threads.append(thread)
+    for thread in threads:
+        thread.join()
+    assert kept(executor, "print(sorted(seen))") == ("[0, 1, 2, 3, 4]\n", 0)
+
+
+def test_a_kept_namespace_lost_to_a_time_out_is_said(executor: SubprocessExecutor) -> None:
+    kept(executor, "x = 1")
+    result = executor.run_sync(PythonAction(code="while True: pass", state="kept", timeout_s=0.2))
+    assert result.status == "timeout"
+    assert "kept Python namespace is lost" in result.output
+    assert kept(executor, "print('x' in globals())") == ("False\n", 0)
+
+
+def test_a_kept_interpreter_that_exits_for_real_is_replaced(executor: SubprocessExecutor) -> None:
+    assert kept(executor, "import os; os._exit(9)")[1] == 9
+    assert kept(executor, "print('new')") == ("new\n", 0)
