@@ -82,6 +82,7 @@ MAX_DESCRIPTOR = 1 << 16
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 READ_SIZE = 256 * 1024
+MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
 SPARE_IDLE_S = 10.0  # how long after the last action a crew is kept ready
 LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker) may do so
 MAX_CHANNELS = 1024
@@ -821,8 +822,9 @@ class Channel:
         self.runner = runner
         self.crew = crew
         self.connection = connection
-        self.received = b""
-        self.unsent = b""
+        self.received = bytearray()
+        self.unsent = memoryview(b"")
+        self.wanted = select.POLLIN
         connection.setblocking(False)
         runner.watch(connection.fileno(), self.ready)
         runner.channels.add(self)
@@ -835,7 +837,7 @@ class Channel:
 
     def read(self) -> None:
         try:
-            data = self.connection.recv(1 << 20)
+            data = self.connection.recv(MESSAGE_SIZE)
         except BlockingIOError:
             return
         except OSError:
@@ -843,20 +845,34 @@ class Channel:
         if not data:
             self.close()
             return
-        self.received = self.received + data if self.received else data
+        if not self.received and len(data) >= 4 and len(data) == 4 + U32.unpack_from(data)[0]:
+            self.request(data[4:])  # nearly always: one request, whole
+            return
+        self.received += data
         if len(self.received) < 4:
             return
         (length,) = U32.unpack_from(self.received)
-        if length > MAX_CALL or length < 2:
+        if length > MAX_CALL:
             self.close()
         elif len(self.received) >= 4 + length:
-            body, self.received = self.received[4 : 4 + length], self.received[4 + length :]
+            body = bytes(self.received[4 : 4 + length])
+            del self.received[: 4 + length]
+            self.request(body)
+
+    def request(self, body: bytes) -> None:
+        if len(body) < 2:
+            self.close()
+        else:
             self.runner.call(self, self.crew.action, body)
 
     def reply(self, payload: bytes) -> None:
         """Send the answer: u8 status and JSON."""
-        self.unsent += U32.pack(len(payload)) + payload
-        self.write()
+        data = U32.pack(len(payload)) + payload
+        if self.unsent:
+            self.unsent = memoryview(bytes(self.unsent) + data)
+        else:
+            self.unsent = memoryview(data)
+            self.write()
 
     def write(self) -> None:
         try:
@@ -866,10 +882,15 @@ class Channel:
         except OSError:
             self.close()
             return
-        self.unsent = self.unsent[sent:] if sent < len(self.unsent) else b""
-        if self.connection.fileno() >= 0:
-            events = select.POLLIN | (select.POLLOUT if self.unsent else 0)
-            self.runner.poll.register(self.connection, events)
+        if sent == len(self.unsent):
+            self.unsent = memoryview(b"")
+            wanted = select.POLLIN
+        else:
+            self.unsent = self.unsent[sent:]
+            wanted = select.POLLIN | select.POLLOUT
+        if wanted != self.wanted:  # only then: poll() builds its table anew after every change
+            self.wanted = wanted
+            self.runner.poll.register(self.connection, wanted)
 
     def close(self) -> None:
         if self.connection.fileno() >= 0:
@@ -887,7 +908,7 @@ class HttpCall:
         self.runner = runner
         self.connection = connection
         self.received = bytearray()
-        self.unsent = b""
+        self.unsent = memoryview(b"")
         self.waiting = False
         self.crew = None
         self.action = 0
@@ -903,7 +924,7 @@ class HttpCall:
 
     def read(self) -> None:
         try:
-            data = self.connection.recv(1 << 20)
+            data = self.connection.recv(MESSAGE_SIZE)
         except BlockingIOError:
             return
         except OSError:
@@ -973,7 +994,7 @@ class HttpCall:
             f"HTTP/1.1 {status} {'OK' if status == 200 else 'Error'}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
-        self.unsent = head.encode() + body
+        self.unsent = memoryview(head.encode() + body)
         self.write()
 
     def write(self) -> None:
@@ -1327,7 +1348,7 @@ class Runner:
     # ..... frames from the host
 
     def on_host(self, _event: int) -> None:
-        data = os.read(self.descriptor_in, 1 << 20)
+        data = os.read(self.descriptor_in, MESSAGE_SIZE)
         if not data:
             self.done = True
             return

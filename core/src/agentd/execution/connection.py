@@ -20,7 +20,7 @@ from agentd.types import ActionResult, OutputChunk, OutputStream
 
 __all__ = ["Connection", "Pending", "Waiter"]
 
-READ_SIZE = 1 << 18
+READ_SIZE = 1 << 16  # below malloc's mmap threshold: larger buffers cost small frames dear
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
 MAX_CALLS = 1024  # tool calls of one runner at once
 STDERR_KEPT = 8192

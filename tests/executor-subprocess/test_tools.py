@@ -1,0 +1,218 @@
+"""Tool calls out of running code: over the channel, over HTTP, from children, from threads."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from agentd.events import ToolCall
+from agentd.registry import Registry
+from agentd.tools import ToolSet
+from agentd.types import BashAction, PythonAction
+from agentd_executor_subprocess.executor import SubprocessExecutor
+
+
+def double(x: int) -> int:
+    """Double it."""
+    return 2 * x
+
+
+def same(x: str) -> str:
+    """Give it back."""
+    return x
+
+
+def fails() -> None:
+    """Never works."""
+    raise ValueError("on purpose")
+
+
+async def later(x: int) -> int:
+    """Wait a little."""
+    await anyio.sleep(0)
+    return x
+
+
+class World:
+    def __init__(self, executor: SubprocessExecutor, calls: list[ToolCall], release: threading.Event) -> None:
+        self.executor = executor
+        self.calls = calls
+        self.release = release
+
+    def python(self, code: str) -> tuple[str, int]:
+        return self.executor.execute_python(code)
+
+    def bash(self, code: str) -> tuple[str, int]:
+        return self.executor.execute_bash(code)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    calls: list[ToolCall] = []
+    release = threading.Event()
+
+    def blocks() -> str:
+        """Wait for the test."""
+        release.wait(20)
+        return "released"
+
+    tools = ToolSet([double, same, fails, later, blocks], on_call=calls.append)
+    skills = tmp_path / "skills"
+    Registry().create_skill_renderer().render(tools.specs(), skills)
+    with SubprocessExecutor(tmp_path / "work", timeout=30) as executor:
+        executor.attach(tools=tools, skills_dir=skills)
+        yield World(executor, calls, release)
+    release.set()
+    tools.close()
+
+
+def test_a_python_block_calls_a_tool_and_the_call_names_its_action(world: World) -> None:
+    code = "from lib.tools import double\nprint(double(21), type(double(1)).__name__)"
+    result = world.executor.run_sync(PythonAction(code=code), action_id="block-7")
+    assert result.output == "42 int\n"
+    assert [(c.name, c.result, c.code_id) for c in world.calls][:1] == [("double", "42", "block-7")]
+
+
+def test_a_child_of_bash_and_a_child_of_python_call_tools(world: World) -> None:
+    assert world.bash("python -c 'from lib.tools import double; print(double(4))'") == ("8\n", 0)
+    code = (
+        "import subprocess, sys\n"
+        "code = 'from lib.tools import double; print(double(5))'\n"
+        "print(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout, end='')\n"
+    )
+    assert world.python(code) == ("10\n", 0)
+
+
+def test_curl_calls_a_tool_with_the_token_and_not_without(world: World) -> None:
+    curl = "curl -s --unix-socket $AGENTD_TOOLS_SOCKET"
+    auth = '-H "Authorization: Bearer $AGENTD_TOOLS_TOKEN"'
+    assert world.bash(f"{curl} {auth} -d '{{\"x\": 6}}' $AGENTD_TOOLS_URL/call/double") == ("12", 0)
+    assert world.calls[-1].name == "double"
+    output, _ = world.bash(f"{curl} -w ' %{{http_code}}' -d '{{\"x\": 6}}' $AGENTD_TOOLS_URL/call/double")
+    assert output.endswith(" 401")
+    names = [t["name"] for t in json.loads(world.bash(f"{curl} {auth} $AGENTD_TOOLS_URL/tools")[0])]
+    assert names == ["double", "same", "fails", "later", "blocks"]
+    assert json.loads(world.bash(f"{curl} {auth} $AGENTD_TOOLS_URL/health")[0]) == {"status": "ok"}
+    output, _ = world.bash(
+        f"{curl} {auth} -w ' %{{http_code}}' -d '{{\"x\": \"6\"}}' $AGENTD_TOOLS_URL/call/double"
+    )
+    assert output.endswith(" 422")
+    assert "ToolInputError" in output
+    assert world.bash(f"{curl} {auth} -o /dev/null -w '%{{http_code}}' $AGENTD_TOOLS_URL/nothing")[0] == "404"
+    assert len(world.calls) == 2
+
+
+def test_the_socket_is_in_a_private_folder(world: World) -> None:
+    assert world.bash("stat -c %a $(dirname $AGENTD_TOOLS_SOCKET)") == ("700\n", 0)
+
+
+def test_failures_are_exceptions_in_the_code(world: World) -> None:
+    """0.8.6: tool errors came back as a dict."""
+    code = (
+        "from lib.tools import ToolError, ToolInputError, double, fails\n"
+        "try: fails()\n"
+        "except ToolError as e: print(type(e).__name__, e)\n"
+        "try: double('7')\n"
+        "except ToolInputError as e: print(e)\n"
+    )
+    output, code_ = world.python(code)
+    assert "ToolError fails() raised ValueError: on purpose" in output
+    assert "expected int" in output.replace("`", "")
+    assert code_ == 0
+
+
+def test_async_tools_threads_and_forked_children_work(world: World) -> None:
+    code = (
+        "import threading, multiprocessing\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from lib.tools import double, later\n"
+        "print(later(3), double(1))\n"
+        "with ThreadPoolExecutor(8) as pool: print(sum(pool.map(double, range(200))))\n"
+        "with multiprocessing.Pool(2) as pool: print(sum(pool.map(double, range(10))))\n"
+    )
+    assert world.python(code) == ("3 2\n39800\n90\n", 0)
+
+
+def test_a_kept_namespace_calls_tools_block_after_block(world: World) -> None:
+    first = world.executor.run_sync(
+        PythonAction(code="from lib.tools import double", state="kept"), action_id="a"
+    )
+    assert first.exit_code == 0
+    for name in ("b", "c"):
+        action = PythonAction(code="print(double(2))", state="kept")
+        assert world.executor.run_sync(action, action_id=name).output == "4\n"
+    assert [c.code_id for c in world.calls] == ["b", "c"]
+
+
+def test_text_stays_text_and_50_mb_pass_both_ways(world: World) -> None:
+    """0.8.6: text "42" became a number."""
+    assert world.python("from lib.tools import same; print(repr(same('42')))") == ("'42'\n", 0)
+    code = "from lib.tools import same\ns = 'é' + 'a' * 50_000_000\nprint(same(s) == s)"
+    assert world.python(code) == ("True\n", 0)
+    output, _ = world.python("from lib.tools import same\nsame('a' * 70_000_000)")
+    assert "at most" in output
+
+
+def test_a_tool_that_waits_does_not_hold_up_the_others_and_ends_with_its_block(world: World) -> None:
+    code = (
+        "import threading\n"
+        "from lib.tools import blocks, double\n"
+        "threading.Thread(target=blocks, daemon=True).start()\n"
+        "print(double(3))\n"
+    )
+    assert world.python(code) == ("6\n", 0)
+    result = world.executor.run_sync(
+        PythonAction(code="from lib.tools import blocks; blocks()", timeout_s=0.5)
+    )
+    assert result.status == "timeout"
+    world.release.set()
+    assert world.python("from lib.tools import blocks; print(blocks())") == ("released\n", 0)
+
+
+def test_new_bindings_reach_a_session_that_runs(world: World, tmp_path: Path) -> None:
+    def triple(x: int) -> int:
+        """Triple it."""
+        return 3 * x
+
+    world.bash("true")
+    tools = ToolSet([triple])
+    Registry().create_skill_renderer().render(tools.specs(), tmp_path / "skills")
+    world.executor.attach(tools=tools, skills_dir=tmp_path / "skills")
+    assert world.python("from lib.tools import triple; print(triple(3))") == ("9\n", 0)
+    assert world.bash("python -c 'from lib.tools import triple; print(triple(1))'") == ("3\n", 0)
+    tools.close()
+
+
+def test_hostile_requests_end_their_channel_and_nothing_else(world: World) -> None:
+    code = (
+        "import os, socket, struct\n"
+        "broker = socket.socket(fileno=int(os.environ['AGENTD_TOOLS_FD']))\n"
+        "def channel():\n"
+        "    a, b = socket.socketpair()\n"
+        "    broker.sendmsg([b'C'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack('i', b.fileno()))])\n"
+        "    b.close()\n"
+        "    return a\n"
+        "for data in (b'\\xff' * 8, b'\\0\\0\\0\\1x', b'\\0\\0\\0\\4\\xff\\xffab'):\n"
+        "    a = channel(); a.sendall(data)\n"
+        "    a.settimeout(5)\n"
+        "    print(a.recv(100)[5:] or 'closed')\n"
+        "for data in (b'X', b'', b'D[0,0,0,0]', b'C'):\n"
+        "    broker.send(data)\n"
+        "[channel() for _ in range(3000)] and None\n"
+    )
+    world.executor.run_sync(PythonAction(code=code, timeout_s=20))
+    assert world.executor.run_sync(BashAction(command="echo on")).stdout == b"on\n"
+    assert world.python("from lib.tools import double; print(double(1))") == ("2\n", 0)
+
+
+def test_without_tools_a_call_says_so(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path) as executor:
+        output, _ = executor.execute_bash(
+            "curl -s --unix-socket $AGENTD_TOOLS_SOCKET -d '{}' "
+            '-H "Authorization: Bearer $AGENTD_TOOLS_TOKEN" $AGENTD_TOOLS_URL/call/x'
+        )
+        assert "this session has no tools" in output
