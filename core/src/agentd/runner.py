@@ -85,7 +85,7 @@ READ_SIZE = 256 * 1024
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
 SPARE_IDLE_S = 10.0  # how long after the last action a crew is kept ready
 LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker) may do so
-MAX_CHANNELS = 1024
+MAX_CHANNELS = 512
 KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself
 
 
@@ -1735,6 +1735,8 @@ def main() -> None:
         import multiprocessing
 
         multiprocessing.set_start_method("fork")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # channels and pipes; actions have their own limit
     gc.disable()
     rehearse()
     Runner(descriptor_in, descriptor_out).run()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import anyio
-import sniffio
+
+from agentd.eventloop import loop_caller
 
 __all__ = ["AsyncWaiter", "ThreadWaiter"]
 
@@ -24,24 +23,16 @@ class ThreadWaiter:
 
 
 class AsyncWaiter:
-    """For a task on asyncio or trio; made in that task. anyio has no call into a loop that does not block."""
+    """For a task on asyncio or trio; made in that task."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
-        self._soon: Callable[[Callable[[], Any]], Any]
-        if sniffio.current_async_library() == "trio":
-            import trio
-
-            self._soon = trio.lowlevel.current_trio_token().run_sync_soon
-        else:
-            import asyncio
-
-            self._soon = asyncio.get_running_loop().call_soon_threadsafe
+        self._call_soon = loop_caller()
 
     def set(self) -> None:
         try:
-            self._soon(self._event.set)
-        except RuntimeError:  # the loop has ended, and with it whoever waited (trio: RunFinishedError)
+            self._call_soon(self._event.set)
+        except RuntimeError:  # the loop has ended, and with it whoever waited
             pass
 
     async def wait(self) -> None:

@@ -1,0 +1,1 @@
+"""The command line: `agentd run`, `demo`, `plugins`, `completion`."""

@@ -1,0 +1,86 @@
+"""`agentd plugins`: what is installed, in which state, and why something does not load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import attrs
+import click
+
+from agentd.hookspecs import GROUPS
+from agentd.registry import PluginRecord, Registry
+
+__all__ = ["plugins"]
+
+_COLUMNS = ("name", "kind", "distribution", "version", "state")
+_STYLES = {
+    "loaded": "green",
+    "available": "cyan",
+    "blocked": "yellow",
+    "failed": "red",
+    "incompatible": "red",
+}
+
+
+@click.command("plugins")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object for each plugin.")
+@click.option("--check", is_flag=True, help="Load every plugin; exit 1 if one fails.")
+@click.option("--kind", type=click.Choice(list(GROUPS)), help="List only plugins of this kind.")
+def plugins(*, as_json: bool, check: bool, kind: str | None) -> None:
+    """List the installed plugins.
+
+    Reads metadata only, unless --check is given. Plugins that AGENTD_PLUGINS_BLOCK or
+    AGENTD_PLUGINS_ALLOW keep out are listed as blocked and never imported.
+    """
+    registry = Registry()
+    if check:
+        registry.check(kind)
+    records = registry.records(kind)
+    if as_json:
+        click.echo(json.dumps([attrs.asdict(record) for record in records], indent=2))
+    elif sys.stdout.isatty():
+        _print_table(records)
+    else:
+        _print_plain(records)
+    if check and any(record.state in ("failed", "incompatible") for record in records):
+        raise SystemExit(1)
+
+
+def _cells(record: PluginRecord) -> tuple[str, ...]:
+    return tuple(str(getattr(record, column)) for column in _COLUMNS)
+
+
+def _print_plain(records: Sequence[PluginRecord]) -> None:
+    if not records:
+        click.echo("no plugins installed")
+        return
+    rows = [_COLUMNS, *map(_cells, records)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    click.echo(lines[0])
+    for line, record in zip(lines[1:], records, strict=True):
+        click.echo(line)
+        if record.error:
+            click.echo("    " + record.error.replace("\n", "\n    "))
+
+
+def _print_table(records: Sequence[PluginRecord]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in _COLUMNS:
+        table.add_column(column)
+    for record in records:
+        *cells, state = _cells(record)
+        table.add_row(*map(Text, cells), Text(state, style=_STYLES[state]))
+    console.print(table if records else "no plugins installed")
+    # below the table, where a long message is not squeezed into a column
+    for record in records:
+        if record.error:
+            label = f"{record.kind} {record.name} ({record.distribution}): "
+            console.print(Text(label, style=_STYLES[record.state]) + Text(record.error, style="default"))

@@ -1,0 +1,163 @@
+"""Imports one plugin and holds it against the interface. Every doubt ends as a sentence."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pluggy
+
+from agentd.errors import suggest
+from agentd.hookspecs import AGENTD_API, HOOKS
+from agentd.protocols import EventSink, Executor, Parser, SkillRenderer, ToolSource
+from agentd.registry.record import PluginRecord
+
+__all__ = ["Hook", "Rejected", "describe", "import_plugin", "missing_members", "verify"]
+
+_PROTOCOLS: dict[str, type] = {
+    "executor": Executor,
+    "parser": Parser,
+    "tool_source": ToolSource,
+    "skill_renderer": SkillRenderer,
+    "event_sink": EventSink,
+}
+
+
+class Rejected(Exception):
+    """This plugin cannot be used; the text says why. `incompatible` if it is for another interface."""
+
+    def __init__(self, reason: str, *, incompatible: bool = False) -> None:
+        self.incompatible = incompatible
+        super().__init__(reason)
+
+
+@attrs.frozen
+class Hook:
+    """A plugin's implementation of the hook of its kind; `arguments` are the ones it takes."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+
+
+def import_plugin(record: PluginRecord) -> object:
+    """Import what the entry point names. Whatever happens is raised as it comes."""
+    from importlib_metadata import EntryPoint
+
+    return EntryPoint(record.name, record.value, record.group).load()
+
+
+def verify(plugin: object, record: PluginRecord, manager: pluggy.PluginManager) -> Hook:
+    """Check the plugin and register it with `manager`; return the hook of its kind.
+
+    Raises `Rejected` for what the interface forbids, and lets through what the plugin's own code raises.
+    """
+    if inspect.isclass(plugin):
+        raise Rejected(f"its entry point names the class {plugin.__qualname__}; name a module or an instance")
+    _check_api(plugin, record)
+    hooks = _hooks(plugin, manager)
+    wanted = HOOKS[record.kind]
+    if wanted not in hooks:
+        unmarked = "; the function of that name is not marked with @hookimpl"
+        raise Rejected(
+            f"a plugin of the group {record.group} must implement {wanted}, and this one does not"
+            f"{unmarked if callable(getattr(plugin, wanted, None)) else ''}"
+        )
+    checked = {name: _check_signature(name, function, manager) for name, function in hooks.items()}
+    if not manager.is_registered(plugin):  # one module may serve several entry points
+        manager.register(plugin, f"{record.kind}:{record.name}")
+    return Hook(wanted, hooks[wanted], checked[wanted])
+
+
+def _check_api(plugin: object, record: PluginRecord) -> None:
+    if not hasattr(plugin, "AGENTD_API"):
+        raise Rejected(
+            f"it has no AGENTD_API; a plugin for this agentd has `AGENTD_API = {AGENTD_API}`",
+            incompatible=True,
+        )
+    api = plugin.AGENTD_API
+    if type(api) is int and api == AGENTD_API:
+        return
+    newer = type(api) is int and api > AGENTD_API
+    raise Rejected(
+        f"its AGENTD_API is {api!r}, this agentd has {AGENTD_API}; "
+        f"update {'agentd-core' if newer else record.distribution}",
+        incompatible=True,
+    )
+
+
+def _hooks(plugin: object, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+    """Return the plugin's marked functions by hook name."""
+    known = list(HOOKS.values())
+    hooks: dict[str, Callable[..., Any]] = {}
+    for attribute in dir(plugin):
+        marked = manager.parse_hookimpl_opts(plugin, attribute)
+        if marked is None:
+            continue
+        name = marked.get("specname") or attribute
+        if name not in known:
+            raise Rejected(f"unknown hook {name!r}{suggest(name, known)}")
+        if marked.get("wrapper") or marked.get("hookwrapper"):
+            raise Rejected(f"{name} is marked as a wrapper; hooks of agentd are plain factories")
+        hooks[name] = getattr(plugin, attribute)
+    return hooks
+
+
+def _check_signature(
+    name: str, function: Callable[..., Any], manager: pluggy.PluginManager
+) -> tuple[str, ...]:
+    """Return the names of the arguments that this implementation takes."""
+    if inspect.iscoroutinefunction(function):
+        raise Rejected(f"{name} is an `async def`; hooks are synchronous factories")
+    spec = getattr(manager.hook, name).spec
+    offered = tuple(spec.argnames)
+    takes: list[str] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise Rejected(f"{name}: the parameter {parameter.name!r} is positional-only")
+        if parameter.name in offered:
+            takes.append(parameter.name)
+        elif parameter.default is parameter.empty:
+            raise Rejected(
+                f"{name} takes {parameter.name!r}, which this hook does not have; it has: "
+                f"{', '.join(offered)}{suggest(parameter.name, offered)}"
+            )
+    return tuple(takes)
+
+
+def missing_members(kind: str, product: object) -> list[str]:
+    """Return what this object lacks of the protocol of its kind."""
+    protocol = _PROTOCOLS[kind]
+    members = {*vars(protocol), *protocol.__annotations__}
+    return sorted(m for m in members if not m.startswith("_") and not _has(product, m))
+
+
+def _has(product: object, member: str) -> bool:
+    try:
+        return hasattr(product, member)
+    except Exception:  # a property that raises is there; its error belongs to whoever uses it
+        return True
+
+
+def describe(error: BaseException) -> str:
+    """Return the exception as one line with the place it comes from."""
+    if isinstance(error, Rejected):
+        return str(error)
+    try:
+        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:  # a plugin's exception may have a broken __str__
+        text = type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_machinery(f.filename)]
+    if not frames or isinstance(error, SyntaxError):  # a SyntaxError's text has the place itself
+        return text
+    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})"
+
+
+def _is_machinery(filename: str) -> bool:
+    folders = ("importlib", "importlib_metadata", "agentd/registry")
+    return filename.startswith("<frozen") or any(f"/{folder}/" in filename for folder in folders)

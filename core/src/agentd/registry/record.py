@@ -1,0 +1,90 @@
+"""What is known of one plugin, and which of several that share a name is the one in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import attrs
+
+from agentd.config import normalize
+from agentd.hookspecs import GROUPS
+from agentd.registry.official import official_distribution
+from agentd.registry.scan import Found
+
+__all__ = ["PluginRecord", "PluginState", "make_records"]
+
+PluginState = Literal["available", "loaded", "blocked", "failed", "incompatible"]
+
+_KINDS = {group: kind for kind, group in GROUPS.items()}
+
+
+@attrs.frozen(kw_only=True)
+class PluginRecord:
+    """One installed plugin.
+
+    `state`: `available` (not imported yet), `loaded`, `blocked` (by an allow or block list, never
+    imported), `failed`, or `incompatible` (made for another `AGENTD_API`). `error` says why, in full.
+    """
+
+    name: str
+    kind: str
+    group: str
+    value: str
+    distribution: str
+    version: str
+    state: PluginState = "available"
+    error: str = ""
+
+
+def make_records(
+    found: Iterable[Found], objection: Callable[[str, str, str], str]
+) -> tuple[dict[tuple[str, str], PluginRecord], tuple[PluginRecord, ...]]:
+    """Return the plugin in use for each `(kind, name)`, and the records of all others that share one.
+
+    Of several usable plugins with one name, agentd's own distribution is taken, else the first by the
+    distribution's name. What is blocked or half removed is in use only if nothing else is there.
+    """
+    named: dict[tuple[str, str], list[PluginRecord]] = {}
+    for entry in found:
+        if entry.group in _KINDS:
+            record = _record(entry, objection)
+            named.setdefault((record.kind, record.name), []).append(record)
+    chosen: dict[tuple[str, str], PluginRecord] = {}
+    others: list[PluginRecord] = []
+    for key, records in named.items():
+        first, *rest = sorted(records, key=_precedence)
+        chosen[key] = first
+        others += [_duplicate(record, first) for record in rest]
+    return chosen, tuple(others)
+
+
+def _record(entry: Found, objection: Callable[[str, str, str], str]) -> PluginRecord:
+    kind = _KINDS[entry.group]
+    blocked = objection(kind, entry.name, entry.distribution)
+    return PluginRecord(
+        name=entry.name,
+        kind=kind,
+        group=entry.group,
+        value=entry.value,
+        distribution=entry.distribution,
+        version=entry.version,
+        state="blocked" if blocked else "failed" if entry.problem else "available",
+        error=blocked or entry.problem,
+    )
+
+
+def _precedence(record: PluginRecord) -> tuple[bool, bool, str]:
+    # A third-party distribution must not take the place of an official sandbox by sorting first.
+    official = official_distribution(record.kind, record.name) == normalize(record.distribution)
+    return record.state != "available", not official, record.distribution
+
+
+def _duplicate(record: PluginRecord, first: PluginRecord) -> PluginRecord:
+    if record.state != "available":
+        return record
+    reason = (
+        f"{first.distribution} and {record.distribution} both have the {record.kind} {record.name!r}; "
+        f"the one of {first.distribution} is used; uninstall or block one of the two"
+    )
+    return attrs.evolve(record, state="failed", error=reason)

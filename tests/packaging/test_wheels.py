@@ -1,0 +1,122 @@
+"""Wheels of all distributions, and combinations of them in clean environments."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# the first test of a session builds all wheels, on a busy machine that takes a minute
+pytestmark = [pytest.mark.packaging, pytest.mark.network, pytest.mark.timeout(300)]
+
+Make = Callable[..., Any]
+
+EVERYTHING = ("agentd",)
+CORE = ("agentd-core",)
+CORE_AND_EXECUTOR = ("agentd-core", "agentd-executor-subprocess")
+
+COMBINATIONS = {
+    CORE: set(),
+    CORE_AND_EXECUTOR: {("executor", "subprocess")},
+    EVERYTHING: {("executor", "subprocess"), ("parser", "fence"), ("parser", "xml")},
+}
+"""What each combination has beside the plugins of core itself."""
+
+OF_CORE = {("skill_renderer", "agentskills"), ("event_sink", "console"), ("event_sink", "jsonl")}
+
+
+def test_every_wheel_is_typed_and_licensed_and_the_meta_wheel_has_no_modules(
+    wheels: Path, projects: dict[str, Path]
+) -> None:
+    ours = sorted(wheels.glob("agentd*.whl"))
+    assert len(ours) == len(projects)
+    for wheel in ours:
+        names = zipfile.ZipFile(wheel).namelist()
+        assert any(name.endswith("/licenses/LICENSE") for name in names), wheel.name
+        modules = [name for name in names if ".dist-info/" not in name]
+        if wheel.name.startswith("agentd-"):
+            assert not modules
+        else:
+            assert any(name.endswith("/py.typed") for name in modules), wheel.name
+            assert all(name.startswith("agentd") for name in modules), wheel.name
+
+
+@pytest.mark.parametrize("distributions", COMBINATIONS, ids="+".join)
+def test_each_combination_passes_its_own_check(distributions: tuple[str, ...], environment: Make) -> None:
+    done = environment(*distributions).run("agentd", "plugins", "--check", "--json")
+    records = json.loads(done.stdout)
+    assert not [r["error"] for r in records if r["error"]]
+    assert done.returncode == 0, done.stderr
+    assert {(r["kind"], r["name"]) for r in records} == COMBINATIONS[distributions] | OF_CORE
+    assert {r["state"] for r in records} == {"loaded"}
+
+
+@pytest.mark.parametrize("distributions", COMBINATIONS, ids="+".join)
+def test_each_combination_says_its_version(
+    distributions: tuple[str, ...], environment: Make, wheels: Path
+) -> None:
+    (wheel,) = wheels.glob("agentd_core-*.whl")
+    version = wheel.name.split("-")[1]
+    done = environment(*distributions).run("agentd", "--version")
+    assert done.returncode == 0, done.stderr
+    assert version in done.stdout
+
+
+@pytest.mark.parametrize("distributions", COMBINATIONS, ids="+".join)
+def test_every_name_of_core_is_importable_in_each_combination(
+    distributions: tuple[str, ...], environment: Make
+) -> None:
+    done = environment(*distributions).python("from agentd import *; import agentd; agentd.Session")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("distributions", "name", "brings"),
+    [
+        (CORE, "SubprocessExecutor", "agentd-executor-subprocess"),
+        (CORE, "create_sandbox_runtime_executor", "agentd-executor-srt"),
+        (EVERYTHING, "create_microsandbox_cli_executor", "agentd-executor-msb"),
+    ],
+)
+def test_importing_what_is_missing_gives_the_pip_command(
+    distributions: tuple[str, ...], name: str, brings: str, environment: Make
+) -> None:
+    done = environment(*distributions).python(f"from agentd import {name}")
+    assert done.returncode == 1
+    assert f"pip install {brings}" in done.stderr.splitlines()[-1]
+
+
+def test_what_a_plugin_exports_is_importable(environment: Make) -> None:
+    done = environment(*CORE_AND_EXECUTOR).python("from agentd import SubprocessExecutor")
+    assert done.returncode == 0, done.stderr
+
+
+def test_core_alone_names_the_executor_that_is_missing(environment: Make) -> None:
+    done = environment(*CORE).python("import agentd; agentd.Registry().create_executor('subprocess', '.')")
+    assert "pip install agentd-executor-subprocess" in done.stderr
+
+
+AGENT_WITHOUT_PARSER = """
+import anyio
+from agentd import Session
+
+class Model:
+    name = "never asked"
+
+async def main():
+    async with Session(model=Model(), executor="subprocess", cwd=".") as session:
+        async for _ in session.run("hello"):
+            pass
+
+anyio.run(main)
+"""
+
+
+def test_an_agent_without_a_parser_names_the_parser_to_install(environment: Make) -> None:
+    done = environment(*CORE_AND_EXECUTOR).python(AGENT_WITHOUT_PARSER)
+    assert done.returncode == 1
+    assert "pip install agentd-parser-fence" in done.stderr
