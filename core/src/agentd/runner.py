@@ -379,7 +379,8 @@ def _show_exception(
     kind: type[BaseException], value: BaseException, trace: types.TracebackType | None
 ) -> None:
     """Print a traceback as CPython does, with the block's source lines and without our own frames."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    ours = _show_exception.__code__.co_filename
+    while trace is not None and trace.tb_frame.f_code.co_filename == ours:
         trace = trace.tb_next
     traceback.print_exception(kind, value, trace)
 
@@ -671,6 +672,7 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
         runner.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     crews: dict[int, int] = {}
     retired = False
+    rehearse()  # here, not in the runner: an idle session should not hold the memory of the parser's tables
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     while True:
@@ -1738,7 +1740,6 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # channels and pipes; actions have their own limit
     gc.disable()
-    rehearse()
     Runner(descriptor_in, descriptor_out).run()
 
 
