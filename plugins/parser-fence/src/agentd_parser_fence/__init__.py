@@ -1,0 +1,1 @@
+"""agentd parser for CommonMark fences: `bash:execute`, `python:execute` and `PATH:create` blocks."""

@@ -1,0 +1,134 @@
+"""How a line begins: the containers in front of it, and the fence that it may open.
+
+CommonMark 0.31, sections 4.5 (fenced code blocks) and 5.2 (list items). Columns count from 0; a tab goes
+on to the next multiple of 4. Two simplifications, both only about what may be indented how far: a line
+that is indented less than a list item's content ends the item also where CommonMark would have a lazy
+continuation of its paragraph, and HTML blocks are not known.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+import attrs
+from agentd.parsing import read_header
+
+__all__ = ["LineStart", "Opener", "advance_column", "header_of"]
+
+_MARKER: Final = re.compile(r"(?:[-+*]|\d{1,9}[.)])(?=[ \t]|\Z)")
+_MARKER_PART: Final = re.compile(r"\d{1,9}[.)]?\Z|[-+*]\Z")
+_BREAK: Final = re.compile(r"[ \t]*(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,})\Z")
+_RUN: Final = re.compile(r"`+|~+")
+_LONGEST_HEAD: Final = 200  # characters before and of the fence: what is indented or nested deeper is prose
+
+# A word that names the language of what is shown; in front of `PATH:create` it is no part of the path.
+_LANGUAGE_WORD: Final = re.compile(
+    "bash|c|cpp|css|csv|diff|dockerfile|go|html|ini|java|javascript|js|json|jsx|makefile|markdown|md|plaintext"
+    "|py|python|ruby|rust|sh|shell|sql|text|toml|ts|tsx|txt|typescript|xml|yaml|yml",
+    re.IGNORECASE,
+)
+_LAST_ACTION: Final = re.compile(r"(.*?)[ \t]*:[ \t]*(execute|create)", re.IGNORECASE)
+
+
+def advance_column(column: int, char: str) -> int:
+    """Return the column behind `char`, a space or a tab, that stands at `column`."""
+    return column + 4 - column % 4 if char == "\t" else column + 1
+
+
+@attrs.frozen
+class Opener:
+    """An opening fence: `length` times `char` at `index` of its line, `column` columns from its left.
+
+    `base` is the column at which the content of the list item around it starts (0 outside of lists). `at`
+    is where the segment begins: with the line, or, behind a list marker on the same line, with the fence.
+    """
+
+    char: str
+    length: int
+    index: int
+    column: int
+    base: int
+    at: int
+
+
+@attrs.define
+class LineStart:
+    """Reads how lines begin, and remembers the list items that are open between them.
+
+    `items` holds the content columns of the open list items, outermost first.
+    """
+
+    items: list[int] = attrs.field(factory=list)
+
+    def read(self, head: str, *, ended: bool) -> Opener | Literal["prose", "more"]:
+        """Judge a line by its beginning: `prose` for good, `more` characters needed, or an opener.
+
+        `head` has no line end; `ended` says that the line ends behind it. An opener is returned once its
+        run of fence characters is over; whether its info string is a good one is not looked at.
+        """
+        whole = len(head) <= _LONGEST_HEAD
+        verdict, items = self._judge(head[:_LONGEST_HEAD], ended and whole)
+        if verdict == "more" and not whole:
+            verdict = "prose"
+        if verdict != "more":
+            self.items = items
+        return verdict
+
+    def _judge(self, head: str, ended: bool) -> tuple[Opener | Literal["prose", "more"], list[int]]:
+        index = column = behind_marker = 0
+        items = self.items
+        marked = False
+        while True:
+            while index < len(head) and head[index] in " \t":
+                column = advance_column(column, head[index])
+                index += 1
+            if marked:
+                items[-1] = column if column <= behind_marker + 4 else behind_marker + 1
+            elif index < len(head):
+                items = [offset for offset in items if offset <= column]
+            base = items[-1] if items else 0
+            if column - base >= 4:
+                return "prose", items  # indented code
+            if index == len(head):
+                return ("prose" if ended else "more"), items
+            run = _RUN.match(head, index)
+            if run is not None:
+                at = index if marked else 0
+                opener = Opener(run[0][0], len(run[0]), index, column, base, at)
+                if run.end() == len(head) and not ended:
+                    return "more", items
+                return (opener if opener.length >= 3 else "prose"), items
+            if ended and _BREAK.match(head, index):
+                return "prose", items
+            marker = _MARKER.match(head, index)
+            if marker is None or (marker.end() == len(head) and not ended):
+                return ("more" if not ended and _MARKER_PART.match(head, index) else "prose"), items
+            index = marker.end()
+            column = behind_marker = column + len(marker[0])
+            items = [*items, column + 1]
+            marked = True
+
+
+def header_of(info: str) -> tuple[str, str] | None:
+    """Return target and action of a fence's info string, or None if the fence is only shown.
+
+    The first word counts if it is a header (see `agentd.parsing.read_header`); what follows it is
+    ignored. Otherwise the info string as a whole does if it ends in `: execute` or `: create`, with or
+    without blanks around the colon: so a path may hold spaces (`my notes.txt:create`). A language word in
+    front of such a path is dropped (`python my app.py:create`), quotes around a path as well. Nothing
+    else is decoded: a backslash is a backslash.
+    """
+    info = info.strip(" \t")
+    header = read_header(re.split(r"[ \t]", info, maxsplit=1)[0])
+    if header is None:
+        match = _LAST_ACTION.fullmatch(info)
+        if match is None:
+            return None
+        word, _, rest = match[1].partition(" ")
+        named = bool(rest.strip()) and _LANGUAGE_WORD.fullmatch(word) is not None
+        header = (rest.strip() if named else match[1]), match[2].lower()
+    target, action = header
+    if action == "create" and len(target) > 2 and target[0] == target[-1] and target[0] in "\"'":
+        target = target[1:-1]
+    return target, action

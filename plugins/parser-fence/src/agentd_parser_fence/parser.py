@@ -1,0 +1,276 @@
+"""The fence parser: CommonMark's fenced code blocks, of which those with a header are to be run.
+
+A fence whose info string is a header (`bash:execute`, `PATH:create`; see `opener.header_of`) becomes one
+`block` segment, once its closing line is certain. Every other fence is `opaque`: shown as it comes, and
+nothing inside it is a block. Fences in block quotes and in indented code are prose. Line ends are LF, CRLF
+and CR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from agentd.parsing import make_block
+from agentd.types import Block, Segment, SegmentKind
+
+from agentd_parser_fence.body import BodyReader, code_of, next_line
+from agentd_parser_fence.opener import LineStart, Opener, header_of
+
+__all__ = ["LONGEST_OPENER", "FenceParser"]
+
+LONGEST_OPENER: Final = 4096
+"""Characters of the longest line that opens a fence; a longer one is prose, so that little is held back."""
+
+_MAY_MATTER: Final = frozenset(" \t`~-+*0123456789")  # as the first character of a line outside of lists
+_IN_LINE_STOPS: Final = r"\r|\n(?:[ \t`~\-+*0-9]|\Z)"
+_LINE_STOPS: Final = r"\A[ \t`~\-+*0-9]|" + _IN_LINE_STOPS
+
+# Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
+# fence, inside a fence that is shown, inside one that is to be run.
+_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK = range(5)
+
+
+class FenceParser:
+    """Reads one answer; see `agentd.protocols.Parser`.
+
+    Held back are: the beginning of a line that may open a fence, the line of an opening fence (up to
+    `LONGEST_OPENER` characters), a block until its closing line has ended, and a CR until it is known
+    whether an LF follows.
+    """
+
+    __slots__ = (
+        "_body",
+        "_cr",
+        "_header",
+        "_held",
+        "_held_chars",
+        "_in_line",
+        "_info_at",
+        "_line",
+        "_opener",
+        "_out",
+        "_position",
+        "_prose",
+        "_where",
+    )
+
+    _body: BodyReader
+    _header: tuple[str, str]
+    _opener: Opener
+
+    def __init__(self) -> None:
+        self._where = _LINE_START
+        self._line = LineStart()
+        self._position = 0  # of the first character that is not in a segment yet
+        self._prose: list[str] = []  # from there on, goes out before this feed is over
+        self._out: list[Segment] = []
+        self._held: list[str] = []  # behind it, is held back
+        self._held_chars = 0  # of the opener's line
+        self._info_at = 0  # where in it the info string begins
+        self._cr = False  # a CR, also held back
+        self._in_line = False  # only a line end can change anything, and no CR is held
+
+    @property
+    def stops(self) -> str | None:
+        """What can make more than prose of the text that comes next; see `ParserStack`."""
+        if self._cr or self._held or self._where not in (_PROSE, _LINE_START):
+            return None
+        if self._line.items:
+            return r"[\r\n]" if self._where == _PROSE else None
+        return _IN_LINE_STOPS if self._where == _PROSE else _LINE_STOPS
+
+    def feed(self, text: str) -> Sequence[Segment]:
+        """Take the next characters; return the segments that are certain now."""
+        if self._in_line and "\n" not in text and "\r" not in text:  # by far the most frequent case
+            if self._where == _BLOCK:
+                self._held.append(text)
+                return ()
+            if not text:
+                return ()
+            start = self._position
+            self._position = end = start + len(text)
+            return (Segment("prose" if self._where == _PROSE else "opaque", text, start, end),)
+        if self._is_line(text):
+            self._where = _LINE_START
+            self._in_line = False
+            start = self._position
+            self._position = end = start + len(text)
+            return (Segment("prose", text, start, end),)
+        if self._cr:
+            text = "\r" + text
+        self._cr = text.endswith("\r")
+        segments = self._read(text[:-1] if self._cr else text)
+        self._in_line = not self._cr and (
+            self._where == _PROSE or (self._where in (_OPAQUE, _BLOCK) and self._body.in_content)
+        )
+        return segments
+
+    def close(self) -> Sequence[Segment]:
+        """End the text; return the segments of what was still held back."""
+        if self._cr:
+            self._cr = False
+            self._out = self._read("\r")
+        if self._where == _LINE_START and self._held:
+            self._close_line_start()
+        if self._where == _OPENER:
+            self._open()
+        if self._where == _BLOCK:
+            self._finish(complete=self._body.in_closing_line)
+        return self._take_out()
+
+    def _is_line(self, text: str) -> bool:
+        """True if this ends the line that is being read, in prose, and nothing follows. Spares `_read`."""
+        if self._where != _PROSE or not self._in_line or "\r" in text:
+            return False
+        return text.find("\n") == len(text) - 1
+
+    def _read(self, text: str) -> list[Segment]:
+        index = 0
+        while index < len(text):
+            if self._where == _PROSE:
+                index = self._read_prose(text, index)
+            elif self._where == _LINE_START:
+                index = self._read_line_start(text, index)
+            elif self._where == _OPENER:
+                index = self._read_opener(text, index)
+            elif self._where == _OPAQUE:
+                index = self._read_opaque(text, index)
+            else:
+                index = self._read_block(text, index)
+        return self._take_out()
+
+    # --- each of these reads from `index` on and returns how far it came -----------------------
+
+    def _read_prose(self, text: str, index: int) -> int:
+        end = next_line(text, index)
+        self._where = _LINE_START if end >= 0 else _PROSE
+        end = end if end >= 0 else len(text)
+        self._prose.append(text[index:end])
+        return end
+
+    def _read_line_start(self, text: str, index: int) -> int:
+        if not (self._held or self._line.items or text[index] in _MAY_MATTER):
+            self._where = _PROSE
+            return index
+        end = next_line(text, index)
+        ended = end >= 0
+        piece = text[index : end if ended else len(text)]
+        line = "".join(self._held) + piece
+        head = line.rstrip("\r\n")
+        verdict = self._line.read(head, ended=ended)
+        if isinstance(verdict, Opener):
+            self._start_opener(verdict, head)
+            return index + len(piece) - (len(line) - len(head))
+        if verdict == "more":
+            self._held.append(piece)
+        else:
+            self._give_up(line, ended)
+        return index + len(piece)
+
+    def _read_opener(self, text: str, index: int) -> int:
+        end = next_line(text, index)
+        ended = end >= 0
+        end = end if ended else len(text)
+        piece = text[index:end]
+        self._held.append(piece)
+        self._held_chars += len(piece.rstrip("\r\n"))
+        ticks = self._opener.char == "`" and "`" in piece  # then this is a code span, not a fence
+        if ticks or self._held_chars > LONGEST_OPENER:
+            self._give_up("".join(self._held), ended)
+        elif ended:
+            self._open()
+        return end
+
+    def _read_opaque(self, text: str, index: int) -> int:
+        end = self._body.find_end(text, index)
+        if end >= 0:
+            self._where = _LINE_START
+        end = end if end >= 0 else len(text)
+        self._emit("opaque", text[index:end])
+        return end
+
+    def _read_block(self, text: str, index: int) -> int:
+        end = self._body.find_end(text, index)
+        if end < 0:
+            self._held.append(text[index:])
+            return len(text)
+        self._held.append(text[index:end])
+        self._finish(complete=True)
+        return end
+
+    # --- from one state to the next ------------------------------------------------------------
+
+    def _give_up(self, line: str, ended: bool) -> None:
+        """What is held of this line is prose after all."""
+        self._held.clear()
+        self._prose.append(line)
+        self._where = _LINE_START if ended else _PROSE
+
+    def _start_opener(self, opener: Opener, head: str) -> None:
+        if opener.at:
+            self._prose.append(head[: opener.at])
+        self._opener = opener
+        self._held = [head[opener.at :]]
+        self._held_chars = len(head) - opener.at
+        self._info_at = opener.index + opener.length - opener.at
+        self._where = _OPENER
+        ticks = opener.char == "`" and "`" in self._held[0][self._info_at :]
+        if ticks or self._held_chars > LONGEST_OPENER:
+            self._give_up(self._held[0], ended=False)
+
+    def _open(self) -> None:
+        """The line of the opening fence is complete: decide what the fence is for."""
+        line = "".join(self._held)
+        header = header_of(line[self._info_at :].rstrip("\r\n"))
+        self._body = BodyReader(self._opener)
+        if header is None:
+            self._held.clear()
+            self._emit("opaque", line)
+            self._where = _OPAQUE
+        else:
+            self._held = [line]
+            self._held_chars = len(line)
+            self._header = header
+            self._where = _BLOCK
+
+    def _finish(self, *, complete: bool) -> None:
+        """Return the block that is held; its last line is the closing one if it is complete."""
+        text = "".join(self._held)
+        self._held.clear()
+        self._where = _LINE_START
+        end = len(text)
+        if complete:
+            lines = text[:-2] if text.endswith("\r\n") else text[:-1] if text[-1] in "\r\n" else text
+            end = max(lines.rfind("\n"), lines.rfind("\r")) + 1
+        code = code_of(self._opener, text[self._held_chars : end])
+        target, action = self._header
+        self._emit("block", text, make_block(target, action, code, complete=complete))
+
+    def _close_line_start(self) -> None:
+        head = "".join(self._held)
+        verdict = self._line.read(head, ended=True)
+        if isinstance(verdict, Opener):
+            self._start_opener(verdict, head)
+        else:
+            self._give_up(head, ended=False)
+
+    # --- what goes out -------------------------------------------------------------------------
+
+    def _emit(self, kind: SegmentKind, text: str, block: Block | None = None) -> None:
+        if self._prose and kind != "prose":
+            self._emit_prose()
+        start = self._position
+        self._position = start + len(text)
+        self._out.append(Segment(kind, text, start, self._position, block))
+
+    def _emit_prose(self) -> None:
+        text = "".join(self._prose)
+        self._prose.clear()
+        self._emit("prose", text)
+
+    def _take_out(self) -> list[Segment]:
+        if self._prose:
+            self._emit_prose()
+        out, self._out = self._out, []
+        return out

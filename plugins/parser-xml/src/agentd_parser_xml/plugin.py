@@ -1,0 +1,26 @@
+"""The hook of the parser plugin `xml`. Nothing heavy: the parser is imported inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from agentd.errors import ConfigError
+from agentd.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from agentd_parser_xml.parser import XmlParser
+
+__all__ = ["AGENTD_API", "agentd_create_parser"]
+
+AGENTD_API: Final = 1
+
+
+@hookimpl
+def agentd_create_parser(options: Mapping[str, Any]) -> XmlParser:
+    """Make a parser for one answer. There are no options; `ConfigError` for any."""
+    from agentd_parser_xml.parser import XmlParser
+
+    if options:
+        raise ConfigError(f"the parser 'xml' has no options, got {', '.join(map(repr, sorted(options)))}")
+    return XmlParser()

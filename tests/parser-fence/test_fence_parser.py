@@ -1,0 +1,226 @@
+"""What a fence's header means, what goes out when, and the parsing defects of 0.8.6."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+import pytest
+from agentd.errors import ConfigError
+from agentd.protocols import Parser
+from agentd.types import Block, Segment
+from agentd_parser_fence import plugin
+from agentd_parser_fence.opener import header_of
+from agentd_parser_fence.parser import LONGEST_OPENER, FenceParser
+
+
+def read(text: str) -> list[Segment]:
+    parser = FenceParser()
+    return [*parser.feed(text), *parser.close()]
+
+
+def blocks(text: str) -> list[Block]:
+    return [s.block for s in read(text) if s.block is not None]
+
+
+def the_block(text: str) -> Block:
+    (block,) = blocks(text)
+    return block
+
+
+# --- headers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ("bash:execute", ("bash", "execute")),
+        ("  bash:EXECUTE  ", ("bash", "execute")),
+        ("src/a.py:create", ("src/a.py", "create")),
+        ("a:b.csv:create", ("a:b.csv", "create")),
+        ("my notes.txt:create", ("my notes.txt", "create")),
+        ("my notes.txt : Create", ("my notes.txt", "create")),
+        ("'my notes.txt':create", ("my notes.txt", "create")),
+        ("python my app.py:create", ("my app.py", "create")),
+        ("markdown README.md:create", ("README.md", "create")),
+        ("bash:execute title=x", ("bash", "execute")),
+        ("bash:", None),
+        ("bash", None),
+        ("", None),
+        (":execute", ("", "execute")),
+        ("bash execute", None),
+        ("bash: execute", ("bash", "execute")),
+        ("ruby:execute", ("ruby", "execute")),
+        ("bash:run", ("bash", "run")),
+        ("docker:run", ("docker", "run")),
+        ("bash:dance", ("bash", "dance")),
+        ("x:excute", ("x", "excute")),
+        ("x:creat", ("x", "creat")),
+        ("js:src/main.js", None),
+        ("yaml:compose", None),
+        ("python:3.12", None),
+        ("bash:script.sh", None),
+        ("python:main.py", None),
+        ("http://host:8080", None),
+        ("text {file=a:create}", None),
+    ],
+)
+def test_an_info_string_is_a_header_or_not(info: str, expected: tuple[str, str] | None) -> None:
+    assert header_of(info) == expected
+
+
+def test_a_path_with_a_drive_and_blanks_is_taken_whole() -> None:
+    assert the_block("```C:\\a dir\\b.txt:create\nx\n```\n").target == "C:\\a dir\\b.txt"
+
+
+def test_the_plugin_makes_a_parser_and_refuses_options() -> None:
+    assert plugin.AGENTD_API == 1
+    assert isinstance(plugin.agentd_create_parser(options={}), Parser)
+    with pytest.raises(ConfigError, match="no options, got 'colour'"):
+        plugin.agentd_create_parser(options={"colour": 1})
+
+
+# --- what 0.8.6 got wrong ----------------------------------------------------------------------
+
+
+def test_defect_an_action_in_capitals_looped_for_ever() -> None:
+    assert the_block("```bash:Execute\nls\n```\n").action == "execute"
+
+
+def test_defect_sh_ran_as_python() -> None:
+    for name in ("sh", "shell", "bash", "SH"):
+        assert the_block(f"```{name}:execute\nls\n```\n").language == "bash"
+    for name in ("python", "py", "python3", "Python"):
+        assert the_block(f"```{name}:execute\nls\n```\n").language == "python"
+    assert the_block("```zsh:execute\nls\n```\n").language == "zsh"
+
+
+def test_defect_a_fence_inside_a_line_cut_the_file_short() -> None:
+    code = "fence = '```'\nprint(f'{fence}js')  # ``` \n  x```\n"
+    assert the_block(f"```a.py:create\n{code}```\n").source == code
+
+
+def test_defect_inner_fences_cut_files_short() -> None:
+    code = "# Title\n\n```bash:execute\nls\n```\n\n~~~\n~~~\n"
+    assert the_block(f"````README.md:create\n{code}````\n").source == code
+    assert the_block(f"~~~~README.md:create\n{code}~~~~\n").source == code
+
+
+def test_defect_example_fences_in_markdown_ran() -> None:
+    assert blocks("````markdown\n```bash:execute\nrm -rf x\n```\n````\n") == []
+    assert blocks("~~~\n```bash:execute\nrm -rf x\n```\n~~~\n") == []
+    assert blocks("> ```bash:execute\n> rm -rf x\n> ```\n") == []
+    assert blocks("    ```bash:execute\n    rm -rf x\n    ```\n") == []
+
+
+def test_defect_windows_line_ends_four_backticks_and_trailing_blanks_were_missed() -> None:
+    assert the_block("```bash:execute\r\nls\r\n```\r\n").source == "ls\n"
+    assert the_block("````bash:execute\nls\n````\n").source == "ls\n"
+    assert the_block("```bash:execute  \nls\n```  \n").source == "ls\n"
+    assert the_block("~~~bash:execute\nls\n~~~\n").source == "ls\n"
+
+
+def test_defect_the_code_lost_its_blank_beginning_and_its_last_line_end() -> None:
+    assert the_block("```a.txt:create\n\n  a\n\n```\n").source == "\n  a\n\n"
+
+
+def test_defect_an_unknown_action_was_passed_over_in_silence() -> None:
+    block = the_block("```bash:run\nls\n```\n")
+    assert (block.target, block.action) == ("bash", "run")
+
+
+def test_defect_each_delta_read_the_whole_answer_again() -> None:
+    """Counted in function calls, Python's and C's, not by the clock."""
+
+    def calls(size: int) -> int:
+        text = "```bash:execute\n" + "echo some words `date`\n" * (size // 23) + "```\n"
+        deltas = [text[i : i + 4] for i in range(0, len(text), 4)]
+        count = 0
+
+        def tally(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        parser = FenceParser()
+        sys.setprofile(tally)
+        try:
+            for delta in deltas:
+                parser.feed(delta)
+            parser.close()
+        finally:
+            sys.setprofile(None)
+        return count
+
+    assert calls(100_000) < 10.5 * calls(10_000)
+
+
+# --- what goes out when ------------------------------------------------------------------------
+
+
+def test_prose_goes_out_at_once() -> None:
+    parser = FenceParser()
+    for delta in ("Hel", "lo `wor", "ld` ", "12 ~ ", "x"):
+        assert "".join(s.text for s in parser.feed(delta)) == delta
+
+
+def test_only_the_beginning_of_a_fence_is_held_back() -> None:
+    parser = FenceParser()
+    assert [s.text for s in parser.feed("a\n``")] == ["a\n"]
+    assert [s.text for s in parser.feed("x``")] == ["``x``"]
+
+
+def test_a_fence_that_is_only_shown_is_shown_as_it_comes() -> None:
+    parser = FenceParser()
+    assert [(s.kind, s.text) for s in parser.feed("```js\nlet ")] == [
+        ("opaque", "```js\n"),
+        ("opaque", "let "),
+    ]
+    assert [(s.kind, s.text) for s in parser.feed("x\n")] == [("opaque", "x\n")]
+    assert [(s.kind, s.text) for s in parser.feed("``")] == [("opaque", "``")]
+    assert [(s.kind, s.text) for s in parser.feed("`\nb")] == [("opaque", "`\n"), ("prose", "b")]
+
+
+def test_a_block_waits_for_the_end_of_its_closing_line() -> None:
+    parser = FenceParser()
+    assert not parser.feed("```bash:execute\nls\n```")
+    assert not parser.feed("  ")
+    assert [s.kind for s in parser.feed("\n")] == ["block"]
+
+
+def test_a_line_that_only_looks_like_the_closing_one_is_code() -> None:
+    parser = FenceParser()
+    assert not parser.feed("```bash:execute\n```")
+    assert not parser.feed(" x\n")
+    (segment,) = parser.feed("```\n")
+    assert segment.block is not None
+    assert segment.block.source == "``` x\n"
+
+
+def test_the_end_of_the_answer_ends_the_closing_line() -> None:
+    for ending in ("", " ", "\r", "\n", "\r\n"):
+        block = the_block(f"```bash:execute\nls\n```{ending}")
+        assert (block.source, block.complete) == ("ls\n", True)
+
+
+def test_a_carriage_return_waits_for_its_line_feed() -> None:
+    parser = FenceParser()
+    assert not parser.feed("```bash:execute\r\nls\r\n```\r")
+    (segment,) = parser.feed("\n")
+    assert segment.text.endswith("```\r\n")
+
+
+def test_the_line_of_an_opener_is_held_back_only_so_far() -> None:
+    parser = FenceParser()
+    assert not parser.feed("```" + "x" * (LONGEST_OPENER - 3))
+    assert [s.kind for s in parser.feed("x")] == ["prose"]
+    assert blocks("```bash:execute " + "x" * LONGEST_OPENER + "\nls\n```\n") == []
+
+
+def test_an_answer_that_breaks_off_inside_a_block_gives_an_incomplete_one() -> None:
+    block = the_block("```python:execute\nprint(1)\nprint(")
+    assert block == Block("python", "execute", "print(1)\nprint(", "python", complete=False)
+
+
+def test_nul_bytes_and_five_megabytes_pass_through() -> None:
+    code = "\0\x0b\x0c\u2028" + "x" * 5_000_000 + "\n"
+    assert the_block(f"```a.bin:create\n{code}```\n").source == code
