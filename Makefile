@@ -1,0 +1,56 @@
+# Every target does its own set-up. On a machine with CPython >= 3.11, git and make: `make demo`, `make test`.
+#
+#   PYTHON=...   the interpreter for the virtual environment (default: python3, or the first that is >= 3.11)
+#   VENV=...     where the virtual environment is (default: .venv)
+#   ARGS=...     more arguments for the command of demo, test-only and bench
+SHELL := /bin/bash
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PYTHON
+
+PACKAGES := agentd $(patsubst plugins/%/,agentd_%,$(subst -,_,$(wildcard plugins/*/)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-only lint format docs docs-serve bench clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is older than a project file or a list of versions: install again.
+$(READY): pyproject.toml core/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt scripts/setup scripts/tools.txt
+	@scripts/setup $(VENV)
+	@touch $@
+
+setup: $(READY)  ## Make the virtual environment (all other targets do it, too)
+
+demo: $(READY)  ## Watch an agent work on this repository: no key, no network
+	@$(BIN)/agentd demo $(ARGS)
+
+test: lint test-only docs  ## Lint, all tests, docs with warnings as errors: what CI runs
+
+test-only: $(READY)  ## The tests alone (ARGS="tests/core -k name")
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: $(READY)  ## ruff check, ruff format --check, mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+
+format: $(READY)  ## Let ruff format and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## Build the documentation into site/, warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+docs-serve: $(READY)  ## Show the documentation on a local port, rebuilt on change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+bench: $(READY)  ## Measure against agentd 0.8.6 (installed into its own environment)
+	$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+clean:  ## Remove everything that make has made, the virtual environment too
+	rm -rf $(VENV) build dist site demo-workspace .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

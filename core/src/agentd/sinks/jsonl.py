@@ -1,0 +1,173 @@
+"""The jsonl sink and `ConversationLog`: a run as JSON lines, one file per run, only where asked for.
+
+A file holds whole lines only: a line that did not fit on the disk is taken back. The first failure is
+logged once, and then no more is written; a full disk never ends a run.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from agentd.errors import ConfigError
+from agentd.events import Event, RunEnd, RunStart, as_dict
+
+__all__ = ["ConversationLog", "JsonlSink"]
+
+_log = logging.getLogger("agentd.sinks.jsonl")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _unique_path(directory: Path) -> Path:
+    """A name that sorts by time and that no other run, thread or process makes."""
+    return directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:12]}.jsonl"
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return  # reported when the file is opened, which fails the same way
+        raise ConfigError(
+            f"cannot log into {str(directory)!r}: {error.strerror}; name a directory that can be written"
+        ) from error
+
+
+class _LineFile:
+    """A file of whole JSON lines. Thread-safe; the first failure is logged and ends the writing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._size = 0
+        self._fd = -1
+        try:
+            # 0600: a transcript holds whatever the person and the code said.
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._size = os.fstat(self._fd).st_size
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, record: dict[str, object]) -> None:
+        # backslashreplace: a lone surrogate becomes \udXXX, which in a JSON string is its own escape
+        text = json.dumps(record, ensure_ascii=False, default=str)
+        line = text.encode("utf-8", "backslashreplace") + b"\n"
+        with self._lock:
+            if self._fd < 0:
+                return
+            try:
+                self._write_all(line)
+            except OSError as error:
+                self._give_up(error)
+
+    def _write_all(self, line: bytes) -> None:
+        view = memoryview(line)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self._size += len(line)
+
+    def _give_up(self, error: OSError) -> None:
+        _log.error("the log %s ends here, the run goes on: %s", self.path, error.strerror or error)
+        if self._fd >= 0:
+            try:
+                os.ftruncate(self._fd, self._size)
+            except OSError:
+                pass  # not a regular file (/dev/full, a FIFO): there is nothing to take back
+            os.close(self._fd)
+            self._fd = -1
+
+    def close(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+
+class JsonlSink:
+    """Write each event as a line: the fields of `agentd.events.as_dict` and `ts` (UTC, ISO 8601).
+
+    `path` is a directory (made if missing), and every run gets a file with a unique name in it, or a file
+    name that ends in `.jsonl`, to which all runs are appended. `paths` lists the files written so far.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        target = Path(path)
+        single = target.suffix == ".jsonl" and not target.is_dir()
+        self._directory = None if single else target
+        _make_directory(target.parent if single else target)
+        self._file = _LineFile(target) if single else None
+        self.paths: list[Path] = [target] if single else []
+
+    def emit(self, event: Event) -> None:
+        """Write one event; never raises for what the disk does."""
+        if self._directory is not None and (self._file is None or isinstance(event, RunStart)):
+            self._next_file(self._directory)
+        if self._file is not None:
+            data = as_dict(event)
+            self._file.write({"type": data.pop("type"), "ts": _now(), **data})
+        if isinstance(event, RunEnd) and self._directory is not None:
+            self.close()
+
+    def _next_file(self, directory: Path) -> None:
+        self.close()
+        path = _unique_path(directory)
+        self._file = _LineFile(path)
+        self.paths.append(path)
+
+    def close(self) -> None:
+        """Close the file. A later event of another run opens the next one."""
+        if self._file is not None:
+            self._file.close()
+            if self._directory is not None:
+                self._file = None
+
+
+class ConversationLog:
+    """The record of one conversation, one JSON line for each thing that is said or done.
+
+    `patch_type` says what made it (`ptc`, `mcp`), `model` is the model's name, and `log_dir` the directory
+    (made if missing) that gets a file with a unique name. Every line has `event` (`session_start`,
+    `message`, `tool_call`, `tool_result`, `session_end`) and `ts` (UTC, ISO 8601). Thread-safe.
+    """
+
+    def __init__(self, patch_type: str, model: str, log_dir: str | os.PathLike[str]) -> None:
+        directory = Path(log_dir)
+        _make_directory(directory)
+        self._file = _LineFile(_unique_path(directory))
+        self._write("session_start", patch_type=patch_type, model=model)
+
+    @property
+    def path(self) -> Path:
+        """The file that is written."""
+        return self._file.path
+
+    def _write(self, event: str, **fields: object) -> None:
+        self._file.write({"event": event, "ts": _now(), **fields})
+
+    def message(self, role: str, content: object) -> None:
+        """Record a message of the system, the user or the assistant."""
+        self._write("message", role=role, content=content)
+
+    def tool_call(self, tool_type: str, name: str, input_data: object) -> None:
+        """Record that a tool or a block is started with `input_data`."""
+        self._write("tool_call", tool_type=tool_type, name=name, input=input_data)
+
+    def tool_result(self, tool_type: str, name: str, output: object, duration_ms: int | None = None) -> None:
+        """Record what it gave, and after how many milliseconds."""
+        timed = {} if duration_ms is None else {"duration_ms": duration_ms}
+        self._write("tool_result", tool_type=tool_type, name=name, output=output, **timed)
+
+    def end(self, turns: int) -> None:
+        """Record the end after `turns` turns and close the file."""
+        self._write("session_end", turns=turns)
+        self._file.close()

@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentd.demo.recording import Turn
+from agentd.demo.replay import Fault
+
+FENCE = "```"
+Agentd = Survivors = Any  # the fixtures' classes live in conftest.py, which cannot be imported
+
+
+def block(header: str, *lines: str) -> str:
+    return "\n".join([FENCE + header, *lines, FENCE, ""])
+
+
+WORK = "I look.\n\n" + block("bash:execute", "echo one; echo two >&2; exit 3")
+
+
+def test_a_piped_run_is_plain_text_in_order_and_ends_with_0(agentd: Agentd) -> None:
+    server = agentd.replay(WORK, "The answer is 42.\n")
+    result = agentd("run", "what is it?")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "\x1b" not in result.stdout
+    shown = [
+        result.stdout.index(part)
+        for part in ("I look.", "--- 1 · bash", "│ one", "└ exit 3", "The answer is 42.")
+    ]
+    assert shown == sorted(shown)
+    assert "│ two" in result.stdout
+    assert re.search(r"2 turns · .* tokens · [\d.]+ s$", result.stdout.strip())
+    assert server.requests[0].last == "what is it?"
+    assert "exit code 3" in server.requests[1].last
+    assert list(agentd.cwd.iterdir()) == []  # no logs, no skills, nothing unasked
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "-"]])
+def test_the_task_is_read_from_standard_input(agentd: Agentd, arguments: list[str]) -> None:
+    server = agentd.replay("done")
+    result = agentd(*arguments, "--quiet", stdin="count\nthe files")
+    assert (result.returncode, result.stdout) == (0, "done\n")
+    assert server.requests[0].last == "count\nthe files"
+
+
+def test_piped_input_is_added_to_the_task_where_asked_and_left_alone_otherwise(agentd: Agentd) -> None:
+    server = agentd.replay("done")
+    assert agentd("run", "say what changed", "-", stdin="+ a line\n").returncode == 0
+    assert agentd("run", "no more", stdin="not read").returncode == 0
+    assert [entry.last for entry in server.requests] == ["say what changed\n\n+ a line\n", "no more"]
+
+
+def test_quiet_prints_the_final_answer_alone(agentd: Agentd) -> None:
+    agentd.replay(WORK, "The \x1b[31manswer\x1b[0m is 42.")
+    result = agentd("run", "-q", "x")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "The answer is 42.\n", "")
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_json_prints_each_event_as_a_line_over_both_apis(agentd: Agentd, api: str) -> None:
+    server = agentd.replay(WORK, "Done – ü.")
+    result = agentd("run", "x", "--json", "--api", api)
+    assert result.returncode == 0, result.stderr
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert events[0] == {"type": "run_start", "task": "x", "model": "replayed"}
+    (execution,) = [e for e in events if e["type"] == "code_execution"]
+    assert (execution["status"], execution["exit_code"]) == ("failed", 3)
+    assert events[-1]["type"] == "run_end"
+    assert (events[-1]["stop_reason"], events[-1]["text"]) == ("answer", "Done – ü.")
+    assert server.requests[0].path == ("/v1/responses" if api == "responses" else "/v1/chat/completions")
+
+
+def test_options_reach_the_session_cwd_time_out_executor_option_and_tools(
+    agentd: Agentd, tmp_path: Path
+) -> None:
+    (tmp_path / "mytools.py").write_text(
+        "from agentd import tool\nfrom helper_beside import FACTOR\n\n"
+        "@tool\ndef scale(x: int) -> int:\n    '''Scale a number.'''\n    return x * FACTOR\n"
+    )
+    (tmp_path / "helper_beside.py").write_text("FACTOR = 7\n")
+    server = agentd.replay(
+        block("python:execute", "from lib.tools import scale", "print('scaled', scale(x=6))")
+        + "\n"
+        + block("bash:execute", "pwd; echo $COLOUR; sleep 30"),
+        "done",
+    )
+    result = agentd(
+        "run", "x", "--cwd", str(tmp_path / "new" / "ws"), "--timeout", "2", "--tool", str(tmp_path / "mytools.py"),
+        "-o", 'env={"COLOUR": "blue"}', "--model", "other",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert server.requests[0].body["model"] == "other"
+    results = server.requests[1].last
+    assert "scaled 42" in results
+    assert str(tmp_path / "new" / "ws") in results
+    assert "blue" in results
+    assert "timeout" in results
+    assert "scale {" in result.stdout  # the tool call is shown
+
+
+def test_a_budget_ends_the_run_with_1_and_says_which(agentd: Agentd) -> None:
+    agentd.replay(WORK, WORK, "never asked for")
+    result = agentd("run", "x", "--max-turns", "2")
+    assert result.returncode == 1
+    assert "the limit of turns is reached" in result.stdout
+    quiet = agentd("run", "x", "-q", "--max-turns", "1")
+    assert (quiet.returncode, quiet.stderr) == (1, "agentd: the run ended without an answer: max_turns\n")
+
+
+def test_the_wall_time_ends_the_run_and_its_code(agentd: Agentd, survivors: Survivors) -> None:
+    agentd.replay(stubborn(agentd.cwd), "never")
+    result = agentd("run", "x", "--wall-time", "3")
+    assert result.returncode == 1
+    assert "│ partial result" in result.stdout
+    assert survivors.left() == []
+
+
+def test_log_keeps_the_events_in_a_file_of_its_own_and_sink_names_a_plugin(agentd: Agentd) -> None:
+    agentd.replay(WORK, "done")
+    for _ in range(2):
+        assert agentd("run", "x", "--log", "runs", "--sink", "console").returncode == 0
+    files = list((agentd.cwd / "runs").iterdir())
+    assert len(files) == 2
+    for file in files:
+        events = [json.loads(line) for line in file.read_text().splitlines()]
+        assert events[0]["type"] == "run_start"
+        assert events[-1]["stop_reason"] == "answer"
+
+
+# --- errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "x"], "no model: name one with --model NAME"),
+        (["run", "x", "-m", "gpt"], "no API key: set OPENAI_API_KEY"),
+        (["run", ""], "the task is empty"),
+        (["run"], "the task is empty"),
+        (["run", "count", "files"], "in quotes: 'count files'"),
+        (["runn"], "did you mean 'run'?"),
+        (["run", "--modle", "m"], "--model"),
+        (["run", "x", "--max-turns", "0"], "--max-turns"),
+        (["run", "x", "--json", "--quiet"], "exclude each other"),
+        (["run", "x", "-o", "novalue"], "KEY=VALUE"),
+        (["run", "x", "--sink", "consol"], "did you mean 'console'?"),
+        (["run", "x", "--tool", "absent.py"], "absent.py"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_one_short_message(
+    agentd: Agentd, arguments: list[str], message: str
+) -> None:
+    result = agentd(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    first, *rest = result.stderr.splitlines()
+    assert first.startswith("agentd: error: ")
+    assert message in first
+    assert len(rest) <= 1
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_executor_is_named_with_the_one_that_was_meant(agentd: Agentd) -> None:
+    agentd.replay("x")
+    result = agentd("run", "x", "--executor", "subproces")
+    assert result.returncode == 2
+    assert "unknown executor 'subproces'" in result.stderr
+    assert "did you mean 'subprocess'?" in result.stderr
+    wrong = agentd("run", "x", "-o", "timeuot=3")
+    assert wrong.returncode == 2
+    assert "timeuot" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def broken(:\n", "SyntaxError"),
+        ("\n\nraise ValueError('bad day')\n", "tools.py:3: ValueError: bad day"),
+        ("import sys; sys.exit(5)\n", "SystemExit"),
+        ("x = 1\n", "no function here carries @tool"),
+    ],
+)
+def test_a_tool_file_that_cannot_be_used_is_named_with_its_line(
+    agentd: Agentd, code: str, message: str
+) -> None:
+    agentd.replay("x")
+    (agentd.cwd / "tools.py").write_text(code)
+    result = agentd("run", "x", "--tool", "tools.py")
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+def test_a_workspace_that_is_a_file_ends_with_a_message(agentd: Agentd) -> None:
+    agentd.replay("x")
+    (agentd.cwd / "file").write_text("")
+    result = agentd("run", "x", "--cwd", "file")
+    assert result.returncode == 2
+    assert "'file' is a file" in result.stderr
+    below = agentd("run", "x", "--cwd", "file/below")
+    assert below.returncode == 4
+    assert "file/below" in below.stderr
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("status", 401), Fault("cut", after=3), Fault("empty"), Fault("malformed", after=3)]
+)
+def test_a_failing_model_ends_with_3_and_debug_shows_where(agentd: Agentd, fault: Fault) -> None:
+    agentd.replay("an answer that is long enough to be cut into several chunks", faults={0: fault, 1: fault})
+    result = agentd("run", "x")
+    assert result.returncode == 3, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("agentd: error: model 'replayed'")
+    assert "Traceback" in agentd("run", "x", "--debug").stderr
+
+
+def test_a_model_that_cannot_be_reached_ends_with_3(agentd: Agentd) -> None:
+    agentd.replay("x").close()
+    result = agentd("run", "x")
+    assert result.returncode == 3
+    assert "not reached" in result.stderr
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(agentd: Agentd, survivors: Survivors) -> None:
+    loop = "while true; do echo line; sleep 0.01; done"
+    agentd.replay(block("bash:execute", f"bash -c '{loop}' {agentd.cwd}"), "never")
+    process = agentd.popen("run", "x")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while "│ line" not in process.stdout.readline():
+        pass
+    survivors.wait_for(1)
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert survivors.left() == []
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------
+
+
+def stubborn(marker: Path) -> str:
+    """A block that ignores INT and TERM and leaves a daemon behind. The marker is in each command line."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+    sleeper = f"python3 -c '{code}' {marker}"
+    return block(
+        "bash:execute", "trap '' INT TERM", f"setsid {sleeper} &", "echo partial result", f"{sleeper}"
+    )
+
+
+def test_ctrl_c_once_cancels_shows_what_was_done_and_leaves_no_process(
+    agentd: Agentd, survivors: Survivors
+) -> None:
+    agentd.replay("First I wait.\n\n" + stubborn(agentd.cwd), "never")
+    terminal = agentd.on_terminal("run", "x", "--log", "runs")
+    terminal.read_until("│ partial result")
+    survivors.wait_for(2)  # the block's own sleeper and the daemon
+    terminal.press_ctrl_c()
+    assert terminal.wait() == 130
+    assert "cancelled" in terminal.output
+    assert "Traceback" not in terminal.output
+    assert survivors.left() == []
+    (log,) = (agentd.cwd / "runs").iterdir()
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert events[-1]["stop_reason"] == "cancelled"
+    assert any(e["type"] == "code_output" and "partial result" in e["text"] for e in events)
+
+
+def test_ctrl_c_twice_ends_now_and_leaves_no_process(agentd: Agentd, survivors: Survivors) -> None:
+    agentd.replay(stubborn(agentd.cwd), "never")
+    terminal = agentd.on_terminal("run", "x")
+    terminal.read_until("│ partial result")
+    survivors.wait_for(2)
+    terminal.press_ctrl_c()
+    terminal.read_until("Ctrl-C again ends it now")
+    terminal.press_ctrl_c()
+    assert terminal.wait() == 130
+    assert "cancelled" not in terminal.output  # it did not wait for the block, which ignores TERM
+    assert survivors.left() == []
+
+
+def test_ctrl_c_while_the_model_is_silent_ends_the_run(agentd: Agentd) -> None:
+    agentd.replay("text that comes to a stop", faults={0: Fault("stall", after=2)})
+    terminal = agentd.on_terminal("run", "x")
+    terminal.read_until("text")
+    terminal.press_ctrl_c()
+    assert terminal.wait() == 130
+
+
+def test_a_term_signal_ends_the_run_in_order_with_143(agentd: Agentd, survivors: Survivors) -> None:
+    agentd.replay(stubborn(agentd.cwd), "never")
+    process = agentd.popen("run", "x")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "partial result" in line and "│" in line:
+            break
+    survivors.wait_for(2)
+    os.kill(process.pid, signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "cancelled" in output
+    assert errors == ""
+    assert survivors.left() == []
+
+
+def test_a_terminal_gets_colour_and_highlighted_code(agentd: Agentd) -> None:
+    agentd.replay(Turn(text=WORK, delay_s=0.001), "Done.")
+    terminal = agentd.on_terminal("run", "x")
+    assert terminal.wait() == 0
+    assert re.search(r"\x1b\[\d+", terminal.output)
+    assert "╭" in terminal.output
+    agentd.env["NO_COLOR"] = "1"
+    plain = agentd.on_terminal("run", "x")
+    assert plain.wait() == 0
+    assert "\x1b" not in plain.output
+
+
+# --- the group -------------------------------------------------------------------------------------
+
+
+def test_the_version_and_help_say_what_there_is(agentd: Agentd) -> None:
+    assert agentd("--version").stdout == f"agentd {version('agentd-core')}\n"
+    shown = agentd("--help")
+    assert shown.returncode == 0
+    for word in ("run", "demo", "plugins", "completion", "Exit codes:", "130  Ctrl-C"):
+        assert word in shown.stdout
+    assert "--wall-time" in agentd("run", "--help").stdout
+
+
+def test_asking_for_the_version_imports_nothing_heavy(agentd: Agentd) -> None:
+    agentd.command = [agentd.command[0], "-X", "importtime", "-m", "agentd"]
+    modules = {line.rpartition("|")[2].strip() for line in agentd("--version").stderr.splitlines()}
+    heavy = {
+        "rich",
+        "openai",
+        "yaml",
+        "anyio",
+        "attrs",
+        "attr",
+        "msgspec",
+        "pluggy",
+        "asyncio",
+        "agentd.session",
+    }
+    assert "agentd.cli.main" in modules
+    assert modules.isdisjoint(heavy), modules & heavy
+
+
+def test_plugins_is_a_subcommand(agentd: Agentd) -> None:
+    result = agentd("plugins", "--json", "--check")
+    assert result.returncode == 0, result.stdout
+    names = {(record["kind"], record["name"]) for record in json.loads(result.stdout)}
+    assert {("event_sink", "console"), ("event_sink", "jsonl"), ("executor", "subprocess")} <= names
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(agentd: Agentd, shell: str) -> None:
+    result = agentd("completion", shell)
+    assert result.returncode == 0
+    assert "_AGENTD_COMPLETE" in result.stdout
+    agentd.env["SHELL"] = f"/usr/bin/{shell}"
+    assert agentd("completion").stdout == result.stdout
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=result.stdout, text=True, check=True)
+
+
+def test_words_are_completed(agentd: Agentd) -> None:
+    agentd.command = [str(Path(agentd.command[0]).with_name("agentd"))]
+
+    def completed(words: str) -> list[str]:
+        agentd.env |= {
+            "_AGENTD_COMPLETE": "bash_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        }
+        return [line.partition(",")[2] for line in agentd().stdout.splitlines()]
+
+    assert completed("agentd ") == ["run", "demo", "plugins", "completion"]
+    assert completed("agentd run --executor s") == ["subprocess"]
+    assert "--wall-time" in completed("agentd run --w")
+
+
+def test_an_unexpected_error_is_one_line_and_points_to_debug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from agentd.cli import main
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(main.cli, "main", fail)
+    assert main.run_command_line(["run"]) == 70
+    assert capsys.readouterr().err == (
+        "agentd: error: RuntimeError: two lines\nthis is a defect in agentd; `agentd --debug ...` shows where\n"
+    )

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentd.errors import ConfigError
+from agentd.events import RunEnd, RunStart, TextDelta
+from agentd.sinks import jsonl, jsonl_plugin
+from agentd.sinks.jsonl import ConversationLog, JsonlSink
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def test_every_run_gets_a_file_of_its_own_with_all_its_events(tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "deep" / "runs")
+    for word in ("one", "two"):
+        sink.emit(RunStart(task=word, model="m"))
+        sink.emit(TextDelta(word))
+        sink.emit(RunEnd(text=word, turns=1))
+    sink.close()
+    files = sorted((tmp_path / "deep" / "runs").iterdir())
+    assert sorted(sink.paths) == files
+    assert len(files) == 2
+    runs = [lines(path) for path in sink.paths]
+    assert [[event["type"] for event in run] for run in runs] == [["run_start", "text_delta", "run_end"]] * 2
+    assert [run[1]["text"] for run in runs] == ["one", "two"]
+    assert all(datetime.fromisoformat(event["ts"]).tzinfo for run in runs for event in run)
+    assert runs[0][2]["usage"]["input_tokens"] == 0
+
+
+def test_a_path_that_ends_in_jsonl_is_one_file_for_all_runs(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    for _ in range(2):
+        sink = JsonlSink(path)
+        sink.emit(RunStart())
+        sink.emit(RunEnd())
+        sink.close()
+    assert [event["type"] for event in lines(path)] == ["run_start", "run_end"] * 2
+
+
+def test_only_the_owner_can_read_a_transcript(tmp_path: Path) -> None:
+    log = ConversationLog("ptc", "m", tmp_path)
+    log.end(0)
+    assert log.path.stat().st_mode & 0o777 == 0o600
+
+
+@given(text=st.text(alphabet=st.characters(codec=None)))
+def test_any_text_makes_one_line_that_json_reads_back(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    sink = JsonlSink(tmp_path_factory.mktemp("log"))
+    sink.emit(TextDelta(text))
+    sink.close()
+    assert [event["text"] for event in lines(sink.paths[0])] == [text]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_is_reported_once_and_the_run_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonl, "_unique_path", lambda directory: Path("/dev/full"))
+    with caplog.at_level(logging.ERROR):
+        sink = JsonlSink(tmp_path)
+        sink.emit(RunStart())
+        sink.emit(TextDelta("a"))
+        sink.emit(RunEnd())
+        log = ConversationLog("ptc", "m", tmp_path)
+        log.message("user", "hi")
+        log.end(1)
+    assert [record.message for record in caplog.records] == [
+        "the log /dev/full ends here, the run goes on: No space left on device"
+    ] * 2
+
+
+def test_a_line_that_does_not_fit_is_taken_back_so_that_whole_lines_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real_write = os.write
+    room = 150
+
+    def small_disk(fd: int, data: Any) -> int:
+        nonlocal room
+        if room <= 0:
+            raise OSError(28, "No space left on device")
+        written = real_write(fd, bytes(data)[:room])
+        room -= written
+        return written
+
+    sink = JsonlSink(tmp_path)
+    sink.emit(RunStart(task="fits"))
+    monkeypatch.setattr(jsonl.os, "write", small_disk)
+    sink.emit(TextDelta("x" * 1000))
+    sink.emit(TextDelta("later"))
+    monkeypatch.undo()
+    assert [event["type"] for event in lines(sink.paths[0])] == ["run_start"]
+    assert len(caplog.records) == 1
+
+
+def test_a_log_directory_that_is_a_file_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for make in (
+        lambda: JsonlSink(tmp_path / "file" / "x"),
+        lambda: ConversationLog("p", "m", tmp_path / "file"),
+    ):
+        with pytest.raises(ConfigError, match="cannot log into"):
+            make()
+
+
+def test_a_conversation_log_keeps_what_was_said_and_done_with_times(tmp_path: Path) -> None:
+    log = ConversationLog("ptc", "gpt", tmp_path)
+    log.message("user", [{"type": "text", "text": "grüß dich"}])
+    log.tool_call("fence", "bash", {"code": "ls", "odd": object})
+    log.tool_result("fence", "bash", "README.md", duration_ms=12)
+    log.tool_result("mcp", "echo", "x")
+    log.end(turns=2)
+    log.message("user", "too late")
+    records = lines(log.path)
+    assert [r["event"] for r in records] == [
+        "session_start",
+        "message",
+        "tool_call",
+        "tool_result",
+        "tool_result",
+        "session_end",
+    ]
+    assert records[0] | {"ts": ""} == {
+        "event": "session_start",
+        "ts": "",
+        "patch_type": "ptc",
+        "model": "gpt",
+    }
+    assert records[1]["content"][0]["text"] == "grüß dich"
+    assert records[2]["tool_type"] == "fence"
+    assert records[2]["input"]["code"] == "ls"
+    assert records[3]["duration_ms"] == 12
+    assert "duration_ms" not in records[4]
+    assert records[5]["turns"] == 2
+    assert all("ts" in r for r in records)
+
+
+def test_lines_from_many_threads_stay_whole(tmp_path: Path) -> None:
+    log = ConversationLog("ptc", "m", tmp_path)
+    threads = [
+        threading.Thread(target=lambda n=n: [log.message("user", f"{n}" * 5000) for _ in range(20)])
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.end(1)
+    assert len(lines(log.path)) == 162
+
+
+def test_the_plugin_needs_a_path_and_says_so(tmp_path: Path) -> None:
+    assert isinstance(jsonl_plugin.agentd_create_event_sink({"path": str(tmp_path)}), JsonlSink)
+    with pytest.raises(ConfigError, match="must name a directory"):
+        jsonl_plugin.agentd_create_event_sink({})
+    with pytest.raises(ConfigError, match="unknown option 'directory'"):
+        jsonl_plugin.agentd_create_event_sink({"directory": "x"})
