@@ -1,0 +1,254 @@
+"""Calls the host's tools from code in the sandbox. Standard library only; made for Python 3.8 and later.
+
+The fast way is a private channel for each thread: one end of a socket pair, sent over the inherited broker
+socket (`AGENTD_TOOLS_FD`). Where that descriptor is gone (a child started with closed descriptors), calls
+go over HTTP (`AGENTD_TOOLS_URL`, `AGENTD_TOOLS_TOKEN`, and `AGENTD_TOOLS_SOCKET` for a Unix socket).
+Written by agentd; changes are overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import struct
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError", "call", "call_given"]
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
+
+_LENGTH = struct.Struct("!I")
+_HEAD = struct.Struct("!IH")
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # code may have set SIGPIPE back to its default
+
+
+class ToolError(Exception):
+    """A tool call failed; the message says why."""
+
+
+class ToolInputError(ToolError, TypeError):
+    """The arguments do not fit the tool's parameters; the tool was not called."""
+
+
+class ToolTimeoutError(ToolError, TimeoutError):
+    """The tool did not answer in time."""
+
+
+class UnknownToolError(ToolError, LookupError):
+    """No tool has this name."""
+
+
+_ERRORS = {c.__name__: c for c in (ToolError, ToolInputError, ToolTimeoutError, UnknownToolError)}
+
+
+def call(name: str, arguments: dict[str, Any]) -> Any:
+    """Call a tool with a dictionary of arguments; return its result or raise ToolError."""
+    channel: _Channel | _Http | None = _state.__dict__.get("channel")
+    if channel is None or channel.pid != os.getpid():
+        channel = _open_channel()
+    return channel.call(name, _encoded(name, arguments))
+
+
+def call_given(name: str, arguments: dict[str, Any]) -> Any:
+    """The same without the arguments that are `...`."""
+    return call(name, {k: v for k, v in arguments.items() if v is not ...})
+
+
+def _plain(value: Any) -> Any:
+    """Make JSON of what json itself refuses: dates, paths, bytes, sets, enums, dataclasses and the like."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "__dataclass_fields__"):
+        return {n: getattr(value, n) for n in value.__dataclass_fields__}
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        import base64
+
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, (set, frozenset)) or hasattr(value, "__next__"):
+        return list(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if type(value).__module__ in ("uuid", "decimal", "_decimal"):
+        return str(value)
+    if hasattr(value, "_value_"):
+        return value._value_
+    raise TypeError(type(value).__name__)
+
+
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
+
+
+def _encoded(name: str, arguments: dict[str, Any]) -> bytes:
+    try:
+        data = _encode(arguments).encode("ascii")
+    except TypeError as error:
+        raise ToolInputError(f"{name}(): an argument is of a type that JSON cannot hold: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ToolInputError(f"{name}(): an argument cannot be written as JSON: {error}") from None
+    if len(data) > MAX_MESSAGE_BYTES - 1024:
+        raise ToolInputError(
+            f"{name}(): the arguments are {len(data)} bytes of JSON; at most {MAX_MESSAGE_BYTES - 1024} fit; "
+            "write them to a file and pass its path, or call several times"
+        )
+    return data
+
+
+def _failure(reply: dict[str, Any]) -> ToolError:
+    kind = _ERRORS.get(str(reply.get("type")), ToolError)
+    return kind(str(reply.get("message", "the tool failed without a message")))
+
+
+# --- the fast way --------------------------------------------------------------------------------
+
+
+class _Channel:
+    """A private connection to the host. One thread uses it; a fork makes a new one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.pid = os.getpid()
+        self.sock = sock
+
+    def __del__(self) -> None:
+        self.sock.close()
+
+    def call(self, name: str, data: bytes) -> Any:
+        encoded = name.encode("utf-8", "surrogatepass")
+        message = _HEAD.pack(2 + len(encoded) + len(data), len(encoded)) + encoded + data
+        try:
+            self.sock.sendall(message, _NO_SIGNAL)
+            reply = self._receive()
+        except BaseException as error:
+            # Half a message may be under way (Ctrl-C, too): nothing that follows would fit.
+            _state.channel = None
+            if not isinstance(error, (OSError, EOFError)):
+                raise
+            raise ToolError(f"{name}(): the connection to the host is lost: {error}") from None
+        if reply[:1] == b"\0":
+            return json.loads(reply[1:])
+        raise _failure(json.loads(reply[1:]))
+
+    def _receive(self) -> bytes | bytearray:
+        chunk = self.sock.recv(65536)
+        while len(chunk) < 4:
+            more = self.sock.recv(65536)
+            if not more:
+                raise EOFError("the session has ended")
+            chunk += more
+        (size,) = _LENGTH.unpack_from(chunk)
+        if len(chunk) == size + 4:
+            return chunk[4:]
+        if size > MAX_MESSAGE_BYTES or len(chunk) > size + 4:
+            raise EOFError("the host sent a reply that breaks the protocol")
+        whole = bytearray(size)
+        got = len(chunk) - 4
+        whole[:got] = chunk[4:]
+        view = memoryview(whole)
+        while got < size:
+            count = self.sock.recv_into(view[got:])
+            if not count:
+                raise EOFError("the session has ended")
+            got += count
+        return whole
+
+
+_state = threading.local()
+
+
+def _open_channel() -> _Channel | _Http:
+    """Make this thread's connection: a channel through the broker, or HTTP."""
+    sock = _ask_broker()
+    channel: _Channel | _Http = _Http() if sock is None else _Channel(sock)
+    _state.channel = channel
+    return channel
+
+
+def _ask_broker() -> socket.socket | None:
+    """Return our end of a new channel, or None where the broker is out of reach."""
+    try:
+        number = int(os.environ["AGENTD_TOOLS_FD"])
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return None
+        broker = socket.socket(fileno=number)
+    except (KeyError, ValueError, OSError):
+        return None
+    ours = None
+    try:
+        # A child that lost the descriptor may have opened something else under its number.
+        if broker.family != socket.AF_UNIX or broker.type not in (socket.SOCK_SEQPACKET, socket.SOCK_DGRAM):
+            return None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))]
+            broker.sendmsg([b"C"], rights, _NO_SIGNAL)
+    except OSError as error:
+        if ours is not None:
+            ours.close()
+        if "AGENTD_TOOLS_URL" in os.environ:
+            return None
+        raise ToolError(f"the tools cannot be reached: {error}; the session has ended") from None
+    finally:
+        broker.detach()  # the descriptor belongs to the whole process
+    return ours
+
+
+# --- HTTP ------------------------------------------------------------------------------------------
+
+
+class _Http:
+    """Calls over HTTP, a connection for each call."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.url = os.environ.get("AGENTD_TOOLS_URL", "")
+        self.token = os.environ.get("AGENTD_TOOLS_TOKEN", "")
+        self.path = os.environ.get("AGENTD_TOOLS_SOCKET", "")
+
+    def call(self, name: str, data: bytes) -> Any:
+        import http.client
+        from urllib.parse import quote, urlsplit
+
+        if not self.url:
+            _state.channel = None
+            raise ToolError(
+                f"{name}(): no tools can be reached from here: AGENTD_TOOLS_FD and AGENTD_TOOLS_URL are not set; "
+                "run this inside an agentd session"
+            )
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname or "localhost", address.port)
+        try:
+            if self.path:
+                connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                connection.sock.connect(self.path)
+            target = f"{address.path.rstrip('/')}/call/{quote(name, safe='', errors='surrogatepass')}"
+            headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+            connection.request("POST", target, data, headers)
+            response = connection.getresponse()
+            status, body = response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ToolError(f"{name}(): the tools cannot be reached over HTTP: {error!r}") from None
+        finally:
+            connection.close()
+        return _http_result(name, status, body)
+
+
+def _http_result(name: str, status: int, body: bytes) -> Any:
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+        if status == 200:
+            raise ToolError(f"{name}(): the reply over HTTP is no JSON") from None
+    if status == 200:
+        return data
+    error = data.get("error") if isinstance(data, dict) else None
+    raise _failure(error if isinstance(error, dict) else {"message": f"{name}(): HTTP status {status}"})

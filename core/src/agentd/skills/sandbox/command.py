@@ -1,0 +1,178 @@
+"""The `skills` command inside the sandbox. Standard library only.
+
+skills list                      the skills, with what they are for
+skills frontmatter SKILL         a skill's metadata
+skills read SKILL                a skill's whole document
+skills search WORDS              the skills and tools that mention the words, best first
+skills run SKILL SCRIPT [ARGS]   run a skill's script
+skills exec                      run Python from standard input, tools importable
+Written by agentd; changes are overwritten.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+
+
+class Usage(Exception):
+    """What the person asked for cannot be done; the message says what can."""
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out a command line; return the exit code."""
+    commands: dict[str, tuple[Callable[..., None], int, int | None]] = {
+        "list": (show_list, 0, 0),
+        "frontmatter": (show_frontmatter, 1, 1),
+        "read": (show_document, 1, 1),
+        "search": (show_search, 1, None),
+        "run": (run_script, 2, None),
+        "exec": (run_input, 0, 0),
+    }
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print((__doc__ or "").rpartition("\n")[0].rpartition("\n")[0].partition("\n\n")[2])
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    try:
+        if name not in commands:
+            raise Usage(f"unknown command {name!r}; there are: {', '.join(commands)}")
+        function, least, most = commands[name]
+        if len(rest) < least or (most is not None and len(rest) > most):
+            raise Usage(f"wrong number of arguments for {name!r}; see: skills --help")
+        function(*rest)
+    except Usage as problem:
+        print(f"skills: {problem}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `skills list | head` is no failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def skills() -> list[str]:
+    """Return the names of the folders that have a SKILL.md, sorted."""
+    names = sorted(os.listdir(ROOT))
+    return [n for n in names if os.path.isfile(os.path.join(ROOT, n, "SKILL.md"))]
+
+
+def document(skill: str) -> str:
+    """Return a skill's SKILL.md as text."""
+    known = skills()
+    if skill not in known:
+        raise Usage(f"unknown skill {skill!r}; there are: {', '.join(known) or 'none'}")
+    with open(os.path.join(ROOT, skill, "SKILL.md"), encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def frontmatter(text: str) -> str:
+    """Return the lines between the first two `---`."""
+    match = re.match(r"---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", text, re.DOTALL | re.MULTILINE)
+    return match[1].rstrip() if match else ""
+
+
+def field(text: str, name: str) -> str:
+    """Return one top-level value of a frontmatter: plain, quoted, or folded over indented lines."""
+    match = re.search(rf"^{name}:[ \t]*(.*(?:\n[ \t]+.*)*)", frontmatter(text), re.MULTILINE)
+    value = " ".join(match[1].split()) if match else ""
+    value = re.sub(r"^[>|][+-]? ", "", value)
+    if value[:1] == '"' == value[-1:] and len(value) > 1:
+        import json
+
+        try:
+            return str(json.loads(value))
+        except ValueError:
+            return value[1:-1]
+    if value[:1] == "'" == value[-1:] and len(value) > 1:
+        return value[1:-1].replace("''", "'")
+    return value
+
+
+def show_list() -> None:
+    """Print every skill with its description."""
+    for skill in skills():
+        print(f"{skill}: {field(document(skill), 'description')}")
+
+
+def show_frontmatter(skill: str) -> None:
+    """Print a skill's frontmatter."""
+    print(frontmatter(document(skill)))
+
+
+def show_document(skill: str) -> None:
+    """Print a skill's document."""
+    print(document(skill).rstrip("\n"))
+
+
+def show_search(*words: str) -> None:
+    """Print the sections that mention most of the words."""
+    wanted = [w.lower() for argument in words for w in re.findall(r"\w+", argument)]
+    found = []
+    for skill in skills():
+        text = document(skill)
+        for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+            title = section.split("\n", 1)[0][3:] if section.startswith("## ") else ""
+            body = section.lower()
+            score = sum((w in body) + 2 * (w in f"{skill} {title}".lower()) for w in wanted)
+            if score:
+                summary = title or field(text, "description")
+                found.append((-score, skill, summary))
+    for _, skill, summary in sorted(found)[:20]:
+        print(f"{skill}: {summary}")
+    if not found:
+        print(f"nothing mentions {' '.join(words)!r}", file=sys.stderr)
+
+
+def run_script(skill: str, script: str, *arguments: str) -> None:
+    """Replace this process by a script of a skill."""
+    document(skill)  # says which skills there are, if this is none
+    folder = os.path.realpath(os.path.join(ROOT, skill))
+    candidates = [
+        os.path.realpath(os.path.join(base, f"{script}{suffix}"))
+        for base in (os.path.join(folder, "scripts"), folder)
+        for suffix in ("", ".py")
+    ]
+    inside = [c for c in candidates if c.startswith(folder + os.sep) and folder.startswith(ROOT + os.sep)]
+    path = next((c for c in inside if os.path.isfile(c)), None)
+    if path is None:
+        raise Usage(f"the skill {skill!r} has no script {script!r}; there are: {scripts(folder)}")
+    if path.endswith(".py"):
+        start([sys.executable, path, *arguments])
+    elif os.access(path, os.X_OK):
+        start([path, *arguments])
+    else:
+        start(["/bin/sh", path, *arguments])
+
+
+def scripts(folder: str) -> str:
+    """Return the names of a skill's scripts in one line."""
+    try:
+        return ", ".join(sorted(os.listdir(os.path.join(folder, "scripts")))[:50]) or "none"
+    except OSError:
+        return "none"
+
+
+def run_input() -> None:
+    """Replace this process by Python that reads its program from standard input."""
+    start([sys.executable, "-"])
+
+
+def start(command: list[str]) -> None:
+    """Replace this process, with the skills folder importable."""
+    path = os.environ.get("PYTHONPATH", "")
+    if ROOT not in path.split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (path, ROOT) if p)
+    sys.stdout.flush()
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        raise Usage(f"{command[0]} cannot be started: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""Event loops for async tools: work is posted from any thread and runs as tasks of one loop.
+
+A session serves its tool set on its own loop, so that async tools can use what belongs to that loop. Where
+nobody serves, one daemon thread of the process runs a loop for all tool sets.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from agentd.eventloop import loop_caller
+from agentd.tools.pool import pool
+
+__all__ = ["TaskLoop", "offload", "shared_loop"]
+
+T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, None]]
+Lost = Callable[[], None]
+
+
+class _Offloaded:
+    """A function on its way through the pool and back into the loop."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.done = anyio.Event()
+        self.call_soon = loop_caller()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.function()
+        except BaseException as error:
+            self.error = error
+        try:
+            self.call_soon(self.done.set)
+        except RuntimeError:  # the loop is gone, and with it whoever waited
+            pass
+
+
+async def offload(function: Callable[[], T]) -> T:
+    """Run `function` in a thread of the tool pool and return its result."""
+    job = _Offloaded(function)
+    pool.submit(job)
+    await job.done.wait()
+    if job.error is not None:
+        raise job.error
+    return job.result  # type: ignore[no-any-return]
+
+
+class TaskLoop:
+    """Runs posted work as tasks while `serve` runs. What is posted before that waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Work, Lost]] = deque()
+        self._group: TaskGroup | None = None
+        self._call_soon: Callable[..., object] | None = None
+        self._closed = False
+
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Run what is posted until cancelled; then the tasks are cancelled too."""
+        async with anyio.create_task_group() as group:
+            self._group = group
+            self._context = copy_context()
+            with self._lock:
+                self._call_soon = loop_caller()
+                waiting, self._waiting = self._waiting, deque()
+            for work, lost in waiting:
+                self._spawn(work, lost)
+            task_status.started()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self._closed = True
+
+    def post(self, work: Work, lost: Lost) -> None:
+        """Start `work` in the loop, from any thread; returns at once. `lost` is called if there is no loop"""
+        with self._lock:
+            if self._call_soon is None:
+                self._waiting.append((work, lost))
+                return
+        self.call_soon(self._spawn, work, lost, lost=lost)
+
+    def call_soon(self, function: Callable[..., object], *args: object, lost: Lost | None = None) -> None:
+        """Call `function` in the loop. It must not raise."""
+        try:
+            if self._call_soon is not None:
+                self._call_soon(function, *args)
+        except RuntimeError:  # the loop is closed; trio's RunFinishedError is one too
+            if lost is not None:
+                lost()
+
+    def _spawn(self, work: Work, lost: Lost) -> None:
+        # Not in a task of the group: the context of whoever posts is a foreign thread's.
+        try:
+            if self._closed or self._group is None:
+                raise RuntimeError("closed")
+            start: Callable[[Work], object] = self._group.start_soon
+            self._context.copy().run(start, work)
+        except RuntimeError:
+            lost()
+
+
+_shared_lock = threading.Lock()
+_shared: TaskLoop | None = None
+
+
+def shared_loop() -> TaskLoop:
+    """Return the loop of the process, run by a daemon thread that starts with the first call."""
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = TaskLoop()
+            run = threading.Thread(
+                target=anyio.run, args=(_shared.serve,), name="agentd-async-tools", daemon=True
+            )
+            run.start()
+        return _shared
+
+
+def _forget_shared_loop() -> None:
+    """Start anew in a forked child, which has no thread that would run the loop."""
+    global _shared, _shared_lock
+    _shared, _shared_lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_shared_loop)

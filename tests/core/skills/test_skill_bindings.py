@@ -1,0 +1,276 @@
+"""The generated module `lib/tools.py`: it compiles and calls, whatever the tools are called and say."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentd.skills import AgentSkillsRenderer
+from agentd.skills.bindings import tools_module
+from agentd.skills.documents import example_script, skill_document
+from agentd.tools import bind
+from agentd.types import ToolSpec
+from hypothesis import HealthCheck, given, settings
+from skills import schemas
+
+
+def load(tools: list[ToolSpec]) -> tuple[types.ModuleType, list[tuple[str, dict[str, Any]]]]:
+    """Execute the generated module with a client that records calls."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+    source = tools_module(bind(tools))
+    module = types.ModuleType("lib.tools")
+    module.__package__ = "lib"
+    bridge = types.ModuleType("lib._bridge")
+
+    def record(name: str, arguments: dict[str, Any]) -> None:
+        calls.append((name, arguments))
+
+    def record_given(name: str, arguments: dict[str, Any]) -> None:
+        record(name, {k: v for k, v in arguments.items() if v is not ...})
+
+    vars(bridge).update(call=record, call_given=record_given)
+    for error in ("ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError"):
+        setattr(bridge, error, Exception)
+
+    def import_(name: str, *rest: Any) -> Any:
+        return bridge if name == "_bridge" else builtins.__import__(name, *rest)
+
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": import_}
+    exec(compile(source, "lib/tools.py", "exec"), vars(module))
+    return module, calls
+
+
+def function_of(spec: ToolSpec) -> tuple[Callable[..., Any], list[tuple[str, dict[str, Any]]]]:
+    module, calls = load([spec])
+    return getattr(module, bind([spec])[0].python_name), calls
+
+
+def spec(properties: dict[str, Any], *required: str, **more: Any) -> ToolSpec:
+    schema = {"type": "object", "properties": properties, "required": list(required), **more}
+    return ToolSpec(name="f", input_schema=schema)
+
+
+@given(schemas.tool_lists)
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_tools_give_a_module_that_runs_with_every_tool_in_it(tools: list[ToolSpec]) -> None:
+    module, _ = load(tools)
+    for binding in bind(tools):
+        function = getattr(module, binding.python_name)
+        inspect.signature(function)
+        assert function.__doc__
+        assert binding.python_name in module.__all__
+    tree = ast.parse(tools_module(bind(tools)))
+    typing_block = next(n for n in tree.body if isinstance(n, ast.If))
+    for node in ast.walk(typing_block):
+        if isinstance(node, ast.AnnAssign):
+            ast.parse(ast.unparse(node.annotation))
+
+
+@given(schemas.tool_lists)
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_examples_compile(tools: list[ToolSpec]) -> None:
+    for binding in bind(tools):
+        compile(example_script(binding), "example.py", "exec")
+
+
+@given(schemas.texts)
+@settings(max_examples=300, deadline=None)
+def test_the_docstring_says_what_the_description_said(text: str) -> None:
+    function, _ = function_of(ToolSpec(name="f", description=text))
+    shown = (function.__doc__ or "").strip()
+    lines = [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").strip().split("\n")]
+    if text.strip():
+        assert [line.strip() for line in shown.split("\n")] == "\n".join(lines).strip().split("\n")
+
+
+# --- defects of 0.8, each by name ----------------------------------------------------------------
+
+
+def test_one_bad_name_does_not_break_the_other_bindings() -> None:
+    module, calls = load([ToolSpec(name="get-annotated-message"), ToolSpec(name="good")])
+    module.get_annotated_message()
+    module.good()
+    assert calls == [("get_annotated_message", {}), ("good", {})]
+
+
+def test_an_optional_parameter_before_a_required_one_goes_by_keyword() -> None:
+    function, calls = function_of(spec({"limit": {"type": "integer"}, "path": {"type": "string"}}, "path"))
+    function("x")
+    function("x", limit=3)
+    assert calls == [("f", {"path": "x"}), ("f", {"path": "x", "limit": 3})]
+    with pytest.raises(TypeError):
+        function("x", 3)
+
+
+@pytest.mark.parametrize(
+    "text", ['ends in a quote"', "ends in a backslash\\", 'has """ three', "'''", '"', "\\"]
+)
+def test_a_description_that_ends_in_a_quote_or_a_backslash_compiles(text: str) -> None:
+    function, _ = function_of(ToolSpec(name="f", description=text))
+    assert (function.__doc__ or "").strip() == text
+
+
+def test_a_keyword_as_parameter_name_is_mapped_and_sent_under_its_own() -> None:
+    properties = {
+        n: {"type": "string", "description": "d"}
+        for n in ("class", "from", "a-b", "", "__debug__", "_call", "ok")
+    }
+    function, calls = function_of(spec(properties, "class"))
+    function("1", from_="2", a_b="3", arg="4", debug__="5", call="6", ok="7")
+    assert calls == [
+        ("f", {"class": "1", "from": "2", "a-b": "3", "": "4", "__debug__": "5", "_call": "6", "ok": "7"})
+    ]
+    assert "(the tool's 'class')" in (function.__doc__ or "")
+
+
+def test_two_servers_of_one_tool_name_have_a_function_each() -> None:
+    module, calls = load([ToolSpec(name="echo", source="a"), ToolSpec(name="echo", source="b")])
+    module.echo()
+    module.b_echo()
+    assert calls == [("echo", {}), ("b_echo", {})]
+
+
+def test_a_monster_of_three_hundred_parameters_works() -> None:
+    properties = {f"p{i}": {"type": "integer", "default": i} for i in range(300)}
+    function, calls = function_of(spec(properties, "p299", "p0"))
+    function(p299=1, p0=2)
+    assert calls[0][1]["p0"] == 2
+    assert calls[0][1]["p150"] == 150
+    assert len(calls[0][1]) == 300
+
+
+# --- what the signatures say ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schema", "annotation"),
+    [
+        ({"type": "string"}, "str"),
+        ({"type": ["integer", "null"]}, "int | None"),
+        ({"enum": ["a", "b", None]}, "Literal['a', 'b', None]"),
+        ({"const": 3}, "Literal[3]"),
+        ({"enum": [1.5, 2.5]}, "float"),
+        ({"anyOf": [{"type": "null"}, {"type": "string"}, {"type": "string"}]}, "str | None"),
+        ({"oneOf": [{"type": "string"}, {}]}, "Any"),
+        ({"type": "array", "items": {"type": "number"}}, "list[float]"),
+        ({"type": "array"}, "list"),
+        ({"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]}, "list[str | int]"),
+        ({"type": "object"}, "dict"),
+        ({"type": "object", "additionalProperties": {"type": "boolean"}}, "dict[str, bool]"),
+        ({"$ref": "#/$defs/colour"}, "Literal['red']"),
+        ({"$ref": "#/$defs/loop"}, "Any"),
+        ({"$ref": "#/nowhere"}, "Any"),
+        ({"allOf": [{"type": "string"}]}, "str"),
+        ({}, "Any"),
+        ({"const": 10**5000}, "int"),
+        (True, "Any"),
+        ({"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a"]}, "FX"),
+        ({"$ref": "#/$defs/node"}, "Node"),
+    ],
+)
+def test_a_schema_becomes_the_annotation_a_person_would_write(schema: Any, annotation: str) -> None:
+    definitions = {
+        "colour": {"enum": ["red"]},
+        "loop": {"$ref": "#/$defs/loop"},
+        "node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}},
+    }
+    source = tools_module(bind([spec({"x": schema}, "x", **{"$defs": definitions})]))
+    assert f"def f(x: {annotation}) -> Any:" in source
+
+
+def test_nested_objects_are_typed_dicts_and_the_output_schema_is_the_return_type() -> None:
+    output = {
+        "type": "object",
+        "properties": {
+            "hits": {"type": "array", "items": {"type": "object", "properties": {"from": {"type": "string"}}}}
+        },
+        "required": ["hits"],
+    }  # fmt: skip
+    source = tools_module(bind([ToolSpec(name="search", output_schema=output)]))
+    assert "class SearchResult(TypedDict):\n        hits: list[SearchResultHitsItem]" in source
+    assert "SearchResultHitsItem = TypedDict('SearchResultHitsItem', {'from': 'NotRequired[str]'})" in source
+    assert "def search(**arguments: Any) -> SearchResult:" in source
+
+
+def test_defaults_are_shown_where_they_are_sound_and_left_out_of_the_call_where_not() -> None:
+    properties = {
+        "a": {"type": "integer", "default": 3},
+        "b": {"type": "integer", "default": "a lie"},
+        "c": {"type": "array", "default": [1, 2]},
+        "d": {"type": "string"},
+        "e": {"type": ["string", "null"], "default": None},
+    }
+    function, calls = function_of(spec(properties))
+    shown = {n: p.default for n, p in inspect.signature(function).parameters.items()}
+    assert shown == {"a": 3, "b": ..., "c": ..., "d": ..., "e": None}
+    function()
+    assert calls == [("f", {"a": 3, "e": None})]
+
+
+def test_the_shape_of_arguments_is_found_behind_references_and_choices() -> None:
+    left = {"type": "object", "properties": {"a": {"type": "string"}, "b": {}}, "required": ["a"]}
+    right = {"type": "object", "properties": {"a": {"type": "string"}, "c": {}}, "required": ["a", "c"]}
+    for schema in (
+        {"$ref": "#/$defs/l", "$defs": {"l": left}},
+        {"anyOf": [left, right]},
+        {"allOf": [left, right]},
+    ):
+        source = tools_module(bind([ToolSpec(name="f", input_schema=schema)]))
+        assert "def f(a: str" in source
+
+
+def test_arguments_without_names_are_taken_with_two_stars() -> None:
+    function, calls = function_of(spec({"arguments": {"type": "string"}}, additionalProperties=True))
+    function(arguments="x", **{"any thing": 1})
+    assert calls == [("f", {"arguments": "x", "any thing": 1})]
+
+
+def test_type_checkers_accept_the_generated_module(tmp_path: Path) -> None:
+    tools = [
+        spec(
+            {"x": {"type": "object", "properties": {"a-b": {"type": "integer"}}}, "y": {"type": "integer"}},
+            "x",
+        ),
+        ToolSpec(name="g", output_schema={"type": "object", "properties": {"ok": {"type": "boolean"}}}),
+    ]
+    AgentSkillsRenderer().render(tools, tmp_path / "skills")
+    use = tmp_path / "skills" / "use.py"
+    use.write_text("from lib.tools import f, g\nreveal_type(g())\nf({'a-b': 'no int'})\n")
+    pytest.importorskip("mypy", reason="pip install mypy")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "use.py"],
+        cwd=tmp_path / "skills", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "GResult" in done.stdout or "'ok'" in done.stdout, done.stdout
+    assert 'item "a-b" has type "int"' in done.stdout
+    assert "tools.py" not in done.stdout
+
+
+def test_importing_the_bindings_loads_no_typing_and_nothing_but_the_client(tmp_path: Path) -> None:
+    AgentSkillsRenderer().render([spec({"x": {"type": "string"}})], tmp_path)
+    program = (
+        "import sys, json, socket, threading, struct; before = set(sys.modules); import lib.tools\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == ["__future__", "lib", "lib._bridge", "lib.tools"]
+
+
+def test_documents_are_deterministic() -> None:
+    tools = [spec({"b": {}, "a": {}}), ToolSpec(name="echo", source="s")]
+    assert tools_module(bind(tools)) == tools_module(bind(tools))
+    assert skill_document("s", "s", bind(tools)[1:]) == skill_document("s", "s", bind(tools)[1:])
