@@ -24,8 +24,9 @@ Frames
 
 Processes
     Each action has a *crew*: a supervisor, which adopts whatever the action leaves behind and kills it, and
-    its worker, which becomes the action's bash or Python. One spare crew is forked ahead and has rehearsed
-    its part, so that an action costs a message and neither two forks nor the page faults behind them.
+    its worker, the action's bash or Python. A spare crew of each kind in use is made ahead: the Python has
+    rehearsed its part, the bash has started and waits, so that an action costs a message and neither two
+    forks nor the page faults and the start of a shell behind them.
     Crews are forked by a *nursery*, a copy of the runner with everything imported: a process that forks
     pays for each page that it touches afterwards, and the runner's loop must not. Every process has a
     single thread (a fork copies only one).
@@ -76,7 +77,7 @@ TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP))
 TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL))
 
 # Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
-BROKER_FD, CODE_FD, STATE_FD, SAVE_FD, META_FD = 90, 91, 92, 93, 94
+BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD = 90, 91, 92, 93, 94, 95
 MAX_DESCRIPTOR = 1 << 16
 
 LINUX = sys.platform == "linux"
@@ -330,22 +331,21 @@ class Supervisor:
 
 # --- the worker: bash ---------------------------------------------------------------------------
 
-# What bash runs. Builtins only: every external command would cost 0.7 ms. The code comes from a descriptor
-# and is `eval`ed on the first line, so that error messages name the block's own lines. The state is written
-# by an EXIT trap; META is written last and so says that the state is whole.
-_BASH_SAVE = (
+# What bash runs. Builtins only: every external command would cost 0.7 ms. It starts ahead of time and waits
+# at the gate for a byte; then JOB restores the state and reads the code. The code is `eval`ed on the first
+# line, so that error messages name the block's own lines. The state is written by an EXIT trap, and after the
+# code, which may have set an EXIT trap of its own; META is written last and so says that the state is whole.
+_BASH_SCRIPT = (
+    f"IFS= read -r -n 1 -u {GATE_FD} || exit; "
     "__agentd_save() {"
     " local o=$SHELLOPTS b=$BASHOPTS; set +euCxv; [[ $__agentd_saved ]] && return; __agentd_saved=1;"
     f" {{ builtin export -p; builtin declare -f; builtin declare -xF; }} >&{SAVE_FD};"
     f' builtin printf \'%s\\0\' "$o" "$b" "$PWD" >&{META_FD};'
     " }; trap '{ __agentd_save; } 2>/dev/null' EXIT; "
+    f"source /dev/fd/{JOB_FD} 2>/dev/null; "
+    'eval "$__agentd_code"; '
+    "{ __agentd_rc=$?; __agentd_save; exit $__agentd_rc; } 2>/dev/null"
 )
-_BASH_RUN = (
-    'eval "$__agentd_env"; unset __agentd_env; '
-    f"IFS= read -r -d '' -u {CODE_FD} __agentd_code; exec {CODE_FD}<&- {STATE_FD}<&-; "
-)
-# Saved here as well: the code may have set an EXIT trap of its own in place of ours.
-_BASH_END = " { __agentd_rc=$?; __agentd_save; exit $__agentd_rc; } 2>/dev/null"
 # Options that would stop every later block from running are not carried over, nor are those that only
 # describe how the shell was started.
 _NOT_CARRIED = frozenset(("noexec", "onecmd", "interactive-comments", "privileged", "history", "histexpand"))
@@ -353,23 +353,97 @@ _DEFAULT_ON = ("braceexpand", "hashall")
 _READ_ONLY_SHOPTS = frozenset(("login_shell", "restricted_shell"))
 
 
-def _bash_script(options: str, shopts: str, has_state: bool) -> str:
-    """Return the text for `bash -c` that restores the state, runs the code and saves the state."""
-    enabled = options.split(":") if options else list(_DEFAULT_ON)
-    switches = "".join(f"set -o {name}; " for name in enabled if name and name not in _NOT_CARRIED)
-    switches += "".join(f"set +o {name}; " for name in _DEFAULT_ON if name not in enabled)
-    script = _BASH_SAVE
-    if has_state:
-        names = [name for name in shopts.split(":") if name and name not in _READ_ONLY_SHOPTS]
-        script += f"shopt -s {' '.join(names)} 2>/dev/null; " if names else ""
-        script += f"source /dev/fd/{STATE_FD} 2>/dev/null; "
-    else:
-        switches = ""
-    return f'{script}{_BASH_RUN}eval "unset __agentd_code; {switches}$__agentd_code";{_BASH_END}'
+class ShellState:
+    """What one bash block leaves to the next: exports and functions as bash source, and the options."""
+
+    def __init__(self, source: bytes, options: str, shopts: str) -> None:
+        self.source = source
+        self.options = options.split(":")
+        self.shopts = [name for name in shopts.split(":") if name and name not in _READ_ONLY_SHOPTS]
+
+    def switches(self) -> str:
+        """The `set` options. They stand in front of the code itself: they would change our own commands."""
+        on = [f"set -o {name}; " for name in self.options if name and name not in _NOT_CARRIED]
+        off = [f"set +o {name}; " for name in _DEFAULT_ON if name not in self.options]
+        return "".join(on + off)
+
+    def restore(self) -> bytes:
+        # First the `shopt` options: with extglob, functions parse differently.
+        first = f"shopt -s {' '.join(self.shopts)}\n" if self.shopts else ""
+        return first.encode() + self.source
+
+
+def _bash_job(cwd: str, state: ShellState | None, base: dict[str, str], env: dict[str, str]) -> bytes:
+    """Return what bash sources before the code. Without a state, the base environment is exported."""
+    switches = state.switches() if state is not None else ""
+    before = state.restore() if state is not None else _exports(base)
+    after = (
+        f"cd -- {_shell_quote(cwd)}\n",
+        f"IFS= read -r -d '' -u {CODE_FD} __agentd_code\n",
+        f'__agentd_code="unset __agentd_code; {switches}$__agentd_code"\n',
+        f"exec {CODE_FD}<&- {JOB_FD}<&- {GATE_FD}<&-\nunset REPLY\n",
+    )
+    return before + b"\n" + _exports(env) + os.fsencode("".join(after))
+
+
+def _exports(env: dict[str, str]) -> bytes:
+    return os.fsencode("".join(f"export {k}={_shell_quote(v)}\n" for k, v in env.items()))
 
 
 def _shell_quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _become_bash(runner: Runner, broker: int, descriptors: list[int]) -> None:
+    """Turn this process into a bash that waits at its gate."""
+    code, job, save, meta, gate, out, err = descriptors
+    moves = {1: out, 2: err, CODE_FD: code, JOB_FD: job, SAVE_FD: save, META_FD: meta, GATE_FD: gate}
+    _settle({BROKER_FD: broker, **moves})
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    _limit(runner.limits)
+    try:
+        os.chdir(runner.workspace)
+        # Nothing but PATH: all other variables come out of the job, so that what was unset stays unset.
+        env = {"PATH": runner.env.get("PATH", "")}
+        os.execve(runner.bash, ["bash", "--norc", "--noprofile", "-c", _BASH_SCRIPT, "bash"], env)
+    except OSError as error:
+        os.write(2, f"cannot start {runner.bash}: {error.strerror}\n".encode())
+        os._exit(126 if error.errno == errno.EACCES else 127)
+
+
+# --- what all workers do ------------------------------------------------------------------------
+
+
+def _settle(moves: dict[int, int]) -> None:
+    """Lead a session of one's own, with the descriptors `moves` (number: from where) and no others."""
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(moves.get(descriptor, null), descriptor)
+    start = 3
+    kept = sorted(target for target in moves if target > 2)
+    for target in kept:
+        os.dup2(moves[target], target, inheritable=True)
+    for target in kept:
+        os.closerange(start, target)
+        start = target + 1
+    os.closerange(start, MAX_DESCRIPTOR)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    for name, value in limits.items():
+        number = getattr(resource, name, None)
+        if number is None:  # not on this system
+            continue
+        _, hard = resource.getrlimit(number)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(number, (bound, bound))
+        except (OSError, ValueError):
+            pass
 
 
 # --- the worker: Python -------------------------------------------------------------------------
@@ -437,30 +511,17 @@ def _finish_python(code: int) -> int:
     return _flush() or code
 
 
-class Worker:
-    """The process that becomes an action. Forked ahead of time, it waits for one job on its broker."""
+class Python:
+    """The process that becomes a Python action. Forked ahead of time, it waits for a job on its broker."""
 
-    def __init__(self, runner: Runner, broker: socket.socket) -> None:
-        self.env = runner.env
-        self.bash = runner.bash
-        os.setsid()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+    def __init__(self, runner: Runner, broker: int) -> None:
+        _settle({BROKER_FD: broker})
         # As CPython starts: SIGINT raises, a broken pipe and a full file are errors of the call.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        os.dup2(broker.fileno(), BROKER_FD, inheritable=True)
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-        os.closerange(3, BROKER_FD)
-        os.closerange(BROKER_FD + 1, MAX_DESCRIPTOR)
         self.broker = socket.socket(fileno=BROKER_FD)
-        self.limits = dict(runner.limits)
-        # Last of all: it may lie below the numbers that the descriptors of the job are moved to.
-        self.open_files = {name: self.limits.pop(name) for name in ("RLIMIT_NOFILE",) if name in self.limits}
-        self.limit(self.limits)
+        _limit(runner.limits)
         os.environ.clear()
         os.environ.update(runner.env)
         sys.path[:0] = ["", *runner.pythonpath]
@@ -470,75 +531,28 @@ class Worker:
 
     def run(self) -> None:
         while True:
-            data, ancillary, *_ = self.broker.recvmsg(64, socket.CMSG_SPACE(6 * 4))
+            data, ancillary, *_ = self.broker.recvmsg(64, socket.CMSG_SPACE(3 * 4))
             if not data:
                 os._exit(0)
             descriptors = array.array("i")
             for _level, _kind, packed in ancillary:
                 descriptors.frombytes(packed)
-            self.job(list(descriptors))
+            self.job(*descriptors)
 
-    def job(self, descriptors: list[int]) -> None:
-        code_fd, out, err, *state = descriptors
+    def job(self, code_fd: int, out: int, err: int) -> None:
         (length,) = U32.unpack(os.read(code_fd, 4))
         header = json.loads(os.read(code_fd, length))
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        os.close(out)
-        os.close(err)
-        try:
-            os.chdir(header["cwd"])
-        except OSError as error:
-            reason = f"cannot enter {header['cwd']}: {error.strerror}; starting in {header['workspace']}\n"
-            os.write(2, reason.encode())
-            os.chdir(header["workspace"])
-        if header["type"] == "bash":
-            self.exec_bash(header, code_fd, state)
-        else:
-            self.run_python(header, code_fd)
-
-    def limit(self, limits: dict[str, int]) -> None:
-        for name, value in limits.items():
-            number = getattr(resource, name, None)
-            if number is None:  # not on this system
-                continue
-            _, hard = resource.getrlimit(number)
-            bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            try:
-                resource.setrlimit(number, (bound, bound))
-            except (OSError, ValueError):
-                pass
-
-    def exec_bash(self, header: dict[str, Any], code_fd: int, state: list[int]) -> None:
-        save, meta, *old = state
-        for descriptor, number in ((code_fd, CODE_FD), (save, SAVE_FD), (meta, META_FD)):
-            os.dup2(descriptor, number, inheritable=True)
-        if old:
-            os.dup2(old[0], STATE_FD, inheritable=True)
-        os.closerange(3, BROKER_FD)
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        self.limit(self.open_files)
-        script = _bash_script(header["options"], header["shopts"], bool(old))
-        # With a state, every exported variable comes out of it: one that was unset stays unset.
-        env = {"PATH": self.env.get("PATH", "")} if old else dict(self.env)
-        exports = " ".join(f"{k}={_shell_quote(v)}" for k, v in header["env"].items())
-        env["__agentd_env"] = f"export {exports}"
-        try:
-            os.execve(self.bash, ["bash", "--norc", "--noprofile", "-c", script, "bash"], env)
-        except OSError as error:
-            os.write(2, f"cannot start {self.bash}: {error.strerror}\n".encode())
-            os._exit(126 if error.errno == errno.EACCES else 127)
-
-    def run_python(self, header: dict[str, Any], code_fd: int) -> None:
         size = os.fstat(code_fd).st_size
         source = b"".join(iter(lambda: os.read(code_fd, size), b"")).decode("utf-8", "surrogatepass")
-        os.close(code_fd)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for descriptor in (code_fd, out, err):
+            os.close(descriptor)
+        os.chdir(header["cwd"])
         os.environ.update(header["env"])
         if header["pythonpath"]:
             sys.path[1:1] = header["pythonpath"]
         if not self.kept:
-            self.limit(self.open_files)
             gc.enable()
         if header["state"] == "kept":
             self.kept = True
@@ -608,16 +622,26 @@ class Nursery:
                 os._exit(70)
         theirs.close()
 
-    def crew(self) -> Crew:
-        """Fork one. Raises `OSError` if the nursery is gone."""
+    def crew(self, kind: str) -> Crew:
+        """Fork one; `kind` is `bash` or `python`. Raises `OSError` if the nursery is gone."""
         control, their_control = socket.socketpair()
         broker, their_broker = _message_pair()
+        desk = Desk() if kind == "bash" else None
         self.count += 1
-        descriptors = array.array("i", [their_control.fileno(), their_broker.fileno()])
-        self.socket.sendmsg([b"F%d" % self.count], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-        their_control.close()
-        their_broker.close()
-        return Crew(self, self.count, control, broker)
+        rights = [their_control.fileno(), their_broker.fileno(), *(desk.theirs() if desk else ())]
+        message = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", rights))]
+        try:
+            self.socket.sendmsg([b"F%d" % self.count], message)
+        except OSError:
+            if desk is not None:
+                desk.close()
+            raise
+        finally:
+            their_control.close()
+            their_broker.close()
+            if desk is not None:
+                desk.close_ends()
+        return Crew(self, self.count, control, broker, desk)
 
     def retire(self) -> None:
         try:
@@ -626,11 +650,63 @@ class Nursery:
             pass
 
 
+class Desk:
+    """What the runner shares with a bash that waits: files without a name, its output, and its gate."""
+
+    def __init__(self) -> None:
+        self.code, self.job, self.save, self.meta = (_anonymous_file() for _ in range(4))
+        self.out, out = os.pipe()
+        self.err, err = os.pipe()
+        gate, self.gate = os.pipe()
+        self.ends = (gate, out, err)
+
+    def theirs(self) -> list[int]:
+        """The descriptors in the order that `_become_bash` takes."""
+        return [self.code, self.job, self.save, self.meta, *self.ends]
+
+    def close_ends(self) -> None:
+        """Close the ends that are bash's, once it has them."""
+        for descriptor in self.ends:
+            os.close(descriptor)
+
+    def open_gate(self, job: bytes, code: bytes) -> None:
+        """Hand over the job and let bash begin."""
+        for descriptor, data in ((self.job, job), (self.code, code)):
+            view, offset = memoryview(data), 0
+            while view:  # pwrite: bash reads from the same place in the file that we write at
+                written = os.pwrite(descriptor, view, offset)
+                view, offset = view[written:], offset + written
+        try:
+            os.write(self.gate, b"\n")
+        except BrokenPipeError:  # it has ended; its supervisor says how
+            pass
+
+    def state(self) -> tuple[ShellState, str] | None:
+        """What bash has saved, and its directory; None if it did not come to its end."""
+        fields = os.pread(self.meta, 1 << 20, 0).split(b"\0")
+        if len(fields) != 4:
+            return None
+        source = os.pread(self.save, os.fstat(self.save).st_size, 0)
+        options, shopts, cwd = (os.fsdecode(field) for field in fields[:3])
+        return ShellState(source, options, shopts), cwd
+
+    def close(self, outputs: bool = True) -> None:
+        """Close our ends; not the outputs, if they were handed on."""
+        for descriptor in (self.code, self.job, self.save, self.meta, self.gate):
+            os.close(descriptor)
+        if outputs:
+            os.close(self.out)
+            os.close(self.err)
+
+
 class Crew:
     """A supervisor and its worker, as the runner sees them."""
 
-    def __init__(self, nursery: Nursery, number: int, control: socket.socket, broker: socket.socket) -> None:
+    def __init__(
+        self, nursery: Nursery, number: int, control: socket.socket, broker: socket.socket, desk: Desk | None
+    ) -> None:
         self.nursery = nursery
+        self.desk = desk
         self.number = number
         self.control = control
         self.broker = broker
@@ -659,6 +735,9 @@ class Crew:
         """Let go: the supervisor sees its socket close and ends everything below it."""
         self.control.close()
         self.broker.close()
+        if self.desk is not None:
+            self.desk.close(outputs=not self.action)
+            self.desk = None
 
 
 def _nursery_main(runner: Runner, sock: socket.socket) -> None:
@@ -681,16 +760,15 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
             os._exit(0)
         if not poll.poll(20 if retired else None):
             continue
-        data, ancillary, *_ = sock.recvmsg(64, socket.CMSG_SPACE(8))
+        data, ancillary, *_ = sock.recvmsg(64, socket.CMSG_SPACE(9 * 4))
         if data[:1] == b"F":
-            received = array.array("i", ancillary[0][2])
-            control, broker = (socket.socket(fileno=descriptor) for descriptor in received)
+            received = list(array.array("i", ancillary[0][2]))
             pid = os.fork()
             if pid == 0:
-                _crew_main(runner, control, broker)
+                _crew_main(runner, received)
             crews[int(data[1:])] = pid
-            control.close()
-            broker.close()
+            for descriptor in received:
+                os.close(descriptor)
         elif data[:1] == b"K":
             _kill_crew(crews, int(data[1:]))
             sock.send(b"K")
@@ -721,8 +799,9 @@ def _kill_crew(crews: dict[int, int], number: int) -> None:
         time.sleep(0.002)
 
 
-def _crew_main(runner: Runner, control: socket.socket, broker: socket.socket) -> None:
-    """The supervisor's process from its fork on; it forks the worker."""
+def _crew_main(runner: Runner, received: list[int]) -> None:
+    """The supervisor's process from its fork on; it forks the worker: bash if there is a desk, else Python."""
+    control, broker, *desk = received
     if runner.prctl is not None:
         runner.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
@@ -733,15 +812,15 @@ def _crew_main(runner: Runner, control: socket.socket, broker: socket.socket) ->
                 runner.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != supervisor:  # it died before the line above
                 os._exit(70)
-            Worker(runner, broker).run()
+            if desk:
+                _become_bash(runner, broker, desk)
+            Python(runner, broker).run()
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(70)
-    os.dup2(control.fileno(), 3)  # keep only the control socket
+    os.dup2(control, 3)  # keep only the control socket
     os.closerange(4, MAX_DESCRIPTOR)
-    control.detach()
-    broker.detach()
     Supervisor(socket.socket(fileno=3), worker).run()
     os._exit(0)
 
@@ -1171,7 +1250,6 @@ class Running:
         self.kind = kind
         self.crew = crew
         self.outputs: list[Output] = []
-        self.saved: tuple[int, int] | None = None
         self.started = time.monotonic()
         self.deadline: float | None = None
         self.timeout_s: float | None = None
@@ -1197,22 +1275,26 @@ class Runner:
         self.calls: dict[int, Caller] = {}
         self.last_call = 0
         self.order = 0
-        self.last_start = -SPARE_IDLE_S
+        self.last_start: dict[str, float] = {}  # by kind
         self.nursery: Nursery | None = None
         self.old_nurseries: list[Nursery] = []
-        self.spare: Crew | None = None
+        self.spares: dict[str, Crew] = {}  # by kind
         self.kept: Crew | None = None
         self.kept_queue: deque[tuple[int, int, dict[str, Any], bytes]] = deque()
         self.kept_busy: Running | None = None
-        self.state: int | None = None
+        self.state: ShellState | None = None
         self.state_order = 0
-        self.options = ""
-        self.shopts = ""
         self.catalog = "[]"
         self.pythonpath: list[str] = []
         self.listener: socket.socket | None = None
-        self.socket_path = ""
+        self.url = ""
+        # From the host's HELLO:
+        self.workspace = self.cwd = self.socket_path = self.token = self.bash = ""
+        self.env: dict[str, str] = {}
+        self.limits: dict[str, int] = {}
         self.folders: list[str] = []
+        self.output_bytes = 0
+        self.grace_s = 0.0
         self.watch(descriptor_in, self.on_host)
 
     # ..... the loop
@@ -1249,8 +1331,9 @@ class Runner:
                         handler(event)
                 self.check_clocks()
                 self.flush()
-                if self.spare is None and self.busy_lately():
-                    self.spare = self.new_crew()
+                for kind, last in self.last_start.items():
+                    if kind not in self.spares and time.monotonic() < last + SPARE_IDLE_S:
+                        self.spares[kind] = self.new_crew(kind)
         except FrameError as error:
             self.send_json(FATAL, 0, {"message": str(error)})
             self.flush()
@@ -1261,33 +1344,31 @@ class Runner:
 
     def timeout_ms(self) -> int | None:
         deadlines = [a.deadline for a in self.actions.values() if a.deadline is not None]
-        if self.spare is not None:
-            deadlines.append(self.spare.forked + SPARE_IDLE_S)
+        if self.spares:
+            deadlines.append(max(self.last_start.values()) + SPARE_IDLE_S)
         if self.old_nurseries:  # look whether they have ended
             deadlines.append(time.monotonic() + 0.1)
         if not deadlines:
             return None
         return max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
 
-    def busy_lately(self) -> bool:
-        return time.monotonic() < self.last_start + SPARE_IDLE_S
-
-    def new_crew(self) -> Crew:
+    def new_crew(self, kind: str) -> Crew:
         for _ in range(2):
             if self.nursery is None:
                 self.nursery = Nursery(self)
             try:
-                return self.nursery.crew()
+                return self.nursery.crew(kind)
             except OSError:  # the nursery was killed
                 self.retire_nursery()
         raise OSError("cannot fork")
 
-    def take_crew(self) -> Crew:
-        crew, self.spare = self.spare, None
+    def take_crew(self, kind: str) -> Crew:
+        self.last_start[kind] = time.monotonic()
+        crew = self.spares.pop(kind, None)
         if crew is not None and not crew.alive():
             crew.close()
             crew = None
-        return crew or self.new_crew()
+        return crew or self.new_crew(kind)
 
     def kill_crew(self, crew: Crew) -> None:
         """End a crew whose supervisor does not. If the nursery was killed too, all that it watched fell to us."""
@@ -1299,9 +1380,9 @@ class Runner:
 
     def retire_nursery(self) -> None:
         """Let the nursery end when its last crew does; the next crew comes from a new one."""
-        if self.spare is not None:
-            self.spare.close()
-            self.spare = None
+        for crew in self.spares.values():
+            crew.close()
+        self.spares.clear()
         if self.nursery is not None:
             self.nursery.retire()
             self.old_nurseries.append(self.nursery)
@@ -1439,7 +1520,6 @@ class Runner:
 
     def start(self, ident: int, header: dict[str, Any], body: bytes) -> None:
         self.order += 1
-        self.last_start = time.monotonic()
         if ident in self.actions:
             raise FrameError(f"action {ident} runs already")
         if header["type"] == "create":
@@ -1451,7 +1531,7 @@ class Runner:
             self.kept_queue.append((ident, self.order, header, body))
             self.start_kept()
         else:
-            self.dispatch(self.take_crew(), ident, self.order, header, body)
+            self.dispatch(self.take_crew(header["type"]), ident, self.order, header, body)
 
     def create(self, ident: int, header: dict[str, Any], body: bytes) -> None:
         started = time.monotonic()
@@ -1483,7 +1563,7 @@ class Runner:
             return
         ident, order, header, body = self.kept_queue.popleft()
         if self.kept is None:
-            self.kept = self.take_crew()
+            self.kept = self.take_crew("python")
         self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
 
     def dispatch(self, crew: Crew, ident: int, order: int, header: dict[str, Any], body: bytes) -> Running:
@@ -1494,51 +1574,61 @@ class Runner:
         action.timeout_s = header.get("timeout_s")
         if action.timeout_s is not None:
             action.deadline = action.started + action.timeout_s
-        out_read, out_write = os.pipe()
-        err_read, err_write = os.pipe()
+        cwd = self.start_directory(ident, header.get("cwd"))
+        env = {**self.tools_env(ident), **(header.get("env") or {})}
+        if crew.desk is not None:
+            out, err = crew.desk.out, crew.desk.err
+            crew.desk.open_gate(_bash_job(cwd, self.state, self.env, env), body)
+        else:
+            out, err = self.hand_over(crew, ident, header, cwd, env, body)
         action.outputs = [
-            Output(self, ident, STDOUT, out_read, self.output_bytes),
-            Output(self, ident, STDERR, err_read, self.output_bytes),
+            Output(self, ident, STDOUT, out, self.output_bytes),
+            Output(self, ident, STDERR, err, self.output_bytes),
         ]
-        code = self.code_file(ident, header, body)
-        descriptors = [code, out_write, err_write]
-        if kind == "bash":
-            action.saved = (_anonymous_file(), _anonymous_file())
-            descriptors += action.saved
-            if self.state is not None:
-                descriptors.append(self.state)
-        try:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            crew.broker.sendmsg([b"J"], rights)
-        except OSError:
-            pass  # the crew is dead; its control socket says so below
-        for descriptor in (code, out_write, err_write):
-            os.close(descriptor)
         self.watch(crew.control.fileno(), lambda _event: self.on_control(action))
         self.watch(crew.broker.fileno(), lambda _event: self.on_broker(action))
         return action
 
-    def code_file(self, ident: int, header: dict[str, Any], body: bytes) -> int:
-        """Put header and code into a file without a name: neither the environment nor argv has room."""
-        where = header.get("cwd")
-        job = {
-            "type": header["type"],
-            "state": header.get("state", "fresh"),
-            "name": f"<block {header.get('label') or ident}>",
-            "cwd": os.path.join(self.workspace, where) if where else self.cwd,
-            "workspace": self.workspace,
-            "env": {**self.tools_env(ident), **(header.get("env") or {})},
-            "pythonpath": [*(header.get("pythonpath") or []), *self.pythonpath],
-            "options": self.options,
-            "shopts": self.shopts,
-        }
-        encoded = json.dumps(job).encode()
-        descriptor = _anonymous_file()
-        view = memoryview(U32.pack(len(encoded)) + encoded + body)
+    def start_directory(self, ident: int, wanted: str | None) -> str:
+        """Return where an action starts. A directory that has gone is said, and the workspace used."""
+        where = str(os.path.join(self.workspace, wanted) if wanted else self.cwd)
+        if os.access(where, os.X_OK) and os.path.isdir(where):
+            return where
+        reason = f"cannot enter {where}: it is gone or closed to us; starting in {self.workspace}\n"
+        self.send(STDERR, ident, os.fsencode(reason))
+        return self.workspace
+
+    def hand_over(
+        self, crew: Crew, ident: int, header: dict[str, Any], cwd: str, env: dict[str, str], body: bytes
+    ) -> tuple[int, int]:
+        """Give a waiting Python its job; return the reading ends of its output.
+
+        Header and code go into a file without a name: neither the environment nor argv has the room.
+        """
+        job = json.dumps(
+            {
+                "state": header["state"],
+                "name": f"<block {ident}>",
+                "cwd": cwd,
+                "env": env,
+                "pythonpath": header.get("pythonpath") or [],
+            }
+        ).encode()
+        code = _anonymous_file()
+        view = memoryview(U32.pack(len(job)) + job + body)
         while view:
-            view = view[os.write(descriptor, view) :]
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        return descriptor
+            view = view[os.write(code, view) :]
+        os.lseek(code, 0, os.SEEK_SET)
+        out, out_write = os.pipe()
+        err, err_write = os.pipe()
+        rights = array.array("i", [code, out_write, err_write])
+        try:
+            crew.broker.sendmsg([b"J"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        except OSError:
+            pass  # the crew is dead; its control socket says so
+        for descriptor in rights:
+            os.close(descriptor)
+        return out, err
 
     def tools_env(self, ident: int) -> dict[str, str]:
         env = {
@@ -1571,10 +1661,10 @@ class Runner:
     def check_clocks(self) -> None:
         if self.old_nurseries:
             self.sweep_nurseries()
-        if not self.actions and self.spare is None:
+        if not self.actions and not self.spares:
             return
         now = time.monotonic()
-        if self.spare is not None and now >= self.spare.forked + SPARE_IDLE_S:
+        if self.spares and now >= max(self.last_start.values()) + SPARE_IDLE_S:
             self.retire_nursery()  # an idle session gives its memory back
         for action in list(self.actions.values()):
             if action.deadline is None or now < action.deadline:
@@ -1666,18 +1756,11 @@ class Runner:
 
     def keep_state(self, action: Running) -> None:
         """The state of the latest block, in the order written, is the one that the next bash starts from."""
-        if action.saved is None:
-            return
-        save, meta = action.saved
-        fields = os.pread(meta, 1 << 20, 0).split(b"\0")
-        if len(fields) == 4 and action.order > self.state_order:
-            if self.state is not None:
-                os.close(self.state)
-            self.state, self.state_order = save, action.order
-            self.options, self.shopts, self.cwd = (os.fsdecode(field) for field in fields[:3])
-        else:  # it was killed, or replaced itself with exec: the state before it stays
-            os.close(save)
-        os.close(meta)
+        saved = action.crew.desk.state() if action.crew.desk is not None else None
+        # None: it was killed, or replaced itself with exec; the state before it stays.
+        if saved is not None and action.order > self.state_order:
+            self.state, self.cwd = saved
+            self.state_order = action.order
 
     # ..... tool calls
 
@@ -1738,7 +1821,9 @@ def main() -> None:
 
         multiprocessing.set_start_method("fork")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # channels and pipes; actions have their own limit
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (hard, hard)
+    )  # channels and pipes; actions have their own limit
     gc.disable()
     Runner(descriptor_in, descriptor_out).run()
 

@@ -1,0 +1,41 @@
+"""An executor plugin: the `subprocess` executor's way of running code, with a low priority.
+
+[project.entry-points."agentd.executors"]
+nice = "executor_nice"
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agentd.errors import ConfigError, SandboxUnavailableError
+from agentd.execution import RunnerExecutor, RunnerProcess, spawn
+from agentd.hookspecs import hookimpl
+
+AGENTD_API = 1
+
+
+class NiceExecutor(RunnerExecutor):
+    """Starts the runner under `nice`. Everything else is the base class's."""
+
+    niceness = 10
+
+    def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
+        nice = shutil.which("nice")
+        if nice is None:
+            raise SandboxUnavailableError("the executor 'nice' needs the program nice; install coreutils")
+        return spawn([nice, "-n", str(self.niceness), *command], env, str(self.workspace_dir))
+
+
+@hookimpl
+def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> NiceExecutor:
+    rest = dict(options)
+    niceness = rest.pop("niceness", NiceExecutor.niceness)
+    if rest:
+        raise ConfigError(f"the executor 'nice' has no option {min(rest)!r}; there is: 'niceness'")
+    executor = NiceExecutor(workspace_dir)
+    executor.niceness = niceness
+    return executor

@@ -1,0 +1,77 @@
+"""A tool source plugin: `tools=[{"rates": {"EUR": 1.0, "USD": 1.08}}]` becomes two tools.
+
+[project.entry-points."agentd.tool_sources"]
+rates = "tools_rates"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from agentd.errors import ToolError
+from agentd.hookspecs import hookimpl
+from agentd.types import ToolSpec
+
+AGENTD_API = 1
+
+CONVERT: dict[str, object] = {
+    "type": "object",
+    "properties": {
+        "amount": {"type": "number", "description": "How much, in `source`."},
+        "source": {"type": "string", "description": "A currency, such as EUR."},
+        "target": {"type": "string", "description": "A currency, such as USD."},
+    },
+    "required": ["amount", "source", "target"],
+}
+
+
+class RatesSource:
+    """Tools over a table of exchange rates."""
+
+    name = "rates"
+
+    def __init__(self, rates: Mapping[str, float]) -> None:
+        self._rates = dict(rates)
+
+    async def list_tools(self, on_change: Callable[[], None] | None = None) -> Sequence[ToolSpec]:
+        return [
+            ToolSpec(
+                name="currencies",
+                description="List the known currencies.",
+                input_schema={"type": "object", "properties": {}},
+                output_schema={"type": "array", "items": {"type": "string"}},
+                source=self.name,
+            ),
+            ToolSpec(
+                name="convert",
+                description="Convert an amount of money.",
+                input_schema=CONVERT,
+                output_schema={"type": "number"},
+                source=self.name,
+            ),
+        ]
+
+    async def call(self, name: str, arguments: Mapping[str, object]) -> object:
+        if name == "currencies":
+            return sorted(self._rates)
+        amount, source, target = (arguments[key] for key in ("amount", "source", "target"))
+        assert isinstance(amount, int | float)  # the schema was checked before the call
+        return round(amount / self._rate(source) * self._rate(target), 2)
+
+    def _rate(self, currency: object) -> float:
+        try:
+            return self._rates[str(currency)]
+        except KeyError:
+            known = ", ".join(sorted(self._rates))
+            raise ToolError(f"unknown currency {currency!r}; there are: {known}") from None
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+@hookimpl
+def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequence[RatesSource] | None:
+    if isinstance(spec, Mapping) and set(spec) == {"rates"}:
+        return [RatesSource(spec["rates"])]
+    return None  # not ours

@@ -1,0 +1,80 @@
+"""The benchmarks' verdicts, and that every line can be run. No clock is asserted."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.cli import LINES, main
+from benchmarks.line import SIDES, Line, Row
+from benchmarks.report import Entry, Result, as_json, as_markdown, print_table
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_line_has_rows_and_sides_and_says_what_it_measures(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.lines.{name}")
+    assert isinstance(module.LINE, Line)
+    assert module.LINE.name == name
+    assert module.LINE.rows
+    for word in ("ours", "theirs", "floor"):
+        assert word in (module.__doc__ or "").lower()
+    for side in SIDES:
+        assert callable(getattr(module, side))
+
+
+@pytest.mark.parametrize(
+    ("row", "ours", "theirs", "floor", "reached"),
+    [
+        (Row(key="k", title="", unit="ms", ratio=10), 5.0, 50.0, None, True),
+        (Row(key="k", title="", unit="ms", ratio=10), 5.1, 50.0, None, False),
+        (Row(key="k", title="", unit="ms", ratio=10, floor=4), 5.0, 50.0, 1.0, False),
+        (Row(key="k", title="", unit="calls/s", more=True, ratio=8), 80.0, 10.0, None, True),
+        (Row(key="k", title="", unit="calls/s", more=True, ratio=8), 79.0, 10.0, None, False),
+        (Row(key="k", title="", unit="MB/s", more=True, limit=120), 119.0, None, None, False),
+        (Row(key="k", title="", unit="MiB", limit=40), 40.0, None, None, True),
+        (Row(key="k", title="", unit="", limit=0), 0.0, 1.0, None, True),
+        (Row(key="k", title="", unit="ms", ratio=10), 5.0, None, None, None),
+        (Row(key="k", title="", unit="ms"), 5.0, 50.0, None, None),
+    ],
+)
+def test_a_target_is_reached_when_every_part_of_it_is(
+    row: Row, ours: float, theirs: float | None, floor: float | None, reached: bool | None
+) -> None:
+    assert Entry("line", row, ours, theirs, floor).reached is reached
+
+
+def test_the_table_is_plain_when_piped_and_the_json_has_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    line = Line(name="demo", rows=(Row(key="a_ms", title="a thing", unit="ms", ratio=2, floor=4),))
+    result = Result(
+        line, {"ours": {"a_ms": 1.5}, "theirs": {"a_ms": 6.0}, "floor": {"a_ms": 1.0}}, ["a note"]
+    )
+    print_table([result])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    shown = " ".join(printed.splitlines()[2].split())
+    assert shown == "a thing 1.5 ms 6 ms 1 ms 4x 1.5x >= 2x, <= 4x floor yes"
+    assert "demo: a note" in printed
+    rows = as_json([result], {})["rows"]
+    assert isinstance(rows, list)
+    (row,) = rows
+    assert as_markdown([result]).splitlines()[2:] == [
+        "| a thing | 1.5 ms | 6 ms | 4x | >= 2x, <= 4x floor | yes |"
+    ]
+    assert row["times_theirs"] == 4.0
+    assert row["reached"] is True
+
+
+def test_a_side_that_fails_is_reported_and_does_not_fail_the_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho it broke >&2\nexit 3\n")
+    broken.chmod(0o755)
+    arguments = ["--only", "bash_flood", "--sides", "theirs", "--quick", "--reference-python", str(broken)]
+    assert main(arguments) == 0
+    assert "bash_flood: theirs failed: exit code 3 it broke" in capsys.readouterr().out

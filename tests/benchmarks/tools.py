@@ -1,0 +1,56 @@
+"""The tool that the benchmarks call, bound to an executor in the way of each version."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["our_tools", "their_tools"]
+
+
+@contextlib.asynccontextmanager
+async def our_tools(executor: Any) -> AsyncIterator[None]:
+    """Render the bindings of `echo` into the workspace and attach them, as a session does."""
+    from agentd.registry import Registry
+    from agentd.tools import ToolSet, tool
+
+    @tool
+    def echo(x: int) -> int:
+        """Give back what it got.
+
+        x: anything
+        """
+        return x
+
+    tools = ToolSet([echo])
+    await tools.start()
+    skills = executor.workspace_dir / "skills"
+    Registry().create_skill_renderer().render(tools.specs(), skills)
+    executor.attach(tools=tools, skills_dir=skills)
+    try:
+        yield
+    finally:
+        await tools.aclose()
+
+
+def their_tools() -> tuple[Any, Path]:
+    """Return an executor of 0.8.6 and its skills folder, with the bridge started, as its handlers do."""
+    import asyncio
+
+    from agentd import tool
+    from agentd.ptc import SubprocessExecutor, set_bridge_env, setup_skills_directory  # type: ignore[import-not-found]
+
+    @tool
+    def echo(x: int) -> int:
+        """Give back what it got.
+
+        x: anything
+        """
+        return x
+
+    skills = Path.cwd() / "skills"
+    _, address, _ = asyncio.run(setup_skills_directory(skills, None, {}, bridge_cache={}))
+    set_bridge_env(address)
+    return SubprocessExecutor(), skills

@@ -1,0 +1,84 @@
+"""Commands and figures that the pages show are tried out as they stand there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import attrs
+import pytest
+from agentd.budgets import Budgets
+from agentd.cli.exits import EXIT_CODES
+from agentd.exports import CORE_EXPORTS
+from agentd.registry.official import OFFICIAL_EXPORTS
+from agentd.types import BashAction, Limits
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def forecast(city: str) -> dict[str, float]:
+    """The temperatures of the next days."""
+    return {"today": float(len(city))}
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: apt-get install curl")
+async def test_the_curl_command_of_the_tools_page_calls_a_tool(tmp_path: Path) -> None:
+    from agentd.tools import ToolSet
+    from agentd_executor_subprocess.executor import SubprocessExecutor
+
+    page = (DOCS / "tools-and-skills.md").read_text()
+    match = re.search(r"```sh\n(curl .*?)```", page, re.DOTALL)
+    assert match is not None
+    tools = ToolSet([forecast])
+    async with SubprocessExecutor(tmp_path) as executor:
+        executor.attach(tools=tools, skills_dir=None)
+        result = await executor.run(BashAction(command=match[1].replace("curl", "curl -sS", 1)))
+    await tools.aclose()
+    assert result.output.replace(" ", "").strip() == '{"today":4.0}'
+
+
+def test_the_limits_page_has_the_defaults_of_the_limits() -> None:
+    page = (DOCS / "executors.md").read_text()
+    rows = {option: default for default, option in re.findall(r"^\|[^|]*\|([^|]*)\| `(\w+)` \|", page, re.M)}
+    defaults = {f.name: f.default for f in attrs.fields(Limits)}
+    assert set(rows) == set(defaults)
+    for name, default in defaults.items():
+        shown = float(re.sub(r"[^\d.]", "", rows[name]))
+        assert shown * (1024 * 1024 if name == "output_bytes" else 1) == default, name
+
+
+def test_the_budgets_in_the_turn_rules_are_the_defaults() -> None:
+    page = (DOCS / "turn-rules.md").read_text()
+    budgets = Budgets()
+    assert f"| `max_turns` | so many requests to the model were made | {budgets.max_turns} |" in page
+    for value in (
+        budgets.max_tokens,
+        budgets.max_tool_calls,
+        budgets.max_result_chars,
+        budgets.max_round_chars,
+    ):
+        assert f"{value:,}" in page
+    assert budgets.wall_time_s == 600
+    assert "stopped, its output so far is kept | 600 |" in page
+    assert f"had no block that could run | {budgets.max_rejected_rounds} |" in page
+
+
+def test_the_command_line_page_has_every_exit_code() -> None:
+    page = (DOCS / "cli.md").read_text()
+    for code, meaning in EXIT_CODES.items():
+        assert f"| {code} | {meaning} |" in page
+
+
+def test_the_reference_names_every_public_name() -> None:
+    page = (DOCS / "reference" / "agentd.md").read_text()
+    errors = {name for name, module in CORE_EXPORTS.items() if module == "agentd.errors"} - {"AgentdError"}
+    for name in {*CORE_EXPORTS, *OFFICIAL_EXPORTS} - errors:
+        assert f"`{name}`" in page, name
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_links_of_the_pages_at_the_root_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (DOCS.parent / page).read_text())
+    assert [link for link in links if not (DOCS.parent / link).exists()] == []

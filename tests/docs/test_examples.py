@@ -1,0 +1,117 @@
+"""The example programs of the documentation run, unchanged, against a replayed model."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from agentd.demo.replay import ReplayServer
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+
+SQUARE_ROOT = [
+    "I look around first.\n\n```bash:execute\nls\n```\n",
+    "Now the root.\n\n```python:execute\nfrom lib.tools import square_root\nprint(square_root(number=144))\n```\n",
+    "The square root of 144 is 12.",
+]
+
+# The first example that users of agentd 0.8 know, as it was printed.
+KNOWN_BY_USERS = '''
+from agentd import patch_openai_with_ptc, display_events, tool
+from openai import OpenAI
+
+@tool
+def calculate(expression: str) -> str:
+    """Evaluate a math expression."""
+    import math
+    return str(eval(expression, {"__builtins__": {}}, {"sqrt": math.sqrt}))
+
+client = patch_openai_with_ptc(OpenAI(), cwd="./workspace")
+
+stream = client.responses.create(
+    model="claude-sonnet-4-20250514",
+    input=[{"role": "user", "content": "List files, then calculate sqrt(144)"}],
+    stream=True
+)
+
+for event in display_events(stream):
+    if event.type == "text_delta":
+        print(event.text, end="", flush=True)
+    elif event.type == "code_execution":
+        print(f"\\n$ {event.code}\\n{event.output}\\n")
+'''
+
+
+def _run(program: Path, cwd: Path, turns: list[str]) -> tuple[str, ReplayServer]:
+    """Run a program as a user does, with only the model's address set; return what it printed."""
+    with ReplayServer(turns) as server:
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "AGENTD_"))}
+        env |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "none", "PYTHONUNBUFFERED": "1"}
+        done = subprocess.run(
+            [sys.executable, str(program)], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return done.stdout, server
+
+
+def test_the_drop_in_example_runs_blocks_and_shows_what_they_gave(tmp_path: Path) -> None:
+    printed, server = _run(EXAMPLES / "drop_in.py", tmp_path, SQUARE_ROOT)
+    assert "I look around first." in printed
+    assert "\nskills\n" in printed  # what `ls` gave
+    assert "12.0" in printed
+    assert printed.endswith("The square root of 144 is 12.")
+    assert "12.0" in server.requests[2].last  # the model has read it
+
+
+def test_the_first_example_that_users_of_0_8_know_runs_as_it_was_printed(tmp_path: Path) -> None:
+    program = tmp_path / "example.py"
+    program.write_text(KNOWN_BY_USERS)
+    code = "from lib.tools import calculate\nprint(calculate(expression='sqrt(144)'))"
+    turns = ["First:\n```bash:execute\nls\n```\n", f"Now:\n```python:execute\n{code}\n```\n", "It is 12."]
+    printed, _ = _run(program, tmp_path, turns)
+    assert "\n$ " in printed
+    assert "12.0" in printed
+    assert printed.endswith("It is 12.")
+
+
+@pytest.mark.parametrize("runner", ["asyncio.run(main())", "trio.run(main)"])
+def test_the_session_example_runs_on_asyncio_and_on_trio(runner: str, tmp_path: Path) -> None:
+    source = (EXAMPLES / "core_session.py").read_text()
+    program = tmp_path / "example.py"
+    library = runner.partition(".")[0]
+    program.write_text(
+        source.replace("import asyncio\n", f"import {library}\n").replace("asyncio.run(main())", runner)
+    )
+    printed, server = _run(program, tmp_path, SQUARE_ROOT)
+    assert "[bash: exit code 0]" in printed
+    assert "12.0\n[python: exit code 0]" in printed
+    assert "answer after 3 turns" in printed
+    assert re.search(r"\n[1-9]\d* tokens, 2 blocks\n$", printed)
+    assert len(server.requests) == 3
+
+
+def test_the_sync_session_example_continues_its_conversation_and_saves_the_transcript(tmp_path: Path) -> None:
+    turns = [
+        "```numbers.txt:create\n1\n2\n3\n```\n```bash:execute\nwc -l numbers.txt\n```\n",
+        "Written.",
+        "It has 3 lines.",
+    ]
+    printed, server = _run(EXAMPLES / "sync_session.py", tmp_path, turns)
+    assert printed == "numbers.txt: completed\nbash: completed\nIt has 3 lines.\n"
+    assert (tmp_path / "workspace" / "numbers.txt").read_text() == "1\n2\n3\n"
+    assert "3 numbers.txt" in server.requests[1].last
+    assert ("assistant", "Written.") in server.requests[2].messages
+    assert '"Written."' in (tmp_path / "transcript.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["drop_in.py", "core_session.py"])
+def test_the_readme_shows_the_examples_as_they_are(name: str) -> None:
+    source = (EXAMPLES / name).read_text()
+    body = source.split('"""\n\n', 1)[1]
+    assert body in (ROOT / "README.md").read_text()
