@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     )
     from agentd.patch import patch_openai_with_ptc
     from agentd.registry import PluginRecord, Registry
-    from agentd.session import Session, SyncSession
+    from agentd.session import Session
     from agentd.sinks.jsonl import ConversationLog
+    from agentd.sync_session import SyncSession
     from agentd.tools import tool
 
     __version__: str

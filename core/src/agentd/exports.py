@@ -55,7 +55,8 @@ _MODULES = {
     ),
     "agentd.patch": ("patch_openai_with_ptc",),
     "agentd.registry": ("PluginRecord", "Registry"),
-    "agentd.session": ("Session", "SyncSession"),
+    "agentd.session": ("Session",),
+    "agentd.sync_session": ("SyncSession",),
     "agentd.sinks.jsonl": ("ConversationLog",),
     "agentd.tools": ("tool",),
 }

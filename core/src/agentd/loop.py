@@ -1,0 +1,360 @@
+"""The turn loop: the model answers, its blocks run while it still writes, the results go back, and again.
+
+The rules are in `docs/architecture.md`. One `TurnLoop` is one run; no task outlives its `run()`. Everything
+that was said and done is in the transcript also when `run()` raises or is cancelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+import anyio
+
+from agentd.budgets import Budgets
+from agentd.errors import (
+    ExecutorClosedError,
+    ExecutorError,
+    RunnerStartError,
+    SandboxUnavailableError,
+)
+from agentd.eventloop import LoopCaller, loop_caller
+from agentd.events import (
+    CodeExecution,
+    CodeOutput,
+    CodeStart,
+    RunEnd,
+    RunStart,
+    StopReason,
+    TextDelta,
+    ToolCall,
+    TurnEnd,
+)
+from agentd.listener import Listener
+from agentd.protocols import ModelEvent, ModelFinish
+from agentd.relay import OutputRelay
+from agentd.results import action_of, format_results, rejection
+from agentd.rounds import Job, Round
+from agentd.transcript import Execution, Transcript
+from agentd.types import Block, Segment, Usage
+
+if TYPE_CHECKING:
+    from agentd.protocols import Executor, Model, Parser
+
+__all__ = ["TurnLoop"]
+
+FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
+"""Executor errors that the model can do nothing about: they end the run at once."""
+
+CUT_BY_LENGTH = ("length", "max_output_tokens", "max_tokens")
+LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
+
+
+class TurnLoop:
+    """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
+
+    :param parsers: factories, one parser each for every answer.
+    :param transcript: what is said and done is appended here; `transcript.usage` is added to.
+    :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        executor: Executor,
+        parsers: Sequence[Callable[[], Parser]],
+        transcript: Transcript | None = None,
+        budgets: Budgets | None = None,
+        listener: Listener | None = None,
+        ids: Callable[[], str] | None = None,
+    ) -> None:
+        self.model = model
+        self.executor = executor
+        self.parsers = parsers
+        self.transcript = Transcript() if transcript is None else transcript
+        self.budgets = budgets or Budgets()
+        self.listener = listener or Listener()
+        self.ids = ids or map("code_{}".format, count(1)).__next__
+        self.usage = Usage()
+        self.turns = 0
+        self.tool_calls = 0
+        self.text = ""
+        self.running: dict[str, OutputRelay] = {}
+        self._rejected = 0
+        self._broken = 0
+        self._begin = 0.0
+        self._call: LoopCaller | None = None
+
+    # --- the run -------------------------------------------------------------------------------
+
+    async def run(self, task: str = "") -> RunEnd:
+        """Run until the end and say why it ended.
+
+        Raises `ModelError`, `ExecutorError` and whatever a plugin raises, after a `RunEnd` event that holds
+        the error. Cancelled, it stops all code first; the event then says `cancelled`.
+        """
+        self._begin = time.monotonic()
+        self._call = loop_caller()
+        self.listener.emit(RunStart(task=task, model=self.model.name))
+        reason: StopReason = "cancelled"
+        error = ""
+        try:
+            reason = await self._rounds()
+        except Exception as exc:
+            reason, error = "error", f"{type(exc).__name__}: {exc}"
+            raise
+        finally:
+            end = RunEnd(stop_reason=reason, text=self.text, turns=self.turns, usage=self.usage, error=error)
+            self.listener.emit(end)
+        return end
+
+    async def _rounds(self) -> StopReason:
+        while True:
+            elapsed = time.monotonic() - self._begin
+            limit = self.budgets.exceeded(
+                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
+            )
+            if limit:
+                return limit
+            self.turns += 1
+            reason = await self._one_round()
+            if reason:
+                return reason
+
+    async def _one_round(self) -> StopReason | None:
+        from agentd.parsing import ParserStack
+
+        rnd = Round(turn=self.turns, parser=ParserStack(self.parsers))
+        limit = self.budgets.wall_time_s
+        deadline = (
+            float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
+        )
+        try:
+            with anyio.CancelScope(deadline=deadline) as scope:
+                await self._play(rnd)
+            rnd.over_time = scope.cancelled_caught
+        finally:
+            reason = self._settle(rnd)
+        if rnd.failure is not None:
+            raise rnd.failure
+        return reason
+
+    async def _play(self, rnd: Round) -> None:
+        """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
+        async with anyio.create_task_group() as group:
+            rnd.group = group
+            try:
+                async with self.model.stream() as events:
+                    async for event in events:
+                        if self._take(rnd, event):
+                            break
+                        if self.listener.is_full():
+                            await self.listener.flow()
+                if not rnd.cut:
+                    self._close(rnd)
+            except Exception as exc:
+                rnd.failure = rnd.failure or exc
+                group.cancel_scope.cancel()
+
+    # --- reading the answer -----------------------------------------------------------------------
+
+    def _take(self, rnd: Round, event: ModelEvent) -> bool:
+        """Deal with one event of the model; True if the answer ends here because prose follows a block."""
+        listener = self.listener
+        if isinstance(event, ModelFinish):
+            rnd.finish = event
+            listener.model_event(event)
+            return False
+        listener.model_event(event)
+        if event.text:
+            rnd.parts.append(event.text)
+            rnd.length += len(event.text)
+            for segment in rnd.parser.feed(event.text):
+                if self._segment(rnd, segment):
+                    break
+            if not rnd.jobs:
+                listener.certain(rnd.length)
+        listener.parsed()
+        return rnd.cut
+
+    def _close(self, rnd: Round) -> None:
+        for segment in rnd.parser.close():
+            if self._segment(rnd, segment):
+                break
+        if not rnd.jobs:
+            self.listener.certain(rnd.length)
+        self.listener.parsed()
+
+    def _segment(self, rnd: Round, segment: Segment) -> bool:
+        if segment.block is not None:
+            if rnd.gap:
+                self.listener.emit(TextDelta(rnd.gap))
+                rnd.gap = ""
+            rnd.end = segment.end
+            self.listener.certain(segment.end)
+            self._block(rnd, segment.block)
+        elif not rnd.jobs:
+            rnd.prose.append(segment.text)
+            self.listener.emit(TextDelta(segment.text))
+        elif segment.text.strip():
+            rnd.cut = True
+        else:
+            rnd.gap += segment.text
+        return rnd.cut
+
+    # --- running blocks -----------------------------------------------------------------------------
+
+    def _block(self, rnd: Round, block: Block) -> None:
+        assert rnd.group is not None
+        action = action_of(block)
+        job = Job(id=self.ids(), block=block, action=action, after=rnd.before(block))
+        rnd.jobs.append(job)
+        if action is None:
+            job.refused = rejection(block)
+            job.done.set()
+            self._tell_end(rnd, job)
+            return
+        if not job.after:
+            self._tell_start(rnd, job)
+        rnd.group.start_soon(self._work, rnd, job)
+
+    def _tell_start(self, rnd: Round, job: Job) -> None:
+        assert self._call is not None
+        job.started = True
+        job.begin = time.monotonic()
+        listener = self.listener
+
+        def show(text: str, stream: str, id: str = job.id) -> None:
+            listener.emit(CodeOutput(id=id, text=text, stream=stream))  # type: ignore[arg-type]
+
+        job.relay = self.running[job.id] = OutputRelay(self._call, show, listener.is_full)
+        block = job.block
+        listener.emit(
+            CodeStart(id=job.id, code=block.source, action=block.action, target=job.target, turn=rnd.turn)
+        )
+
+    async def _work(self, rnd: Round, job: Job) -> None:
+        assert job.action is not None
+        for other in job.after:
+            await other.done.wait()
+        if job.after:
+            self._tell_start(rnd, job)
+        assert job.relay is not None
+        try:
+            job.result = await self.executor.run(job.action, action_id=job.id, on_output=job.relay.feed)
+        except ExecutorError as exc:
+            job.error = exc
+            job.refused = f"The code could not be run to its end: {exc}"
+            if isinstance(exc, FATAL):
+                self._fail(rnd, exc)
+        except Exception as exc:  # not an error that an executor may raise: a broken plugin
+            job.refused = f"The executor failed: {exc!r}"
+            self._fail(rnd, exc)
+        finally:
+            self.running.pop(job.id, None)
+            job.done.set()
+        self._tell_end(rnd, job)
+
+    def _fail(self, rnd: Round, exc: Exception) -> None:
+        assert rnd.group is not None
+        rnd.failure = rnd.failure or exc
+        rnd.group.cancel_scope.cancel()
+
+    def _tell_end(self, rnd: Round, job: Job) -> None:
+        if job.relay is not None:
+            job.relay.flush(last=True)
+        done = self._execution(rnd, job)
+        self.listener.emit(
+            CodeExecution(
+                id=job.id,
+                code=job.block.source,
+                output=done.output,
+                status="completed" if done.status == "completed" else "failed",
+                exit_code=done.exit_code,
+                action=job.block.action,
+                target=job.target,
+                wall_s=done.wall_s,
+            )
+        )
+
+    def _execution(self, rnd: Round, job: Job) -> Execution:
+        return rnd.execution(job, self.budgets.result_chars(len(rnd.jobs)))
+
+    # --- the end of a round ---------------------------------------------------------------------------
+
+    def _settle(self, rnd: Round) -> StopReason | None:
+        """Record the round, whatever became of it, and say whether the run ends here. Never awaits."""
+        for job in rnd.jobs:
+            if not job.done.is_set() or (job.result is None and not job.refused):  # it was stopped
+                self.running.pop(job.id, None)
+                self._tell_end(rnd, job)
+        raw = "".join(rnd.parts)
+        answer = raw[: rnd.end] if rnd.jobs else raw
+        self.text = "".join(rnd.prose)
+        executions = [self._execution(rnd, j) for j in rnd.jobs]
+        if answer:
+            self.model.add_answer(answer)
+            self.transcript.add("answer", answer)
+        if executions:
+            results = format_results(executions, self._notes(rnd))
+            self.model.add_results(results)
+            self.transcript.executions += executions
+            self.transcript.add("results", results)
+        self._count(rnd, raw)
+        self.listener.turn_over(answer, cut=rnd.cut, last=not rnd.jobs)
+        return self._verdict(rnd)
+
+    def _notes(self, rnd: Round) -> list[str]:
+        notes = []
+        if rnd.finish is not None and rnd.finish.reason in CUT_BY_LENGTH:
+            notes.append(LENGTH_NOTE)
+        if rnd.over_time:
+            notes.append(WALL_TIME_NOTE)
+        return notes
+
+    def _count(self, rnd: Round, raw: str) -> None:
+        """Add the round's usage. A provider says nothing about a stream that was closed early: 4 characters
+        a token."""
+        if rnd.failure is not None and not raw and rnd.finish is None:
+            return  # refused: there was no answer
+        if rnd.finish is not None:
+            usage = rnd.finish.usage
+        else:
+            estimate = getattr(self.model, "estimate", None)
+            usage = estimate(raw) if estimate else Usage(output_tokens=len(raw) // 4, requests=1)
+        self.usage += usage
+        self.transcript.usage += usage
+        self.listener.emit(TurnEnd(turn=rnd.turn, usage=usage))
+
+    def _verdict(self, rnd: Round) -> StopReason | None:
+        if rnd.failure is not None:
+            return None
+        if rnd.over_time:
+            return "wall_time"
+        if not rnd.jobs:
+            return "answer"
+        self._rejected = self._rejected + 1 if all(j.action is None for j in rnd.jobs) else 0
+        limit = self.budgets.max_rejected_rounds
+        if limit is not None and self._rejected >= limit:
+            return "rejected_blocks"
+        errors = [j.error for j in rnd.jobs if j.error is not None]
+        self._broken = self._broken + 1 if errors else 0
+        if self._broken >= 2:  # the model was told once; the executor does not recover
+            rnd.failure = errors[0]
+        return None
+
+    # --- from outside, in the loop -----------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Show the output that waited because the reader was behind."""
+        for relay in list(self.running.values()):
+            relay.flush()
+
+    def tool_called(self, event: ToolCall) -> None:
+        """Count and pass on a tool call; in the loop."""
+        self.tool_calls += 1
+        self.listener.emit(event)

@@ -1,0 +1,104 @@
+"""From a model's name to a `Model`: which library and which API serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from agentd.errors import ConfigError, MissingPluginError
+from agentd.models.usage import Prices
+
+if TYPE_CHECKING:
+    from agentd.protocols import Model
+
+__all__ = ["PROVIDERS", "litellm_error", "needs_litellm", "open_model"]
+
+PROVIDERS = frozenset(
+    [
+        "anthropic",
+        "azure",
+        "azure_ai",
+        "bedrock",
+        "cerebras",
+        "cohere",
+        "databricks",
+        "deepseek",
+        "fireworks_ai",
+        "gemini",
+        "groq",
+        "huggingface",
+        "litellm_proxy",
+        "mistral",
+        "ollama",
+        "ollama_chat",
+        "openrouter",
+        "perplexity",
+        "replicate",
+        "sagemaker",
+        "together_ai",
+        "vertex_ai",
+        "watsonx",
+        "xai",
+    ]
+)
+"""Provider prefixes (`anthropic/claude-...`) that LiteLLM serves. `openai/` is dropped, the client serves
+the rest."""
+
+
+def needs_litellm(name: str, base_url: str | None) -> bool:
+    """Tell whether LiteLLM serves this name: it carries a provider's prefix, or is a bare claude or gemini
+    name for OpenAI's own address (None). On any other address the server there knows its names."""
+    prefix, slash, _ = name.partition("/")
+    own_address = base_url is None or "//api.openai.com" in base_url
+    if slash:
+        return prefix in PROVIDERS and own_address
+    return own_address and name.startswith(("claude-", "gemini-"))
+
+
+def litellm_error(name: str) -> Exception:
+    """Return the error for a model that only LiteLLM serves."""
+    from importlib.util import find_spec
+
+    if find_spec("litellm") is None:
+        return MissingPluginError(f"LiteLLM for the model {name}", "agentd-core[litellm]")
+    return ConfigError(
+        f"model {name!r}: models of other providers through LiteLLM (extra agentd-core[litellm]) come with "
+        "agentd 0.10; until then give base_url= of an OpenAI-compatible address of that provider"
+    )
+
+
+def open_model(
+    name: str,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    client: Any = None,
+    api: Literal["chat", "responses"] = "chat",
+    options: Mapping[str, Any] | None = None,
+    prices: Prices | None = None,
+) -> Model:
+    """Return a conversation with the model `name`, over the `openai` SDK.
+
+    :param base_url: the address of an OpenAI-compatible server; default `OPENAI_BASE_URL`, then OpenAI.
+    :param api_key: default `OPENAI_API_KEY`. A server of your own may not need one: then give any text.
+    :param client: an `OpenAI` or `AsyncOpenAI` to use; without it an `AsyncOpenAI` is made for this
+        conversation with the first request, and closed with the session.
+    :param api: which of the two APIs to speak.
+    :param options: further arguments of every request.
+
+    Raises `ConfigError`, and `MissingPluginError` that names the extra if `openai` or LiteLLM is needed and
+    missing.
+    """
+    import os
+
+    if api not in ("chat", "responses"):
+        raise ConfigError(f"api: must be 'chat' or 'responses', got {api!r}")
+    address = str(client.base_url) if client is not None else base_url or os.environ.get("OPENAI_BASE_URL")
+    if needs_litellm(name, address):
+        raise litellm_error(name)
+    from agentd.models.owned import owned_model
+
+    name = name.removeprefix("openai/")
+    return owned_model(
+        name, base_url=base_url, api_key=api_key, client=client, api=api, options=options, prices=prices
+    )

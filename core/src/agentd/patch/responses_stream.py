@@ -1,0 +1,297 @@
+"""The responses API, streamed: several rounds of events become one coherent stream.
+
+One `response.created`, one `response.completed` (`response.incomplete` if a budget ended the run) with the
+sum of the usage and all items; sequence numbers and output indices rise over all rounds. The completed
+response has the id of the last round's response: that is what `previous_response_id` must name. A block is
+a `code_interpreter_call` item; while it runs, `response.code_interpreter_call.interpreting` is repeated.
+What agentd adds is an extra field `agentd`, a list of events (`agentd.events`, as dicts), with the same
+meaning as for chat (see `agentd.patch.chat_stream`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from agentd.events import CodeExecution, CodeOutput, CodeStart, Event, RunEnd, RunStart, TextDelta, as_dict
+from agentd.models.responses import CALLS
+from agentd.patch.collector import Collector
+from agentd.patch.responses_request import add_usage, code_item
+from agentd.protocols import EventSink, ModelEvent, ModelFinish
+
+__all__ = ["ResponsesStreamer"]
+
+BEGINNINGS = ("response.created", "response.queued", "response.in_progress")
+TEXT = "response.output_text.delta"
+ADDED = "response.output_item.added"
+DONE = "response.output_item.done"
+CODE = "response.code_interpreter_call"
+
+
+@attrs.define(eq=False)
+class _Open:
+    """An item that was begun in this round: our index, and for messages what of its text was sent."""
+
+    index: int
+    item: Any
+    text: str = ""
+    part: int | None = None  # the text part that is open
+
+
+class ResponsesStreamer(Collector):
+    """Makes the one stream. `out` takes the events."""
+
+    def __init__(self, sinks: list[EventSink], out: Callable[[Any], None]) -> None:
+        super().__init__(sinks)
+        from openai.types import responses
+
+        self._types = responses
+        self._out = out
+        self._sequence = 0
+        self._items: list[Any] = []  # by our index; None while an item is open
+        self._sent: set[str] = set()
+        self._response: Any = None
+        self._code: dict[str, tuple[int, CodeStart]] = {}
+        self._riders: list[dict[str, Any]] = []
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._held: deque[tuple[Any, int, int]] = deque()
+        self._length = 0
+        self._certain = 0
+        self._has_blocks = False
+        self._prose: list[dict[str, Any]] = []
+        self._open: dict[int, _Open] = {}  # by the provider's index
+        self._ignored: set[int] = set()
+
+    # --- from the loop ---------------------------------------------------------------------------------
+
+    def model_event(self, event: ModelEvent) -> None:
+        raw: Any = event.raw
+        if isinstance(event, ModelFinish):
+            self._response = raw.response
+            return
+        kind = raw.type
+        if kind in BEGINNINGS:
+            self._response = raw.response
+            if kind not in self._sent:
+                self._sent.add(kind)
+                self._send(raw)
+            return
+        start, self._length = self._length, self._length + len(event.text)
+        if event.text or self._held or (self._has_blocks and kind == ADDED):
+            self._held.append((raw, start, self._length))
+        else:
+            self._pass(raw)
+
+    def certain(self, end: int) -> None:
+        self._certain = end
+        self._release()
+
+    def parsed(self) -> None:
+        if not self._has_blocks:
+            self._release()
+            self._riders += self._take_prose()  # what the parser had held back
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self._prose.append({"type": "text_delta", "text": event.text})
+        elif isinstance(event, CodeStart):
+            self._has_blocks = True
+            self._begin_code(event)
+        elif isinstance(event, CodeExecution):
+            self._has_blocks = True
+            self._end_code(event)
+        elif isinstance(event, CodeOutput):
+            self._interpreting(event.id, as_dict(event))
+        elif isinstance(event, RunEnd):
+            if event.stop_reason not in ("error", "cancelled"):
+                self._finish(event)
+        elif not isinstance(event, RunStart):
+            code_id = getattr(event, "code_id", "")
+            if code_id in self._code:
+                self._interpreting(code_id, as_dict(event))
+            else:
+                self._riders.append(as_dict(event))
+
+    def turn_over(self, answer: str, *, cut: bool, last: bool) -> None:
+        for entry in self._open.values():
+            self._close(entry)
+        self._begin_round()
+
+    # --- the provider's events ------------------------------------------------------------------------
+
+    def _release(self) -> None:
+        events = []
+        text = ""
+        while self._held:
+            raw, start, end = self._held[0]
+            if end <= self._certain:
+                self._held.popleft()
+            elif start < self._certain:
+                raw = self._split(raw, start, end)
+            else:
+                break
+            events.append(raw)
+            if raw.type == TEXT:
+                text += raw.delta
+        prose = self._take_prose()
+        if text != "".join(p["text"] for p in prose):
+            for raw in events:
+                if raw.type == TEXT:
+                    raw.agentd, prose = prose, []
+            self._riders += prose
+        for raw in events:
+            self._pass(raw)
+
+    def _split(self, raw: Any, start: int, end: int) -> Any:
+        at = self._certain - start
+        head = raw.model_copy(update={"delta": raw.delta[:at], "logprobs": []})
+        raw.delta = raw.delta[at:]
+        raw.logprobs = []
+        self._held[0] = (raw, self._certain, end)
+        return head
+
+    def _take_prose(self) -> list[dict[str, Any]]:
+        prose, self._prose = self._prose, []
+        return prose
+
+    def _pass(self, raw: Any) -> None:
+        """Send a provider's event under our index."""
+        theirs = getattr(raw, "output_index", None)
+        if theirs is None:
+            self._send(raw)
+            return
+        if theirs in self._ignored:
+            return
+        kind = raw.type
+        if kind == ADDED:
+            if self._has_blocks and raw.item.type in CALLS:
+                self._ignored.add(theirs)  # made without the results of the blocks
+                return
+            self._open[theirs] = _Open(self._new_index(), raw.item)
+        entry = self._open.get(theirs)
+        if entry is None:  # a server that leaves out the beginnings
+            entry = self._open[theirs] = _Open(self._new_index(), getattr(raw, "item", None))
+        raw.output_index = entry.index
+        if kind == TEXT:
+            entry.text += raw.delta
+            entry.part = raw.content_index
+        elif kind == "response.content_part.done":
+            entry.part = None
+        elif kind == DONE:
+            self._items[entry.index] = raw.item
+            del self._open[theirs]
+            self._ignored.add(theirs)
+        self._send(raw)
+
+    def _close(self, entry: _Open) -> None:
+        """End an item whose end did not come: the answer was cut there."""
+        item = entry.item
+        if item is None:
+            return
+        if item.type == "message":
+            part = {"type": "output_text", "text": entry.text, "annotations": []}
+            if entry.part is not None:
+                place = {"item_id": item.id, "output_index": entry.index, "content_index": entry.part}
+                self._make(
+                    "ResponseTextDoneEvent",
+                    "response.output_text.done",
+                    text=entry.text,
+                    logprobs=[],
+                    **place,
+                )
+                self._make("ResponseContentPartDoneEvent", "response.content_part.done", part=part, **place)
+            content = [part] if entry.text else []
+            item = type(item).model_validate({**item.to_dict(), "status": "completed", "content": content})
+        self._items[entry.index] = item
+        self._make("ResponseOutputItemDoneEvent", DONE, item=item, output_index=entry.index)
+
+    # --- our code items ---------------------------------------------------------------------------------
+
+    def _begin_code(self, start: CodeStart) -> None:
+        index = self._new_index()
+        self._code[start.id] = (index, start)
+        place = {"output_index": index}
+        item = code_item(id=start.id, code="", header=f"{start.target}:{start.action}", status="in_progress")
+        self._make("ResponseOutputItemAddedEvent", ADDED, item=item, agentd=[as_dict(start)], **place)
+        place["item_id"] = item.id
+        self._make("ResponseCodeInterpreterCallInProgressEvent", f"{CODE}.in_progress", **place)
+        self._make(
+            "ResponseCodeInterpreterCallCodeDeltaEvent", f"{CODE}_code.delta", delta=start.code, **place
+        )
+        self._make("ResponseCodeInterpreterCallCodeDoneEvent", f"{CODE}_code.done", code=start.code, **place)
+        self._make("ResponseCodeInterpreterCallInterpretingEvent", f"{CODE}.interpreting", agentd=[], **place)
+
+    def _interpreting(self, id: str, event: dict[str, Any]) -> None:
+        index, _ = self._code[id]
+        self._make(
+            "ResponseCodeInterpreterCallInterpretingEvent",
+            f"{CODE}.interpreting",
+            item_id=f"ci_{id}",
+            output_index=index,
+            agentd=[event],
+        )
+
+    def _end_code(self, done: CodeExecution) -> None:
+        if done.id not in self._code:  # it was never started: show the code all the same
+            self._begin_code(CodeStart(id=done.id, code=done.code, action=done.action, target=done.target))
+        index, start = self._code.pop(done.id)
+        item = code_item(
+            id=done.id,
+            code=done.code,
+            header=f"{start.target}:{start.action}",
+            status=done.status,
+            output=done.output,
+            exit_code=done.exit_code,
+        )
+        self._make(
+            "ResponseCodeInterpreterCallCompletedEvent",
+            f"{CODE}.completed",
+            item_id=item.id,
+            output_index=index,
+        )
+        self._items[index] = item
+        self._make("ResponseOutputItemDoneEvent", DONE, item=item, output_index=index, agentd=[as_dict(done)])
+
+    # --- sending --------------------------------------------------------------------------------------------
+
+    def _new_index(self) -> int:
+        self._items.append(None)
+        return len(self._items) - 1
+
+    def _make(self, name: str, kind: str, **fields: Any) -> None:
+        cls = getattr(self._types, name)
+        self._send(cls.construct(type=kind, sequence_number=0, **fields))
+
+    def _send(self, event: Any) -> None:
+        if self._riders:
+            extra = getattr(event, "agentd", None)
+            if extra is None:
+                extra = [{"type": "text_delta", "text": event.delta}] if event.type == TEXT else []
+            event.agentd = [*self._riders, *extra]
+            self._riders = []
+        event.sequence_number = self._sequence
+        self._sequence += 1
+        self._out(event)
+
+    def _finish(self, end: RunEnd) -> None:
+        response = self._response
+        if response is None:
+            return
+        answered = end.stop_reason == "answer"
+        status = getattr(response, "status", None) if answered else "incomplete"
+        status = status if status in ("completed", "incomplete") else "completed"
+        changes: dict[str, Any] = {
+            "output": [i for i in self._items if i is not None],
+            "usage": add_usage(end.usage),
+            "status": status,
+        }
+        if not answered:
+            changes["incomplete_details"] = {"reason": "max_output_tokens"}
+        final = response.model_copy(update=changes)
+        name = "ResponseCompletedEvent" if status == "completed" else "ResponseIncompleteEvent"
+        self._make(name, f"response.{status}", response=final, agentd=[as_dict(end)])

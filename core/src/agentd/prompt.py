@@ -1,0 +1,61 @@
+"""What the model is told: how to write blocks, what happens with them, and which skills there are.
+
+The text depends on nothing but the tools, so a conversation's first message never changes from one request to
+the next and a provider's prompt cache hits.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FORMS", "GUIDE", "SKILLS_GUIDE", "instructions"]
+
+FORMS = """\
+```bash:execute
+COMMANDS
+```
+
+```python:execute
+CODE
+```
+
+```PATH:create
+CONTENT OF THE FILE
+```"""
+"""The three forms of a block, as the model is shown them."""
+
+GUIDE = f"""\
+You act by writing code. A fenced block in your answer whose info string is one of these three forms is carried \
+out in your working directory while you write; any other fenced block is only shown:
+
+{FORMS}
+
+- bash keeps its current directory, exported variables and functions from one block to the next. Python starts \
+fresh every time; what it prints is its result. PATH is relative to the current directory, and an existing file is \
+replaced.
+- If a file's content has fences in it, give the block a longer fence (````).
+- Blocks that follow each other with nothing but blank space between run at the same time (a create block is \
+finished before the blocks behind it start). Put code that depends on other code into one block.
+- Text after a block ends your turn: only the blocks before it are run and the text is discarded. Stop after your \
+blocks, wait for the results in the next message, then go on.
+- Never assume, invent or write down a result before you have read it. The exit code is part of each result.
+- Put conditions inside a block: `grep -q TODO notes.txt && sed -i s/TODO/DONE/ notes.txt` in bash, `if` in Python.
+- Output that is too long is cut in the middle. Write long output to a file and read the part that you need.
+- When the task is done, answer without a block."""
+
+SKILLS_GUIDE = """\
+Skills are folders with instructions and scripts. In bash: `skills list` names them, `skills frontmatter SKILL` says \
+what one is for, `skills read SKILL` prints its manual, `skills run SKILL SCRIPT [ARGS]` runs one of its scripts, \
+`skills exec` runs Python from standard input with the tools importable.
+Tools are Python functions: `from lib.tools import NAME`. A tool that fails raises `ToolError`."""
+
+
+def instructions(*, own: str = "", skills: str = "") -> str:
+    """Return the system prompt: the caller's `own` instructions, the guide, and the skills.
+
+    The caller's come first, so that text which differs from one tool set to another stands last.
+
+    :param skills: what the skill renderer's `prompt` returned; empty if there are no skills.
+    """
+    parts = [own.strip(), GUIDE]
+    if skills.strip():
+        parts += [SKILLS_GUIDE, skills.strip()]
+    return "\n\n".join(p for p in parts if p)

@@ -1,0 +1,260 @@
+"""A session: one conversation of a model with its code, for async programs (asyncio or trio).
+
+`agentd.sync_session.SyncSession` is the same for all others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+
+from agentd.budgets import Budgets
+from agentd.channel import Channel
+from agentd.errors import ConfigError
+from agentd.eventloop import loop_caller
+from agentd.events import Event, RunEnd
+from agentd.loop import TurnLoop
+from agentd.prompt import instructions as make_instructions
+from agentd.run import Run, RunState, Tee
+from agentd.transcript import Transcript
+from agentd.types import Usage
+from agentd.workbench import Workbench
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from agentd.models import Prices
+    from agentd.protocols import EventSink, Executor, Model, Parser
+    from agentd.registry import Registry
+
+__all__ = ["Session"]
+
+
+log = logging.getLogger("agentd.session")
+
+
+class Session:
+    """One conversation: a model, an executor, tools, a workspace and budgets. An async context manager.
+
+        async with Session("gpt-5", cwd="./workspace") as session:
+            async for event in session.run("Count the lines of Python here."):
+                ...
+
+    Opening one starts nothing; the executor starts with the first block. Several runs continue the
+    conversation.
+
+    :param model: a model's name (see `agentd.models.open_model`) or a `Model`.
+    :param executor: a plugin's name or an executor object. One made from a name is closed with the session.
+    :param executor_options: options for that plugin.
+    :param tools: functions that the model's code can import; None for all that are marked with `@tool`.
+    :param mcp_servers: MCP servers and whatever else a tool source plugin takes.
+    :param cwd: the workspace; made if it is not there.
+    :param instructions: what the model is told before anything else.
+    :param parsers: names of parser plugins; None for all that are installed.
+    :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
+    :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
+    :param transcript: continue this conversation.
+    :param base_url, api_key, api, model_options, prices: for a model given by name, see `open_model`.
+    """
+
+    def __init__(
+        self,
+        model: str | Model,
+        *,
+        executor: str | Executor | object | None = "subprocess",
+        executor_options: Mapping[str, Any] | None = None,
+        tools: Sequence[Callable[..., Any]] | None = None,
+        mcp_servers: Sequence[object] = (),
+        cwd: str | Path = ".",
+        instructions: str = "",
+        budgets: Budgets | None = None,
+        parsers: Sequence[str] | None = None,
+        sinks: Sequence[str | EventSink] = (),
+        registry: Registry | None = None,
+        skills_dir: str | Path | None = None,
+        transcript: Transcript | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        api: Literal["chat", "responses"] = "chat",
+        model_options: Mapping[str, Any] | None = None,
+        prices: Prices | None = None,
+    ) -> None:
+        self.budgets = budgets or Budgets()
+        self.transcript = Transcript() if transcript is None else transcript
+        self.workbench = Workbench(
+            cwd=cwd,
+            executor=executor,
+            executor_options=executor_options,
+            tools=tools,
+            mcp_servers=mcp_servers,
+            skills_dir=skills_dir,
+            registry=registry,
+        )
+        self._model_wanted = model
+        self._model_settings: dict[str, Any] = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "api": api,
+            "options": model_options,
+            "prices": prices,
+        }
+        self._instructions = instructions
+        self._parsers = parsers
+        self._factories: list[Callable[[], Parser]] | None = None
+        self._sinks_wanted = sinks
+        self._sinks: list[EventSink] = []
+        self._model: Model | None = None
+        self._started = False
+        self._group: TaskGroup | None = None
+        self._busy: anyio.Lock | None = None
+
+    # --- what can be asked ---------------------------------------------------------------------------
+
+    @property
+    def workspace(self) -> Path:
+        """The directory that the code works in."""
+        return self.workbench.workspace
+
+    @property
+    def executor(self) -> Executor:
+        """The executor, made when it is first needed."""
+        return self.workbench.executor
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all runs so far."""
+        return self.transcript.usage
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all runs have cost, or None without a price for the model."""
+        return self.usage.cost_usd
+
+    # --- opening and closing -------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Session:
+        if self._busy is not None:
+            raise ConfigError(
+                "a Session is opened once; make another one with transcript=session.transcript to go on"
+            )
+        registry = self.workbench.registry
+        for sink in self._sinks_wanted:
+            self._sinks.append(registry().create_event_sink(sink) if isinstance(sink, str) else sink)
+        self._busy = anyio.Lock()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        group = self._group
+        self.workbench.serve = lambda tools: group.start(tools.serve)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._group is not None
+        self._group.cancel_scope.cancel()
+        try:
+            await self._group.__aexit__(None, None, None)  # an error of the body is not this group's
+        finally:
+            self._group = None
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await self.workbench.aclose()
+        finally:
+            close = getattr(self._model, "aclose", None)
+            if close is not None and isinstance(self._model_wanted, str):
+                await close()
+            for sink in self._sinks:
+                try:
+                    sink.close()
+                except Exception:  # a plugin's boundary
+                    log.exception("the event sink %r failed to close", sink)
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def run(self, task: str) -> Run:
+        """Give the model a task and return the events of the run. It starts with the first event asked for.
+
+        One run after the other: a second one waits for the first. Raises, from the iteration, `ModelError`,
+        `ExecutorError`, `PluginError` and what a plugin raises.
+        """
+        self._check_open()
+        return Run(lambda state: self._launch(state, task))
+
+    async def ask(self, task: str) -> RunEnd:
+        """Give the model a task, wait for the end and return it. Raises what `run` raises."""
+        self._check_open()
+        return await self._run(task, None)
+
+    def _check_open(self) -> TaskGroup:
+        if self._group is None:
+            raise ConfigError("this Session is not open: use it as `async with Session(...) as session:`")
+        return self._group
+
+    def _launch(self, state: RunState, task: str) -> None:
+        self._check_open().start_soon(self._drive, state, task)
+
+    async def _drive(self, state: RunState, task: str) -> None:
+        error: BaseException | None = None
+        try:
+            with state.scope:
+                await self._run(task, state.channel)
+        except Exception as exc:
+            error = exc
+        finally:
+            state.channel.close(error)
+            state.done.set()
+
+    async def _run(self, task: str, channel: Channel[Event] | None) -> RunEnd:
+        assert self._busy is not None
+        async with self._busy:
+            model = await self._ready()
+            self.transcript.add("task", task)
+            model.add_task(task)
+            run, ids = self.workbench.new_run()
+            loop = TurnLoop(
+                model=model,
+                executor=self.workbench.executor,
+                parsers=self._factories or (),
+                transcript=self.transcript,
+                budgets=self.budgets,
+                listener=Tee(channel, self._sinks),
+                ids=ids,
+            )
+            if channel is not None:
+                channel.on_room = loop.resume
+            self.workbench.watch(run, loop_caller(), loop.tool_called)
+            try:
+                return await loop.run(task)
+            finally:
+                self.workbench.unwatch(run)
+
+    async def _ready(self) -> Model:
+        """Return the model, told everything that comes before the next task."""
+        if self._factories is None:
+            self._factories = self.workbench.registry().create_parser_factories(self._parsers)
+        skills = await self.workbench.prepare()
+        if self._model is None:
+            self._model = self._open_model()
+        if not self._started:
+            self._model.start(make_instructions(own=self._instructions, skills=skills))
+            self.transcript.replay(self._model)
+            self._started = True
+        return self._model
+
+    def _open_model(self) -> Model:
+        if not isinstance(self._model_wanted, str):
+            return self._model_wanted
+        from agentd.models import open_model
+
+        return open_model(self._model_wanted, **self._model_settings)

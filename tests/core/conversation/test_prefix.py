@@ -1,0 +1,100 @@
+"""What a provider's prompt cache needs: each request begins with the bytes of the one before."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from agentd.loop import TurnLoop
+from agentd.models import ChatModel, ResponsesModel
+from agentd.prompt import GUIDE, SKILLS_GUIDE, instructions
+from agentd.registry import Registry
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from script_model import RecordingExecutor
+
+PARSERS = Registry().create_parser_factories(["fence"])
+pieces = st.lists(
+    st.sampled_from(
+        [
+            "prose ",
+            "```bash:execute\nls\n```\n",
+            "```a.txt:create\nx\n```\n",
+            "```ruby:execute\n1\n```\n",
+            "\n",
+            "é€😀 ",
+        ]
+    ),
+    max_size=6,
+).map("".join)
+
+
+class Whole:
+    """An SDK object of either API with this text."""
+
+    def __init__(self, text: str) -> None:
+        message = type("M", (), {"content": text})
+        self.choices = [type("C", (), {"finish_reason": "stop", "message": message})]
+        self.usage = None
+        self.status = "completed"
+        self.output_text = text
+        self.output: list[Any] = []
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+@settings(max_examples=40, deadline=None)
+@given(answers=st.lists(pieces, min_size=1, max_size=5), tasks=st.integers(1, 3))
+def test_each_request_begins_with_the_one_before(api: str, answers: list[str], tasks: int) -> None:
+    sent: list[str] = []
+    script = iter(answers * tasks)
+    key = "messages" if api == "chat" else "input"
+
+    async def create(**request: Any) -> Any:
+        sent.append(json.dumps([request.get("instructions"), *request[key]])[:-1])
+        return Whole(next(script, "done"))
+
+    async def converse() -> None:
+        model: Any = (ChatModel if api == "chat" else ResponsesModel)("m", create=create, streamed=False)
+        model.start(instructions(own="Mine.", skills="- skill"))
+        with tempfile.TemporaryDirectory() as folder:
+            for number in range(tasks):
+                model.add_task(f"task {number}")
+                loop = TurnLoop(model=model, executor=RecordingExecutor(Path(folder)), parsers=PARSERS)
+                await loop.run()
+
+    anyio.run(converse)
+    assert len(sent) >= tasks
+    for before, after in pairwise(sent):
+        assert after.startswith(before)
+
+
+def test_the_instructions_are_the_same_for_the_same_tools() -> None:
+    assert instructions(own="Mine.", skills="S") == instructions(own="Mine.", skills="S")
+    assert instructions(own="Mine.", skills="S").startswith(f"Mine.\n\n{GUIDE}\n\n{SKILLS_GUIDE}\n\nS")
+    assert instructions() == GUIDE
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "```bash:execute",
+        "```python:execute",
+        "```PATH:create",
+        "run at the same time",
+        "Text after a block ends your turn",
+        "Never assume",
+        "Put conditions inside a block",
+    ],
+)
+def test_the_guide_tells_the_model_each_rule(said: str) -> None:
+    assert said in GUIDE
+
+
+def test_the_skills_guide_names_each_subcommand() -> None:
+    for command in ("skills list", "skills frontmatter", "skills read", "skills run", "skills exec"):
+        assert command in SKILLS_GUIDE
