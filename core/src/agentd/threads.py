@@ -41,10 +41,10 @@ class Worker:
     def __init__(self, name: str = "agentd-model") -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._idle: SimpleQueue[Callable[[], None]] | None = None
+        self._idle: SimpleQueue[Callable[[], Callable[[], object] | None]] | None = None
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Have `job` run; it must not raise."""
+    def submit(self, job: Callable[[], Callable[[], object] | None]) -> None:
+        """Have `job` run; it must not raise. What it returns is called when the thread is free again."""
         with self._lock:
             inbox, self._idle = self._idle, None
         if inbox is not None:
@@ -58,12 +58,12 @@ class Worker:
         call = loop_caller()
         outcome: list[Any] = [None, None]
 
-        def job() -> None:
+        def job() -> Callable[[], object]:
             try:
                 outcome[0] = function()
             except BaseException as exc:
                 outcome[1] = exc
-            call_quietly(call, done.set)
+            return lambda: call_quietly(call, done.set)
 
         self.submit(job)
         await done.wait()
@@ -74,14 +74,19 @@ class Worker:
                 outcome.clear()  # or the exception and this frame keep each other alive
         return outcome[0]  # type: ignore[no-any-return]
 
-    def _serve(self, jobs: list[Callable[[], None]]) -> None:
-        inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    def _serve(self, jobs: list[Callable[[], Callable[[], object] | None]]) -> None:
+        inbox: SimpleQueue[Callable[[], Callable[[], object] | None]] = SimpleQueue()
         while True:
-            jobs.pop()()
+            tell = jobs.pop()()
             with self._lock:
-                if self._idle is not None:
-                    return
-                self._idle = inbox
+                spare = self._idle is None
+                if spare:
+                    self._idle = inbox
+            if tell is not None:  # only now: whoever hears of it may submit the next job at once
+                tell()
+                tell = None
+            if not spare:
+                return
             try:
                 jobs.append(inbox.get(timeout=self.idle_s))
             except Empty:

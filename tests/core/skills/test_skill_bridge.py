@@ -93,7 +93,10 @@ class Broker:
                 name, data = body[2 : 2 + length].decode(), body[2 + length :]
                 reply = answer(self.tools, name, data)
                 payload = bytes([not reply.ok]) + reply.payload
-                channel.sendall(struct.pack("!I", len(payload)) + payload)
+                try:
+                    channel.sendall(struct.pack("!I", len(payload)) + payload)
+                except BrokenPipeError:  # the caller has given up
+                    return
 
     def close(self) -> None:
         self.child.close()
