@@ -173,6 +173,34 @@ def test_a_tool_that_waits_does_not_hold_up_the_others_and_ends_with_its_block(w
     assert world.python("from lib.tools import blocks; print(blocks())") == ("released\n", 0)
 
 
+def test_a_tool_that_was_quick_and_then_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def moody(hang: bool) -> str:
+        """Quick, until it is not."""
+        if hang:
+            release.wait(20)
+        return "done"
+
+    tools = ToolSet([moody])
+    Registry().create_skill_renderer().render(tools.specs(), tmp_path / "skills")
+    with SubprocessExecutor(tmp_path / "a") as one, SubprocessExecutor(tmp_path / "b") as two:
+        one.attach(tools=tools, skills_dir=tmp_path / "skills")
+        quick = "from lib.tools import moody\nfor _ in range(50): moody(False)"
+        assert one.execute_python(quick) == ("", 0)
+        waiting = "import threading\n" + quick + "\nprint('now', flush=True)\nprint(moody(True))"
+        results: list[tuple[str, int]] = []
+        hanging = threading.Thread(target=lambda: results.append(one.execute_python(waiting)))
+        hanging.start()
+        for _ in range(20):  # the same session and another: both go on while the tool hangs
+            assert one.execute_python("from lib.tools import moody; print(moody(False))") == ("done\n", 0)
+            assert two.execute_bash("echo free") == ("free\n", 0)
+        release.set()
+        hanging.join(20)
+        assert results == [("now\ndone\n", 0)]
+    tools.close()
+
+
 def test_new_bindings_reach_a_session_that_runs(world: World, tmp_path: Path) -> None:
     def triple(x: int) -> int:
         """Triple it."""

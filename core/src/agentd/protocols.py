@@ -62,12 +62,20 @@ class ToolDispatcher(Protocol):
 
     `submit` is called from an I/O thread and must return at once; `reply` may be called from any thread,
     exactly once. `arguments` is a JSON object as bytes, not yet checked. `action_id` names the action the
-    call came from, or is empty when that is unknown.
+    call came from, or is empty when that is unknown. With `may_hand_back` it may return a function that
+    carries the call out and that the caller then runs itself: for tools that are known to be quicker than
+    a change of threads.
     """
 
     def submit(
-        self, name: str, arguments: bytes, action_id: str, reply: Callable[[ToolReply], None]
-    ) -> None: ...
+        self,
+        name: str,
+        arguments: bytes,
+        action_id: str,
+        reply: Callable[[ToolReply], None],
+        *,
+        may_hand_back: bool = False,
+    ) -> Callable[[], None] | None: ...
 
     def catalog(self) -> bytes:
         """Return the tools as the JSON array that `GET /tools` answers with."""

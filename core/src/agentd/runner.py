@@ -86,6 +86,8 @@ READ_SIZE = 256 * 1024
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
 SPARE_IDLE_S = 10.0  # how long after the last action a crew is kept ready
 LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker) may do so
+SPIN_S = 80e-6
+LOOK_S = 0.005  # how often the clocks are looked at while there is much to do
 MAX_CHANNELS = 512
 KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself
 
@@ -904,7 +906,7 @@ class Channel:
         self.crew = crew
         self.connection = connection
         self.received = bytearray()
-        self.unsent = memoryview(b"")
+        self.unsent: bytes | memoryview = b""
         self.wanted = select.POLLIN
         connection.setblocking(False)
         runner.watch(connection.fileno(), self.ready)
@@ -950,10 +952,10 @@ class Channel:
         """Send the answer: u8 status and JSON."""
         data = U32.pack(len(payload)) + payload
         if self.unsent:
-            self.unsent = memoryview(bytes(self.unsent) + data)
-        else:
-            self.unsent = memoryview(data)
-            self.write()
+            self.unsent = bytes(self.unsent) + data
+            return
+        self.unsent = data
+        self.write()
 
     def write(self) -> None:
         try:
@@ -963,11 +965,11 @@ class Channel:
         except OSError:
             self.close()
             return
-        if sent == len(self.unsent):
-            self.unsent = memoryview(b"")
+        if sent == len(self.unsent):  # nearly always
+            self.unsent = b""
             wanted = select.POLLIN
         else:
-            self.unsent = self.unsent[sent:]
+            self.unsent = memoryview(self.unsent)[sent:]
             wanted = select.POLLIN | select.POLLOUT
         if wanted != self.wanted:  # only then: poll() builds its table anew after every change
             self.wanted = wanted
@@ -1274,8 +1276,11 @@ class Runner:
         self.channels: set[Caller] = set()
         self.calls: dict[int, Caller] = {}
         self.last_call = 0
+        self.spin_until = 0.0
+        self.next_look = 0.0
         self.order = 0
         self.last_start: dict[str, float] = {}  # by kind
+        self.wanted: set[str] = set()  # kinds whose spare was taken
         self.nursery: Nursery | None = None
         self.old_nurseries: list[Nursery] = []
         self.spares: dict[str, Crew] = {}  # by kind
@@ -1325,15 +1330,17 @@ class Runner:
     def run(self) -> None:
         try:
             while not self.done:
-                for descriptor, event in self.poll.poll(self.timeout_ms()):
+                for descriptor, event in self.wait():
                     handler = self.handlers.get(descriptor)
                     if handler is not None:
                         handler(event)
-                self.check_clocks()
+                now = time.monotonic()
+                if now >= self.next_look:
+                    self.next_look = now + LOOK_S
+                    self.check_clocks(now)
                 self.flush()
-                for kind, last in self.last_start.items():
-                    if kind not in self.spares and time.monotonic() < last + SPARE_IDLE_S:
-                        self.spares[kind] = self.new_crew(kind)
+                if self.wanted:
+                    self.refill()
         except FrameError as error:
             self.send_json(FATAL, 0, {"message": str(error)})
             self.flush()
@@ -1341,6 +1348,19 @@ class Runner:
             pass
         finally:
             self.close()
+
+    def wait(self) -> list[tuple[int, int]]:
+        """Wait for events. Just after an answer, the next call is likely to come within microseconds: look
+        for it a moment before going to sleep, for being woken takes longer than all else on an idle machine."""
+        while self.spin_until:
+            events = self.poll.poll(0)
+            if events:
+                return events
+            if time.perf_counter() > self.spin_until:
+                self.spin_until = 0.0
+            else:
+                os.sched_yield()
+        return self.poll.poll(self.timeout_ms())
 
     def timeout_ms(self) -> int | None:
         deadlines = [a.deadline for a in self.actions.values() if a.deadline is not None]
@@ -1351,6 +1371,13 @@ class Runner:
         if not deadlines:
             return None
         return max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
+
+    def refill(self) -> None:
+        """Make the spares that were taken, now that what took them has been sent on its way."""
+        for kind in self.wanted:
+            if kind not in self.spares:
+                self.spares[kind] = self.new_crew(kind)
+        self.wanted.clear()
 
     def new_crew(self, kind: str) -> Crew:
         for _ in range(2):
@@ -1364,6 +1391,7 @@ class Runner:
 
     def take_crew(self, kind: str) -> Crew:
         self.last_start[kind] = time.monotonic()
+        self.wanted.add(kind)
         crew = self.spares.pop(kind, None)
         if crew is not None and not crew.alive():
             crew.close()
@@ -1440,6 +1468,7 @@ class Runner:
                 connection = self.calls.pop(ident, None)
                 if connection is not None:
                     connection.reply(payload)
+                    self.spin_until = time.perf_counter() + SPIN_S
             elif kind == HELLO:
                 self.hello(json.loads(payload))
             elif not self.ready:
@@ -1658,12 +1687,11 @@ class Runner:
         except OSError:
             pass
 
-    def check_clocks(self) -> None:
+    def check_clocks(self, now: float) -> None:
         if self.old_nurseries:
             self.sweep_nurseries()
         if not self.actions and not self.spares:
             return
-        now = time.monotonic()
         if self.spares and now >= max(self.last_start.values()) + SPARE_IDLE_S:
             self.retire_nursery()  # an idle session gives its memory back
         for action in list(self.actions.values()):

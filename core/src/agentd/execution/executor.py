@@ -306,7 +306,10 @@ class RunnerExecutor(ABC):
             reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
             return
         try:
-            self._tools.submit(name, arguments, self._action_names.get(action, ""), reply)
+            action_id = self._action_names.get(action, "")
+            job = self._tools.submit(name, arguments, action_id, reply, may_hand_back=True)
+            if job is not None:
+                shared_hub().run(job)
         except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread
             reply(ToolReply(False, _tool_error(f"{name}(): {type(error).__name__}: {error}")))
 

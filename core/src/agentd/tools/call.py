@@ -65,8 +65,8 @@ class Call:
     """
 
     __slots__ = (
-        "_ended", "_reply", "_scope", "action_id", "answered", "arguments", "deadline", "entry", "has_lane",
-        "id", "loop", "started",
+        "_ended", "_reply", "_scope", "action_id", "answered", "arguments", "began", "deadline", "entry",
+        "has_lane", "id", "loop", "started",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +81,7 @@ class Call:
         self.entry = entry
         self.arguments = arguments
         self.action_id = action_id
-        self.started = time.monotonic()
+        self.started = self.began = time.monotonic()
         self.deadline = self.started + entry.timeout_s
         self.answered = False
         self.has_lane = False
@@ -150,6 +150,7 @@ class Call:
         """Call a blocking function and reply."""
         if self.answered:
             return
+        self.began = time.monotonic()  # `started` is before it waited for a thread
         function, name = self.entry.function, self.entry.binding.python_name
         assert function is not None
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -33,6 +34,7 @@ from agentd.types import ToolSpec
 __all__ = ["ToolSet"]
 
 _log: Final = logging.getLogger("agentd.tools")
+QUICK_S: Final = 0.001
 _ERRORS: Final[dict[str, type[ToolError]]] = {
     "ToolInputError": ToolInputError,
     "ToolTimeoutError": ToolTimeoutError,
@@ -73,6 +75,7 @@ class ToolSet:
         self._lanes = _Lanes(max_workers)
         self._loop: TaskLoop | None = None
         self._live: set[Call] = set()
+        self._quick: set[str] = set()  # blocking tools whose last call was quick, by Python name
         self._closed = False
         self._catalog: bytes | None = None
         self._rebuild()
@@ -173,12 +176,34 @@ class ToolSet:
         finally:
             self._loop = None
 
-    def submit(self, name: str, arguments: bytes, action_id: str, reply: Callable[[ToolReply], None]) -> None:
-        """Start a call; returns at once. `reply` is called exactly once, from any thread."""
+    def submit(
+        self,
+        name: str,
+        arguments: bytes,
+        action_id: str,
+        reply: Callable[[ToolReply], None],
+        *,
+        may_hand_back: bool = False,
+    ) -> Callable[[], None] | None:
+        """Start a call; returns at once. `reply` is called exactly once, from any thread.
+
+        With `may_hand_back`, a blocking tool whose last call took less than a millisecond is not started:
+        the function that does so is returned, and the caller runs it.
+        """
+        if may_hand_back and name in self._quick:
+            call = self._begin(name, arguments, action_id, reply, start=False)
+            return None if call is None else call.run
         self._begin(name, arguments, action_id, reply)
+        return None
 
     def _begin(
-        self, name: str, arguments: bytes, action_id: str, reply: Callable[[ToolReply], None]
+        self,
+        name: str,
+        arguments: bytes,
+        action_id: str,
+        reply: Callable[[ToolReply], None],
+        *,
+        start: bool = True,
     ) -> Call | None:
         entry = self._entries.get(name)
         if entry is None:
@@ -190,7 +215,9 @@ class ToolSet:
         call = Call(entry, arguments, action_id, reply, self._ended)
         self._live.add(call)
         watcher.watch(call.id, call)
-        if entry.blocking:
+        if not start:
+            pass
+        elif entry.blocking:
             self._lanes.start(call)
         else:
             loop = self._loop or shared_loop()
@@ -210,6 +237,11 @@ class ToolSet:
         self._live.discard(call)
         if call.entry.blocking:
             self._lanes.release(call)
+            name = call.entry.binding.python_name
+            if time.monotonic() - call.began < QUICK_S:
+                self._quick.add(name)
+            else:
+                self._quick.discard(name)
         if self.on_call is not None:
             try:
                 self.on_call(call.event(reply))

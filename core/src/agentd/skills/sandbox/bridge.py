@@ -14,6 +14,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
 
 _LENGTH = struct.Struct("!I")
 _HEAD = struct.Struct("!IH")
+_AWAKE_S = 200e-6
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # code may have set SIGPIPE back to its default
 
 
@@ -137,8 +139,20 @@ class _Channel:
             return json.loads(reply[1:])
         raise _failure(json.loads(reply[1:]))
 
+    def _first(self) -> bytes:
+        """Wait for the beginning of the reply. Awake for a moment, if no other thread wants to run: on an
+        idle machine, being woken would take longer than the call."""
+        if threading.active_count() == 1:
+            until = time.perf_counter() + _AWAKE_S
+            while time.perf_counter() < until:
+                try:
+                    return self.sock.recv(65536, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    os.sched_yield()
+        return self.sock.recv(65536)
+
     def _receive(self) -> bytes | bytearray:
-        chunk = self.sock.recv(65536)
+        chunk = self._first()
         while len(chunk) < 4:
             more = self.sock.recv(65536)
             if not more:
