@@ -213,6 +213,22 @@ def test_an_interpreter_that_does_not_start_is_named(tmp_path: Path) -> None:
         executor.execute_bash("true")
 
 
+def test_a_forked_child_of_the_program_neither_holds_nor_harms_the_runner(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path) as executor:
+        executor.execute_bash("export A=1")
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            # It gets a runner of its own when it asks for one; the parent's shell it never sees.
+            os.write(write, executor.execute_bash("echo child${A-unset}")[0].encode())
+            os._exit(0)
+        assert os.read(read, 100).startswith(b"childunset\n")
+        os.waitpid(child, 0)
+        for descriptor in (read, write):
+            os.close(descriptor)
+        assert executor.execute_bash("echo parent$A; test -S $AGENTD_TOOLS_SOCKET") == ("parent1\n", 0)
+
+
 def test_a_forgotten_executor_ends_its_runner(tmp_path: Path) -> None:
     executor = SubprocessExecutor(tmp_path)
     executor.execute_bash("true")

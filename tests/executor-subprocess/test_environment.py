@@ -137,6 +137,13 @@ def test_an_unknown_option_names_the_known_ones(tmp_path: Path) -> None:
         from_options(tmp_path, {"timeot": 3})
 
 
+def test_limits_may_come_as_plain_data(tmp_path: Path) -> None:
+    with from_options(tmp_path, {"limits": {"open_files": 99}}) as executor:
+        assert executor.execute_bash("ulimit -n") == ("99\n", 0)
+    with pytest.raises(ConfigError, match="open_file"):
+        from_options(tmp_path, {"limits": {"open_file": 99}})
+
+
 def test_a_full_disk_in_the_workspace_keeps_the_old_file_and_the_session(tmp_path: Path) -> None:
     import subprocess
 

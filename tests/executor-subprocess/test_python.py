@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
+from agentd.errors import ConfigError
 from agentd.types import PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 
@@ -148,6 +150,16 @@ def test_a_kept_namespace_lasts_and_survives_errors_and_exits(executor: Subproce
     assert kept(executor, "raise SystemExit(3)") == ("", 3)
     assert kept(executor, "print(x)") == ("1\n", 0)
     assert run(executor, "print('x' in globals())") == ("False\n", 0)
+
+
+def test_the_executor_s_own_state_is_what_blocks_get_that_do_not_say(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, state="kept") as executor:
+        assert executor.execute_python("x = 5") == ("", 0)
+        assert executor.execute_python("print(x)") == ("5\n", 0)
+        action = PythonAction(code="print('x' in globals())", state="fresh")
+        assert executor.run_sync(action).output == "False\n"
+    with pytest.raises(ConfigError, match="'fresh' or 'kept'"):
+        SubprocessExecutor(tmp_path, state="keep")  # type: ignore[arg-type]
 
 
 def test_kept_blocks_run_one_after_the_other_in_the_order_written(executor: SubprocessExecutor) -> None:

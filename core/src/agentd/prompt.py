@@ -22,14 +22,17 @@ CONTENT OF THE FILE
 ```"""
 """The three forms of a block, as the model is shown them."""
 
+FRESH = "Python starts fresh every time."
+KEPT = "Python keeps its variables and imports from one block to the next."
+
 GUIDE = f"""\
 You act by writing code. A fenced block in your answer whose info string is one of these three forms is carried \
 out in your working directory while you write; any other fenced block is only shown:
 
 {FORMS}
 
-- bash keeps its current directory, exported variables and functions from one block to the next. Python starts \
-fresh every time; what it prints is its result. PATH is relative to the current directory, and an existing file is \
+- bash keeps its current directory, exported variables and functions from one block to the next. {FRESH} \
+What it prints is its result. PATH is relative to the current directory, and an existing file is \
 replaced.
 - If a file's content has fences in it, give the block a longer fence (````).
 - Blocks that follow each other with nothing but blank space between run at the same time (a create block is \
@@ -48,14 +51,16 @@ what one is for, `skills read SKILL` prints its manual, `skills run SKILL SCRIPT
 Tools are Python functions: `from lib.tools import NAME`. A tool that fails raises `ToolError`."""
 
 
-def instructions(*, own: str = "", skills: str = "") -> str:
+def instructions(*, own: str = "", skills: str = "", python_state: str = "fresh") -> str:
     """Return the system prompt: the caller's `own` instructions, the guide, and the skills.
 
     The caller's come first, so that text which differs from one tool set to another stands last.
 
     :param skills: what the skill renderer's `prompt` returned; empty if there are no skills.
+    :param python_state: what the executor does with Python's namespace: `fresh` or `kept`.
     """
-    parts = [own.strip(), GUIDE]
+    guide = GUIDE if python_state == "fresh" else GUIDE.replace(FRESH, KEPT)
+    parts = [own.strip(), guide]
     if skills.strip():
         parts += [SKILLS_GUIDE, skills.strip()]
     return "\n\n".join(p for p in parts if p)

@@ -13,7 +13,8 @@ Frames
       RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
       CANCEL  id = action
       REPLY   id = call; u8 (0 ok, 1 error), then JSON
-      SETUP   JSON: pythonpath, preload, path, catalog (new bindings)
+      SETUP   JSON: pythonpath, preload, catalog, bindings_env (new bindings)
+      END     end everything; a closed pipe means the same
     runner -> host
       READY   JSON: version, pid, python, bash
       STDOUT, STDERR  id = action; the bytes as they came
@@ -71,9 +72,9 @@ MAX_CALL = MAX_FRAME - 1024
 HEADER = struct.Struct("!IBI")
 U32 = struct.Struct("!I")
 
-HELLO, RUN, CANCEL, REPLY, SETUP = 1, 2, 3, 4, 5
+HELLO, RUN, CANCEL, REPLY, SETUP, END = 1, 2, 3, 4, 5, 6
 READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
-TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP))
+TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP, END))
 TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL))
 
 # Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
@@ -1480,6 +1481,8 @@ class Runner:
                 self.end(ident, "cancelled")
             elif kind == SETUP:
                 self.setup(json.loads(payload))
+            elif kind == END:
+                self.done = True
 
     def hello(self, given: dict[str, Any]) -> None:
         if given["version"] != VERSION:

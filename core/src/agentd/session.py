@@ -247,7 +247,11 @@ class Session:
         if self._model is None:
             self._model = self._open_model()
         if not self._started:
-            self._model.start(make_instructions(own=self._instructions, skills=skills))
+            self._model.start(
+                make_instructions(
+                    own=self._instructions, skills=skills, python_state=self.workbench.python_state
+                )
+            )
             self.transcript.replay(self._model)
             self._started = True
         return self._model

@@ -85,10 +85,13 @@ class BashAction:
 
 @attrs.frozen(kw_only=True)
 class PythonAction:
-    """Python source, run as a fresh `__main__`, or (`state="kept"`) in one namespace that lasts."""
+    """Python source, run as a fresh `__main__`, or (`state="kept"`) in one namespace that lasts.
+
+    `state=None` leaves the choice to the executor's own `state` option.
+    """
 
     code: str
-    state: PythonState = "fresh"
+    state: PythonState | None = None
     cwd: str | None = None
     timeout_s: float | None = None
     env: dict[str, str] | None = None

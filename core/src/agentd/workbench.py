@@ -110,6 +110,11 @@ class Workbench:
                 )
             return self._executor
 
+    @property
+    def python_state(self) -> str:
+        """Whether Python blocks share a namespace: `fresh` (no) or `kept`."""
+        return str(getattr(self.executor, "state", "fresh"))
+
     # --- tools and skills --------------------------------------------------------------------------
 
     async def prepare(self, mcp_servers: Sequence[object] = ()) -> str:

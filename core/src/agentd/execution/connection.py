@@ -7,6 +7,7 @@ import os
 import selectors
 import struct
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -30,6 +31,24 @@ OnCall = Callable[[int, int, str, bytes], None]
 
 class Waiter(Protocol):
     def set(self) -> None: ...
+
+
+_open: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    # A forked child must not keep a runner alive after this program's end, nor read its frames.
+    for connection in list(_open):
+        for descriptor in connection.descriptors():
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+        connection.lost = "it belongs to the parent process"
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 class Pending:
@@ -95,12 +114,17 @@ class Connection:
         self._open_calls: set[int] = set()
         self._stderr = b""
         self._closed = False
-        for descriptor in (process.stdin, process.stdout, process.stderr):
-            if descriptor >= 0:
-                os.set_blocking(descriptor, False)
+        _open.add(self)
+        for descriptor in self.descriptors():
+            os.set_blocking(descriptor, False)
         if process.stderr >= 0:
             hub.watch(process.stderr, selectors.EVENT_READ, self._read_stderr)
         hub.watch(process.stdout, selectors.EVENT_READ, self._read)
+
+    def descriptors(self) -> list[int]:
+        """The pipe's ends on our side."""
+        ends = (self.process.stdin, self.process.stdout, self.process.stderr)
+        return [descriptor for descriptor in ends if descriptor >= 0]
 
     # --- sending
 
@@ -252,9 +276,9 @@ class Connection:
                 f"{f', exit code {code}' if code is not None else ''}{f'; it said: {said}' if said else ''}"
             )
             pending, self._pending = self._pending, {}
-        for descriptor in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if descriptor >= 0:
-                self._hub.forget(descriptor, lambda d=descriptor: os.close(d))  # type: ignore[misc]
+        _open.discard(self)
+        for descriptor in self.descriptors():
+            self._hub.forget(descriptor, lambda d=descriptor: os.close(d))  # type: ignore[misc]
         self.process.kill()
         self.process.wait(0.5)  # or it stays as a zombie
         for waiting in pending.values():
@@ -263,6 +287,8 @@ class Connection:
 
     def close(self, grace_s: float) -> None:
         """Close the pipe, wait for the runner to end its actions and itself, kill it if it does not."""
+        # Said in words, too: a forked child of this program may hold the pipe open.
+        self.send(runner.END, 0, b"")
         with self._lock:
             if self._closed:
                 return

@@ -34,6 +34,7 @@ from agentd.types import (
     CreateAction,
     Limits,
     PythonAction,
+    PythonState,
 )
 from agentd.workspace import open_workspace
 
@@ -56,11 +57,13 @@ class RunnerExecutor(ABC):
             that runs agentd. Never looked up on PATH.
         limits: time-outs, output and resource limits, each with a default.
         timeout: seconds an action may take; a shorthand for `limits.timeout_s`.
+        state: `fresh` runs every Python block as a new `__main__`; `kept` runs them all, one after the
+            other, in one namespace that lasts until a time-out or the end.
         env: variables added to the session's environment. Nothing else of the host's environment gets in
             but the names in `agentd.execution.environment.ALLOWED`.
     Raises
         WorkspaceError: the workspace is a file or cannot be made.
-        ConfigError: `python` is no executable file.
+        ConfigError: `python` is no executable file, or `state` no state.
     """
 
     own_loopback = False
@@ -73,8 +76,12 @@ class RunnerExecutor(ABC):
         python: str | Path | None = None,
         limits: Limits | None = None,
         timeout: float | None = None,
+        state: PythonState = "fresh",
         env: Mapping[str, str] | None = None,
     ) -> None:
+        if state not in ("fresh", "kept"):
+            raise ConfigError(f"state: must be 'fresh' or 'kept', got {state!r}")
+        self.state = state
         self.workspace_dir = open_workspace(workspace_dir)
         self.python = _interpreter(python)
         self.limits = limits or Limits()
@@ -89,6 +96,7 @@ class RunnerExecutor(ABC):
         self._idents = itertools.count(1)
         self._action_names: dict[int, str] = {}
         self._run_dir: str | None = None
+        self._run_dir_of = 0
         self._note = ""
         self._closed = False
         self._last_cwd: str | None = None
@@ -143,6 +151,7 @@ class RunnerExecutor(ABC):
         if not self.own_loopback:
             # Short and private: a socket's path may have some 100 bytes, a workspace's path has no bound.
             self._run_dir = tempfile.mkdtemp(prefix="agentd-")
+            self._run_dir_of = os.getpid()
         try:
             process = self.launch(self.runner_command(), env)
         except OSError as error:
@@ -273,7 +282,8 @@ class RunnerExecutor(ABC):
         }
         if isinstance(action, BashAction):
             return {"type": "bash", **header}, action.command.encode("utf-8", "surrogatepass")
-        header |= {"type": "python", "state": action.state, "pythonpath": list(action.pythonpath)}
+        state = action.state or self.state
+        header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
         return header, action.code.encode("utf-8", "surrogatepass")
 
     def _patience(self, action: Action) -> float:
@@ -372,9 +382,9 @@ class RunnerExecutor(ABC):
                 await anyio.to_thread.run_sync(self.close)
 
     def _remove_run_dir(self) -> None:
-        if self._run_dir is not None:
+        if self._run_dir is not None and self._run_dir_of == os.getpid():  # not in a forked child
             shutil.rmtree(self._run_dir, ignore_errors=True)
-            self._run_dir = None
+        self._run_dir = None
 
     def __enter__(self) -> RunnerExecutor:
         return self

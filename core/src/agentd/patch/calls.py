@@ -130,7 +130,9 @@ class Call:
         state = self.state
         bench = state.workbench
         skills = await bench.prepare(self.mcp_servers)
-        self.model = self._open_model(instructions(skills=skills), streamed=streamed)
+        self.model = self._open_model(
+            instructions(skills=skills, python_state=bench.python_state), streamed=streamed
+        )
         self.begin = len(self._messages())
         run, ids = bench.new_run()
         loop = TurnLoop(

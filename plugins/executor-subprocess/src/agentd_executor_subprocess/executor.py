@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentd.config import structure
 from agentd.errors import ConfigError, suggest
 from agentd.execution import RunnerExecutor, RunnerProcess, spawn
+from agentd.types import Limits
 
 __all__ = ["SubprocessExecutor", "from_options"]
 
-OPTIONS = ("python", "timeout", "limits", "env")
+OPTIONS = ("python", "timeout", "limits", "state", "env")
 
 
 class SubprocessExecutor(RunnerExecutor):
@@ -35,4 +37,7 @@ def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessE
                 f"unknown option {name!r} of the executor 'subprocess'; "
                 f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
             )
-    return SubprocessExecutor(workspace_dir, **options)
+    given = dict(options)
+    if isinstance(given.get("limits"), Mapping):  # from a configuration file or the command line
+        given["limits"] = structure(given["limits"], Limits, where="limits")
+    return SubprocessExecutor(workspace_dir, **given)
