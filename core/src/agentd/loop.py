@@ -173,9 +173,13 @@ class TurnLoop:
         if event.text:
             rnd.parts.append(event.text)
             rnd.length += len(event.text)
-            for segment in rnd.parser.feed(event.text):
-                if self._segment(rnd, segment):
-                    break
+            if not rnd.jobs and rnd.parser.skim(event.text):  # plain prose: nothing to look at
+                rnd.prose.append(event.text)
+                listener.emit(TextDelta(event.text))
+            else:
+                for segment in rnd.parser.feed(event.text):
+                    if self._segment(rnd, segment):
+                        break
             if not rnd.jobs:
                 listener.certain(rnd.length)
         listener.parsed()

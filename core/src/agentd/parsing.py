@@ -169,8 +169,10 @@ class ParserStack:
     on, so that inside a long block the others cost nothing.
 
     A parser may have an attribute `stops`, read whenever the parser has returned everything as prose: a
-    regular expression (its source), or None. Text in which it is not found is prose at once, and the
-    parser is given it later, in one piece with what follows. That spares the parsers most of the prose.
+    regular expression (its source), or None. It is searched in the next text with the character before it
+    in front (at the beginning, and behind a block, a line feed). Text in which it is not found is prose at
+    once, and the parser is given it later, in one piece with what follows. That spares the parsers most of
+    the prose.
 
     Raises `PluginError` if a parser's segments have gaps or overlap.
     """
@@ -187,6 +189,7 @@ class ParserStack:
         self._lead = self._readers[0]  # the others need nothing more now
         self._level = True  # all readers have read everything, hold nothing back, and found prose last
         self._stop: Callable[[str], object] = _stop_always  # finds what makes text more than prose, or None
+        self._last = "\n"  # the character before the text that comes next
         self._passed: list[str] = []  # such prose, behind _end: returned, but not seen by the parsers ...
         self._skimmed: list[str] = []  # ... and behind it, not even counted in _done
 
@@ -212,9 +215,11 @@ class ParserStack:
         A short cut for who needs no positions: `True` stands for the one segment that `feed` would return.
         It may be `False` although the text is prose.
         """
-        if self._stop(text) is not None:
+        if self._stop(self._last + text) is not None:
             return False
-        self._skimmed.append(text)
+        if text:
+            self._skimmed.append(text)
+            self._last = text[-1]
         return True
 
     def close(self) -> list[Segment]:
@@ -245,11 +250,14 @@ class ParserStack:
         """Feed while no reader holds anything back. Most of what is prose is not even shown to them."""
         if self._skimmed:
             self._count_skimmed()
-        if self._stop(text) is None:
+        if self._stop(self._last + text) is None:
+            if not text:
+                return []
             start = self._done
             self._done = end = start + len(text)
             self._passed.append(text)
-            return [Segment("prose", text, start, end)] if text else []
+            self._last = text[-1]
+            return [Segment("prose", text, start, end)]
         if self._passed:
             text = self._take_back(text)
         return self._feed_all(text) if len(text) <= _SMALL_FEED else self._feed_long(text)
@@ -281,14 +289,15 @@ class ParserStack:
             self._leave_level(index, start)
             reader.take(segments)
             return self._advance(final=False)
-        self._note_stops()
+        self._note_stops(text[-1:])
         if whole is None or start < self._done:
             whole = Segment("prose", text[self._done - start :], self._done, self._end)
         self._done = self._end
         return [whole] if whole.text else []
 
-    def _note_stops(self) -> None:
+    def _note_stops(self, last: str) -> None:
         """Find out what `skim` looks for; it stops at once if some parser must see all of the text."""
+        self._last = last or "\n"
         if self._level:
             self._stop = _any_of(tuple([reader.stops() for reader in self._readers]))
         else:
@@ -337,7 +346,8 @@ class ParserStack:
         self._lead = reader
         self._emit_prose(reader.front, out)
         self._level = reader.front == self._end and self._winner is None
-        self._note_stops()
+        fresh = any(reader.fed == reader.base for reader in self._readers)  # for it, a line begins here
+        self._note_stops("" if fresh else self._text[-1:])
         self._trim()
         return out
 

@@ -23,8 +23,7 @@ LONGEST_OPENER: Final = 4096
 """Characters of the longest line that opens a fence; a longer one is prose, so that little is held back."""
 
 _MAY_MATTER: Final = frozenset(" \t`~-+*0123456789")  # as the first character of a line outside of lists
-_IN_LINE_STOPS: Final = r"\r|\n(?:[ \t`~\-+*0-9]|\Z)"
-_LINE_STOPS: Final = r"\A[ \t`~\-+*0-9]|" + _IN_LINE_STOPS
+_STOPS: Final = r"\r|\n[ \t`~\-+*0-9]"
 
 # Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
 # fence, inside a fence that is shown, inside one that is to be run.
@@ -78,7 +77,7 @@ class FenceParser:
             return None
         if self._line.items:
             return r"[\r\n]" if self._where == _PROSE else None
-        return _IN_LINE_STOPS if self._where == _PROSE else _LINE_STOPS
+        return _STOPS
 
     def feed(self, text: str) -> Sequence[Segment]:
         """Take the next characters; return the segments that are certain now."""
