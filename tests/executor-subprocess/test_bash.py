@@ -69,6 +69,18 @@ def test_no_block_hurts_the_session(executor: SubprocessExecutor, command: str, 
     assert (output, code) == ("after 1\n", 0)
 
 
+def test_a_large_exit_code_is_no_signal(executor: SubprocessExecutor) -> None:
+    assert run(executor, "exit 255") == ("", 255)
+    assert run(executor, "kill -TERM $$") == ("ended by signal SIGTERM", 143)
+
+
+def test_cd_minus_goes_back_over_blocks(executor: SubprocessExecutor) -> None:
+    run(executor, "mkdir a b; cd a")
+    run(executor, "cd ../b")
+    assert run(executor, "cd - >/dev/null; pwd")[0].endswith("/workspace/a\n")
+    assert run(executor, "cd -")[0].endswith("/workspace/b\n")
+
+
 def test_a_users_exit_trap_runs_and_the_state_is_still_saved(executor: SubprocessExecutor) -> None:
     assert run(executor, "trap 'echo bye' EXIT; export T=1") == ("bye\n", 0)
     assert run(executor, "echo $T") == ("1\n", 0)

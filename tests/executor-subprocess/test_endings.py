@@ -238,3 +238,8 @@ def test_a_forgotten_executor_ends_its_runner(tmp_path: Path) -> None:
 
     gc.collect()
     assert process.wait(10) is not None
+
+
+def test_a_lifted_time_out_is_none(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, limits=Limits(timeout_s=None)) as executor:
+        assert executor.execute_bash("echo no hurry") == ("no hurry\n", 0)

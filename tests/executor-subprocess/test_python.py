@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -183,6 +185,17 @@ def test_a_kept_namespace_lost_to_a_time_out_is_said(executor: SubprocessExecuto
     assert kept(executor, "print('x' in globals())") == ("False\n", 0)
 
 
+def test_a_kept_interpreter_that_ends_between_two_blocks_is_replaced(executor: SubprocessExecutor) -> None:
+    pid = int(kept(executor, "import os; print(os.getpid())")[0])
+    os.kill(pid, signal.SIGKILL)
+    while Path(f"/proc/{pid}").exists():
+        pass
+    output, code = kept(executor, "print('new')")
+    assert output.startswith("new\n")
+    assert "namespace was lost before this block" in output
+    assert code == 0
+
+
 def test_a_kept_interpreter_that_exits_for_real_is_replaced(executor: SubprocessExecutor) -> None:
-    assert kept(executor, "import os; os._exit(9)")[1] == 9
+    assert kept(executor, "import os; os._exit(9)") == ("the kept Python namespace is lost", 9)
     assert kept(executor, "print('new')") == ("new\n", 0)

@@ -19,13 +19,13 @@ class Budgets:
     over them. The wall time also ends a round that is under way: running code is stopped and its output so
     far is kept.
 
-    :param max_turns: requests to the model.
-    :param wall_time_s: seconds from the start of the run.
-    :param max_tokens: input and output tokens of all rounds together.
-    :param max_tool_calls: tool calls of all rounds together.
-    :param max_rejected_rounds: rounds in a row in which no block could be run (an unknown language, say).
-    :param max_result_chars: characters of one block's output that the model reads; the middle is cut.
-    :param max_round_chars: the same for all blocks of a round together.
+    :ivar max_turns: requests to the model.
+    :ivar wall_time_s: seconds from the start of the run.
+    :ivar max_tokens: input and output tokens of all rounds together.
+    :ivar max_tool_calls: tool calls of all rounds together.
+    :ivar max_rejected_rounds: rounds in a row in which no block could be run (an unknown language, say).
+    :ivar max_result_chars: characters of one block's output that the model reads; the middle is cut.
+    :ivar max_round_chars: the same for all blocks of a round together.
     """
 
     max_turns: int | None = 20

@@ -1,6 +1,6 @@
 """The turn loop: the model answers, its blocks run while it still writes, the results go back, and again.
 
-The rules are in `docs/architecture.md`. One `TurnLoop` is one run; no task outlives its `run()`. Everything
+The rules are in `docs/turn-rules.md`. One `TurnLoop` is one run; no task outlives its `run()`. Everything
 that was said and done is in the transcript also when `run()` raises or is cancelled.
 """
 

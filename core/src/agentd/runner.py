@@ -379,9 +379,11 @@ class ShellState:
 def _bash_job(cwd: str, state: ShellState | None, base: dict[str, str], env: dict[str, str]) -> bytes:
     """Return what bash sources before the code. Without a state, the base environment is exported."""
     switches = state.switches() if state is not None else ""
-    before = state.restore() if state is not None else _exports(base)
+    # First of all the directory: what the state says of OLDPWD comes after it.
+    before = os.fsencode(f"cd -- {_shell_quote(cwd)}\n")
+    before += state.restore() if state is not None else _exports(base)
     after = (
-        f"cd -- {_shell_quote(cwd)}\n",
+        f"PWD={_shell_quote(cwd)}\n",
         f"IFS= read -r -d '' -u {CODE_FD} __agentd_code\n",
         f'__agentd_code="unset __agentd_code; {switches}$__agentd_code"\n',
         f"exec {CODE_FD}<&- {JOB_FD}<&- {GATE_FD}<&-\nunset REPLY\n",
@@ -717,9 +719,10 @@ class Crew:
         self.forked = time.monotonic()
 
     def alive(self) -> bool:
-        """False if its supervisor has ended (something killed it while it waited)."""
+        """False if its worker or its supervisor has ended (something killed it while it waited)."""
         try:
-            return bool(self.control.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
+            self.control.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            return False  # its report, or the end of the socket
         except BlockingIOError:
             return True
         except OSError:
@@ -1257,6 +1260,8 @@ class Running:
         self.deadline: float | None = None
         self.timeout_s: float | None = None
         self.ending = ""
+        self.lost = False  # a kept interpreter that does not go on after this action
+        self.note = ""
         self.report: list[Any] | None = None
 
 
@@ -1594,9 +1599,15 @@ class Runner:
         if self.kept_busy is not None or not self.kept_queue:
             return
         ident, order, header, body = self.kept_queue.popleft()
+        note = ""
+        if self.kept is not None and not self.kept.alive():
+            self.kept.close()
+            self.kept = None
+            note = "the kept Python namespace was lost before this block: its interpreter had ended"
         if self.kept is None:
             self.kept = self.take_crew("python")
         self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
+        self.kept_busy.note = note
 
     def dispatch(self, crew: Crew, ident: int, order: int, header: dict[str, Any], body: bytes) -> Running:
         kind = header["type"]
@@ -1734,6 +1745,7 @@ class Runner:
             action.report = json.loads(data)
         else:
             self.kill_crew(action.crew)
+        action.lost = action.crew is self.kept
         self.finish(action)
         if action.crew is self.kept:
             self.kept = None
@@ -1761,7 +1773,8 @@ class Runner:
     def result(self, action: Running, wall_s: float) -> dict[str, Any]:
         status, cpu_s, memory, killed = action.report or [signal.SIGKILL, 0.0, 0, 0]
         code = os.waitstatus_to_exitcode(status)
-        code = 128 - code if code < 0 else code
+        by_signal = code < 0
+        code = 128 - code if by_signal else code
         messages = []
         if action.ending == "timeout":
             messages.append(f"timed out after {action.timeout_s:g} s and was ended with all its processes")
@@ -1770,12 +1783,14 @@ class Runner:
             messages.append("cancelled and ended with all its processes")
         elif action.report is None:
             messages.append("its supervisor was killed from outside; all its processes were ended")
-        elif code > 128:
+        elif by_signal:
             messages.append(f"ended by signal {_signal_name(code - 128)}")
         elif killed:
             messages.append(f"{killed} background process(es) ended with the block")
-        if action.crew is self.kept and action.ending:
+        if action.lost:
             messages.append("the kept Python namespace is lost")
+        if action.note:
+            messages.append(action.note)
         return {
             "status": action.ending or ("failed" if code else "completed"),
             "exit_code": code,

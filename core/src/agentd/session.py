@@ -59,7 +59,9 @@ class Session:
     :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
     :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
     :param transcript: continue this conversation.
-    :param base_url, api_key, api, model_options, prices: for a model given by name, see `open_model`.
+    :param registry: with allow and block lists of its own; default what the environment says.
+    :param base_url: with `api_key`, `api`, `model_options` and `prices`: for a model given by name, see
+        `open_model`.
     """
 
     def __init__(

@@ -162,13 +162,13 @@ class ActionResult:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What an action may use. Every limit has a default; None lifts it.
+    """What an action may use. Every limit has a default; None lifts one where the type allows it.
 
     The resource limits are the operating system's per-process limits (setrlimit), so they hold for each
     process of the action alone. `processes` counts all processes of the user and does not bind root.
     """
 
-    timeout_s: float = 60.0
+    timeout_s: float | None = 60.0
     grace_s: float = 2.0
     output_bytes: int = 4 * 1024 * 1024
     cpu_s: int | None = 3600

@@ -18,7 +18,7 @@ from agentd.threads import call_quietly
 from agentd.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from agentd.protocols import Executor, ToolSource
+    from agentd.protocols import Executor, SkillRenderer, ToolSource
     from agentd.registry import Registry
     from agentd.tools import ToolSet
 
@@ -78,8 +78,10 @@ class Workbench:
         self._executor_options = dict(executor_options or {})
         self._executor: Executor | None = None
         self._owned = False
-        self._tools = tools
-        self._mcp_servers = list(mcp_servers)
+        self._tools = None if tools is None else [tool for tool in tools if callable(tool)]
+        # What is no function is a tool source plugin's to understand, wherever it was given.
+        self._mcp_servers = [*mcp_servers, *(tool for tool in tools or () if not callable(tool))]
+        self._renderer: SkillRenderer | None = None
         self._registry = registry
         self._lock = threading.Lock()
         self._sources: dict[int, tuple[object, Sequence[ToolSource]]] = {}
@@ -130,6 +132,7 @@ class Workbench:
             functions = self._functions()
             for server in mcp_servers:
                 if not any(server is known for known in self._mcp_servers):
+                    self._sources_of(server)  # first: one that fails must not fail every later call
                     self._mcp_servers.append(server)
             sources = [s for server in self._mcp_servers for s in self._sources_of(server)]
             wanted = (*functions, *sources)
@@ -166,7 +169,7 @@ class Workbench:
         toolset = ToolSet(functions, sources, on_call=self._tool_called)
         await toolset.start()
         specs = toolset.specs()
-        renderer = self.registry().create_skill_renderer()
+        renderer = self._renderer = self._renderer or self.registry().create_skill_renderer()
         await anyio.to_thread.run_sync(renderer.render, specs, self.skills_dir)
         executor.attach(tools=toolset, skills_dir=self.skills_dir)
         self._skills_prompt = renderer.prompt(specs, self.skills_dir)

@@ -58,6 +58,7 @@ def test_the_journal_tells_what_was_asked_and_answered() -> None:
     with ReplayServer(["one"]) as server, client_of(server) as client:
         client.responses.create(model="m", instructions="be brief", input=[{"role": "user", "content": "hi"}])
         (entry,) = server.requests
+        assert entry.done.wait(20)
         assert entry.path == "/v1/responses"
         assert entry.messages == [("system", "be brief"), ("user", "hi")]
         assert (entry.last, entry.answer, entry.status) == ("hi", "one", 200)
@@ -188,7 +189,7 @@ def test_a_stalled_stream_lasts_until_the_client_leaves_and_closing_the_server_e
         assert time.monotonic() - begin < 20
         assert server.requests[1].done.is_set()
         stream.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_many_clients_are_served_at_the_same_time() -> None:

@@ -286,12 +286,12 @@ class RunnerExecutor(ABC):
         header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
         return header, action.code.encode("utf-8", "surrogatepass")
 
-    def _patience(self, action: Action) -> float:
-        """Seconds after which a runner that says nothing counts as hung."""
+    def _patience(self, action: Action) -> float | None:
+        """Seconds after which a runner that says nothing counts as hung; None without a time-out."""
         timeout_s = self.limits.timeout_s
         if not isinstance(action, CreateAction) and action.timeout_s is not None:
             timeout_s = action.timeout_s
-        return timeout_s + self.limits.grace_s + HUNG_MARGIN_S
+        return None if timeout_s is None else timeout_s + self.limits.grace_s + HUNG_MARGIN_S
 
     def _result(self, pending: Pending) -> ActionResult:
         if pending.error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from agentd.errors import ConfigError, MissingPluginError
+from agentd.errors import ConfigError
 from agentd.models.usage import Prices
 
 if TYPE_CHECKING:
@@ -57,10 +57,6 @@ def needs_litellm(name: str, base_url: str | None) -> bool:
 
 def litellm_error(name: str) -> Exception:
     """Return the error for a model that only LiteLLM serves."""
-    from importlib.util import find_spec
-
-    if find_spec("litellm") is None:
-        return MissingPluginError(f"LiteLLM for the model {name}", "agentd-core[litellm]")
     return ConfigError(
         f"model {name!r}: models of other providers through LiteLLM (extra agentd-core[litellm]) come with "
         "agentd 0.10; until then give base_url= of an OpenAI-compatible address of that provider"
@@ -86,8 +82,8 @@ def open_model(
     :param api: which of the two APIs to speak.
     :param options: further arguments of every request.
 
-    Raises `ConfigError`, and `MissingPluginError` that names the extra if `openai` or LiteLLM is needed and
-    missing.
+    Raises `ConfigError` (also for a model that LiteLLM would have to serve), and `MissingPluginError` that
+    names the extra if `openai` is missing.
     """
     import os
 
