@@ -757,7 +757,12 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
         runner.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     crews: dict[int, int] = {}
     retired = False
-    rehearse()  # here, not in the runner: an idle session should not hold the memory of the parser's tables
+    # Here, not in the runner, which wants to start fast and an idle session to stay small: the site packages
+    # of the interpreter (the runner was started without them) and the parser's tables.
+    import site
+
+    site.main()
+    rehearse()
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     while True:

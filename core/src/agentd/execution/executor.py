@@ -114,12 +114,13 @@ class RunnerExecutor(ABC):
     def runner_command(self) -> list[str]:
         """Return the command that `launch` gets: interpreter, isolated, UTF-8, the runner's file.
 
+        Without `site` (-S): the runner needs none, and brings it in itself where blocks are forked.
         The file is run through its import loader, which keeps compiled code: compiling it at every start
         would take 30 ms and 3 MB.
         """
         path = str(Path(runner.__file__))
         load = f"exec(machinery.SourceFileLoader('__main__', {path!r}).get_code('__main__'))"
-        return [self.python, "-I", "-X", "utf8", "-c", f"from importlib import machinery; {load}"]
+        return [self.python, "-I", "-S", "-X", "utf8", "-c", f"from importlib import machinery; {load}"]
 
     # --- starting
 
