@@ -1454,13 +1454,12 @@ class Runner:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove what is empty of our own folders, and the socket."""
-        try:
-            if self.socket_path:
+        """Remove the socket, and what is empty of our own folders and those that they are in."""
+        if self.socket_path:
+            try:
                 os.unlink(self.socket_path)
-                os.rmdir(os.path.dirname(self.socket_path))
-        except OSError:
-            pass
+            except OSError:
+                pass
         for folder in [*self.folders, *{os.path.dirname(folder) for folder in self.folders}]:
             try:
                 os.rmdir(folder)

@@ -48,9 +48,13 @@ class Place:
         return self.root / "tmp"
 
 
-def base_environment(host: Mapping[str, str], place: Place, extra: Mapping[str, str]) -> dict[str, str]:
+def base_environment(
+    host: Mapping[str, str], place: Place, extra: Mapping[str, str], *, temporary: str | None = None
+) -> dict[str, str]:
     """Return the variables of a session, without those of `path_environment`.
 
+    `temporary` is the folder for TMPDIR where there is a better one than the workspace has: Unix sockets
+    are made in it, and their paths may have some 100 characters only.
     `extra` is what the user passed on purpose; it wins over everything.
     """
     env = {
@@ -61,7 +65,7 @@ def base_environment(host: Mapping[str, str], place: Place, extra: Mapping[str, 
     env.setdefault("LANG", "C.UTF-8")
     env |= {
         "HOME": str(place.home),
-        "TMPDIR": str(place.temporary),
+        "TMPDIR": temporary or str(place.temporary),
         "PYTHONUNBUFFERED": "1",  # output is shown while it is made
         "PYTHONDONTWRITEBYTECODE": "1",  # no __pycache__ beside the user's files
         "PIP_TARGET": str(place.site),

@@ -143,16 +143,16 @@ class RunnerExecutor(ABC):
             return self._connection
 
     def _start(self) -> Connection:
-        env = base_environment(os.environ, self._place, self.env)
+        if not self.own_loopback:
+            # Short and private: a socket's path may have some 100 bytes, a workspace's path has no bound.
+            self._run_dir = tempfile.mkdtemp(prefix="agentd-")
+            self._run_dir_of = os.getpid()
+        env = self._environment()
         env |= {
             name: value
             for name, value in path_environment(env, self._place, self.python, self._skills_dir).items()
             if name not in self.env
         }
-        if not self.own_loopback:
-            # Short and private: a socket's path may have some 100 bytes, a workspace's path has no bound.
-            self._run_dir = tempfile.mkdtemp(prefix="agentd-")
-            self._run_dir_of = os.getpid()
         try:
             process = self.launch(self.runner_command(), env)
         except OSError as error:
@@ -169,11 +169,15 @@ class RunnerExecutor(ABC):
             raise RunnerStartError(f"the runner did not start with {self.python}: {connection.lost}")
         return connection
 
+    def _environment(self) -> dict[str, str]:
+        temporary = f"{self._run_dir}/tmp" if self._run_dir is not None else None
+        return base_environment(os.environ, self._place, self.env, temporary=temporary)
+
     def _hello(self, env: Mapping[str, str]) -> dict[str, object]:
         hello: dict[str, object] = {
             "version": runner.VERSION,
             "workspace": str(self.workspace_dir),
-            "folders": [str(self._place.temporary), str(self._place.home)],
+            "folders": [env["TMPDIR"], env["HOME"]],
             "env": dict(env),
             "limits": _rlimits(self.limits),
             "output_bytes": self.limits.output_bytes,
@@ -199,7 +203,7 @@ class RunnerExecutor(ABC):
         self._skills_dir = skills_dir
         connection = self._connected()
         if connection is not None:
-            env = base_environment(os.environ, self._place, self.env)
+            env = self._environment()
             paths = path_environment(env, self._place, self.python, skills_dir)
             setup = {**self._bindings(env), "bindings_env": {**paths, **self.env}}
             connection.send_json(runner.SETUP, 0, setup)
@@ -405,10 +409,10 @@ class RunnerExecutor(ABC):
         await self.aclose()
 
     def __del__(self) -> None:
-        # A forgotten executor: close the pipe, and the runner ends by itself. No waiting in a finaliser.
+        # A forgotten executor: the runner ends, and tidies up, by itself. No waiting in a finaliser.
         connection = getattr(self, "_connection", None)
         if connection is not None and connection.lost is None:
-            connection.kill("its executor was dropped without close()")
+            connection.send(runner.END, 0, b"")
 
 
 def _interpreter(python: str | Path | None) -> str:
