@@ -238,6 +238,39 @@ def test_hostile_requests_end_their_channel_and_nothing_else(world: World) -> No
     assert world.python("from lib.tools import double; print(double(1))") == ("2\n", 0)
 
 
+def test_hostile_http_requests_are_refused_and_the_session_goes_on(world: World) -> None:
+    code = (
+        "import os, socket\n"
+        "token = os.environ['AGENTD_TOOLS_TOKEN'].encode()\n"
+        "auth = b'\\r\\nAuthorization: Bearer ' + token + b'\\r\\n'\n"
+        "def ask(data):\n"
+        "    with socket.socket(socket.AF_UNIX) as s:\n"
+        "        s.settimeout(5)\n"
+        "        s.connect(os.environ['AGENTD_TOOLS_SOCKET'])\n"
+        "        s.sendall(data)\n"
+        "        return s.recv(100).split(b'\\r\\n')[0].decode() or 'closed'\n"
+        "print(ask(b'nonsense\\r\\n\\r\\n'))\n"
+        "print(ask(b'GET /a/99999999999999/health HTTP/1.1' + auth + b'\\r\\n'))\n"
+        "print(ask(b'GET /a/\\xb2/health HTTP/1.1' + auth + b'\\r\\n'))\n"
+        "print(ask(b'POST /call/double HTTP/1.1' + auth + b'Content-Length: \\xb2\\r\\n\\r\\n'))\n"
+        "print(ask(b'POST /call/double HTTP/1.1' + auth + b'Content-Length: 99999999999\\r\\n\\r\\n'))\n"
+        "print(ask(b'POST /call/double HTTP/1.1' + auth + b'Transfer-Encoding: chunked\\r\\n\\r\\n'))\n"
+        "print(ask(b'x' * 20000))\n"
+    )
+    output, exit_code = world.python(code)
+    assert [line.split()[1] for line in output.splitlines()] == [
+        "400",
+        "200",
+        "404",
+        "411",
+        "413",
+        "411",
+        "431",
+    ]
+    assert exit_code == 0
+    assert world.python("from lib.tools import double; print(double(1))") == ("2\n", 0)
+
+
 def test_without_tools_a_call_says_so(tmp_path: Path) -> None:
     with SubprocessExecutor(tmp_path) as executor:
         output, _ = executor.execute_bash(

@@ -62,9 +62,8 @@ from collections import deque
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    Caller: TypeAlias = "Channel | HttpCall"
 
 VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
@@ -907,13 +906,13 @@ class Output:
             self.descriptor = -1
 
 
-class Channel:
-    """A private connection of one thread of the code: one tool call after the other."""
+class ToolSocket:
+    """A connection over which code calls tools. What it sends is the code's: nothing of it may raise."""
 
-    def __init__(self, runner: Runner, crew: Crew, connection: socket.socket) -> None:
+    def __init__(self, runner: Runner, connection: socket.socket) -> None:
         self.runner = runner
-        self.crew = crew
         self.connection = connection
+        self.crew: Crew | None = None
         self.received = bytearray()
         self.unsent: bytes | memoryview = b""
         self.wanted = select.POLLIN
@@ -922,10 +921,13 @@ class Channel:
         runner.channels.add(self)
 
     def ready(self, event: int) -> None:
-        if event & select.POLLOUT:
-            self.write()
-        if event & ~select.POLLOUT:
-            self.read()
+        try:
+            if event & select.POLLOUT:
+                self.write()
+            if event & ~select.POLLOUT and self.connection.fileno() >= 0:
+                self.read()
+        except (ValueError, LookupError, struct.error):  # no request of this protocol
+            self.close()
 
     def read(self) -> None:
         try:
@@ -934,9 +936,63 @@ class Channel:
             return
         except OSError:
             data = b""
-        if not data:
+        if data:
+            self.take(data)
+        else:
+            self.close()
+
+    def take(self, data: bytes) -> None:
+        """Act on what has arrived."""
+
+    def reply(self, payload: bytes) -> None:
+        """Send the answer to a call: u8 status and JSON."""
+
+    def sent(self) -> None:
+        """Called when all that was to be sent has been."""
+
+    def send(self, data: bytes) -> None:
+        if self.unsent:
+            self.unsent = bytes(self.unsent) + data
+        else:
+            self.unsent = data
+            self.write()
+
+    def write(self) -> None:
+        try:
+            count = self.connection.send(self.unsent)
+        except BlockingIOError:
+            count = 0
+        except OSError:
             self.close()
             return
+        if count == len(self.unsent):  # nearly always
+            self.unsent = b""
+            self.want(select.POLLIN)
+            self.sent()
+        else:
+            self.unsent = memoryview(self.unsent)[count:]
+            self.want(select.POLLIN | select.POLLOUT)
+
+    def want(self, events: int) -> None:
+        if events != self.wanted:  # only then: poll() builds its table anew after every change
+            self.wanted = events
+            self.runner.poll.register(self.connection, events)
+
+    def close(self) -> None:
+        if self.connection.fileno() >= 0:
+            self.runner.unwatch(self.connection.fileno())
+            self.connection.close()
+        self.runner.channels.discard(self)
+
+
+class Channel(ToolSocket):
+    """A private connection of one thread of the code: one tool call after the other."""
+
+    def __init__(self, runner: Runner, crew: Crew, connection: socket.socket) -> None:
+        super().__init__(runner, connection)
+        self.crew: Crew = crew
+
+    def take(self, data: bytes) -> None:
         if not self.received and len(data) >= 4 and len(data) == 4 + U32.unpack_from(data)[0]:
             self.request(data[4:])  # nearly always: one request, whole
             return
@@ -958,70 +1014,21 @@ class Channel:
             self.runner.call(self, self.crew.action, body)
 
     def reply(self, payload: bytes) -> None:
-        """Send the answer: u8 status and JSON."""
-        data = U32.pack(len(payload)) + payload
-        if self.unsent:
-            self.unsent = bytes(self.unsent) + data
-            return
-        self.unsent = data
-        self.write()
-
-    def write(self) -> None:
-        try:
-            sent = self.connection.send(self.unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.close()
-            return
-        if sent == len(self.unsent):  # nearly always
-            self.unsent = b""
-            wanted = select.POLLIN
-        else:
-            self.unsent = memoryview(self.unsent)[sent:]
-            wanted = select.POLLIN | select.POLLOUT
-        if wanted != self.wanted:  # only then: poll() builds its table anew after every change
-            self.wanted = wanted
-            self.runner.poll.register(self.connection, wanted)
-
-    def close(self) -> None:
-        if self.connection.fileno() >= 0:
-            self.runner.unwatch(self.connection.fileno())
-            self.connection.close()
-        self.runner.channels.discard(self)
+        self.send(U32.pack(len(payload)) + payload)
 
 
-class HttpCall:
+class HttpCall(ToolSocket):
     """One HTTP/1.1 request to the tools endpoint; the connection is closed after its answer (RFC 9112)."""
 
     MAX_HEAD = 16 * 1024
 
     def __init__(self, runner: Runner, connection: socket.socket) -> None:
-        self.runner = runner
-        self.connection = connection
-        self.received = bytearray()
-        self.unsent = memoryview(b"")
+        super().__init__(runner, connection)
         self.waiting = False
-        self.crew = None
         self.action = 0
-        connection.setblocking(False)
-        runner.watch(connection.fileno(), self.ready)
-        runner.channels.add(self)
 
-    def ready(self, event: int) -> None:
-        if event & select.POLLOUT:
-            self.write()
-        elif event & ~select.POLLOUT:
-            self.read()
-
-    def read(self) -> None:
-        try:
-            data = self.connection.recv(MESSAGE_SIZE)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data or self.waiting:  # gone, or sends more than it was asked for
+    def take(self, data: bytes) -> None:
+        if self.waiting:  # it sends more than it was asked for
             self.close()
             return
         self.received += data
@@ -1042,7 +1049,7 @@ class HttpCall:
         if not _same(headers.get("authorization", ""), f"Bearer {self.runner.token}"):
             self.fail(401, "ToolError", "send the header 'Authorization: Bearer $AGENTD_TOOLS_TOKEN'")
             return
-        if "transfer-encoding" in headers or not headers.get("content-length", "0").isdigit():
+        if "transfer-encoding" in headers or not headers.get("content-length", "0").isdecimal():
             self.fail(411, "ToolError", "send the body with a Content-Length")
             return
         length = int(headers.get("content-length", "0"))
@@ -1051,15 +1058,15 @@ class HttpCall:
             return
         if len(self.received) - body_at < length:
             if headers.get("expect", "").lower() == "100-continue" and len(self.received) == body_at:
-                self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             return
         self.waiting = True
         self.route(method, target.partition("?")[0], bytes(self.received[body_at : body_at + length]))
 
     def route(self, method: str, path: str, body: bytes) -> None:
         parts = path.strip("/").split("/")
-        if parts[0] == "a" and len(parts) > 2 and parts[1].isdigit():
-            self.action = int(parts[1])
+        if parts[0] == "a" and len(parts) > 2 and parts[1].isdecimal():
+            self.action = int(parts[1]) & 0xFFFFFFFF
             parts = parts[2:]
         if method == "GET" and parts == ["health"]:
             self.answer(200, b'{"status":"ok"}')
@@ -1086,28 +1093,11 @@ class HttpCall:
             f"HTTP/1.1 {status} {'OK' if status == 200 else 'Error'}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
-        self.unsent = memoryview(head.encode() + body)
-        self.write()
+        self.send(head.encode() + body)
 
-    def write(self) -> None:
-        try:
-            sent = self.connection.send(self.unsent)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
+    def sent(self) -> None:
+        if self.waiting:  # not after `100 Continue`
             self.close()
-            return
-        self.unsent = self.unsent[sent:]
-        if self.unsent:
-            self.runner.poll.register(self.connection, select.POLLOUT)
-        else:
-            self.close()
-
-    def close(self) -> None:
-        if self.connection.fileno() >= 0:
-            self.runner.unwatch(self.connection.fileno())
-            self.connection.close()
-        self.runner.channels.discard(self)
 
 
 def _same(left: str, right: str) -> bool:
@@ -1284,8 +1274,8 @@ class Runner:
         self.ready = False
         self.done = False
         self.actions: dict[int, Running] = {}
-        self.channels: set[Caller] = set()
-        self.calls: dict[int, Caller] = {}
+        self.channels: set[ToolSocket] = set()
+        self.calls: dict[int, ToolSocket] = {}
         self.last_call = 0
         self.spin_until = 0.0
         self.next_look = 0.0
@@ -1814,7 +1804,7 @@ class Runner:
 
     # ..... tool calls
 
-    def call(self, connection: Caller, action: int, body: bytes) -> None:
+    def call(self, connection: ToolSocket, action: int, body: bytes) -> None:
         self.last_call = self.last_call % 0xFFFFFFFF + 1
         self.calls[self.last_call] = connection
         self.send(CALL, self.last_call, U32.pack(action) + body)
