@@ -177,7 +177,9 @@ def _model_settings(order: _Order) -> dict[str, Any]:
         )
     base_url = order.base_url or os.environ.get("OPENAI_BASE_URL")
     api_key = os.environ.get("OPENAI_API_KEY")
-    if not api_key and not base_url and not needs_litellm(name, None):
+    if needs_litellm(name, base_url):  # LiteLLM finds the key of that provider itself
+        return {"model": name, "base_url": base_url, "api": order.api}
+    if not api_key and not base_url:
         raise ConfigError(
             "no API key: set OPENAI_API_KEY, or name a server of your own with --base-url URL; "
             "`agentd demo` works without one"

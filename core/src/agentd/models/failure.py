@@ -26,7 +26,9 @@ def is_programming_error(exc: BaseException) -> bool:
 def refused(model: str, exc: Exception) -> ModelError:
     """Return the error for a request that failed; raise it from `exc`."""
     status = getattr(exc, "status_code", None)
-    if isinstance(status, int):
+    if status == 401 and type(exc).__module__.startswith("litellm"):
+        hint = "check the API key (api_key= or the environment variable of the model's provider)"
+    elif isinstance(status, int):
         hint = _HINTS.get(status) or (
             "the provider failed: try again later" if status >= 500 else "check the request"
         )

@@ -14,7 +14,7 @@ from agentd.eventloop import loop_caller
 from agentd.events import RunEnd
 from agentd.loop import TurnLoop
 from agentd.models import ChatModel, ResponsesModel
-from agentd.models.routing import litellm_error, needs_litellm
+from agentd.models.routing import needs_litellm, require_litellm
 from agentd.patch import chat_request, responses_request
 from agentd.patch.chat_stream import ChatStreamer
 from agentd.patch.collector import Collector
@@ -155,8 +155,7 @@ class Call:
     def _open_model(self, prompt: str, *, streamed: bool) -> ChatModel | ResponsesModel:
         arguments = dict(self.arguments)
         name = arguments.pop("model")
-        if needs_litellm(name, self.base_url):
-            raise litellm_error(name)
+        create, is_async = self._served_by(name)
         if self.api == "responses":
             given = arguments.pop("input", None)
             if not isinstance(given, str):
@@ -166,22 +165,31 @@ class Call:
             )
             return ResponsesModel(
                 name,
-                create=self.original,
+                create=create,
                 input=given,
                 options=arguments,
                 streamed=streamed,
-                is_async=self.is_async,
+                is_async=is_async,
             )
         chat_request.check(arguments)
         messages = chat_request.with_instructions(arguments.pop("messages"), prompt)
         return ChatModel(
             name,
-            create=self.original,
+            create=create,
             messages=messages,
             options=arguments,
             streamed=streamed,
-            is_async=self.is_async,
+            is_async=is_async,
         )
+
+    def _served_by(self, name: str) -> tuple[Callable[..., Any], bool]:
+        """Return the method that serves the model, and whether it is async."""
+        if not needs_litellm(name, self.base_url):
+            return self.original, self.is_async
+        require_litellm(name)
+        from agentd.models.litellm import create_chat, create_response
+
+        return (create_response if self.api == "responses" else create_chat), False
 
     # --- what comes back -----------------------------------------------------------------------------------
 

@@ -44,9 +44,10 @@ def patch_openai_with_ptc(
     makes from now on) then run the whole conversation: the model's blocks are run in `cwd` and their
     results go back until it answers without a block. They take `mcp_servers=`, `mcp_strict=` and
     `ptc_enabled=` beside the SDK's arguments and return the SDK's own types, with an extra field `agentd`.
-    All else is as it was: other methods, embeddings, `with_raw_response`, `with_streaming_response`, other
-    clients. A patched client is not patched again: `unpatch_openai` it first to give other settings.
-    `client.cleanup_ptc()` ends what runs; so does the client's end.
+    Models of other providers come through LiteLLM, embeddings (`embeddings.create`) too. All else is as it
+    was: other methods, `with_raw_response`, `with_streaming_response`, other clients. A patched client is
+    not patched again: `unpatch_openai` it first to give other settings. `client.cleanup_ptc()` ends what
+    runs; so does the client's end.
 
     :param cwd: the workspace; made if it is not there.
     :param executor: a plugin's name (default `subprocess`, which is no sandbox), an executor object, or an
@@ -95,8 +96,9 @@ def unpatch_openai(client: C) -> C:
     """Give a client its own methods back and return it. What it ran is ended, unless a patched copy shares
     it."""
     if getattr(client, MARK, None) is not None:
-        for target in (client.chat.completions, client.responses):  # type: ignore[attr-defined]
-            target.__dict__.pop("create", None)
+        parts: Any = client
+        for target in (parts.chat.completions, parts.responses, getattr(parts, "embeddings", None)):
+            getattr(target, "__dict__", {}).pop("create", None)
         for name in ("copy", "with_options", "cleanup_ptc", MARK):
             client.__dict__.pop(name, None)
     return client
@@ -105,10 +107,15 @@ def unpatch_openai(client: C) -> C:
 def _patch(client: Any, holder: Holder) -> None:
     import openai
 
+    from agentd.patch.embeddings import async_embed, sync_embed
+
     is_async = isinstance(client, openai.AsyncOpenAI)
     make = _async_create if is_async else _sync_create
     for api, target in (("chat", client.chat.completions), ("responses", client.responses)):
         target.create = make(target.create, api, holder, str(client.base_url))
+    if hasattr(client, "embeddings"):
+        embed = async_embed if is_async else sync_embed
+        client.embeddings.create = embed(client.embeddings.create, str(client.base_url))
     for name in ("copy", "with_options"):
         setattr(client, name, _copying(getattr(type(client), name).__get__(client), holder))
     setattr(client, MARK, holder)
@@ -173,10 +180,14 @@ def _is_plain(
     """Tell whether this call is the SDK's own business."""
     if not ptc_enabled and mcp_servers:
         raise ConfigError("mcp_servers: need ptc_enabled=True in this version")
-    headers = kwargs.get("extra_headers") or {}
-    raw = any(str(name).lower() in RAW_HEADERS for name in headers)
     needed = ("model", "messages") if api == "chat" else ("model",)
-    return not ptc_enabled or raw or bool(args) or any(name not in kwargs for name in needed)
+    return not ptc_enabled or is_raw(kwargs) or bool(args) or any(name not in kwargs for name in needed)
+
+
+def is_raw(kwargs: dict[str, Any]) -> bool:
+    """Tell whether this call wants the HTTP response rather than the SDK's types."""
+    headers = kwargs.get("extra_headers") or {}
+    return any(str(name).lower() in RAW_HEADERS for name in headers)
 
 
 def _arguments(kwargs: dict[str, Any]) -> tuple[bool, dict[str, Any]]:

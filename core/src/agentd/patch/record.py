@@ -29,14 +29,20 @@ def make_record(transcript: Transcript, messages: Sequence[Any], **more: Any) ->
 
 @cache
 def _both(ours: type[ModelError], theirs: type[Exception]) -> type[ModelError]:
-    return type(theirs.__name__, (ours, theirs), {"__module__": theirs.__module__, "__doc__": theirs.__doc__})
+    members = {
+        "__module__": theirs.__module__,
+        "__doc__": theirs.__doc__,
+        "__str__": Exception.__str__,  # LiteLLM's have their own, which would hide our message
+        "__repr__": Exception.__repr__,
+    }
+    return type(theirs.__name__, (ours, theirs), members)
 
 
 def both(error: Exception) -> Exception:
     """Return an error that is agentd's and the SDK's at once.
 
     `except openai.RateLimitError` and `except agentd.ModelError` both catch it; it has the attributes of the
-    SDK's exception, which is its `__cause__`. Any other error is returned as it is.
+    SDK's exception (LiteLLM's inherit them), which is its `__cause__`. Any other error is returned as it is.
     """
     cause = error.__cause__
     if (
@@ -45,7 +51,7 @@ def both(error: Exception) -> Exception:
         or isinstance(error, type(cause))
     ):
         return error
-    if type(cause).__module__.partition(".")[0] != "openai":
+    if type(cause).__module__.partition(".")[0] not in ("openai", "litellm"):
         return error
     try:
         mixed = _both(type(error), type(cause))  # type: ignore[arg-type]
