@@ -84,6 +84,8 @@ LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 READ_SIZE = 256 * 1024
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
+PAUSE_S = 0.002  # a shorter time between two actions is none
+REFILL_S = 0.05  # how long after an action's start its spare is replaced, unless it ends before
 SPARE_IDLE_S = 10.0  # how long after the last action a crew is kept ready
 LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker) may do so
 SPIN_S = 80e-6
@@ -1282,6 +1284,8 @@ class Runner:
         self.order = 0
         self.last_start: dict[str, float] = {}  # by kind
         self.wanted: set[str] = set()  # kinds whose spare was taken
+        self.refill_due = 0.0
+        self.last_end = 0.0
         self.nursery: Nursery | None = None
         self.old_nurseries: list[Nursery] = []
         self.spares: dict[str, Crew] = {}  # by kind
@@ -1340,7 +1344,7 @@ class Runner:
                     self.next_look = now + LOOK_S
                     self.check_clocks(now)
                 self.flush()
-                if self.wanted:
+                if self.wanted and now >= self.refill_due:
                     self.refill()
         except FrameError as error:
             self.send_json(FATAL, 0, {"message": str(error)})
@@ -1365,6 +1369,8 @@ class Runner:
 
     def timeout_ms(self) -> int | None:
         deadlines = [a.deadline for a in self.actions.values() if a.deadline is not None]
+        if self.wanted:
+            deadlines.append(self.refill_due)
         if self.spares:
             deadlines.append(max(self.last_start.values()) + SPARE_IDLE_S)
         if self.old_nurseries:  # look whether they have ended
@@ -1393,6 +1399,10 @@ class Runner:
     def take_crew(self, kind: str) -> Crew:
         self.last_start[kind] = time.monotonic()
         self.wanted.add(kind)
+        # At once where one action follows the other without a pause; else not beside the action, which is
+        # better off with the processors to itself, but when it ends or turns out to take long.
+        now = self.last_start[kind]
+        self.refill_due = now if now - self.last_end < PAUSE_S else now + REFILL_S
         crew = self.spares.pop(kind, None)
         if crew is not None and not crew.alive():
             crew.close()
@@ -1760,6 +1770,7 @@ class Runner:
                 channel.close()
         self.keep_state(action)
         self.send_json(EXIT, action.ident, self.result(action, wall_s))
+        self.last_end = self.refill_due = time.monotonic()
         if action is self.kept_busy:
             self.kept_busy = None
             self.start_kept()
