@@ -31,24 +31,16 @@ SESSIONS = 16
 
 
 async def _timed(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Return how long `work` took and how long it kept the loop from a task that only wants 1 ms, in ms.
-
-    The time that the loop's thread was ready and waited for a processor (schedstat) is taken off: with 16
-    shells starting on a few processors that is most of it, whatever the loop does.
-    """
+    """Return how long `work` took and how long it kept the loop from a task that only wants 1 ms, in ms."""
     longest = 0.0
     done = False
-
-    def waited() -> float:
-        return int(open("/proc/thread-self/schedstat").read().split()[1]) / 1e9
 
     async def tick() -> None:
         nonlocal longest
         while not done:
-            begin, before = time.perf_counter(), waited()
+            begin = time.perf_counter()
             await asyncio.sleep(0.001)
-            took = time.perf_counter() - begin - 0.001
-            longest = max(longest, took - (waited() - before))
+            longest = max(longest, time.perf_counter() - begin - 0.001)
 
     ticker = asyncio.create_task(tick())
     await asyncio.sleep(0)

@@ -22,7 +22,7 @@ LINE = Line(
     name="thousand_sessions",
     rows=(
         Row(key="start_ms", title="1,000 open sessions: start of each", unit="ms", limit=30),
-        Row(key="first_ms", title="  with its first block, true", unit="ms"),
+        Row(key="first_ms", title="  with its first block, true", unit="ms", limit=30),
         Row(key="pss_mib", title="  memory of each (PSS of its processes)", unit="MiB", limit=7.63),  # 8 MB
         Row(key="busy_mib", title="  the same before they are idle", unit="MiB"),
         Row(key="threads", title="  host threads beyond the pool", unit="", limit=4),
