@@ -84,8 +84,8 @@ PLUGIN_SOURCES: Mapping[str, str] = {
 
         class Source:
             name = "fake"
-            async def list_tools(self, on_change=None): return []
-            async def call(self, name, arguments): ...
+            async def list_tools(self, host=None): return []
+            async def call(self, name, arguments, on_progress=None): ...
             async def aclose(self): ...
 
         @hookimpl

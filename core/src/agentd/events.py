@@ -19,9 +19,11 @@ __all__ = [
     "Event",
     "RunEnd",
     "RunStart",
+    "SourceLog",
     "StopReason",
     "TextDelta",
     "ToolCall",
+    "ToolProgress",
     "TurnEnd",
     "as_dict",
 ]
@@ -103,6 +105,29 @@ class ToolCall:
 
 
 @attrs.frozen(kw_only=True)
+class ToolProgress:
+    """A tool call that still runs says how far it is; `id` and `code_id` as in the `ToolCall` that follows."""
+
+    id: str
+    name: str
+    done: float = 0.0
+    total: float | None = None
+    message: str = ""
+    code_id: str = ""
+    type: Literal["tool_progress"] = "tool_progress"
+
+
+@attrs.frozen(kw_only=True)
+class SourceLog:
+    """A tool source (an MCP server, say) logs something. `level` as syslog names it."""
+
+    source: str
+    level: str = "info"
+    text: str = ""
+    type: Literal["source_log"] = "source_log"
+
+
+@attrs.frozen(kw_only=True)
 class TurnEnd:
     """One round of the model is over, its blocks included. `usage` is that round's."""
 
@@ -123,7 +148,18 @@ class RunEnd:
     type: Literal["run_end"] = "run_end"
 
 
-Event = RunStart | TextDelta | CodeStart | CodeOutput | CodeExecution | ToolCall | TurnEnd | RunEnd
+Event = (
+    RunStart
+    | TextDelta
+    | CodeStart
+    | CodeOutput
+    | CodeExecution
+    | ToolCall
+    | ToolProgress
+    | SourceLog
+    | TurnEnd
+    | RunEnd
+)
 
 
 def as_dict(event: Event) -> dict[str, object]:

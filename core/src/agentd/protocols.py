@@ -23,14 +23,18 @@ __all__ = [
     "ModelFinish",
     "ModelText",
     "OnOutput",
+    "OnProgress",
     "Parser",
+    "ResourceSource",
     "SkillRenderer",
+    "SourceHost",
     "ToolDispatcher",
     "ToolReply",
     "ToolSource",
 ]
 
 OnOutput = Callable[[OutputChunk], None]
+OnProgress = Callable[[float, float | None, str], None]
 
 
 @runtime_checkable
@@ -118,17 +122,59 @@ class Executor(Protocol):
 class ToolSource(Protocol):
     """Where tools come from: `@tool` functions, an MCP server, or something of a plugin's own.
 
-    `call` gets decoded arguments and returns a JSON-ready value; it raises `ToolError` with a message for
-    the code to read. `on_change` of `list_tools` may be called later, from any thread, when the list has changed.
+    `list_tools` is called before the first call and again after `host.changed()`; the last `host` counts.
+    `call` gets decoded arguments and returns a JSON-ready value, in which `Blob`s may stand; it raises
+    `ToolError` with a message for the code to read, and reports how far it is by
+    `on_progress(done, total or None, message)`, from any thread. All methods may be awaited from several
+    event loops, one after the other or at once.
+
+    Optional attributes, read after `list_tools`: `instructions`, a text for the model on how these tools belong
+    together; `loop`, the `agentd.tools.TaskLoop` that `call` is to run on (without it: whichever loop serves
+    the session's async tools).
     """
 
     name: str
 
-    async def list_tools(self, on_change: Callable[[], None] | None = None) -> Sequence[ToolSpec]: ...
+    async def list_tools(self, host: SourceHost | None = None) -> Sequence[ToolSpec]: ...
 
-    async def call(self, name: str, arguments: Mapping[str, object]) -> object: ...
+    async def call(
+        self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None
+    ) -> object: ...
 
     async def aclose(self) -> None: ...
+
+
+class SourceHost(Protocol):
+    """What a tool source may tell whoever uses it. From any thread; never blocks, never raises."""
+
+    def changed(self) -> None:
+        """Say that the list of tools, resources or prompts has changed."""
+        ...
+
+    def log(self, level: str, text: str) -> None:
+        """Pass on a log message; `level` as syslog names it (`debug` ... `emergency`)."""
+        ...
+
+
+@runtime_checkable
+class ResourceSource(Protocol):
+    """What a tool source also has if it offers resources and prompts (MCP's terms).
+
+    Each list is of JSON objects with the fields that MCP gives them (`uri`, `name`, `description`,
+    `mimeType`; `uriTemplate`; `name`, `description`, `arguments`). `read_resource` returns a `str` or a
+    `Blob`, or a list of them where the server sends several; `get_prompt` the messages as a list of
+    `{"role": ..., "content": ...}`. They raise `ToolError`.
+    """
+
+    async def list_resources(self) -> Sequence[Mapping[str, object]]: ...
+
+    async def list_resource_templates(self) -> Sequence[Mapping[str, object]]: ...
+
+    async def read_resource(self, uri: str) -> object: ...
+
+    async def list_prompts(self) -> Sequence[Mapping[str, object]]: ...
+
+    async def get_prompt(self, name: str, arguments: Mapping[str, str]) -> object: ...
 
 
 class SkillRenderer(Protocol):

@@ -11,6 +11,7 @@ __all__ = [
     "ActionResult",
     "ActionStatus",
     "BashAction",
+    "Blob",
     "Block",
     "CreateAction",
     "Limits",
@@ -179,6 +180,25 @@ class Limits:
 
 
 # --- tools -------------------------------------------------------------------------------------
+
+
+class Blob(bytes):
+    """Binary data in a tool's result: bytes that know what they are.
+
+    In the model's code it arrives as the same (`bytes` with `mime_type` and `uri`), not as base64.
+    """
+
+    mime_type: str
+    uri: str
+
+    def __new__(cls, data: bytes, mime_type: str = "application/octet-stream", uri: str = "") -> Blob:
+        made = super().__new__(cls, data)
+        made.mime_type = mime_type
+        made.uri = uri
+        return made
+
+    def __repr__(self) -> str:
+        return f"<Blob {self.mime_type}, {len(self)} bytes>"
 
 
 @attrs.frozen(kw_only=True)

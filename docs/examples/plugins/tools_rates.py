@@ -6,11 +6,12 @@ rates = "tools_rates"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentd.errors import ToolError
 from agentd.hookspecs import hookimpl
+from agentd.protocols import OnProgress, SourceHost
 from agentd.types import ToolSpec
 
 AGENTD_API = 1
@@ -34,7 +35,7 @@ class RatesSource:
     def __init__(self, rates: Mapping[str, float]) -> None:
         self._rates = dict(rates)
 
-    async def list_tools(self, on_change: Callable[[], None] | None = None) -> Sequence[ToolSpec]:
+    async def list_tools(self, host: SourceHost | None = None) -> Sequence[ToolSpec]:
         return [
             ToolSpec(
                 name="currencies",
@@ -52,7 +53,9 @@ class RatesSource:
             ),
         ]
 
-    async def call(self, name: str, arguments: Mapping[str, object]) -> object:
+    async def call(
+        self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None
+    ) -> object:
         if name == "currencies":
             return sorted(self._rates)
         amount, source, target = (arguments[key] for key in ("amount", "source", "target"))

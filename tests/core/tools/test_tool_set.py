@@ -19,7 +19,7 @@ import pydantic
 import pytest
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from agentd.events import ToolCall
-from agentd.protocols import ToolDispatcher, ToolReply
+from agentd.protocols import OnProgress, SourceHost, ToolDispatcher, ToolReply
 from agentd.tools import MAX_MESSAGE_BYTES, ToolSet, tool
 from agentd.tools.pool import pool
 from agentd.types import ToolSpec
@@ -52,15 +52,17 @@ class Server:
         self.name = name
         self.tools = dict(tools)
         self.closed = False
-        self.on_change: Callable[[], None] | None = None
+        self.host: SourceHost | None = None
 
-    async def list_tools(self, on_change: Callable[[], None] | None = None) -> Sequence[ToolSpec]:
-        self.on_change = on_change
+    async def list_tools(self, host: SourceHost | None = None) -> Sequence[ToolSpec]:
+        self.host = host
         schema: dict[str, object] = {"type": "object", "properties": {"q": {}}, "required": ["q"]}
         schema["additionalProperties"] = False
         return [ToolSpec(name=n, input_schema=schema) for n in self.tools]
 
-    async def call(self, name: str, arguments: Mapping[str, object]) -> object:
+    async def call(
+        self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None
+    ) -> object:
         await anyio.lowlevel.checkpoint()
         return self.tools[name](**arguments)
 
@@ -530,8 +532,8 @@ async def test_a_changed_list_is_taken_in_by_refresh(anyio_backend: str) -> None
     await tools.start()
     assert not await tools.refresh()
     server.tools["second"] = lambda q: 2
-    assert server.on_change is not None
-    server.on_change()
+    assert server.host is not None
+    server.host.changed()
     assert told.is_set()
     assert await tools.refresh()
     assert [b.python_name for b in tools.bindings] == ["first", "second"]
@@ -540,7 +542,7 @@ async def test_a_changed_list_is_taken_in_by_refresh(anyio_backend: str) -> None
 @pytest.mark.anyio
 async def test_one_broken_source_leaves_the_others_if_not_strict(anyio_backend: str) -> None:
     class Broken(Server):
-        async def list_tools(self, on_change: Callable[[], None] | None = None) -> Sequence[ToolSpec]:
+        async def list_tools(self, host: SourceHost | None = None) -> Sequence[ToolSpec]:
             raise OSError("no such command")
 
     tools = ToolSet([], [Broken("bad"), Server("good", echo=lambda q: q)])

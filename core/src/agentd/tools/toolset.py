@@ -132,7 +132,7 @@ class ToolSet:
 
     async def _list(self, name: str, source: ToolSource, failures: dict[str, Exception]) -> None:
         try:
-            specs = await source.list_tools(self._source_changed)
+            specs = await source.list_tools(_Host(self, name))
         except Exception as error:  # a source is a plugin's: keep its error, not its trouble
             _log.debug("listing the tools of %r failed", name, exc_info=True)
             failures[name] = error
@@ -312,6 +312,20 @@ class ToolSet:
                 await source.aclose()
             except Exception:
                 _log.exception("closing the tool source %r failed", name)
+
+
+@attrs.frozen
+class _Host:
+    """What one source of a set may tell it. See `agentd.protocols.SourceHost`."""
+
+    tools: ToolSet
+    source: str
+
+    def changed(self) -> None:
+        self.tools._source_changed()
+
+    def log(self, level: str, text: str) -> None:
+        _log.debug("%s: %s: %s", self.source, level, text)
 
 
 class _Lanes:
