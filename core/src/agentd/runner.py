@@ -44,7 +44,6 @@ import errno
 import fcntl
 import gc
 import json
-import linecache
 import os
 import resource
 import select
@@ -53,14 +52,13 @@ import socket
 import stat
 import struct
 import sys
-import threading
 import time
-import traceback
 import types
 from collections import deque
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from typing import Any
 
@@ -459,6 +457,8 @@ def _show_exception(
     kind: type[BaseException], value: BaseException, trace: types.TracebackType | None
 ) -> None:
     """Print a traceback as CPython does, with the block's source lines and without our own frames."""
+    import traceback
+
     ours = _show_exception.__code__.co_filename
     while trace is not None and trace.tb_frame.f_code.co_filename == ours:
         trace = trace.tb_next
@@ -484,6 +484,8 @@ def _exit_code_of(error: SystemExit) -> int:
 
 def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
     """Run `source` as `__main__`; return its exit code."""
+    import linecache
+
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     try:
         exec(compile(source, name, "exec", dont_inherit=True), namespace)
@@ -509,6 +511,8 @@ def _flush() -> int:
 
 def _finish_python(code: int) -> int:
     """What the interpreter does at its end: join threads, run exit functions, flush."""
+    import threading
+
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
@@ -584,6 +588,8 @@ class Python:
 
 def _main_module() -> dict[str, Any]:
     """Make a clean `__main__` and the interpreter's state that a script expects."""
+    import threading
+
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
@@ -595,8 +601,25 @@ def _main_module() -> dict[str, Any]:
     return module.__dict__
 
 
+def import_for_python() -> None:
+    """Import what only Python workers need: the interpreter's site packages, the traceback's parts.
+
+    In the nursery, before its first Python worker: the runner is started without them (`-S`), for it wants to
+    start fast and stay small, and a session that runs bash alone does.
+    """
+    import linecache  # noqa: F401
+    import site
+    import threading  # noqa: F401
+    import traceback  # noqa: F401
+
+    site.main()
+    rehearse()
+
+
 def rehearse() -> None:
     """Do once what every block does: the parser's tables are built, the pages are touched."""
+    import linecache
+
     name = "<rehearsal>"
     _execute("import os\nprint('', end='')\n", name, {})
     json.loads(json.dumps({"env": {"A": "1"}, "cwd": "."}))
@@ -622,8 +645,8 @@ class Nursery:
         if self.pid == 0:
             try:
                 _nursery_main(runner, theirs)
-            except BaseException:
-                traceback.print_exc()
+            except BaseException as error:
+                sys.__excepthook__(type(error), error, error.__traceback__)
             finally:
                 os._exit(70)
         theirs.close()
@@ -757,13 +780,7 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
     if runner.prctl is not None:
         runner.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     crews: dict[int, int] = {}
-    retired = False
-    # Here, not in the runner, which wants to start fast and an idle session to stay small: the site packages
-    # of the interpreter (the runner was started without them) and the parser's tables.
-    import site
-
-    site.main()
-    rehearse()
+    retired = has_python = False
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     while True:
@@ -775,6 +792,9 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
         data, ancillary, *_ = sock.recvmsg(64, socket.CMSG_SPACE(9 * 4))
         if data[:1] == b"F":
             received = list(array.array("i", ancillary[0][2]))
+            if not has_python and len(received) == 2:  # no desk: the first Python worker
+                import_for_python()
+                has_python = True
             pid = os.fork()
             if pid == 0:
                 _crew_main(runner, received)
@@ -827,8 +847,8 @@ def _crew_main(runner: Runner, received: list[int]) -> None:
             if desk:
                 _become_bash(runner, broker, desk)
             Python(runner, broker).run()
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            sys.__excepthook__(type(error), error, error.__traceback__)
         finally:
             os._exit(70)
     os.dup2(control, 3)  # keep only the control socket
