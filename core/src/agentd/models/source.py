@@ -12,8 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+from anyio.lowlevel import RunVar
 
 from agentd.eventloop import loop_caller
+from agentd.models.plain import is_sdk_method, past_transformation
 from agentd.threads import Worker, call_quietly
 
 __all__ = ["Opener", "Source"]
@@ -48,6 +51,7 @@ class Source:
         if is_async is not None:
             self.is_async = is_async
         self._worker = Worker()
+        self._takes_plain: bool | None = None
         self.response: Any = None
         """The HTTP response of the first stream, once it is there."""
 
@@ -56,26 +60,33 @@ class Source:
             self._create, self.is_async = await self._opener()
             self._opener = None
 
+    def _ask(self, kwargs: Mapping[str, Any]) -> Any:
+        if self._takes_plain is None:
+            self._takes_plain = is_sdk_method(self._create)
+        return self._create(**(past_transformation(kwargs) if self._takes_plain else kwargs))
+
     async def request(self, kwargs: Mapping[str, Any]) -> Any:
         """Return the whole answer."""
         await self._open()
         if self.is_async:
-            return await self._create(**kwargs)
-        return await self._worker.run(lambda: self._create(**kwargs))
+            await _take_turn()
+            return await self._ask(kwargs)
+        return await self._worker.run(lambda: self._ask(kwargs))
 
     @asynccontextmanager
     async def stream(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
         """Ask for a stream and give its items. Leaving the context closes the connection."""
         await self._open()
         if self.is_async:
-            stream = await self._create(**kwargs)
+            await _take_turn()
+            stream = await self._ask(kwargs)
             self.response = self.response or getattr(stream, "response", None)
             try:
                 yield aiter(stream)
             finally:
                 await _aclose(stream)
             return
-        pipe = _Pipe(lambda: self._create(**kwargs))
+        pipe = _Pipe(lambda: self._ask(kwargs))
         self._worker.submit(pipe.read)
         try:
             await pipe.opened()
@@ -83,6 +94,24 @@ class Source:
             yield pipe
         finally:
             await pipe.hang_up()
+
+
+_turn: RunVar[anyio.Lock] = RunVar("agentd_request_turn")
+
+
+async def _take_turn() -> None:
+    """Wait until this is the only request that starts in this pass of the event loop.
+
+    An SDK keeps the loop for a millisecond or two to make a request. Where many sessions share a loop, those
+    that ask at the same time would hold it up together.
+    """
+    try:
+        lock = _turn.get()
+    except LookupError:
+        lock = anyio.Lock()
+        _turn.set(lock)
+    async with lock:
+        await anyio.lowlevel.checkpoint()
 
 
 def _nothing(**_: Any) -> Any:

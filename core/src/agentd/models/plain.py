@@ -1,0 +1,60 @@
+"""Long request bodies past the SDK's transformation, which walks all of a conversation for every request.
+
+The `openai` SDK checks each message against every kind of message that its types know, to rename keys and
+encode values; in a conversation of 20 rounds that is more work than everything else it does. A body that is plain
+JSON already needs none of it. Such a body goes through `extra_body`, which the SDK takes as it is, but only if
+`create` is the SDK's own method: a wrapper around it (tracing, say) wants to see the messages.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FunctionType, MethodType
+from typing import Any, Final
+
+__all__ = ["is_sdk_method", "past_transformation"]
+
+_LONG: Final = ("messages", "input")
+"""The parameters that grow with the conversation."""
+
+
+def is_sdk_method(create: Callable[..., Any]) -> bool:
+    """Tell whether `create` is a method of the `openai` SDK that nobody has wrapped."""
+    function: Any = create.__func__ if isinstance(create, MethodType) else None
+    openai = sys.modules.get("openai")
+    if openai is None or openai.__file__ is None:
+        return False
+    home = str(Path(openai.__file__).parent)
+    while type(function) is FunctionType and function.__code__.co_filename.startswith(home):
+        inner = getattr(function, "__wrapped__", None)  # the SDK wraps some of its methods itself
+        if inner is None:
+            return True
+        function = inner
+    return False
+
+
+def past_transformation(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a `create` of the SDK's own with the conversation moved to `extra_body`.
+
+    What is not plain JSON (SDK objects, iterators, files) stays where it is.
+    """
+    moved = {
+        name: arguments[name]
+        for name in _LONG
+        if type(arguments.get(name)) is list and _is_plain(arguments[name])
+    }
+    if not moved:
+        return dict(arguments)
+    extra = {**moved, **(arguments.get("extra_body") or {})}
+    return {**arguments, **{name: [] for name in moved}, "extra_body": extra}
+
+
+def _is_plain(value: object) -> bool:
+    kind = type(value)
+    if kind is str or value is None or kind is bool or kind is int or kind is float:
+        return True
+    if kind is dict:
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())  # type: ignore[attr-defined]
+    return kind is list and all(map(_is_plain, value))  # type: ignore[call-overload]
