@@ -30,6 +30,10 @@ LINES = (
     "parser",
     "sixteen_sessions",
     "thousand_sessions",
+    "mcp_calls",
+    "mcp_sessions",
+    "json_loop",
+    "prompt_bytes",
 )
 WORKER = Path(__file__).with_name("worker.py")
 
