@@ -13,13 +13,13 @@ export PYTHON
 PACKAGES := agentd $(patsubst plugins/%/,agentd_%,$(subst -,_,$(wildcard plugins/*/)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-only lint format docs docs-serve bench clean
+.PHONY: help setup demo test test-only lint format docs docs-serve bench conformance clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is older than a project file or a list of versions: install again.
-$(READY): pyproject.toml core/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt scripts/setup scripts/tools.txt
+$(READY): pyproject.toml core/pyproject.toml $(wildcard plugins/*/pyproject.toml) constraints.txt scripts/setup scripts/tools.txt scripts/npm-tools.txt
 	@scripts/setup $(VENV)
 	@touch $@
 
@@ -50,6 +50,9 @@ docs-serve: $(READY)  ## Show the documentation on a local port, rebuilt on chan
 
 bench: $(READY)  ## Measure against agentd 0.8.6 (installed into its own environment)
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+conformance: $(READY)  ## Run the MCP project's client conformance suite (ARGS="--write" puts the tables into the docs)
+	$(BIN)/python tests/conformance/run.py $(ARGS)
 
 clean:  ## Remove everything that make has made, the virtual environment too
 	rm -rf $(VENV) build dist site demo-workspace .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -50,6 +50,11 @@ for event in display_events(stream):
 def _run(program: Path, cwd: Path, turns: list[str]) -> tuple[str, ReplayServer]:
     """Run a program as a user does, with only the model's address set; return what it printed."""
     with ReplayServer(turns) as server:
+        return _run_against(server.base_url, program, cwd), server
+
+
+def _run_against(base_url: str, program: Path, cwd: Path) -> str:
+    if True:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "AGENTD_"))}
         env |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "none", "PYTHONUNBUFFERED": "1"}
         done = subprocess.run(
@@ -67,6 +72,39 @@ def test_the_drop_in_example_runs_blocks_and_shows_what_they_gave(tmp_path: Path
     assert "12.0" in printed
     assert printed.endswith("The square root of 144 is 12.")
     assert "12.0" in server.requests[2].last  # the model has read it
+
+
+def test_functions_of_all_kinds_are_imported_by_the_code(tmp_path: Path) -> None:
+    code = (
+        "from lib.tools import in_stock, price\n"
+        "print(price(order={'item': 'tea', 'amount': 2}, currency='USD'), in_stock(items=['tea', 'pie']))\n"
+    )
+    failing = "from lib.tools import price\nprice(order={'item': 'pie'})"
+    turns = [f"```python:execute\n{code}```\n", f"```python:execute\n{failing}\n```\n", "7.56 dollars."]
+    printed, server = _run(EXAMPLES / "ptc_with_tools.py", tmp_path, turns)
+    assert "7.56 {'tea': True, 'pie': False}" in printed
+    assert "[price(" in printed
+    assert "we have no pie; there are: tea, coffee, cake" in server.requests[2].last
+    assert printed.endswith("7.56 dollars.")
+
+
+def test_the_tools_of_an_mcp_server_are_imported_by_the_code(tmp_path: Path) -> None:
+    call = "convert_time(source_timezone='Europe/Berlin', time='16:30', target_timezone='Asia/Tokyo')"
+    turns = [f"```python:execute\nfrom lib.tools import convert_time\nprint({call})\n```\n", "Late in Tokyo."]
+    printed, server = _run(EXAMPLES / "ptc_with_mcp.py", tmp_path, turns)
+    assert "Asia/Tokyo" in server.requests[1].last
+    assert "+7.0h" in printed or "+8.0h" in printed
+    assert printed.endswith("Late in Tokyo.")
+
+
+def test_the_model_calls_functions_natively(tmp_path: Path) -> None:
+    calls = [("call_1", "in_stock", '{"item": "tea"}'), ("call_2", "in_stock", '{"item": "milk"}')]
+    with FakeOpenAI(Answer(calls=calls), "Tea, but no milk.") as server:
+        printed = _run_against(server.base_url, EXAMPLES / "json_tools.py", tmp_path)
+    assert '[in_stock {"item": "tea"} -> 12]' in printed
+    assert "we have no milk; there are: tea, coffee, cake" in printed
+    assert printed.endswith("Tea, but no milk.")
+    assert "we have no milk" in server.bodies[1].decode()
 
 
 def test_the_first_example_that_users_of_0_8_know_runs_as_it_was_printed(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         ToolCall,
         TurnEnd,
     )
-    from agentd.patch import patch_openai_with_ptc
+    from agentd.patch import patch_openai_with_mcp, patch_openai_with_ptc
     from agentd.registry import PluginRecord, Registry
     from agentd.session import Session
     from agentd.sinks.jsonl import ConversationLog
@@ -98,6 +98,7 @@ __all__ = [
     "__version__",
     "display_events",
     "display_events_async",
+    "patch_openai_with_mcp",
     "patch_openai_with_ptc",
     "tool",
 ]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from agentd import events
-from agentd.events import CodeExecution, Event, RunEnd, RunStart, TextDelta, TurnEnd
+from agentd.events import CodeExecution, Event, RunEnd, RunStart, TextDelta, ToolCall, TurnEnd
 from agentd.types import Usage
 
 __all__ = ["display_events", "display_events_async"]
@@ -22,6 +22,8 @@ _TYPES = {
     "code_output": events.CodeOutput,
     "code_execution": events.CodeExecution,
     "tool_call": events.ToolCall,
+    "tool_progress": events.ToolProgress,
+    "source_log": events.SourceLog,
     "turn_end": events.TurnEnd,
     "run_end": events.RunEnd,
 }
@@ -30,7 +32,7 @@ _ENDS = ("response.completed", "response.incomplete")
 
 def display_events(stream: Iterable[Any]) -> Iterator[Event]:
     """Iterate over what a stream shows: `text_delta`, `code_start`, `code_output`, `code_execution`,
-    `tool_call` and `turn_end`.
+    `tool_call`, `tool_progress`, `source_log` and `turn_end`.
 
         for event in display_events(stream):
             if event.type == "text_delta":
@@ -105,4 +107,18 @@ def _plain_event(event: Any) -> list[Event]:
                 target="python",
             )
         ]
+    if kind == "response.output_item.done" and event.item.type == "mcp_call":
+        return [_plain_call(event.item)]
     return [TurnEnd()] if kind in _ENDS else []
+
+
+def _plain_call(item: Any) -> ToolCall:
+    """Read a call that the provider itself has made of an MCP server."""
+    failed = bool(item.error) or item.status == "failed"
+    return ToolCall(
+        id=item.id,
+        name=item.name,
+        arguments=item.arguments or "",
+        result=str(item.error) if item.error else item.output or "",
+        status="failed" if failed else "completed",
+    )

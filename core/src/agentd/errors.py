@@ -13,6 +13,7 @@ __all__ = [
     "AgentdError",
     "BlockedPluginError",
     "ConfigError",
+    "CorruptSnapshotError",
     "ExecutorClosedError",
     "ExecutorError",
     "IncompatiblePluginError",
@@ -25,10 +26,12 @@ __all__ = [
     "RunnerDiedError",
     "RunnerStartError",
     "SandboxUnavailableError",
+    "SnapshotError",
     "ToolError",
     "ToolInputError",
     "ToolTimeoutError",
     "UnknownPluginError",
+    "UnknownSnapshotError",
     "UnknownToolError",
     "UnsafePathError",
     "WorkspaceError",
@@ -150,6 +153,35 @@ class WorkspaceError(AgentdError, OSError):
 
 class UnsafePathError(WorkspaceError, ValueError):
     """A path leaves the workspace or names something that is not a plain file."""
+
+
+# --- snapshots -------------------------------------------------------------------------------
+
+
+class SnapshotError(WorkspaceError):
+    """A snapshot could not be taken, restored or deleted; nothing was changed unless the message says so.
+
+    `errno` is that of the system call that failed (`ENOSPC`: the disk is full), or None.
+    """
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class UnknownSnapshotError(SnapshotError, LookupError):
+    """No snapshot has this id, label or turn."""
+
+    def __init__(self, wanted: object, known: Iterable[str]) -> None:
+        self.wanted = wanted
+        self.known = tuple(known)
+        listed = ", ".join(map(repr, self.known[:20])) + (", ..." if len(self.known) > 20 else "")
+        hint = suggest(wanted, self.known) if isinstance(wanted, str) else ""
+        super().__init__(f"unknown snapshot {wanted!r}; there are: {listed or 'none'}{hint}")
+
+
+class CorruptSnapshotError(SnapshotError):
+    """A file of the snapshot store is damaged: its content does not have the hash that it had when written."""
 
 
 # --- tools -----------------------------------------------------------------------------------

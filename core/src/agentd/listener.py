@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentd.events import Event
-from agentd.protocols import ModelEvent
+from agentd.protocols import ModelEvent, ModelToolCall
 
 __all__ = ["Listener"]
 
@@ -27,8 +27,14 @@ class Listener:
     def parsed(self) -> None:
         """Learn that everything in the last model event has been dealt with."""
 
+    def call_begun(self, id: str, call: ModelToolCall) -> None:
+        """Learn that a native call of the model is ours to answer, and the id that its events will have."""
+
+    def call_over(self, id: str, answer: str) -> None:
+        """Learn what the model will read about that call; the call's last event follows."""
+
     def turn_over(self, answer: str, *, cut: bool, last: bool) -> None:
-        """Learn that a round ended, with the answer as recorded; `last` if it was one without blocks."""
+        """Learn that a round ended, with the answer as recorded; `last` if it ends the run by itself."""
 
     def is_full(self) -> bool:
         """Say that the reader is behind."""

@@ -1,18 +1,21 @@
 """The turn loop: the model answers, its blocks run while it still writes, the results go back, and again.
 
-The rules are in `docs/turn-rules.md`. One `TurnLoop` is one run; no task outlives its `run()`. Everything
+What is to be done stands in the answer as blocks, or comes as native tool calls; nothing else differs. The
+rules are in `docs/turn-rules.md`. One `TurnLoop` is one run; no task outlives its `run()`. Everything
 that was said and done is in the transcript also when `run()` raises or is cancelled.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
+import attrs
 
+from agentd.bookkeeping import record_blocks, record_calls
 from agentd.budgets import Budgets
 from agentd.errors import (
     ExecutorClosedError,
@@ -22,25 +25,25 @@ from agentd.errors import (
 )
 from agentd.eventloop import LoopCaller, loop_caller
 from agentd.events import (
-    CodeExecution,
     CodeOutput,
-    CodeStart,
     RunEnd,
     RunStart,
+    SourceLog,
     StopReason,
     TextDelta,
     ToolCall,
+    ToolProgress,
     TurnEnd,
 )
 from agentd.listener import Listener
-from agentd.protocols import ModelEvent, ModelFinish
+from agentd.protocols import ModelEvent, ModelFinish, ModelToolCall
 from agentd.relay import OutputRelay
-from agentd.results import action_of, format_results, rejection
-from agentd.rounds import Job, Round
+from agentd.rounds import CodeJob, Job, Round, block_job, native_job
 from agentd.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
 
 if TYPE_CHECKING:
+    from agentd.offers import Offers
     from agentd.protocols import Executor, Model, Parser
 
 __all__ = ["TurnLoop"]
@@ -56,8 +59,11 @@ WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 class TurnLoop:
     """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
 
-    :param parsers: factories, one parser each for every answer.
+    :param executor: None if there is no code to run.
+    :param parsers: factories, one parser each for every answer; none if the model calls tools natively.
+    :param offers: what the model may call natively. Without it, native calls count for nothing.
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
+    :param news: asked after each round that did something for what the model must be told beside the results.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
 
@@ -65,16 +71,19 @@ class TurnLoop:
         self,
         *,
         model: Model,
-        executor: Executor,
-        parsers: Sequence[Callable[[], Parser]],
+        executor: Executor | None,
+        parsers: Sequence[Callable[[], Parser]] = (),
+        offers: Offers | None = None,
         transcript: Transcript | None = None,
         budgets: Budgets | None = None,
         listener: Listener | None = None,
         ids: Callable[[], str] | None = None,
+        news: Callable[[], Awaitable[list[str]]] | None = None,
     ) -> None:
         self.model = model
         self.executor = executor
         self.parsers = parsers
+        self.offers = offers
         self.transcript = Transcript() if transcript is None else transcript
         self.budgets = budgets or Budgets()
         self.listener = listener or Listener()
@@ -84,6 +93,9 @@ class TurnLoop:
         self.tool_calls = 0
         self.text = ""
         self.running: dict[str, OutputRelay] = {}
+        self.news = news
+        self._told: list[str] = []
+        self._calls: dict[str, Job] = {}
         self._rejected = 0
         self._broken = 0
         self._begin = 0.0
@@ -128,6 +140,8 @@ class TurnLoop:
     async def _one_round(self) -> StopReason | None:
         from agentd.parsing import ParserStack
 
+        if self.offers is not None and self.offers.refresh():
+            self.model.offer(self.offers.offered)
         rnd = Round(turn=self.turns, parser=ParserStack(self.parsers))
         limit = self.budgets.wall_time_s
         deadline = (
@@ -136,6 +150,8 @@ class TurnLoop:
         try:
             with anyio.CancelScope(deadline=deadline) as scope:
                 await self._play(rnd)
+                if rnd.jobs and self.news is not None:
+                    self._told = await self.news()
             rnd.over_time = scope.cancelled_caught
         finally:
             reason = self._settle(rnd)
@@ -165,22 +181,24 @@ class TurnLoop:
     def _take(self, rnd: Round, event: ModelEvent) -> bool:
         """Deal with one event of the model; True if the answer ends here because prose follows a block."""
         listener = self.listener
+        listener.model_event(event)
         if isinstance(event, ModelFinish):
             rnd.finish = event
-            listener.model_event(event)
             return False
-        listener.model_event(event)
+        if isinstance(event, ModelToolCall):
+            self._native(rnd, event)
+            return False
         if event.text:
             rnd.parts.append(event.text)
             rnd.length += len(event.text)
-            if not rnd.jobs and rnd.parser.skim(event.text):  # plain prose: nothing to look at
+            if not rnd.has_blocks and rnd.parser.skim(event.text):  # plain prose: nothing to look at
                 rnd.prose.append(event.text)
                 listener.emit(TextDelta(event.text))
             else:
                 for segment in rnd.parser.feed(event.text):
                     if self._segment(rnd, segment):
                         break
-            if not rnd.jobs:
+            if not rnd.has_blocks:
                 listener.certain(rnd.length)
         listener.parsed()
         return rnd.cut
@@ -189,7 +207,7 @@ class TurnLoop:
         for segment in rnd.parser.close():
             if self._segment(rnd, segment):
                 break
-        if not rnd.jobs:
+        if not rnd.has_blocks:
             self.listener.certain(rnd.length)
         self.listener.parsed()
 
@@ -201,7 +219,7 @@ class TurnLoop:
             rnd.end = segment.end
             self.listener.certain(segment.end)
             self._block(rnd, segment.block)
-        elif not rnd.jobs:
+        elif not rnd.has_blocks:
             rnd.prose.append(segment.text)
             self.listener.emit(TextDelta(segment.text))
         elif segment.text.strip():
@@ -210,15 +228,27 @@ class TurnLoop:
             rnd.gap += segment.text
         return rnd.cut
 
-    # --- running blocks -----------------------------------------------------------------------------
+    # --- doing what the answer asks for ---------------------------------------------------------------
 
     def _block(self, rnd: Round, block: Block) -> None:
+        rnd.has_blocks = True
+        self._begin_job(rnd, block_job(self.ids(), block, self.executor, after=rnd.before(block)))
+
+    def _native(self, rnd: Round, call: ModelToolCall) -> None:
+        """Deal with a native call. Those of the caller's own tools are only noted; behind blocks none counts."""
+        offers = self.offers
+        if offers is None or rnd.has_blocks:
+            return
+        rnd.calls.append(call)
+        if offers.handles(call.name):
+            job = native_job(self.ids(), call, offers, self.executor)
+            self.listener.call_begun(job.id, call)
+            self._begin_job(rnd, job)
+
+    def _begin_job(self, rnd: Round, job: Job) -> None:
         assert rnd.group is not None
-        action = action_of(block)
-        job = Job(id=self.ids(), block=block, action=action, after=rnd.before(block))
         rnd.jobs.append(job)
-        if action is None:
-            job.refused = rejection(block)
+        if job.refused:
             job.done.set()
             self._tell_end(rnd, job)
             return
@@ -231,25 +261,25 @@ class TurnLoop:
         job.started = True
         job.begin = time.monotonic()
         listener = self.listener
+        if isinstance(job, CodeJob):
 
-        def show(text: str, stream: str, id: str = job.id) -> None:
-            listener.emit(CodeOutput(id=id, text=text, stream=stream))  # type: ignore[arg-type]
+            def show(text: str, stream: str, id: str = job.id) -> None:
+                listener.emit(CodeOutput(id=id, text=text, stream=stream))  # type: ignore[arg-type]
 
-        job.relay = self.running[job.id] = OutputRelay(self._call, show, listener.is_full)
-        block = job.block
-        listener.emit(
-            CodeStart(id=job.id, code=block.source, action=block.action, target=job.target, turn=rnd.turn)
-        )
+            job.relay = self.running[job.id] = OutputRelay(self._call, show, listener.is_full)
+        else:
+            self._calls[job.id] = job
+            self.tool_calls += 1
+        if event := job.start_event(rnd.turn):
+            listener.emit(event)
 
     async def _work(self, rnd: Round, job: Job) -> None:
-        assert job.action is not None
         for other in job.after:
             await other.done.wait()
         if job.after:
             self._tell_start(rnd, job)
-        assert job.relay is not None
         try:
-            job.result = await self.executor.run(job.action, action_id=job.id, on_output=job.relay.feed)
+            await job.carry_out()
         except ExecutorError as exc:
             job.error = exc
             job.refused = f"The code could not be run to its end: {exc}"
@@ -269,51 +299,41 @@ class TurnLoop:
         rnd.group.cancel_scope.cancel()
 
     def _tell_end(self, rnd: Round, job: Job) -> None:
-        if job.relay is not None:
+        if isinstance(job, CodeJob) and job.relay is not None:
             job.relay.flush(last=True)
         done = self._execution(rnd, job)
-        self.listener.emit(
-            CodeExecution(
-                id=job.id,
-                code=job.block.source,
-                output=done.output,
-                status="completed" if done.status == "completed" else "failed",
-                exit_code=done.exit_code,
-                action=job.block.action,
-                target=job.target,
-                wall_s=done.wall_s,
-            )
-        )
+        if job.call is not None:
+            job.told = job.answer(done)
+            self.listener.call_over(job.id, job.told)
+        self.listener.emit(job.end_event(done))
 
     def _execution(self, rnd: Round, job: Job) -> Execution:
-        return rnd.execution(job, self.budgets.result_chars(len(rnd.jobs)))
+        return job.execution(rnd.turn, self.budgets.result_chars(len(rnd.jobs)))
 
     # --- the end of a round ---------------------------------------------------------------------------
 
     def _settle(self, rnd: Round) -> StopReason | None:
         """Record the round, whatever became of it, and say whether the run ends here. Never awaits."""
         for job in rnd.jobs:
-            if not job.done.is_set() or (job.result is None and not job.refused):  # it was stopped
+            if job.is_stopped:
                 self.running.pop(job.id, None)
                 self._tell_end(rnd, job)
         raw = "".join(rnd.parts)
-        answer = raw[: rnd.end] if rnd.jobs else raw
+        answer = raw[: rnd.end] if rnd.has_blocks else raw
         self.text = "".join(rnd.prose)
         executions = [self._execution(rnd, j) for j in rnd.jobs]
-        if answer:
-            self.model.add_answer(answer)
-            self.transcript.add("answer", answer)
-        if executions:
-            results = format_results(executions, self._notes(rnd))
-            self.model.add_results(results)
-            self.transcript.executions += executions
-            self.transcript.add("results", results)
+        self.transcript.executions += executions
+        notes = self._notes(rnd)
+        if rnd.has_blocks:
+            record_blocks(self.model, self.transcript, answer, executions, notes)
+        else:
+            record_calls(self.model, self.transcript, answer, rnd, notes)
         self._count(rnd, raw)
-        self.listener.turn_over(answer, cut=rnd.cut, last=not rnd.jobs)
+        self.listener.turn_over(answer, cut=rnd.cut, last=rnd.is_last)
         return self._verdict(rnd)
 
     def _notes(self, rnd: Round) -> list[str]:
-        notes = []
+        notes, self._told = self._told, []
         if rnd.finish is not None and rnd.finish.reason in CUT_BY_LENGTH:
             notes.append(LENGTH_NOTE)
         if rnd.over_time:
@@ -339,9 +359,9 @@ class TurnLoop:
             return None
         if rnd.over_time:
             return "wall_time"
-        if not rnd.jobs:
+        if rnd.is_last:
             return "answer"
-        self._rejected = self._rejected + 1 if all(j.action is None for j in rnd.jobs) else 0
+        self._rejected = self._rejected + 1 if all(not j.started for j in rnd.jobs) else 0
         limit = self.budgets.max_rejected_rounds
         if limit is not None and self._rejected >= limit:
             return "rejected_blocks"
@@ -358,7 +378,16 @@ class TurnLoop:
         for relay in list(self.running.values()):
             relay.flush()
 
-    def tool_called(self, event: ToolCall) -> None:
-        """Count and pass on a tool call; in the loop."""
-        self.tool_calls += 1
-        self.listener.emit(event)
+    def tool_called(self, event: ToolCall | ToolProgress | SourceLog) -> None:
+        """Count and pass on a tool call that code has made, and pass on what tools report; in the loop."""
+        job = self._calls.get(getattr(event, "code_id", ""))
+        if isinstance(event, ToolCall):
+            if job is None:  # the model's own calls are told of where they are made
+                self.tool_calls += 1
+                self.listener.emit(event)
+        elif not self.listener.is_full():  # a reader that is behind does without
+            if isinstance(event, ToolProgress) and job is not None:
+                if job.told:
+                    return  # it is over
+                event = attrs.evolve(event, id=job.id, code_id="")
+            self.listener.emit(event)

@@ -6,7 +6,12 @@ the next and a provider's prompt cache hits.
 
 from __future__ import annotations
 
-__all__ = ["FORMS", "GUIDE", "SKILLS_GUIDE", "instructions"]
+from collections.abc import Sequence
+
+__all__ = ["BASH_GUIDE", "FORMS", "GUIDE", "SKILLS_GUIDE", "instructions", "tool_instructions"]
+
+MAX_SOURCE_CHARS = 2000
+"""How much of a server's instructions the model is told."""
 
 FORMS = """\
 ```bash:execute
@@ -44,23 +49,56 @@ blocks, wait for the results in the next message, then go on.
 - Output that is too long is cut in the middle. Write long output to a file and read the part that you need.
 - When the task is done, answer without a block."""
 
+BASH_GUIDE = """\
+You act by calling the tool `bash`: its command is carried out in your working directory, and what it prints comes \
+back with the exit code. Code in the text of your answer is only shown, never run.
+
+- bash keeps its current directory, exported variables and functions from one call to the next. Run Python with \
+`python3 - <<'EOF'`, write files with `cat > PATH <<'EOF'`.
+- Calls that you make in one answer run at the same time. Put commands that depend on each other into one call, \
+with conditions inside it: `grep -q TODO notes.txt && sed -i s/TODO/DONE/ notes.txt`.
+- Never assume, invent or write down a result before you have read it.
+- Output that is too long is cut in the middle. Write long output to a file and read the part that you need.
+- When the task is done, answer without a call."""
+"""What the model is told with `bash_tool=True`, in place of `GUIDE`."""
+
 SKILLS_GUIDE = """\
-Skills are folders with instructions and scripts. In bash: `skills list` names them, `skills frontmatter SKILL` says \
-what one is for, `skills read SKILL` prints its manual, `skills run SKILL SCRIPT [ARGS]` runs one of its scripts, \
+Skills are folders with instructions and scripts. In bash: `skills list` names them, `skills search WORDS` finds \
+tools, `skills frontmatter SKILL` says what one is for, `skills read SKILL` prints its manual, `skills run SKILL SCRIPT [ARGS]` runs one of its scripts, \
 `skills exec` runs Python from standard input with the tools importable.
 Tools are Python functions: `from lib.tools import NAME`. A tool that fails raises `ToolError`."""
 
 
-def instructions(*, own: str = "", skills: str = "", python_state: str = "fresh") -> str:
+def instructions(
+    *, own: str = "", skills: str = "", python_state: str = "fresh", bash_tool: bool = False
+) -> str:
     """Return the system prompt: the caller's `own` instructions, the guide, and the skills.
 
     The caller's come first, so that text which differs from one tool set to another stands last.
 
     :param skills: what the skill renderer's `prompt` returned; empty if there are no skills.
     :param python_state: what the executor does with Python's namespace: `fresh` or `kept`.
+    :param bash_tool: the model calls the native tool `bash` and writes no blocks.
     """
     guide = GUIDE if python_state == "fresh" else GUIDE.replace(FRESH, KEPT)
+    if bash_tool:
+        guide = BASH_GUIDE
     parts = [own.strip(), guide]
     if skills.strip():
         parts += [SKILLS_GUIDE, skills.strip()]
     return "\n\n".join(p for p in parts if p)
+
+
+def tool_instructions(own: str, sources: Sequence[tuple[str, str]]) -> str:
+    """Return the system prompt of the JSON tool loop: the caller's own, and nothing else where the tools'
+    sources have nothing to say.
+
+    :param sources: name and instructions of each source that has some.
+    """
+    parts = [f"Instructions of the tool server {name}:\n{_short(text)}" for name, text in sources]
+    return "\n\n".join(p for p in [own.strip(), *parts] if p)
+
+
+def _short(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= MAX_SOURCE_CHARS else f"{text[:MAX_SOURCE_CHARS]} [...]"

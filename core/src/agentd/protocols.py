@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -16,12 +17,15 @@ from agentd.events import Event
 from agentd.types import Action, ActionResult, OutputChunk, Segment, ToolSpec, Usage
 
 __all__ = [
+    "NO_NOTES",
+    "DirectSource",
     "EventSink",
     "Executor",
     "Model",
     "ModelEvent",
     "ModelFinish",
     "ModelText",
+    "ModelToolCall",
     "OnOutput",
     "OnProgress",
     "Parser",
@@ -29,12 +33,15 @@ __all__ = [
     "SkillRenderer",
     "SourceHost",
     "ToolDispatcher",
+    "ToolOffer",
     "ToolReply",
+    "ToolResult",
     "ToolSource",
 ]
 
 OnOutput = Callable[[OutputChunk], None]
 OnProgress = Callable[[float, float | None, str], None]
+NO_NOTES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -157,6 +164,24 @@ class SourceHost(Protocol):
 
 
 @runtime_checkable
+class DirectSource(Protocol):
+    """What a tool source also has if a call costs it no more than passing on a message.
+
+    `begin` starts a call without a task and returns at once, from any thread. `done(value, error)` is called from
+    any thread, exactly once, unless the function that `begin` returns, which gives the call up, was called
+    before. None means that this call must go through `ToolSource.call`; then `done` is never called.
+    """
+
+    def begin(
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        done: Callable[[object, BaseException | None], None],
+        on_progress: OnProgress | None = None,
+    ) -> Callable[[], None] | None: ...
+
+
+@runtime_checkable
 class ResourceSource(Protocol):
     """What a tool source also has if it offers resources and prompts (MCP's terms).
 
@@ -180,8 +205,13 @@ class ResourceSource(Protocol):
 class SkillRenderer(Protocol):
     """Turns tools into a directory of files that the model's code can read and import."""
 
-    def render(self, tools: Sequence[ToolSpec], directory: Path) -> None:
-        """Write what has changed, atomically, and remove what this renderer wrote before and is gone."""
+    def render(
+        self, tools: Sequence[ToolSpec], directory: Path, *, notes: Mapping[str, str] = NO_NOTES
+    ) -> None:
+        """Write what has changed, atomically, and remove what this renderer wrote before and is gone.
+
+        `notes` are the sources' own texts on how their tools belong together, by the source's name.
+        """
         ...
 
     def prompt(self, tools: Sequence[ToolSpec], directory: Path) -> str:
@@ -217,7 +247,42 @@ class ModelFinish:
     raw: object = None
 
 
-ModelEvent = ModelText | ModelFinish
+@attrs.frozen(kw_only=True)
+class ModelToolCall:
+    """The model calls a tool natively; given once the call is complete.
+
+    `id` is what the result must name, `arguments` JSON text as the model wrote it, unchecked. `name` is empty
+    for a call of a kind that has none (the provider's own computer tool, say). `raw` is the call in the
+    provider's form, for `add_answer`.
+    """
+
+    id: str
+    name: str
+    arguments: str = ""
+    raw: object = None
+
+
+@attrs.frozen(kw_only=True)
+class ToolOffer:
+    """A tool as the model is told of it: `name` in the letters that every provider takes
+    (`[a-zA-Z0-9_-]{1,64}`), `parameters` a JSON Schema object, `strict` if it is one that the provider can
+    hold the model to."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, object] = attrs.field(factory=dict)
+    strict: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ToolResult:
+    """What the model reads about one of its calls."""
+
+    call_id: str
+    output: str
+
+
+ModelEvent = ModelText | ModelToolCall | ModelFinish
 
 
 class Model(Protocol):
@@ -225,13 +290,18 @@ class Model(Protocol):
 
     A session calls `start` once with the system prompt and `add_task` with each task. The loop calls `stream()`
     for the next answer, then `add_answer` with the text of it that counts (what followed the blocks is cut
-    off), then `add_results` with what the blocks gave, and so on. What was sent before is never changed,
-    so that a provider's prompt cache hits.
+    off) and the tool calls that count, then `add_results` with what the blocks gave, or `add_tool_results` with
+    what the calls gave, and so on. What was sent before is never changed, so that a provider's prompt cache
+    hits. A model that is only to write blocks needs neither `offer` nor `add_tool_results`.
     """
 
     name: str
 
     def start(self, instructions: str) -> None: ...
+
+    def offer(self, tools: Sequence[ToolOffer]) -> None:
+        """Say which tools the model may call natively, from the next request on, in every request."""
+        ...
 
     def add_task(self, text: str) -> None: ...
 
@@ -243,6 +313,10 @@ class Model(Protocol):
         """
         ...
 
-    def add_answer(self, text: str) -> None: ...
+    def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None: ...
 
     def add_results(self, text: str) -> None: ...
+
+    def add_tool_results(self, results: Sequence[ToolResult]) -> None:
+        """Append what the calls of the last answer gave, in their order."""
+        ...

@@ -11,17 +11,22 @@
 `completed` means exit code 0; the other words are `failed`, `timeout`, `cancelled`, `error` (the executor
 failed) and `rejected` (not run). A block without output says `(no output)`. Notes of the run stand last, a
 line each.
+
+The result of a native tool call is a message of its own: the tool's result as text or JSON, or its error;
+for the `bash` tool the output, then `[failed, exit code 1]`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from agentd.prompt import FORMS
+from agentd.protocols import ToolReply
 from agentd.transcript import Execution
-from agentd.types import Action, ActionResult, BashAction, Block, CreateAction, PythonAction
+from agentd.types import Action, ActionResult, BashAction, Blob, Block, CreateAction, PythonAction
 
-__all__ = ["action_of", "cut_middle", "format_results", "output_text", "rejection"]
+__all__ = ["action_of", "cut_middle", "format_results", "output_text", "rejection", "reply_text"]
 
 HINT = "write long output to a file and read the part that you need"
 
@@ -91,3 +96,42 @@ def format_results(executions: Sequence[Execution], notes: Sequence[str] = ()) -
     if notes:
         parts.append("\n".join(f"[note: {n}]" for n in notes))
     return "\n\n".join(parts)
+
+
+# --- native tool calls -----------------------------------------------------------------------------------
+
+
+def reply_text(reply: ToolReply) -> str:
+    """Return a tool's reply as the model reads it: text as it is, all else as JSON, binary data as a label,
+    an error as `TYPE: MESSAGE`."""
+    from agentd.tools.blobs import decode_json
+
+    payload = reply.payload
+    if reply.ok and payload[:1] not in (b'"', b"[", b"{"):
+        return payload.decode()  # a number, true, false, null
+    value = decode_json(payload)
+    if not reply.ok:
+        return f"{value['type']}: {value['message']}"
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # no provider takes lone surrogates
+    if isinstance(value, Blob):
+        return _label(value)
+    return json.dumps(value, ensure_ascii=False, default=_label).encode("utf-8", "replace").decode()
+
+
+def _label(blob: Blob) -> str:
+    return f"[{', '.join(filter(None, [blob.mime_type, f'{len(blob)} bytes', blob.uri]))}]"
+
+
+def bash_text(done: Execution) -> str:
+    """Return the result of a call of the `bash` tool."""
+    if done.status in ("rejected", "error"):
+        return done.output
+    return (
+        f"{done.output.removesuffix(chr(10)) or '(no output)'}\n[{done.status}, exit code {done.exit_code}]"
+    )
+
+
+def with_notes(text: str, notes: Sequence[str]) -> str:
+    """Return the text with the notes of the run behind it."""
+    return "\n".join([text, *(f"[note: {n}]" for n in notes)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,11 +20,13 @@ from agentd.errors import ConfigError
 from agentd.eventloop import loop_caller
 from agentd.events import Event, RunEnd
 from agentd.loop import TurnLoop
+from agentd.offers import Offers
 from agentd.prompt import instructions as make_instructions
+from agentd.prompt import tool_instructions
 from agentd.run import Run, RunState, Tee
 from agentd.transcript import Transcript
 from agentd.types import Usage
-from agentd.workbench import Workbench
+from agentd.workbench import DEFAULT_PROMPT_TOKENS, Workbench
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -53,11 +56,16 @@ class Session:
     :param executor_options: options for that plugin.
     :param tools: functions that the model's code can import; None for all that are marked with `@tool`.
     :param mcp_servers: MCP servers and whatever else a tool source plugin takes.
+    :param mode: how the model acts: `ptc` by writing code, `tools` by calling the tools natively, one by one,
+        as JSON. Then nothing is executed but the tools, and no executor starts.
+    :param bash_tool: with `ptc`, the model calls one native tool `bash` and writes no blocks.
     :param cwd: the workspace; made if it is not there.
     :param instructions: what the model is told before anything else.
     :param parsers: names of parser plugins; None for all that are installed.
     :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
     :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
+    :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
+        names what there is and the code searches.
     :param transcript: continue this conversation.
     :param registry: with allow and block lists of its own; default what the environment says.
     :param base_url: with `api_key`, `api`, `model_options` and `prices`: for a model given by name, see
@@ -72,6 +80,8 @@ class Session:
         executor_options: Mapping[str, Any] | None = None,
         tools: Sequence[Callable[..., Any]] | None = None,
         mcp_servers: Sequence[object] = (),
+        mode: Literal["ptc", "tools"] = "ptc",
+        bash_tool: bool = False,
         cwd: str | Path = ".",
         instructions: str = "",
         budgets: Budgets | None = None,
@@ -79,6 +89,7 @@ class Session:
         sinks: Sequence[str | EventSink] = (),
         registry: Registry | None = None,
         skills_dir: str | Path | None = None,
+        skills_prompt_tokens: int = DEFAULT_PROMPT_TOKENS,
         transcript: Transcript | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
@@ -86,6 +97,11 @@ class Session:
         model_options: Mapping[str, Any] | None = None,
         prices: Prices | None = None,
     ) -> None:
+        if mode not in ("ptc", "tools"):
+            raise ConfigError(f"mode: must be 'ptc' or 'tools', got {mode!r}")
+        if bash_tool and mode != "ptc":
+            raise ConfigError("bash_tool: goes with mode='ptc' only")
+        self.mode = mode
         self.budgets = budgets or Budgets()
         self.transcript = Transcript() if transcript is None else transcript
         self.workbench = Workbench(
@@ -95,6 +111,7 @@ class Session:
             tools=tools,
             mcp_servers=mcp_servers,
             skills_dir=skills_dir,
+            prompt_tokens=skills_prompt_tokens,
             registry=registry,
         )
         self._model_wanted = model
@@ -106,7 +123,9 @@ class Session:
             "prices": prices,
         }
         self._instructions = instructions
+        self._bash_tool = bash_tool
         self._parsers = parsers
+        self._offers: Offers | None = None
         self._factories: list[Callable[[], Parser]] | None = None
         self._sinks_wanted = sinks
         self._sinks: list[EventSink] = []
@@ -226,16 +245,18 @@ class Session:
             run, ids = self.workbench.new_run()
             loop = TurnLoop(
                 model=model,
-                executor=self.workbench.executor,
+                executor=None if self.mode == "tools" else self.workbench.executor,
                 parsers=self._factories or (),
+                offers=self._offers,
                 transcript=self.transcript,
                 budgets=self.budgets,
                 listener=Tee(channel, self._sinks),
                 ids=ids,
+                news=partial(self.workbench.news, run),
             )
             if channel is not None:
                 channel.on_room = loop.resume
-            self.workbench.watch(run, loop_caller(), loop.tool_called)
+            self.workbench.watch(run, loop_caller(), loop.tool_called, goes_on=True)
             try:
                 return await loop.run(task)
             finally:
@@ -243,20 +264,39 @@ class Session:
 
     async def _ready(self) -> Model:
         """Return the model, told everything that comes before the next task."""
-        if self._factories is None:
-            self._factories = self.workbench.registry().create_parser_factories(self._parsers)
-        skills = await self.workbench.prepare()
+        told = await self._prepare()
         if self._model is None:
             self._model = self._open_model()
+        if self._offers is not None:
+            if not hasattr(self._model, "offer"):
+                kind = type(self._model).__name__
+                raise ConfigError(f"model: {kind} has no offer(), which native tool calls need")
+            self._model.offer(self._offers.offered)
         if not self._started:
-            self._model.start(
-                make_instructions(
-                    own=self._instructions, skills=skills, python_state=self.workbench.python_state
-                )
-            )
-            self.transcript.replay(self._model)
+            if told:
+                self._model.start(told)
+            self.transcript.replay(self._model, native=self._offers is not None)
             self._started = True
         return self._model
+
+    async def _prepare(self) -> str:
+        """Bring up to date what the model works with, and return its instructions."""
+        bench = self.workbench
+        if self.mode == "tools":
+            tools = await bench.prepare_tools()
+            self._offers = Offers(tools)
+            return tool_instructions(self._instructions, tuple(tools.instructions().items()))
+        skills = await bench.prepare()
+        if self._bash_tool:
+            self._offers = Offers(bash=True)
+        elif self._factories is None:
+            self._factories = bench.registry().create_parser_factories(self._parsers)
+        return make_instructions(
+            own=self._instructions,
+            skills=skills,
+            python_state=bench.python_state,
+            bash_tool=self._bash_tool,
+        )
 
     def _open_model(self) -> Model:
         if not isinstance(self._model_wanted, str):

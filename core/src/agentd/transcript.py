@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,19 +15,19 @@ from agentd.types import Usage
 if TYPE_CHECKING:
     from agentd.protocols import Model
 
-__all__ = ["Execution", "Message", "Transcript"]
+__all__ = ["Execution", "Message", "NativeCall", "Transcript"]
 
 Role = Literal["task", "answer", "results"]
-VERSION = 1
+VERSION = 2  # 1 had no `calls`
 
 
 @attrs.frozen(kw_only=True)
 class Execution:
-    """One block and what became of it.
+    """One block or native tool call and what became of it.
 
-    `header` is `bash:execute`, `notes.txt:create` and so on; `output` what the model was given. `status` is
-    that of `ActionResult`, or `rejected` for a block that could not be run, or `error` if the executor
-    failed.
+    `header` is `bash:execute`, `notes.txt:create` and so on, for a native call `NAME:call`; `code` is the
+    source, or the call's arguments; `output` what the model was given. `status` is that of `ActionResult`, or
+    `rejected` for what could not be run, or `error` if the executor failed.
     """
 
     id: str
@@ -39,12 +40,26 @@ class Execution:
     wall_s: float = 0.0
 
 
+@attrs.frozen(kw_only=True)
+class NativeCall:
+    """A native tool call of the model; in `results`, with what the model read about it."""
+
+    id: str
+    name: str
+    arguments: str = ""
+    output: str = ""
+
+
 @attrs.frozen
 class Message:
-    """A task, an answer of the model (cut after its blocks), or the results that it was given."""
+    """A task, an answer of the model (cut after its blocks), or the results that it was given.
+
+    `calls` are the native tool calls of an answer, or those that the results are about.
+    """
 
     role: Role
     content: str
+    calls: tuple[NativeCall, ...] = ()
 
 
 @attrs.define
@@ -55,9 +70,9 @@ class Transcript:
     executions: list[Execution] = attrs.field(factory=list)
     usage: Usage = attrs.field(factory=Usage)
 
-    def add(self, role: Role, content: str) -> None:
+    def add(self, role: Role, content: str, calls: Iterable[NativeCall] = ()) -> None:
         """Append a message."""
-        self.messages.append(Message(role, content))
+        self.messages.append(Message(role, content, tuple(calls)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
@@ -66,11 +81,11 @@ class Transcript:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Transcript:
         """Make a transcript from what `as_dict` returned. Raises `ConfigError` for anything else."""
-        if data.get("version") != VERSION:
-            raise ConfigError(f"transcript: version must be {VERSION}, got {data.get('version')!r}")
+        if data.get("version") not in (1, VERSION):
+            raise ConfigError(f"transcript: version must be 1 or {VERSION}, got {data.get('version')!r}")
         try:
             return cls(
-                messages=[Message(**m) for m in data["messages"]],
+                messages=[_message(m) for m in data["messages"]],
                 executions=[Execution(**e) for e in data["executions"]],
                 usage=Usage(**data["usage"]),
             )
@@ -94,8 +109,40 @@ class Transcript:
             raise ConfigError(f"transcript: {path} must hold a JSON object, got {type(data).__name__}")
         return cls.from_dict(data)
 
-    def replay(self, model: Model) -> None:
-        """Tell a new model everything that was said."""
-        add = {"task": model.add_task, "answer": model.add_answer, "results": model.add_results}
+    def replay(self, model: Model, *, native: bool = False) -> None:
+        """Tell a new model everything that was said.
+
+        :param native: the model is offered tools; without it, it reads its earlier calls as text, since many
+            providers refuse calls in a conversation without tools.
+        """
         for message in self.messages:
-            add[message.role](message.content)
+            if message.role == "task":
+                model.add_task(message.content)
+            elif message.calls and native:
+                _replay_calls(model, message)
+            elif message.role == "answer":
+                model.add_answer(_as_text(message))
+            else:
+                model.add_results(_as_text(message))
+
+
+def _message(data: dict[str, Any]) -> Message:
+    return Message(**{**data, "calls": tuple(NativeCall(**c) for c in data.get("calls", ()))})
+
+
+def _replay_calls(model: Model, message: Message) -> None:
+    from agentd.protocols import ModelToolCall, ToolResult
+
+    if message.role == "answer":
+        calls = [ModelToolCall(id=c.id, name=c.name, arguments=c.arguments) for c in message.calls]
+        model.add_answer(message.content, calls)
+    else:
+        model.add_tool_results([ToolResult(call_id=c.id, output=c.output) for c in message.calls])
+
+
+def _as_text(message: Message) -> str:
+    if message.role == "answer":
+        parts = [f"[call of {c.name}: {c.arguments}]" for c in message.calls]
+    else:
+        parts = [f"[result of {c.name}]\n{c.output}\n[end of result]" for c in message.calls]
+    return "\n\n".join(p for p in [message.content, *parts] if p)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agentd.hookspecs import hookimpl
-from agentd.protocols import SkillRenderer
+from agentd.protocols import NO_NOTES, SkillRenderer
 from agentd.types import ToolSpec
 
 AGENTD_API = 1
@@ -24,8 +24,10 @@ class IndexRenderer:
     def __init__(self, inner: SkillRenderer) -> None:
         self._inner = inner
 
-    def render(self, tools: Sequence[ToolSpec], directory: Path) -> None:
-        self._inner.render(tools, directory)
+    def render(
+        self, tools: Sequence[ToolSpec], directory: Path, *, notes: Mapping[str, str] = NO_NOTES
+    ) -> None:
+        self._inner.render(tools, directory, notes=notes)
         path = directory / "INDEX.md"
         text = "# All tools\n\n" + "".join(f"- {line}\n" for line in self._lines(tools))
         if not path.is_file() or path.read_text() != text:

@@ -46,13 +46,14 @@ def _argv(name: str, count: int) -> list[str]:
 
 
 def _servers() -> int:
-    return sum("mcp_server.py" in _command_line(pid) for pid in descendants())
+    return sum(_script(pid).endswith("mcp_server.py") for pid in descendants())
 
 
-def _command_line(pid: int) -> str:
+def _script(pid: int) -> str:
+    """Return what a process runs: not a supervisor, which has the server's path further behind."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1]
+    except (OSError, IndexError):
         return ""
 
 

@@ -21,7 +21,8 @@ class Answer:
     `cut_after`: end the stream without its finish marker after so many characters. `malformed_after`: send
     a broken chunk there. `disconnect_after`: close the socket there. `status`: refuse with this code.
     `wait_after`: wait for `gate` there. `forever`: never stop writing. `items`: further output items before
-    the message (responses).
+    the message (responses). `calls`: native calls as (id, name, arguments), for both APIs, behind the text;
+    where there are calls and no text, responses have no message.
     """
 
     text: str = ""
@@ -35,6 +36,7 @@ class Answer:
     forever: bool = False
     items: list[dict[str, Any]] = attrs.field(factory=list)
     tool_calls: list[dict[str, Any]] = attrs.field(factory=list)
+    calls: list[tuple[str, str, str]] = attrs.field(factory=list)
     cached: int = 0
     reasoning: int = 0
 
@@ -204,7 +206,14 @@ class FakeOpenAI:
 class Chat:
     def __init__(self, request: dict[str, Any], answer: Answer, number: int) -> None:
         self.request, self.answer, self.number = request, answer, number
-        self.reason = answer.finish or ("tool_calls" if answer.tool_calls else "stop")
+        self.tool_calls = [
+            *answer.tool_calls,
+            *(
+                {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+                for id, name, arguments in answer.calls
+            ),
+        ]
+        self.reason = answer.finish or ("tool_calls" if self.tool_calls else "stop")
 
     def _usage(self) -> dict[str, Any]:
         return {
@@ -217,8 +226,9 @@ class Chat:
 
     def whole(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.answer.text}
-        if self.answer.tool_calls:
-            message["tool_calls"] = self.answer.tool_calls
+        if self.tool_calls:
+            message["tool_calls"] = self.tool_calls
+            message["content"] = self.answer.text or None
         return {
             "id": f"chatcmpl-{self.number}",
             "object": "chat.completion",
@@ -244,8 +254,17 @@ class Chat:
         return self._chunk({"content": text})
 
     def end(self) -> Iterator[Any]:
-        for index, call in enumerate(self.answer.tool_calls):
-            yield self._chunk({"tool_calls": [{"index": index, **call}]})
+        for index, call in enumerate(self.tool_calls):
+            inner = call.get("function")
+            if inner is None:
+                yield self._chunk({"tool_calls": [{"index": index, **call}]})
+                continue
+            arguments = inner["arguments"]
+            begun = {**call, "function": {**inner, "arguments": ""}}
+            yield self._chunk({"tool_calls": [{"index": index, **begun}]})
+            for start in range(0, len(arguments), 5):
+                piece = {"index": index, "function": {"arguments": arguments[start : start + 5]}}
+                yield self._chunk({"tool_calls": [piece]})
         yield self._chunk({}, self.reason)
         if (self.request.get("stream_options") or {}).get("include_usage"):
             yield {**self._chunk({}), "choices": [], "usage": self._usage()}
@@ -257,6 +276,24 @@ class Responses:
         self.request, self.answer, self.number = request, answer, number
         self.index = len(answer.items)
         self.sequence = 0
+        self.has_message = bool(answer.text) or answer.forever or not answer.calls
+
+    def _calls(self, status: str = "completed") -> list[dict[str, Any]]:
+        return [
+            {
+                "id": f"fc_{self.number}_{id}",
+                "type": "function_call",
+                "call_id": id,
+                "name": name,
+                "arguments": arguments,
+                "status": status,
+            }
+            for id, name, arguments in self.answer.calls
+        ]
+
+    def _output(self) -> list[dict[str, Any]]:
+        message = [self._message(self.answer.text)] if self.has_message else []
+        return [*self.answer.items, *message, *self._calls()]
 
     def _usage(self) -> dict[str, Any]:
         return {
@@ -302,7 +339,7 @@ class Responses:
 
     def whole(self) -> dict[str, Any]:
         status = "incomplete" if self.answer.finish else "completed"
-        return self._response(status, [*self.answer.items, self._message(self.answer.text)], self._usage())
+        return self._response(status, self._output(), self._usage())
 
     def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
         event = {"type": kind, "sequence_number": self.sequence, **fields}
@@ -315,6 +352,8 @@ class Responses:
         for index, item in enumerate(self.answer.items):
             yield self._event("response.output_item.added", output_index=index, item=item)
             yield self._event("response.output_item.done", output_index=index, item=item)
+        if not self.has_message:
+            return
         yield self._event(
             "response.output_item.added", output_index=self.index, item=self._message("", "in_progress")
         )
@@ -331,9 +370,30 @@ class Responses:
 
     def end(self) -> Iterator[Any]:
         text = self.answer.text
-        yield self._event("response.output_text.done", **self._place(), text=text, logprobs=[])
-        yield self._event("response.content_part.done", **self._place(), part=self._part(text))
-        yield self._event("response.output_item.done", output_index=self.index, item=self._message(text))
+        if self.has_message:
+            yield self._event("response.output_text.done", **self._place(), text=text, logprobs=[])
+            yield self._event("response.content_part.done", **self._place(), part=self._part(text))
+            yield self._event("response.output_item.done", output_index=self.index, item=self._message(text))
+        begun = self._calls("in_progress")
+        for number, item in enumerate(self._calls()):
+            yield from self._call_events(
+                self.index + self.has_message + number, {**begun[number], "arguments": ""}, item
+            )
         status = "incomplete" if self.answer.finish else "completed"
-        response = self._response(status, [*self.answer.items, self._message(text)], self._usage())
-        yield self._event(f"response.{status}", response=response)
+        yield self._event(
+            f"response.{status}", response=self._response(status, self._output(), self._usage())
+        )
+
+    def _call_events(self, index: int, begun: dict[str, Any], item: dict[str, Any]) -> Iterator[Any]:
+        place = {"item_id": item["id"], "output_index": index}
+        yield self._event("response.output_item.added", output_index=index, item=begun)
+        for start in range(0, len(item["arguments"]), 5):
+            delta = item["arguments"][start : start + 5]
+            yield self._event("response.function_call_arguments.delta", **place, delta=delta)
+        yield self._event(
+            "response.function_call_arguments.done",
+            **place,
+            arguments=item["arguments"],
+            name=item["name"],
+        )
+        yield self._event("response.output_item.done", output_index=index, item=item)

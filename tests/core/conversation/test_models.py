@@ -270,6 +270,8 @@ async def test_an_unknown_price_leaves_the_cost_unknown() -> None:
         ("gemini-3-pro", "https://api.openai.com/v1", True),
         ("openai/gpt-5", None, False),
         ("my-org/my-finetune", None, False),
+        ("moonshot/kimi", "https://eu.api.openai.com/v1", True),
+        ("claude-x", "https://api.openai.com.example/v1", False),
     ],
 )
 def test_a_model_goes_through_litellm_only_when_its_name_says_so(

@@ -14,8 +14,10 @@ from typing import Any
 
 import openai
 import pytest
+from agentd.config import PluginConfig
 from agentd.errors import ConfigError, MissingPluginError, UnknownPluginError, WorkspaceError
 from agentd.patch import patch_openai_with_ptc, unpatch_openai
+from agentd.registry import Registry
 from fake_openai import Answer, FakeOpenAI
 from ways import WAYS, call
 
@@ -162,8 +164,11 @@ def test_several_choices_are_refused_with_the_way_out(serve: Any, patched: Any) 
 
 
 def test_an_mcp_server_names_the_distribution_that_serves_it(serve: Any, patched: Any) -> None:
+    registry = Registry(config=PluginConfig(block=("tool_source:*",)))
+    registry._chosen = {k: v for k, v in registry._chosen.items() if k[0] != "tool_source"}  # as uninstalled
+    client = patched(serve(), registry=registry)
     with pytest.raises(MissingPluginError, match="pip install agentd-mcp-bridge"):
-        patched(serve()).chat.completions.create(model="m", messages=GO, mcp_servers=[object()])
+        client.chat.completions.create(model="m", messages=GO, mcp_servers=[object()])
 
 
 def test_a_claude_name_on_openais_own_address_names_the_extra(
@@ -186,8 +191,6 @@ def test_bad_settings_are_told_when_patching(tmp_path: Path) -> None:
             patch_openai_with_ptc(client, cwd=tmp_path, executor="srtt")
         with pytest.raises(ConfigError, match="executor: must be"):
             patch_openai_with_ptc(client, cwd=tmp_path, executor=3)
-        with pytest.raises(ConfigError, match=r"bash_tool: .* 0\.10"):
-            patch_openai_with_ptc(client, cwd=tmp_path, bash_tool=True)
         assert not hasattr(client, "cleanup_ptc")
     with pytest.raises(ConfigError, match="must be an OpenAI or AsyncOpenAI object, got str"):
         patch_openai_with_ptc("client", cwd=tmp_path)
@@ -259,7 +262,7 @@ def test_a_client_that_is_dropped_takes_its_processes_with_it(serve: Any, tmp_pa
     client = server.client()
     patch_openai_with_ptc(client, cwd=tmp_path, tools=[])
     client.chat.completions.create(model="m", messages=GO)
-    executor = weakref.ref(client._agentd_ptc.state.workbench.executor)
+    executor = weakref.ref(client._agentd.state.workbench.executor)
     client.close()
     del client
     gc.collect()

@@ -13,8 +13,10 @@ from agentd.events import (
     Event,
     RunEnd,
     RunStart,
+    SourceLog,
     TextDelta,
     ToolCall,
+    ToolProgress,
     TurnEnd,
 )
 from agentd.sinks import console_plugin
@@ -244,3 +246,15 @@ def test_the_plugin_makes_a_console_sink_and_refuses_what_it_does_not_know() -> 
         console_plugin.agentd_create_event_sink({"stream": "file"})
     with pytest.raises(ConfigError, match="true or false"):
         console_plugin.agentd_create_event_sink({"color": "yes"})
+
+
+def test_progress_and_log_messages_are_short_lines_and_no_flood() -> None:
+    reports: list[Event] = [
+        ToolProgress(id="t1", name="scan", done=i, total=4, message=f"step\x1b[2J {i}") for i in range(1, 4)
+    ]
+    logs: list[Event] = [
+        SourceLog(source="srv", level=level, text=f"{level}\nmessage") for level in ("debug", "info", "error")
+    ]
+    assert shown([*reports, ToolProgress(id="t2", name="count", done=7), *logs]) == (
+        "  · scan 25% step 1\n  · count 7\n  · srv info: info message\n  · srv error: error message\n"
+    )

@@ -17,9 +17,11 @@ import pytest
 from agentd.skills import AgentSkillsRenderer
 from agentd.skills.bindings import tools_module
 from agentd.skills.documents import example_script, skill_document
+from agentd.skills.signatures import ToolView
 from agentd.tools import bind
 from agentd.types import ToolSpec
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from skills import schemas
 
 
@@ -60,7 +62,7 @@ def spec(properties: dict[str, Any], *required: str, **more: Any) -> ToolSpec:
 
 
 @given(schemas.tool_lists)
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_tools_give_a_module_that_runs_with_every_tool_in_it(tools: list[ToolSpec]) -> None:
     module, _ = load(tools)
     for binding in bind(tools):
@@ -79,7 +81,21 @@ def test_any_tools_give_a_module_that_runs_with_every_tool_in_it(tools: list[Too
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_examples_compile(tools: list[ToolSpec]) -> None:
     for binding in bind(tools):
-        compile(example_script(binding), "example.py", "exec")
+        compile(example_script(ToolView(binding)), "example.py", "exec")
+
+
+@given(st.dictionaries(schemas.names, schemas.schemas, max_size=5), st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_a_call_arrives_under_the_names_of_the_wire_whatever_they_are(
+    properties: dict[str, Any], data: st.DataObject
+) -> None:
+    required = data.draw(st.sets(st.sampled_from(sorted(properties)))) if properties else set()
+    function, calls = function_of(spec(properties, *sorted(required)))
+    parameters = inspect.signature(function).parameters.values()
+    function(**{p.name: n for n, p in enumerate(parameters) if p.kind is not p.VAR_KEYWORD})
+    ((_, arguments),) = calls
+    assert set(arguments) == set(properties)
+    assert len(set(arguments.values())) == len(properties)
 
 
 @given(schemas.texts)
@@ -161,6 +177,17 @@ def test_a_monster_of_three_hundred_parameters_works() -> None:
         ({"enum": [1.5, 2.5]}, "float"),
         ({"anyOf": [{"type": "null"}, {"type": "string"}, {"type": "string"}]}, "str | None"),
         ({"oneOf": [{"type": "string"}, {}]}, "Any"),
+        ({"oneOf": [{"const": "a", "title": "A"}, {"const": "b", "title": "B"}]}, "Literal['a', 'b']"),
+        ({"type": "string", "nullable": True}, "str | None"),
+        (
+            {"anyOf": [{"type": ["string", "null"]}, {"type": "integer", "nullable": True}]},
+            "str | int | None",
+        ),
+        ({"type": "string", "anyOf": [{"format": "date"}, {"format": "time"}]}, "str"),
+        (
+            {"type": "array", "oneOf": [{"minItems": 1}, {"maxItems": 0}], "items": {"type": "integer"}},
+            "list[int]",
+        ),
         ({"type": "array", "items": {"type": "number"}}, "list[float]"),
         ({"type": "array"}, "list"),
         ({"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]}, "list[str | int]"),
@@ -273,4 +300,5 @@ def test_importing_the_bindings_loads_no_typing_and_nothing_but_the_client(tmp_p
 def test_documents_are_deterministic() -> None:
     tools = [spec({"b": {}, "a": {}}), ToolSpec(name="echo", source="s")]
     assert tools_module(bind(tools)) == tools_module(bind(tools))
-    assert skill_document("s", "s", bind(tools)[1:]) == skill_document("s", "s", bind(tools)[1:])
+    made = [skill_document("s", "s", [ToolView(b) for b in bind(tools)[1:]]) for _ in range(2)]
+    assert made[0] == made[1]

@@ -59,13 +59,6 @@ def test_frontmatter_and_read_show_the_document(skills: Path) -> None:
     assert '> Say "it": loud — now.' in text
 
 
-def test_search_finds_tools_by_words(skills: Path) -> None:
-    assert run(skills, "search", "two", "numbers").stdout == "local: add\n"
-    nothing = run(skills, "search", "zebra")
-    assert nothing.stdout == ""
-    assert "nothing mentions 'zebra'" in nothing.stderr
-
-
 @pytest.mark.parametrize("script", ["hello", "hello.py", "scripts/hello.py"])
 def test_run_runs_a_script_with_arguments_and_tools_importable(skills: Path, script: str) -> None:
     assert run(skills, "run", "mine", script, "a b", "-c").stdout == "hello ['a b', '-c']\n"

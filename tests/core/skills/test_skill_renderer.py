@@ -51,15 +51,18 @@ def test_the_plugin_makes_the_renderer_and_refuses_options() -> None:
     assert AGENTD_API == 1
     renderer: SkillRenderer = agentd_create_skill_renderer({})
     assert isinstance(renderer, AgentSkillsRenderer)
-    with pytest.raises(ConfigError, match="no options"):
+    with pytest.raises(ConfigError, match=r"'prompt_tokens' and no \['colour'\]"):
         agentd_create_skill_renderer({"colour": 1})
+    for wrong in (199, True, "4000", 4000.0):
+        with pytest.raises(ConfigError, match="at least 200"):
+            agentd_create_skill_renderer({"prompt_tokens": wrong})
 
 
 def test_the_layout_is_the_one_of_the_specification(skills: Path) -> None:
     assert list(files(skills)) == [
         "bin/skills", "every-thing/SKILL.md", "every-thing/scripts/echo_example.py", "lib/.manifest.json",
-        "lib/__init__.py", "lib/_bridge.py", "lib/_command.py", "lib/tools.py", "local/SKILL.md",
-        "local/scripts/add_example.py",
+        "lib/.search/every-thing.jsonl", "lib/.search/local.jsonl", "lib/__init__.py", "lib/_bridge.py",
+        "lib/_command.py", "lib/_search.py", "lib/tools.py", "local/SKILL.md", "local/scripts/add_example.py",
     ]  # fmt: skip
     assert os.access(skills / "bin" / "skills", os.X_OK)
     assert not os.access(skills / "lib" / "tools.py", os.X_OK)
@@ -120,7 +123,7 @@ def test_a_skill_put_there_by_hand_is_listed_and_never_overwritten_or_removed(tm
     assert (tmp_path / "local-2" / "SKILL.md").exists()
     prompt = renderer.prompt([ADD, ECHO], tmp_path)
     assert "- local: It's mine: really\n" in prompt
-    assert "- local-2: " in prompt
+    assert "\nlocal-2: " in prompt
     assert "- other: no description\n" in prompt
     renderer.render([], tmp_path)
     assert {k: v for k, v in files(tmp_path).items() if not k.startswith(("lib/", "bin/"))} == before
@@ -271,8 +274,8 @@ def test_the_prompt_is_the_same_text_for_the_same_tools(skills: Path, tmp_path: 
     first = AgentSkillsRenderer().prompt([ADD, ECHO], skills)
     AgentSkillsRenderer().render([ADD, ECHO], tmp_path / "elsewhere")
     assert AgentSkillsRenderer().prompt([ADD, ECHO], tmp_path / "elsewhere") == first
-    assert "- add(a: int) -> Any: Add two numbers." in first
-    assert "- every-thing: Tools of Every Thing!: echo" in first
+    assert "- add(a: int): Add two numbers." in first
+    assert "\nevery-thing: Every Thing!\n- echo(**arguments: Any)" in first
 
 
 @given(schemas.tool_lists)
@@ -283,17 +286,10 @@ def test_no_description_breaks_out_of_its_line(
     prompt = AgentSkillsRenderer().prompt(tools, tmp_path_factory.mktemp("p"))
     lines = prompt.split("\n")
     sources = len({t.source for t in tools})
-    assert len(lines) == len(prompt.splitlines()) == 1 + sources + 1 + 1 + len(tools)
+    assert len(lines) == len(prompt.splitlines()) == 1 + sources + len(tools)
     assert "```" not in prompt
     assert all(len(line) < 900 for line in lines)
     prompt.encode("utf-8")
-
-
-def test_a_thousand_tools_do_not_flood_the_prompt(tmp_path: Path) -> None:
-    tools = [ToolSpec(name=f"t{i}", source="s") for i in range(1000)]
-    assert "- and 700 more: find them with `skills search WORDS`" in AgentSkillsRenderer().prompt(
-        tools, tmp_path
-    )
 
 
 # --- skills-ref ----------------------------------------------------------------------------------

@@ -32,12 +32,14 @@ class _Order:
     model: str | None
     base_url: str | None
     api: Literal["chat", "responses"]
+    mode: Literal["ptc", "tools"]
     executor: str
     executor_options: dict[str, object]
     cwd: Path
     max_turns: int
     wall_time_s: float
     tools: list[Callable[..., Any]]
+    mcp_servers: list[str | Path]
     sinks: list[EventSink]
 
 
@@ -46,6 +48,13 @@ class _Order:
 @click.option("--model", "-m", help="The model's name (default: AGENTD_MODEL, then OPENAI_MODEL).")
 @click.option("--base-url", help="An OpenAI-compatible server (default: OPENAI_BASE_URL, then OpenAI).")
 @click.option("--api", type=click.Choice(["chat", "responses"]), default="chat", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["ptc", "tools"]),
+    default="ptc",
+    show_default=True,
+    help="ptc: the model acts by writing code; tools: it calls the tools one by one, as JSON.",
+)
 @click.option(
     "--executor",
     "-e",
@@ -82,6 +91,21 @@ class _Order:
     help="Offer the @tool functions of this file; repeatable.",
 )
 @click.option(
+    "--mcp",
+    "mcp_targets",
+    multiple=True,
+    metavar="TARGET",
+    help="Offer the tools of this MCP server, a URL or a command line in quotes; repeatable.",
+)
+@click.option(
+    "--mcp-config",
+    "mcp_files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Offer those of the MCP servers in this JSON file (mcpServers, or VS Code's servers); repeatable.",
+)
+@click.option(
     "--log",
     "log_dir",
     type=click.Path(path_type=Path),
@@ -106,6 +130,8 @@ def run(
     timeout: float | None,
     wall_time: float,
     tool_files: tuple[Path, ...],
+    mcp_targets: tuple[str, ...],
+    mcp_files: tuple[Path, ...],
     log_dir: Path | None,
     sink_names: tuple[str, ...],
     as_json: bool,
@@ -128,6 +154,7 @@ def run(
         executor_options=options,
         wall_time_s=wall_time,
         tools=_load(tool_files),
+        mcp_servers=[*mcp_targets, *mcp_files],
         sinks=_make_sinks(log_dir, sink_names),
         **rest,
     )
@@ -220,10 +247,12 @@ async def _work(order: _Order, progress: Progress, interrupts: Interrupts) -> No
     loop = asyncio.get_running_loop()
     async with Session(
         **_model_settings(order),
+        mode=order.mode,
         cwd=order.cwd,
         executor=order.executor,
         executor_options=order.executor_options,
         tools=order.tools,
+        mcp_servers=order.mcp_servers,
         sinks=order.sinks,
         budgets=Budgets(max_turns=order.max_turns, wall_time_s=order.wall_time_s),
     ) as session:

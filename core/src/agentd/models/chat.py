@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from agentd.models.chat_calls import CallCollector, as_call, as_tool, later_choice
 from agentd.models.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd.models.source import Opener, Source
 from agentd.models.usage import Prices, chat_usage, priced
-from agentd.protocols import ModelEvent, ModelFinish, ModelText
+from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.types import Usage
 
 __all__ = ["ChatModel"]
@@ -54,6 +55,9 @@ class ChatModel:
         self._streamed = streamed
         self._prices = prices
         self._asks_usage = True
+        self._offered: list[dict[str, Any]] = []
+        self._asked_before = False
+        self._extras: dict[str, Any] = {}
 
     # --- the conversation --------------------------------------------------------------------------
 
@@ -61,17 +65,36 @@ class ChatModel:
         """Set the system prompt."""
         self.messages.append({"role": "system", "content": instructions})
 
+    def offer(self, tools: Sequence[ToolOffer]) -> None:
+        """Send these tools with every request, behind those in the options.
+
+        A `tool_choice` of the options that forces a call holds for the first request only: the conversation
+        would never end.
+        """
+        self._offered = [as_tool(t) for t in tools]
+
     def add_task(self, text: str) -> None:
         """Append what the person says."""
         self.messages.append({"role": "user", "content": text})
 
-    def add_answer(self, text: str) -> None:
-        """Append what the model said."""
-        self.messages.append({"role": "assistant", "content": text})
+    def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
+        """Append what the model said, with the calls that it made."""
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if calls:
+            message["content"] = text or None
+            message |= self._extras
+            message["tool_calls"] = [as_call(c) for c in calls]
+        self.messages.append(message)
 
     def add_results(self, text: str) -> None:
         """Append what the blocks gave, as a message of the user."""
         self.messages.append({"role": "user", "content": text})
+
+    def add_tool_results(self, results: Sequence[ToolResult]) -> None:
+        """Append what the calls gave, a message each."""
+        self.messages += [
+            {"role": "tool", "tool_call_id": r.call_id, "content": r.output or "(empty)"} for r in results
+        ]
 
     def estimate(self, text: str) -> Usage:
         """Return a guess for an answer whose stream was closed early: 4 characters a token."""
@@ -89,6 +112,12 @@ class ChatModel:
 
     def _request(self) -> dict[str, Any]:
         request = {**self._options, "model": self.name, "messages": list(self.messages)}
+        self._extras = {}
+        if self._offered:
+            request["tools"] = [*(self._options.get("tools") or ()), *self._offered]
+            if self._asked_before and "tool_choice" in request:
+                request["tool_choice"] = later_choice(request["tool_choice"])
+        self._asked_before = True
         if self._streamed:
             request["stream"] = True
             if self._asks_usage:
@@ -140,23 +169,37 @@ class ChatModel:
         # The finish comes first: a reader that stops at prose behind a block has the usage then.
         usage = priced(chat_usage(completion.usage), self.name, self._prices)
         yield ModelFinish(reason=choices[0].finish_reason, usage=usage, raw=completion)
-        yield ModelText(choices[0].message.content or "", completion)
+        message = choices[0].message
+        yield ModelText(message.content or "", completion)
+        collector = CallCollector()
+        for call in collector.whole(message):
+            yield call
+        self._extras = collector.extras
 
     async def _events(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
         reason: str | None = None
         usage = None
         empty = True
+        collector = CallCollector()
         try:
             async for chunk in chunks:
                 empty = False
                 if getattr(chunk, "usage", None) is not None:
                     usage = chunk.usage
                 text = ""
+                calls: Sequence[ModelToolCall] = ()
                 if chunk.choices:
                     choice = chunk.choices[0]
                     reason = choice.finish_reason or reason
-                    text = (choice.delta.content if choice.delta else None) or ""
+                    if choice.delta:
+                        text = choice.delta.content or ""
+                        calls = collector.feed(choice.delta)
+                    if choice.finish_reason:
+                        calls = [*calls, *collector.close()]
+                        self._extras = collector.extras
                 yield ModelText(text, chunk)
+                for call in calls:
+                    yield call
         except Exception as exc:
             raise broken_stream(self.name, exc) from exc
         if reason is None:

@@ -7,11 +7,15 @@ loop calls them in a thread. LiteLLM's exceptions inherit the SDK's and are pass
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+from agentd.models.litellm_stream import ChunkStream, plain
 
 __all__ = ["ChunkStream", "create_chat", "create_embedding", "create_response", "full_name"]
 
@@ -19,6 +23,8 @@ _QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it asks the network for a list of prices
     "LITELLM_MODE": "PRODUCTION",  # or it reads a file `.env` into the environment
 }
+TIMEOUT_S = 600.0
+"""The SDK's default."""
 _importing = threading.Lock()
 
 
@@ -37,7 +43,7 @@ def create_chat(**arguments: Any) -> Any:
         return ChunkStream(answer)
     from openai.types.chat import ChatCompletion
 
-    return ChatCompletion.construct(**_plain(answer))
+    return ChatCompletion.construct(**plain(answer))
 
 
 def create_response(**arguments: Any) -> Any:
@@ -50,59 +56,23 @@ def create_response(**arguments: Any) -> Any:
     answer = _library().responses(**_named(arguments))
     from openai.types.responses import Response
 
-    response: Any = Response.construct(**{**_plain(answer), "object": "response"})
+    data = plain(answer)
+    for item in data.get("output") or ():
+        for part in item.get("content") or ():
+            if part.get("type") == "output_text":
+                part.setdefault("text", "")  # of an answer without words LiteLLM says None
+    response: Any = Response.construct(**{**data, "object": "response"})
     return _events(response) if stream else response
 
 
 def create_embedding(**arguments: Any) -> Any:
     """Return a `CreateEmbeddingResponse`."""
+    if arguments["model"].startswith("litellm_proxy/"):
+        arguments.setdefault("encoding_format", "float")  # or null is sent, which strict servers refuse
     answer = _library().embedding(**_named(arguments))
     from openai.types import CreateEmbeddingResponse
 
-    return CreateEmbeddingResponse.construct(**_plain(answer))
-
-
-class ChunkStream:
-    """The chunks of LiteLLM's stream as `ChatCompletionChunk`s. `close` hangs up."""
-
-    def __init__(self, stream: Any) -> None:
-        from openai.types.chat import ChatCompletionChunk
-
-        self._stream = stream
-        self._type = ChatCompletionChunk
-
-    @property
-    def response(self) -> Any:
-        """The HTTP response, where LiteLLM keeps it: for providers that it asks through the SDK."""
-        return getattr(getattr(self._stream, "completion_stream", None), "response", None)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        data = _plain(next(self._stream))
-        choices = data.get("choices") or []
-        if not self._saw_finish():
-            for choice in choices:
-                choice.pop("finish_reason", None)
-        if "usage" in data and not any(c.get("delta") or c.get("finish_reason") for c in choices):
-            data["choices"] = []  # as the SDK has it
-        return self._type.construct(**data)
-
-    def _saw_finish(self) -> bool:
-        """Tell whether the provider has said why it ended: LiteLLM says `stop` for one that did not."""
-        if not hasattr(self._stream, "received_finish_reason"):
-            return True
-        given = self._stream.received_finish_reason
-        return bool(given or getattr(self._stream, "intermittent_finish_reason", None))
-
-    def close(self) -> None:
-        """Close the connection. To be called by the thread that reads."""
-        inner: Any = getattr(self._stream, "completion_stream", None)
-        for part in (getattr(inner, "streaming_response", None), inner):
-            close = getattr(part, "close", None)
-            if close is not None:
-                close()
+    return CreateEmbeddingResponse.construct(**plain(answer))
 
 
 def _events(response: Any) -> Iterator[Any]:
@@ -138,13 +108,8 @@ def _events(response: Any) -> Iterator[Any]:
 
 
 def _named(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {**arguments, "model": full_name(arguments["model"])}
-
-
-def _plain(answer: Any) -> dict[str, Any]:
-    """Return LiteLLM's object as data. Its classes declare other fields than they hold: hence no warnings."""
-    data: dict[str, Any] = answer.model_dump(exclude_none=True, warnings=False)
-    return data
+    # Asking again is the caller's business; LiteLLM's own time-outs are up to 6000 s.
+    return {"timeout": TIMEOUT_S, **arguments, "model": full_name(arguments["model"]), "max_retries": 0}
 
 
 def _library() -> Any:
@@ -159,13 +124,19 @@ def _library() -> Any:
         module = sys.modules.get("litellm")
         if module is not None and not getattr(module.__spec__, "_initializing", False):
             return module
-        added = [name for name in _QUIET if name not in os.environ]
-        os.environ.update({name: _QUIET[name] for name in added})
+        before = {name: os.environ.get(name) for name in (*_QUIET, "TIKTOKEN_CACHE_DIR")}
+        os.environ.update({name: value for name, value in _QUIET.items() if before[name] is None})
         try:
             import litellm
+
+            with contextlib.suppress(ImportError):  # sets TIKTOKEN_CACHE_DIR, when the first token is counted
+                importlib.import_module("litellm.litellm_core_utils.default_encoding")
         finally:
-            for name in added:
+            for name, value in before.items():
                 os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
         if module is None:
             litellm.suppress_debug_info = True
+            litellm.disable_hf_tokenizer_download = True  # it would fetch some models' tokenizers to count
         return litellm

@@ -12,6 +12,7 @@ import anyio.to_thread
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.models.chat import ChatModel
 from agentd.models.responses import ResponsesModel
+from agentd.models.retry import Repeatable, Retries
 from agentd.models.usage import Prices
 
 __all__ = ["LazyClient", "owned_model"]
@@ -25,12 +26,13 @@ class LazyClient:
     """Makes a client when it is first asked something: importing the SDK takes half a second.
 
     An `AsyncOpenAI` on asyncio. On trio an `OpenAI`, read in a thread: the SDK's async streams leave
-    generators open when they are closed, which only asyncio forgives.
+    generators open when they are closed, which only asyncio forgives. It repeats nothing itself: agentd does
+    (`agentd.models.retry`), so that waiting can be cancelled and covers streams too.
     """
 
     def __init__(self, api: str, *, base_url: str | None, api_key: str | None) -> None:
         self._api = api
-        self._settings = {"base_url": base_url, "api_key": api_key}
+        self._settings: dict[str, Any] = {"base_url": base_url, "api_key": api_key, "max_retries": 0}
         self._client: Any = None
 
     async def open(self) -> tuple[Callable[..., Any], bool]:
@@ -39,7 +41,7 @@ class LazyClient:
         # in a thread: it takes long, and other sessions share this event loop
         self._client = client = await anyio.to_thread.run_sync(self._make, is_async)
         target = client.responses if self._api == "responses" else client.chat.completions
-        return target.create, is_async
+        return Repeatable(target.create, Retries()), is_async
 
     def _make(self, is_async: bool) -> Any:
         try:

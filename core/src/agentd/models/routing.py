@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from agentd.errors import ConfigError, MissingPluginError
+from agentd.models.retry import Repeatable, Retries
 from agentd.models.usage import Prices
 
 if TYPE_CHECKING:
@@ -14,32 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["PROVIDERS", "needs_litellm", "open_model", "require_litellm"]
 
 PROVIDERS = frozenset(
-    [
-        "anthropic",
-        "azure",
-        "azure_ai",
-        "bedrock",
-        "cerebras",
-        "cohere",
-        "databricks",
-        "deepseek",
-        "fireworks_ai",
-        "gemini",
-        "groq",
-        "huggingface",
-        "litellm_proxy",
-        "mistral",
-        "ollama",
-        "ollama_chat",
-        "openrouter",
-        "perplexity",
-        "replicate",
-        "sagemaker",
-        "together_ai",
-        "vertex_ai",
-        "watsonx",
-        "xai",
-    ]
+    """
+    ai21 ai21_chat aiml amazon_nova anthropic anthropic_text azure azure_ai azure_text baseten bedrock
+    cerebras clarifai cloudflare codestral cohere cohere_chat dashscope databricks deepinfra deepseek
+    docker_model_runner featherless_ai fireworks_ai friendliai gemini gigachat github github_copilot
+    gradient_ai groq heroku hosted_vllm huggingface hyperbolic jina_ai lambda_ai litellm_proxy llamafile
+    lm_studio meta_llama minimax mistral moonshot morph nebius novita nscale nvidia_nim oci ollama
+    ollama_chat openai_like openrouter ovhcloud perplexity predibase replicate sagemaker sagemaker_chat
+    sambanova snowflake together_ai triton v0 vercel_ai_gateway vertex_ai vertex_ai_beta volcengine voyage
+    wandb watsonx watsonx_text xai xinference zai
+    """.split()  # noqa: SIM905 - or it is a line for each
 )
 """Provider prefixes (`anthropic/claude-...`) that LiteLLM serves. `openai/` is dropped, the client serves
 the rest."""
@@ -49,10 +34,17 @@ def needs_litellm(name: str, base_url: str | None) -> bool:
     """Tell whether LiteLLM serves this name: it carries a provider's prefix, or is a bare claude or gemini
     name for OpenAI's own address (None). On any other address the server there knows its names."""
     prefix, slash, _ = name.partition("/")
-    own_address = base_url is None or "//api.openai.com" in base_url
+    own_address = base_url is None or _is_openais(base_url)
     if slash:
         return prefix in PROVIDERS and own_address
     return own_address and name.startswith(("claude-", "gemini-"))
+
+
+def _is_openais(base_url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    host = urlsplit(base_url).hostname or ""
+    return host == "api.openai.com" or host.endswith(".api.openai.com")  # eu.api.openai.com, ...
 
 
 def require_litellm(name: str) -> None:
@@ -85,7 +77,8 @@ def open_model(
     :param client: an `OpenAI` or `AsyncOpenAI` to use; without it an `AsyncOpenAI` is made for this
         conversation with the first request, and closed with the session.
     :param api: which of the two APIs to speak.
-    :param options: further arguments of every request.
+    :param options: further arguments of every request. `max_retries` says how often a failed request is
+        repeated (default 2; a `client` of yours has its own); see `agentd.models.retry`.
 
     Raises `ConfigError`, and `MissingPluginError` that names the extra if `openai` or LiteLLM is missing.
     """
@@ -93,6 +86,7 @@ def open_model(
 
     if api not in ("chat", "responses"):
         raise ConfigError(f"api: must be 'chat' or 'responses', got {api!r}")
+    Retries(count=(options or {}).get("max_retries", 0))  # told here, not with the first request
     address = str(client.base_url) if client is not None else base_url or os.environ.get("OPENAI_BASE_URL")
     if needs_litellm(name, address):
         return _through_litellm(name, api_key=api_key, api=api, options=options, prices=prices)
@@ -115,5 +109,6 @@ def _through_litellm(
 
     given = {**({"api_key": api_key} if api_key else {}), **(options or {})}
     if api == "responses":
-        return ResponsesModel(name, create=create_response, options={**STATELESS, **given}, prices=prices)
-    return ChatModel(name, create=create_chat, options=given, prices=prices)
+        ask = Repeatable(create_response, Retries())
+        return ResponsesModel(name, create=ask, options={**STATELESS, **given}, prices=prices)
+    return ChatModel(name, create=Repeatable(create_chat, Retries()), options=given, prices=prices)

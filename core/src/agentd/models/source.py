@@ -7,8 +7,9 @@ import inspect
 import socket
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,6 +18,15 @@ from anyio.lowlevel import RunVar
 
 from agentd.eventloop import loop_caller
 from agentd.models.plain import is_sdk_method, past_transformation
+from agentd.models.retry import (
+    HEAD,
+    BrokenBeginning,
+    Repeatable,
+    is_preamble,
+    is_transient_event,
+    repeated,
+    retries_for,
+)
 from agentd.threads import Worker, call_quietly
 
 __all__ = ["Opener", "Source"]
@@ -31,7 +41,8 @@ class Source:
     """Calls `create` and reads what it returns.
 
     A sync `create` runs in a thread, and its stream is read there: a model that is slow to write does not
-    hold up anything else, and what has come in the meantime is handed over in one go.
+    hold up anything else, and what has come in the meantime is handed over in one go. Where it may be asked
+    again (`agentd.models.retry`), the items before a stream's first content are held back until that comes.
 
     :param create: a method like `client.chat.completions.create`.
     :param is_async: whether it returns an awaitable; found out from its definition if None.
@@ -60,33 +71,66 @@ class Source:
             self._create, self.is_async = await self._opener()
             self._opener = None
 
-    def _ask(self, kwargs: Mapping[str, Any]) -> Any:
+    def _call(self, kwargs: Mapping[str, Any]) -> Any:
         if self._takes_plain is None:
-            self._takes_plain = is_sdk_method(self._create)
+            create = self._create
+            self._takes_plain = is_sdk_method(create.create if isinstance(create, Repeatable) else create)
         return self._create(**(past_transformation(kwargs) if self._takes_plain else kwargs))
 
     async def request(self, kwargs: Mapping[str, Any]) -> Any:
         """Return the whole answer."""
         await self._open()
+        retries = retries_for(self._create, kwargs)
+        return await repeated(partial(self._ask, kwargs), retries, str(kwargs.get("model")))
+
+    async def _ask(self, kwargs: Mapping[str, Any]) -> Any:
         if self.is_async:
             await _take_turn()
-            return await self._ask(kwargs)
-        return await self._worker.run(lambda: self._ask(kwargs))
+            return _checked(await self._call(kwargs))
+        return _checked(await self._worker.run(lambda: self._call(kwargs)))
 
     @asynccontextmanager
     async def stream(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
         """Ask for a stream and give its items. Leaving the context closes the connection."""
         await self._open()
+        retries = retries_for(self._create, kwargs)
+        async with AsyncExitStack() as stack:
+            begin = partial(self._begin, stack, kwargs, ahead=retries.count > 0)
+            try:
+                items = await repeated(begin, retries, str(kwargs.get("model")))
+            except BrokenBeginning as exc:  # as often as it was asked: the reader gets what there was
+                items = _Resumed(exc.head, _broken(exc.error))
+            yield items
+
+    async def _begin(
+        self, stack: AsyncExitStack, kwargs: Mapping[str, Any], *, ahead: bool
+    ) -> AsyncIterator[Any]:
+        """Return the items of a stream, with `ahead` of one that has shown something; `stack` then closes it.
+
+        Raises what the SDK raises for a refused request, and `BrokenBeginning`.
+        """
+        async with AsyncExitStack() as attempt:
+            items = await attempt.enter_async_context(self._one(kwargs))
+            head = await _head(items) if ahead else []
+            stack.push_async_exit(attempt.pop_all())
+        if isinstance(items, _Pipe):
+            items.put_back(head)
+            return items
+        return _Resumed(head, items) if head else items
+
+    @asynccontextmanager
+    async def _one(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
+        """One request and its stream."""
         if self.is_async:
             await _take_turn()
-            stream = await self._ask(kwargs)
+            stream = await self._call(kwargs)
             self.response = self.response or getattr(stream, "response", None)
             try:
                 yield aiter(stream)
             finally:
                 await _aclose(stream)
             return
-        pipe = _Pipe(lambda: self._ask(kwargs))
+        pipe = _Pipe(lambda: self._call(kwargs))
         self._worker.submit(pipe.read)
         try:
             await pipe.opened()
@@ -94,6 +138,55 @@ class Source:
             yield pipe
         finally:
             await pipe.hang_up()
+
+
+async def _head(items: AsyncIterator[Any]) -> list[Any]:
+    """Read until the first item that shows something of the answer, and return all that were read."""
+    head: list[Any] = []
+    try:
+        async for item in items:
+            head.append(item)
+            if is_transient_event(item):
+                raise BrokenBeginning(head, None)
+            if not is_preamble(item) or len(head) == HEAD:
+                return head
+    except BrokenBeginning:
+        raise
+    except Exception as exc:
+        raise BrokenBeginning(head, exc) from exc
+    raise BrokenBeginning(head, None)
+
+
+async def _broken(error: Exception | None) -> AsyncIterator[Any]:
+    if error is not None:
+        raise error
+    return
+    yield  # makes it an iterator without items
+
+
+class _Resumed:
+    """Items that were read already, then the rest."""
+
+    def __init__(self, head: Sequence[Any], rest: AsyncIterator[Any]) -> None:
+        self._head = deque(head)
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._head:
+            return self._head.popleft()
+        return await anext(self._rest)
+
+
+def _checked(answer: Any) -> Any:
+    """The SDK hands on a body that is not JSON (a proxy's page, say) as text, and `{}` as an empty object."""
+    if isinstance(answer, (str, bytes)):
+        raise ValueError(f"the answer is no JSON object but {answer[:80]!r}")
+    if getattr(answer, "output", ()) is None:
+        raise ValueError("the answer has no output")
+    return answer
 
 
 _turn: RunVar[anyio.Lock] = RunVar("agentd_request_turn")
@@ -214,6 +307,10 @@ class _Pipe:
                     raise self._error
                 raise StopAsyncIteration
             await self._wait()
+
+    def put_back(self, items: Sequence[Any]) -> None:
+        """Have these items come first again."""
+        self._items.extendleft(reversed(items))
 
     async def hang_up(self) -> None:
         """Close the connection, and wait a moment for the thread to let go of it."""

@@ -5,6 +5,6 @@ Only the given client object is changed; the `openai` package itself is imported
 
 from __future__ import annotations
 
-from agentd.patch.client import patch_openai_with_ptc, unpatch_openai
+from agentd.patch.client import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
 
-__all__ = ["patch_openai_with_ptc", "unpatch_openai"]
+__all__ = ["patch_openai_with_mcp", "patch_openai_with_ptc", "unpatch_openai"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -15,14 +16,17 @@ from agentd.events import RunEnd
 from agentd.loop import TurnLoop
 from agentd.models import ChatModel, ResponsesModel
 from agentd.models.routing import needs_litellm, require_litellm
+from agentd.offers import Offers
 from agentd.patch import chat_request, responses_request
 from agentd.patch.chat_stream import ChatStreamer
 from agentd.patch.collector import Collector
+from agentd.patch.native_items import RESULTS, without_ours
 from agentd.patch.record import both, make_record
 from agentd.patch.responses_stream import ResponsesStreamer
-from agentd.patch.state import Holder, PatchState, SyncTask
+from agentd.patch.state import Holder, Mode, PatchState, SyncTask
 from agentd.patch.streams import AgentAsyncStream, AgentStream, AsyncTask
-from agentd.prompt import instructions
+from agentd.patch.whole import WholeAnswer
+from agentd.prompt import instructions, tool_instructions
 from agentd.transcript import Transcript
 
 __all__ = ["Call"]
@@ -39,15 +43,20 @@ class Call:
     """
 
     holder: Holder
+    mode: Mode
     api: str
     original: Callable[..., Any]
     is_async: bool
     base_url: str
     arguments: dict[str, Any]
     mcp_servers: Sequence[object] = ()
+    mcp_strict: bool = False
     transcript: Transcript = attrs.field(factory=Transcript)
     model: Any = None
+    offers: Offers = attrs.field(factory=Offers)
     begin: int = 0
+    last_begin: int = 0  # where what the last round has added begins
+    _end: int = 0
 
     @property
     def state(self) -> PatchState:
@@ -98,9 +107,12 @@ class Call:
     # --- the run -----------------------------------------------------------------------------------------
 
     async def _whole(self) -> Any:
-        answer = _LastAnswer(self.state.sinks())
+        answer = WholeAnswer(self.mode.sinks(), self)
         end = await self._run(answer, streamed=False)
-        return self._finished(answer.raw, end)
+        raw = answer.finished(end)
+        raw.agentd = self._record(stop_reason=end.stop_reason, turns=end.turns)
+        self._keep_pending(raw)
+        return raw
 
     async def _into(self, channel: Channel[Any] | ThreadChannel[Any]) -> None:
         """Run, and put what the caller is to see into the channel. Errors go there, not out."""
@@ -112,37 +124,39 @@ class Call:
             listener.is_full = channel.is_full  # type: ignore[method-assign]
             listener.flow = channel.flow  # type: ignore[method-assign]
             await self._run(listener, streamed=True, channel=channel)
+            self._keep_pending(getattr(listener, "response", None))
         except Exception as exc:
             error = self._told(exc)
         finally:
             channel.close(error)
 
     def _streamer(self, channel: Channel[Any] | ThreadChannel[Any]) -> ChatStreamer | ResponsesStreamer:
-        sinks = self.state.sinks()
+        sinks = self.mode.sinks()
         if self.api == "responses":
-            return ResponsesStreamer(sinks, channel.put)
+            return ResponsesStreamer(sinks, channel.put, call=self)
         asked = self.arguments.get("stream_options") or {}
-        return ChatStreamer(sinks, channel.put, wants_usage=bool(asked.get("include_usage")))
+        return ChatStreamer(sinks, channel.put, wants_usage=bool(asked.get("include_usage")), call=self)
 
     async def _run(
         self, listener: Collector, *, streamed: bool, channel: Channel[Any] | ThreadChannel[Any] | None = None
     ) -> RunEnd:
-        state = self.state
-        bench = state.workbench
-        skills = await bench.prepare(self.mcp_servers)
-        self.model = self._open_model(
-            instructions(skills=skills, python_state=bench.python_state), streamed=streamed
-        )
-        self.begin = len(self._messages())
+        bench = self.state.workbench
+        prompt = await self._prepare()
+        self.model = self._open_model(prompt, streamed=streamed)
+        self.model.offer(self.offers.offered)
+        self.begin = self.last_begin = self._end = len(self.messages())
+        listener.on_turn_over = self._turn_over
         run, ids = bench.new_run()
         loop = TurnLoop(
             model=self.model,
-            executor=bench.executor,
-            parsers=state.factories(),
+            executor=bench.executor if self.mode.kind == "ptc" else None,
+            parsers=self.mode.factories(),
+            offers=self.offers,
             transcript=self.transcript,
-            budgets=state.budgets,
+            budgets=self.mode.budgets,
             listener=listener,
             ids=ids,
+            news=partial(bench.news, run),
         )
         if channel is not None:
             channel.on_room = loop.resume
@@ -152,17 +166,37 @@ class Call:
         finally:
             bench.unwatch(run)
 
+    async def _prepare(self) -> str:
+        """Bring up to date what the model works with, and return what it is told of it."""
+        bench = self.state.workbench
+        taken = chat_request.tool_names(self.arguments.get("tools"))
+        if self.mode.kind == "tools":
+            tools = await bench.prepare_tools(self.mcp_servers)
+            self.offers = Offers(tools, taken=taken, strict=self.mcp_strict)
+            return tool_instructions("", tuple(tools.instructions().items()))
+        skills = await bench.prepare(self.mcp_servers)
+        bash = self.mode.bash_tool
+        self.offers = Offers(bash=bash, taken=taken)
+        return instructions(skills=skills, python_state=bench.python_state, bash_tool=bash)
+
     def _open_model(self, prompt: str, *, streamed: bool) -> ChatModel | ResponsesModel:
         arguments = dict(self.arguments)
         name = arguments.pop("model")
         create, is_async = self._served_by(name)
         if self.api == "responses":
+            arguments = without_ours(arguments)
             given = arguments.pop("input", None)
             if not isinstance(given, str):
                 given = responses_request.own_items_as_text(list(given or ()))
-            arguments["instructions"] = responses_request.with_instructions(
-                arguments.get("instructions"), prompt
-            )
+            if pending := self.state.pending(self._goes_on_from()):
+                given = [
+                    *pending,
+                    *([{"role": "user", "content": given}] if isinstance(given, str) else given),
+                ]
+            if prompt:
+                arguments["instructions"] = responses_request.with_instructions(
+                    arguments.get("instructions"), prompt
+                )
             return ResponsesModel(
                 name,
                 create=create,
@@ -171,8 +205,10 @@ class Call:
                 streamed=streamed,
                 is_async=is_async,
             )
-        chat_request.check(arguments)
-        messages = chat_request.with_instructions(arguments.pop("messages"), prompt)
+        chat_request.check(arguments, self.mode.kind)
+        messages = chat_request.restored(arguments.pop("messages"))
+        if prompt:
+            messages = chat_request.with_instructions(messages, prompt)
         return ChatModel(
             name,
             create=create,
@@ -188,18 +224,31 @@ class Call:
             return self.original, self.is_async
         require_litellm(name)
         from agentd.models.litellm import create_chat, create_response
+        from agentd.models.retry import Repeatable, Retries, client_count
 
-        return (create_response if self.api == "responses" else create_chat), False
+        create = create_response if self.api == "responses" else create_chat
+        return Repeatable(create, Retries(count=client_count(self.original))), False
 
     # --- what comes back -----------------------------------------------------------------------------------
 
-    def _messages(self) -> list[Any]:
+    def messages(self) -> list[Any]:
+        """Return the conversation as it would be sent now."""
         found: list[Any] = self.model.input if self.api == "responses" else self.model.messages
         return found
 
+    def added(self) -> list[Any]:
+        """Return what the run has added to the conversation."""
+        return self.messages()[self.begin :] if self.model is not None else []
+
+    def wants_results(self) -> bool:
+        """Tell whether the caller has asked for the tools' results in a stream of the responses API."""
+        return RESULTS in (self.arguments.get("include") or ())
+
+    def _turn_over(self) -> None:
+        self.last_begin, self._end = self._end, len(self.messages())
+
     def _record(self, **more: Any) -> dict[str, Any]:
-        added = self._messages()[self.begin :] if self.model is not None else []
-        return make_record(self.transcript, added, **more)
+        return make_record(self.transcript, self.added(), **more)
 
     def _told(self, exc: Exception) -> Exception:
         """Return the error for the caller, with what was done before it in its attribute `agentd`."""
@@ -207,31 +256,25 @@ class Call:
         error.agentd = self._record()  # type: ignore[attr-defined]
         return error
 
-    def _finished(self, raw: Any, end: RunEnd) -> Any:
-        """Make the last round's object the answer of the whole run."""
-        answered = end.stop_reason == "answer"
-        if self.api == "responses":
-            done = [responses_request.executed_item(e) for e in self.transcript.executions]
-            raw.output = [*done, *raw.output]
-            raw.usage = responses_request.add_usage(end.usage)
-            if not answered:
-                raw.status = "incomplete"
-        else:
-            raw.usage = chat_request.add_usage(end.usage)
-            if not answered:
-                raw.choices[0].finish_reason = "length"
-        raw.agentd = self._record(stop_reason=end.stop_reason, turns=end.turns)
-        return raw
+    # --- calls of ours in an answer that the provider keeps ---------------------------------------------------
 
+    def _goes_on_from(self) -> str:
+        """Return the response or conversation that the provider is to go on from, or an empty string."""
+        conversation = self.arguments.get("conversation")
+        if isinstance(conversation, dict):
+            conversation = conversation.get("id")
+        return str(conversation or self.arguments.get("previous_response_id") or "")
 
-class _LastAnswer(Collector):
-    """Keeps the object of the last answer beside what a collector does."""
-
-    raw: Any = None
-
-    def model_event(self, event: Any) -> None:
-        if event.raw is not None:
-            self.raw = event.raw
+    def _keep_pending(self, response: Any) -> None:
+        """If the last answer has calls of ours, keep their outputs: who goes on from that response by its id does
+        not send them, and the provider insists on them."""
+        if self.api != "responses" or response is None:
+            return
+        conversation = self.arguments.get("conversation")
+        said = self.messages() if conversation else self.messages()[self.last_begin :]
+        outputs = [i for i in said if isinstance(i, dict) and i.get("type") == "function_call_output"]
+        if outputs or conversation:
+            self.state.keep_pending(self._goes_on_from() if conversation else str(response.id), outputs)
 
 
 class _ModelView:

@@ -8,16 +8,49 @@ from typing import Any
 from agentd.errors import ConfigError
 from agentd.types import Usage
 
-__all__ = ["add_usage", "check", "with_instructions"]
+__all__ = ["add_usage", "check", "restored", "tool_names", "with_instructions"]
 
 
-def check(kwargs: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for what cannot work with running code."""
+def check(kwargs: Mapping[str, Any], kind: str) -> None:
+    """Raise `ConfigError` for what cannot work with running code (`ptc`) or tools (`tools`)."""
     if (kwargs.get("n") or 1) != 1:
-        raise ConfigError(
-            f"n: must be 1 for a client that runs code, got {kwargs['n']!r}; "
-            "pass ptc_enabled=False for several plain answers"
+        what, way_out = (
+            ("runs code", "pass ptc_enabled=False for several plain answers")
+            if kind == "ptc"
+            else ("calls tools", "use an unpatched client for several plain answers")
         )
+        raise ConfigError(f"n: must be 1 for a client that {what}, got {kwargs['n']!r}; {way_out}")
+
+
+def tool_names(tools: Any) -> set[str]:
+    """Return the names of the caller's own tools, of either API."""
+    names = set()
+    for tool in tools or ():
+        plain = tool if isinstance(tool, Mapping) else getattr(tool, "to_dict", dict)()
+        inner = plain.get("function") or plain.get("custom") or plain
+        if isinstance(inner, Mapping) and isinstance(inner.get("name"), str):
+            names.add(inner["name"])
+    return names
+
+
+def restored(messages: Iterable[Any]) -> list[Any]:
+    """Return the messages as the provider knows them.
+
+    A message that a run of ours ended with has the whole exchange in its field `agentd`: it is replaced by
+    that. The caller's objects are not changed.
+    """
+    found: list[Any] = []
+    for message in messages:
+        is_dict = isinstance(message, Mapping)
+        extra = message.get("agentd") if is_dict else getattr(message, "agentd", None)
+        if extra is None:
+            found.append(message)
+        elif isinstance(extra, Mapping) and isinstance(extra.get("messages"), list):
+            found += extra["messages"]
+        else:
+            plain = message if is_dict else message.to_dict()
+            found.append({k: v for k, v in plain.items() if k != "agentd"})
+    return found
 
 
 def with_instructions(messages: Iterable[Any], text: str) -> list[Any]:

@@ -10,18 +10,25 @@ agentd adds is an extra field `agentd` of a chunk, a list of events (`agentd.eve
 
 Text behind a block is held back until another block follows, and dropped with the rest of that answer if
 prose follows.
+
+Native calls of our tools are left out; those of the caller's own pass, numbered from 0. If there were calls of
+ours, the delta of the last chunk has a field `agentd` with all messages of the exchange: whoever puts the
+message together with the SDK's helper and sends it back sends them with it (see `chat_request.restored`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentd.events import Event, RunEnd, RunStart, TextDelta, as_dict
 from agentd.patch.chat_request import add_usage
 from agentd.patch.collector import Collector
-from agentd.protocols import EventSink, ModelEvent, ModelFinish
+from agentd.protocols import EventSink, ModelEvent, ModelFinish, ModelToolCall
+
+if TYPE_CHECKING:
+    from agentd.patch.calls import Call
 
 __all__ = ["ChatStreamer"]
 
@@ -33,8 +40,13 @@ class ChatStreamer(Collector):
     :param wants_usage: whether the caller asked for the usage chunk.
     """
 
-    def __init__(self, sinks: list[EventSink], out: Callable[[Any], None], *, wants_usage: bool) -> None:
+    def __init__(
+        self, sinks: list[EventSink], out: Callable[[Any], None], *, wants_usage: bool, call: Call
+    ) -> None:
         super().__init__(sinks)
+        self._call = call
+        self._has_calls = False  # of ours, in any round
+        self._said = False  # some text was sent
         from openai.types.chat import ChatCompletionChunk
 
         self._chunk_type = ChatCompletionChunk
@@ -52,7 +64,8 @@ class ChatStreamer(Collector):
         self._certain = 0
         self._has_blocks = False
         self._prose: list[dict[str, Any]] = []
-        self._fresh = self._round > 1  # no text of this round sent yet
+        self._fresh = self._round > 1 and self._said  # no text of this round sent yet
+        self._callers: dict[int, int | None] = {}  # our number of the caller's calls, None for ours
 
     # --- from the loop ---------------------------------------------------------------------------------
 
@@ -60,6 +73,8 @@ class ChatStreamer(Collector):
         if isinstance(event, ModelFinish):
             self._reason = event.reason
             return
+        if isinstance(event, ModelToolCall):
+            return  # its chunks came before it
         chunk: Any = event.raw
         self._adopt(chunk)
         if not chunk.choices:
@@ -70,12 +85,29 @@ class ChatStreamer(Collector):
         delta = choice.delta
         if delta is None:
             return
-        if self._has_blocks and delta.tool_calls:
-            delta.tool_calls = None  # made without the results of the blocks, like any text behind them
+        if delta.tool_calls:
+            delta.tool_calls = self._callers_own(delta.tool_calls)
         if self._round > 1:
             delta.role = None
-        if event.text or delta.role or delta.model_fields_set - {"content", "role"} or delta.model_extra:
+        more = delta.model_fields_set - {"content", "role", "tool_calls"}
+        if event.text or delta.role or delta.tool_calls or more or delta.model_extra:
             self._held.append((chunk, start, self._length))
+
+    def _callers_own(self, pieces: list[Any]) -> list[Any] | None:
+        """Return the pieces of calls that are the caller's business."""
+        if self._has_blocks:
+            return None  # made without the results of the blocks, like any text behind them
+        left = []
+        for piece in pieces:
+            named = getattr(piece, "function", None) or getattr(piece, "custom", None)
+            if name := getattr(named, "name", None):
+                ours = self._call.offers.handles(name)
+                number = None if ours else sum(n is not None for n in self._callers.values())
+                self._callers[piece.index] = number
+            if (number := self._callers.get(piece.index)) is not None:
+                piece.index = number
+                left.append(piece)
+        return left or None
 
     def certain(self, end: int) -> None:
         self._certain = end
@@ -94,10 +126,14 @@ class ChatStreamer(Collector):
             if event.stop_reason not in ("error", "cancelled"):
                 self._finish(event)
         elif not isinstance(event, RunStart):
-            self._has_blocks = self._has_blocks or event.type in ("code_start", "code_execution")
+            if event.type in ("code_start", "code_execution") and not self._call.mode.bash_tool:
+                self._has_blocks = True
             self._say(as_dict(event))
 
-    def turn_over(self, answer: str, *, cut: bool, last: bool) -> None:
+    def call_begun(self, id: str, call: ModelToolCall) -> None:
+        self._has_calls = True
+
+    def round_over(self) -> None:
         self._begin_round()
 
     # --- chunks --------------------------------------------------------------------------------------
@@ -134,6 +170,7 @@ class ChatStreamer(Collector):
             text += chunk.choices[0].delta.content or ""
         if not chunks:
             return
+        self._said = self._said or bool(text)
         if self._fresh and text:
             self._fresh = False
             self._say(content="\n\n")  # or the first word would stick to the last round's fence
@@ -159,7 +196,9 @@ class ChatStreamer(Collector):
         return prose
 
     def _make(self, *, content: str | None = None, finish: str | None = None, **more: Any) -> Any:
-        delta = {} if content is None else {"content": content}
+        delta: dict[str, Any] = {} if content is None else {"content": content}
+        if finish and self._has_calls:
+            delta["agentd"] = {"messages": self._call.added()}
         choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
         return self._chunk_type.model_validate({**self._base, "choices": choices, **more})
 

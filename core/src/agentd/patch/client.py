@@ -12,14 +12,15 @@ from agentd.budgets import Budgets
 from agentd.errors import ConfigError, MissingPluginError
 
 if TYPE_CHECKING:
-    from agentd.patch.state import Holder
+    from agentd.patch.state import Holder, Mode, PatchState
     from agentd.protocols import EventSink
     from agentd.registry import Registry
+    from agentd.workbench import Workbench
 
-__all__ = ["patch_openai_with_ptc", "unpatch_openai"]
+__all__ = ["patch_openai_with_mcp", "patch_openai_with_ptc", "unpatch_openai"]
 
 C = TypeVar("C")
-MARK = "_agentd_ptc"
+MARK = "_agentd"
 RAW_HEADERS = ("x-stainless-raw-response",)
 """The SDK marks calls through `with_raw_response` and `with_streaming_response` with this header."""
 
@@ -37,6 +38,7 @@ def patch_openai_with_ptc(
     sinks: Sequence[str | EventSink] = (),
     registry: Registry | None = None,
     executor_options: dict[str, Any] | None = None,
+    skills_prompt_tokens: int = 4000,
 ) -> C:
     """Let the models of an `OpenAI` or `AsyncOpenAI` client run code, and return the same client.
 
@@ -47,35 +49,30 @@ def patch_openai_with_ptc(
     Models of other providers come through LiteLLM, embeddings (`embeddings.create`) too. All else is as it
     was: other methods, `with_raw_response`, `with_streaming_response`, other clients. A patched client is
     not patched again: `unpatch_openai` it first to give other settings. `client.cleanup_ptc()` ends what
-    runs; so does the client's end.
+    runs; so does the client's end. `patch_openai_with_mcp` on the same client adds the JSON tool loop for
+    calls with `ptc_enabled=False`.
 
     :param cwd: the workspace; made if it is not there.
     :param executor: a plugin's name (default `subprocess`, which is no sandbox), an executor object, or an
         object with `execute_bash`, `execute_python` and `create_file`.
     :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
-    :param bash_tool: one native tool `bash` instead of blocks; not in this version.
+    :param bash_tool: the model calls one native tool, `bash`, and writes no blocks.
     :param tools: functions that the model's code can import; None for all that are marked with `@tool`.
     :param budgets: limits of each call; see `Budgets`.
     :param parsers: names of parser plugins; None for all that are installed.
     :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
     :param executor_options: options for the executor's plugin, if `executor` is a name.
+    :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
+        names what there is and the code searches.
 
     Raises `ConfigError`, `PluginError` and `WorkspaceError`. A call raises the SDK's exceptions; they are
     `ModelError` too and have an attribute `agentd` with what was done before.
     """
-    if bash_tool:
-        raise ConfigError(
-            "bash_tool: the native bash tool comes with agentd 0.10; leave it out and the model writes blocks"
-        )
-    if getattr(client, MARK, None) is not None:
+    holder: Holder | None = getattr(client, MARK, None)
+    if holder is not None and holder.state.ptc is not None:
         return client
-    try:
-        import openai  # noqa: F401
-    except ImportError as exc:
-        raise MissingPluginError("openai", "agentd-core[openai]") from exc
-    if not hasattr(client, "chat") or not hasattr(client, "responses"):
-        raise ConfigError(f"client: must be an OpenAI or AsyncOpenAI object, got {type(client).__name__}")
-    from agentd.patch.state import Holder, PatchState
+    _check_client(client)
+    from agentd.patch.state import Mode
     from agentd.workbench import Workbench
 
     bench = Workbench(
@@ -84,22 +81,91 @@ def patch_openai_with_ptc(
         executor_options=executor_options,
         tools=tools,
         skills_dir=skills_dir,
+        prompt_tokens=skills_prompt_tokens,
         registry=registry,
     )
     _ = bench.executor  # an unknown or missing one is told here, not in the first call
-    state = PatchState(bench, budgets=budgets, parsers=parsers, sinks=sinks)
-    _patch(client, Holder(state))
+    state = _state(client, bench)
+    if state.workbench is not bench:
+        state.use(bench)
+    state.ptc = Mode(
+        "ptc", lambda: state.workbench, budgets=budgets, parsers=parsers, sinks=sinks, bash_tool=bash_tool
+    )
+    client.cleanup_ptc = state.close  # type: ignore[attr-defined]
     return client
 
 
+def patch_openai_with_mcp(
+    client: C,
+    *,
+    tools: Sequence[Callable[..., Any]] | None = None,
+    budgets: Budgets | None = None,
+    sinks: Sequence[str | EventSink] = (),
+    registry: Registry | None = None,
+) -> C:
+    """Let the models of an `OpenAI` or `AsyncOpenAI` client call tools natively (as JSON), and return the same
+    client.
+
+    `chat.completions.create` and `responses.create` then offer the model the tools of the MCP servers given
+    with `mcp_servers=` and the `@tool` functions, in every round and beside the caller's own `tools=`, carry
+    out its calls and send it the results until it answers without one, at most 20 rounds. A call of one of
+    the caller's own tools ends the run and comes back as the SDK has it. `mcp_strict=True` asks the provider
+    to hold the model to the tools' schemas, where they have a strict form. Without any tool, a call is the
+    SDK's own. On a client with both patches, code runs unless `ptc_enabled=False` is passed; they share the
+    servers and tools. `client.cleanup_mcp()` ends what runs.
+
+    :param tools: functions to offer; None for all that are marked with `@tool`. If both patches name some,
+        both get all of them.
+    :param budgets: limits of each call; see `Budgets`.
+    :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
+
+    Raises `ConfigError` and `PluginError`, and a call what one raises after `patch_openai_with_ptc`. A tool
+    that fails, or that there is not, is a result that the model reads.
+    """
+    holder: Holder | None = getattr(client, MARK, None)
+    if holder is not None and holder.state.tools is not None:
+        return client
+    _check_client(client)
+    from agentd.patch.state import Mode
+    from agentd.workbench import Workbench
+
+    bench = Workbench(tools=tools, registry=registry)
+    state = _state(client, bench)
+    if state.workbench is not bench:
+        state.workbench.take_over(bench)
+    state.tools = Mode("tools", lambda: state.workbench, budgets=budgets, sinks=sinks)
+    client.cleanup_mcp = state.close  # type: ignore[attr-defined]
+    return client
+
+
+def _check_client(client: object) -> None:
+    try:
+        import openai  # noqa: F401
+    except ImportError as exc:
+        raise MissingPluginError("openai", "agentd-core[openai]") from exc
+    if not hasattr(client, "chat") or not hasattr(client, "responses"):
+        raise ConfigError(f"client: must be an OpenAI or AsyncOpenAI object, got {type(client).__name__}")
+
+
+def _state(client: object, bench: Workbench) -> PatchState:
+    """Return the state of the client's patches, with this workbench if it is the first patch."""
+    from agentd.patch.state import Holder, PatchState
+
+    holder: Holder | None = getattr(client, MARK, None)
+    if holder is None:
+        holder = Holder(PatchState(bench))
+        _patch(client, holder)
+    return holder.state
+
+
 def unpatch_openai(client: C) -> C:
-    """Give a client its own methods back and return it. What it ran is ended, unless a patched copy shares
-    it."""
+    """Give a client its own methods back and return it, whatever patches it had. What it ran is ended, unless
+    a patched copy shares it."""
     if getattr(client, MARK, None) is not None:
         parts: Any = client
         for target in (parts.chat.completions, parts.responses, getattr(parts, "embeddings", None)):
             getattr(target, "__dict__", {}).pop("create", None)
-        for name in ("copy", "with_options", "cleanup_ptc", MARK):
+        for name in ("copy", "with_options", "cleanup_ptc", "cleanup_mcp", MARK):
             client.__dict__.pop(name, None)
     return client
 
@@ -119,7 +185,11 @@ def _patch(client: Any, holder: Holder) -> None:
     for name in ("copy", "with_options"):
         setattr(client, name, _copying(getattr(type(client), name).__get__(client), holder))
     setattr(client, MARK, holder)
-    client.cleanup_ptc = holder.state.close
+    state = holder.state
+    if state.ptc is not None:
+        client.cleanup_ptc = state.close
+    if state.tools is not None:
+        client.cleanup_mcp = state.close
 
 
 def _copying(original: Callable[..., Any], holder: Holder) -> Callable[..., Any]:
@@ -141,12 +211,13 @@ def _sync_create(original: Callable[..., Any], api: str, holder: Holder, base_ur
         ptc_enabled: bool = True,
         **kwargs: Any,
     ) -> Any:
-        if _is_plain(api, args, kwargs, ptc_enabled, mcp_servers):
-            return original(*args, **kwargs)
+        mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
+        if mode is None:
+            return original(*args, **_cleaned(api, kwargs))
         from agentd.patch.calls import Call
 
         stream, arguments = _arguments(kwargs)
-        call = Call(holder, api, original, False, base_url, arguments, mcp_servers or ())
+        call = Call(holder, mode, api, original, False, base_url, arguments, mcp_servers or (), mcp_strict)
         return call.sync_stream() if stream else call.sync_whole()
 
     return create
@@ -163,25 +234,49 @@ def _async_create(
         ptc_enabled: bool = True,
         **kwargs: Any,
     ) -> Any:
-        if _is_plain(api, args, kwargs, ptc_enabled, mcp_servers):
-            return await original(*args, **kwargs)
+        mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
+        if mode is None:
+            return await original(*args, **_cleaned(api, kwargs))
         from agentd.patch.calls import Call
 
         stream, arguments = _arguments(kwargs)
-        call = Call(holder, api, original, True, base_url, arguments, mcp_servers or ())
+        call = Call(holder, mode, api, original, True, base_url, arguments, mcp_servers or (), mcp_strict)
         return await (call.async_stream() if stream else call.async_whole())
 
     return create
 
 
-def _is_plain(
-    api: str, args: tuple[Any, ...], kwargs: dict[str, Any], ptc_enabled: bool, mcp_servers: object
-) -> bool:
-    """Tell whether this call is the SDK's own business."""
-    if not ptc_enabled and mcp_servers:
-        raise ConfigError("mcp_servers: need ptc_enabled=True in this version")
+def _mode(
+    state: PatchState,
+    api: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    ptc_enabled: bool,
+    mcp_servers: object,
+) -> Mode | None:
+    """Return how this call is served; None if it is the SDK's own business."""
+    mode = state.ptc if ptc_enabled and state.ptc is not None else state.tools
+    if mode is None and mcp_servers:
+        raise ConfigError(
+            "mcp_servers: need ptc_enabled=True, or patch_openai_with_mcp(client) for native tool calls"
+        )
     needed = ("model", "messages") if api == "chat" else ("model",)
-    return not ptc_enabled or is_raw(kwargs) or bool(args) or any(name not in kwargs for name in needed)
+    if is_raw(kwargs) or args or any(name not in kwargs for name in needed):
+        return None
+    if mode is not None and mode.kind == "tools" and not mcp_servers and not state.workbench.has_tools:
+        return None
+    return mode
+
+
+def _cleaned(api: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments for the SDK's own call, without what only agentd understands."""
+    from agentd.patch import chat_request, native_items
+
+    if api == "chat" and isinstance(kwargs.get("messages"), list):
+        return {**kwargs, "messages": chat_request.restored(kwargs["messages"])}
+    if api == "responses":
+        return native_items.without_ours(kwargs)
+    return kwargs
 
 
 def is_raw(kwargs: dict[str, Any]) -> bool:

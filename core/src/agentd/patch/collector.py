@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentd.events import Event, RunEnd
@@ -21,6 +22,8 @@ class Collector(Listener):
 
     def __init__(self, sinks: list[EventSink]) -> None:
         self._sinks = sinks
+        self.on_turn_over: Callable[[], None] = lambda: None
+        """Called with each round's end, before anything else of it."""
         self.end: RunEnd | None = None
 
     def emit(self, event: Event) -> None:
@@ -33,6 +36,13 @@ class Collector(Listener):
                 log.exception("the event sink %r failed and is left out from now on", sink)
                 self._sinks.remove(sink)
         self.on_event(event)
+
+    def turn_over(self, answer: str, *, cut: bool, last: bool) -> None:
+        self.on_turn_over()
+        self.round_over()
+
+    def round_over(self) -> None:
+        """Deal with a round's end; for subclasses."""
 
     def on_event(self, event: Event) -> None:
         """Take an event; for subclasses."""

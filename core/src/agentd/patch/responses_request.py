@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentd.patch.native_items import expanded
 from agentd.results import format_results
 from agentd.transcript import Execution
 from agentd.types import Usage
@@ -34,9 +35,17 @@ def add_usage(usage: Usage) -> Any:
 
 
 def code_item(
-    *, id: str, code: str, header: str, status: str, output: str | None = None, exit_code: int | None = None
+    *,
+    id: str,
+    code: str,
+    header: str,
+    status: str,
+    output: str | None = None,
+    exit_code: int | None = None,
+    native: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Return a block as a `code_interpreter_call` item; `agentd` holds its header and exit code."""
+    """Return a block as a `code_interpreter_call` item; `agentd` holds its header and exit code, and for a
+    call of `bash` the marker `native` (see `agentd.patch.native_items`)."""
     from openai.types.responses import ResponseCodeInterpreterToolCall
 
     return ResponseCodeInterpreterToolCall.model_validate(
@@ -47,12 +56,12 @@ def code_item(
             "code": code,
             "status": status,
             "outputs": None if output is None else [{"type": "logs", "logs": output}],
-            "agentd": {"header": header, "exit_code": exit_code},
+            "agentd": {"header": header, "exit_code": exit_code, **(native or {})},
         }
     )
 
 
-def executed_item(done: Execution) -> Any:
+def executed_item(done: Execution, native: Mapping[str, Any] | None = None) -> Any:
     """Return the item of a block that has ended."""
     status = "completed" if done.status == "completed" else "failed"
     return code_item(
@@ -62,6 +71,7 @@ def executed_item(done: Execution) -> Any:
         status=status,
         output=done.output,
         exit_code=done.exit_code,
+        native=native,
     )
 
 
@@ -73,9 +83,10 @@ def own_items_as_text(items: Sequence[Any]) -> list[Any]:
 
     A caller may pass the `output` of an earlier response as input. The provider knows nothing of our items,
     so they become what they were: the model's block (unless it stands in the message before) and its
-    results.
+    results. Native calls become items that the provider knows.
     """
     found: list[Any] = []
+    items = expanded(items)
     run: list[Mapping[str, Any]] = []
     for item in items:
         plain = item if isinstance(item, Mapping) else getattr(item, "to_dict", dict)()

@@ -3,7 +3,9 @@
 One `response.created`, one `response.completed` (`response.incomplete` if a budget ended the run) with the
 sum of the usage and all items; sequence numbers and output indices rise over all rounds. The completed
 response has the id of the last round's response: that is what `previous_response_id` must name. A block is
-a `code_interpreter_call` item; while it runs, `response.code_interpreter_call.interpreting` is repeated.
+a `code_interpreter_call` item; while it runs, `response.code_interpreter_call.interpreting` is repeated. A
+native call of one of our tools is an `mcp_call` item, done when its result is there; its output stands in it if
+`include=["tool_call.results"]` asked for it. The caller's own calls stay `function_call` items.
 What agentd adds is an extra field `agentd`, a list of events (`agentd.events`, as dicts), with the same
 meaning as for chat (see `agentd.patch.chat_stream`).
 """
@@ -12,15 +14,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from agentd.events import CodeExecution, CodeOutput, CodeStart, Event, RunEnd, RunStart, TextDelta, as_dict
+from agentd.events import (
+    CodeExecution,
+    CodeOutput,
+    CodeStart,
+    Event,
+    RunEnd,
+    RunStart,
+    TextDelta,
+    ToolCall,
+    as_dict,
+)
 from agentd.models.responses import CALLS
 from agentd.patch.collector import Collector
+from agentd.patch.native_items import marker, mcp_item
 from agentd.patch.responses_request import add_usage, code_item
-from agentd.protocols import EventSink, ModelEvent, ModelFinish
+from agentd.protocols import EventSink, ModelEvent, ModelFinish, ModelToolCall
+
+if TYPE_CHECKING:
+    from agentd.patch.calls import Call
 
 __all__ = ["ResponsesStreamer"]
 
@@ -29,6 +45,8 @@ TEXT = "response.output_text.delta"
 ADDED = "response.output_item.added"
 DONE = "response.output_item.done"
 CODE = "response.code_interpreter_call"
+ARGUMENTS = "response.function_call_arguments"
+MCP = "response.mcp_call"
 
 
 @attrs.define(eq=False)
@@ -41,11 +59,24 @@ class _Open:
     part: int | None = None  # the text part that is open
 
 
+@attrs.define(eq=False)
+class _Native:
+    """A native call of ours: our index and id of its item, and what the model reads."""
+
+    index: int
+    id: str
+    call: ModelToolCall
+    answer: str = ""
+
+
 class ResponsesStreamer(Collector):
     """Makes the one stream. `out` takes the events."""
 
-    def __init__(self, sinks: list[EventSink], out: Callable[[Any], None]) -> None:
+    def __init__(self, sinks: list[EventSink], out: Callable[[Any], None], *, call: Call) -> None:
         super().__init__(sinks)
+        self._call = call
+        self._turn = 0
+        self._natives: dict[str, _Native] = {}  # by the id of their events
         from openai.types import responses
 
         self._types = responses
@@ -53,12 +84,15 @@ class ResponsesStreamer(Collector):
         self._sequence = 0
         self._items: list[Any] = []  # by our index; None while an item is open
         self._sent: set[str] = set()
-        self._response: Any = None
+        self.response: Any = None
+        """The last round's response."""
         self._code: dict[str, tuple[int, CodeStart]] = {}
         self._riders: list[dict[str, Any]] = []
         self._begin_round()
 
     def _begin_round(self) -> None:
+        self._turn += 1
+        self._mcp: dict[int, _Native] = {}  # calls of ours that are being written, by the provider's index
         self._held: deque[tuple[Any, int, int]] = deque()
         self._length = 0
         self._certain = 0
@@ -72,11 +106,13 @@ class ResponsesStreamer(Collector):
     def model_event(self, event: ModelEvent) -> None:
         raw: Any = event.raw
         if isinstance(event, ModelFinish):
-            self._response = raw.response
+            self.response = raw.response
             return
+        if isinstance(event, ModelToolCall):
+            return  # its events came before it
         kind = raw.type
         if kind in BEGINNINGS:
-            self._response = raw.response
+            self.response = raw.response
             if kind not in self._sent:
                 self._sent.add(kind)
                 self._send(raw)
@@ -100,13 +136,15 @@ class ResponsesStreamer(Collector):
         if isinstance(event, TextDelta):
             self._prose.append({"type": "text_delta", "text": event.text})
         elif isinstance(event, CodeStart):
-            self._has_blocks = True
+            self._has_blocks = event.id not in self._natives
             self._begin_code(event)
         elif isinstance(event, CodeExecution):
-            self._has_blocks = True
+            self._has_blocks = event.id not in self._natives
             self._end_code(event)
         elif isinstance(event, CodeOutput):
             self._interpreting(event.id, as_dict(event))
+        elif isinstance(event, ToolCall) and event.id in self._natives:
+            self._end_tool(self._natives.pop(event.id), event)
         elif isinstance(event, RunEnd):
             if event.stop_reason not in ("error", "cancelled"):
                 self._finish(event)
@@ -117,7 +155,7 @@ class ResponsesStreamer(Collector):
             else:
                 self._riders.append(as_dict(event))
 
-    def turn_over(self, answer: str, *, cut: bool, last: bool) -> None:
+    def round_over(self) -> None:
         for entry in self._open.values():
             self._close(entry)
         self._begin_round()
@@ -168,6 +206,9 @@ class ResponsesStreamer(Collector):
         if theirs in self._ignored:
             return
         kind = raw.type
+        if theirs in self._mcp or self._is_ours(getattr(raw, "item", None)):
+            self._pass_tool(theirs, raw)
+            return
         if kind == ADDED:
             if self._has_blocks and raw.item.type in CALLS:
                 self._ignored.add(theirs)  # made without the results of the blocks
@@ -210,6 +251,70 @@ class ResponsesStreamer(Collector):
         self._items[entry.index] = item
         self._make("ResponseOutputItemDoneEvent", DONE, item=item, output_index=entry.index)
 
+    # --- native calls of ours --------------------------------------------------------------------------
+
+    def _is_ours(self, item: Any) -> bool:
+        return getattr(item, "type", "") == "function_call" and self._call.offers.handles(item.name)
+
+    def _pass_tool(self, theirs: int, raw: Any) -> None:
+        """Send the event of a call of ours as one of an `mcp_call` item. A call of `bash` is shown when it runs."""
+        native = self._mcp.get(theirs)
+        if native is None:
+            if self._call.offers.is_bash(raw.item.name):
+                self._ignored.add(theirs)
+                return
+            native = self._begin_tool(raw.item)
+            self._mcp[theirs] = native
+        place = {"item_id": native.id, "output_index": native.index}
+        if raw.type == f"{ARGUMENTS}.delta":
+            self._make(
+                "ResponseMcpCallArgumentsDeltaEvent", f"{MCP}_arguments.delta", delta=raw.delta, **place
+            )
+        elif raw.type == f"{ARGUMENTS}.done":
+            text = raw.arguments
+            self._make("ResponseMcpCallArgumentsDoneEvent", f"{MCP}_arguments.done", arguments=text, **place)
+        elif raw.type == DONE:
+            native.call = _called(raw.item)
+            self._ignored.add(theirs)  # it is done when its result is there
+
+    def _begin_tool(self, item: Any) -> _Native:
+        call = _called(item)
+        begun = mcp_item(call, self._call.offers, status="in_progress", turn=self._turn)
+        native = _Native(self._new_index(), begun.id, call)
+        place = {"output_index": native.index}
+        self._make("ResponseOutputItemAddedEvent", ADDED, item=begun, **place)
+        self._make("ResponseMcpCallInProgressEvent", f"{MCP}.in_progress", item_id=begun.id, **place)
+        return native
+
+    def call_begun(self, id: str, call: ModelToolCall) -> None:
+        native = next((n for n in self._mcp.values() if n.call.id == call.id), None)
+        if self._call.offers.is_bash(call.name):
+            native = _Native(-1, "", call)
+        elif native is None:  # a server that sends items only with the end
+            native = self._begin_tool(call.raw)
+        native.call = call
+        self._natives[id] = native
+
+    def call_over(self, id: str, answer: str) -> None:
+        self._natives[id].answer = answer
+
+    def _end_tool(self, native: _Native, done: ToolCall) -> None:
+        item = mcp_item(
+            native.call,
+            self._call.offers,
+            status=done.status,
+            turn=self._turn,
+            output=native.answer,
+            shown=self._call.wants_results(),
+            results=self._call.wants_results(),
+        )
+        item.id = native.id
+        name = "ResponseMcpCallCompletedEvent" if done.status == "completed" else "ResponseMcpCallFailedEvent"
+        place = {"output_index": native.index}
+        self._make(name, f"{MCP}.{done.status}", item_id=native.id, **place)
+        self._items[native.index] = item
+        self._make("ResponseOutputItemDoneEvent", DONE, item=item, agentd=[as_dict(done)], **place)
+
     # --- our code items ---------------------------------------------------------------------------------
 
     def _begin_code(self, start: CodeStart) -> None:
@@ -240,6 +345,7 @@ class ResponsesStreamer(Collector):
         if done.id not in self._code:  # it was never started: show the code all the same
             self._begin_code(CodeStart(id=done.id, code=done.code, action=done.action, target=done.target))
         index, start = self._code.pop(done.id)
+        native = self._natives.pop(done.id, None)
         item = code_item(
             id=done.id,
             code=done.code,
@@ -247,6 +353,7 @@ class ResponsesStreamer(Collector):
             status=done.status,
             output=done.output,
             exit_code=done.exit_code,
+            native=None if native is None else marker(native.call, native.answer, turn=self._turn),
         )
         self._make(
             "ResponseCodeInterpreterCallCompletedEvent",
@@ -279,7 +386,7 @@ class ResponsesStreamer(Collector):
         self._out(event)
 
     def _finish(self, end: RunEnd) -> None:
-        response = self._response
+        response = self.response
         if response is None:
             return
         answered = end.stop_reason == "answer"
@@ -295,3 +402,7 @@ class ResponsesStreamer(Collector):
         final = response.model_copy(update=changes)
         name = "ResponseCompletedEvent" if status == "completed" else "ResponseIncompleteEvent"
         self._make(name, f"response.{status}", response=final, agentd=[as_dict(end)])
+
+
+def _called(item: Any) -> ModelToolCall:
+    return ModelToolCall(id=item.call_id, name=item.name, arguments=item.arguments or "", raw=item)

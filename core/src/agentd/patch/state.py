@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from agentd.budgets import Budgets
 from agentd.threads import PortalLease
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
     from agentd.protocols import EventSink, Parser
 
-__all__ = ["PatchState", "SyncTask"]
+__all__ = ["Mode", "PatchState", "SyncTask"]
 
 T = TypeVar("T")
 STOP_S = 15.0
 CLOSE_S = 3.0
+PENDING = 256
+"""How many responses and conversations are remembered that still lack outputs of our tools."""
 
 
 class Stoppable(Protocol):
@@ -69,31 +72,87 @@ class SyncTask:
             raise
 
 
+class Mode:
+    """How the calls of a client are served: `ptc` or `tools`, and the settings of the patch that said so."""
+
+    def __init__(
+        self,
+        kind: Literal["ptc", "tools"],
+        workbench: Callable[[], Workbench],
+        *,
+        budgets: Budgets | None = None,
+        parsers: Sequence[str] | None = None,
+        sinks: Sequence[str | EventSink] = (),
+        bash_tool: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.budgets = budgets or Budgets()
+        self.bash_tool = bash_tool
+        self._workbench = workbench
+        self._parsers = parsers
+        self._sinks_wanted = sinks
+        self._sinks: list[EventSink] | None = None
+        self._factories: list[Callable[[], Parser]] | None = None
+        self._lock = threading.Lock()
+
+    def factories(self) -> list[Callable[[], Parser]]:
+        """Return the parser factories; none where the model writes no blocks."""
+        if self.kind == "tools" or self.bash_tool:
+            return []
+        if self._factories is None:
+            self._factories = self._workbench().registry().create_parser_factories(self._parsers)
+        return self._factories
+
+    def sinks(self) -> list[EventSink]:
+        """Return the event sinks, made with the first run."""
+        with self._lock:
+            if self._sinks is None:
+                registry = self._workbench().registry
+                self._sinks = [
+                    registry().create_event_sink(s) if isinstance(s, str) else s for s in self._sinks_wanted
+                ]
+            return self._sinks
+
+    def close(self) -> None:
+        """Close the sinks; the next run makes new ones."""
+        with self._lock:
+            sinks, self._sinks = self._sinks or [], None
+        for sink in sinks:
+            sink.close()
+
+
 class PatchState:
-    """One conversation environment: workbench, parsers, budgets, sinks, and the event loop of sync calls.
+    """One environment of a client: workbench, modes, and the event loop of sync calls.
 
     Starts nothing before the first call. `close` ends everything; the next call starts anew. It is closed
     when the last client that shares it is gone, at the latest when the interpreter ends.
     """
 
-    def __init__(
-        self,
-        workbench: Workbench,
-        *,
-        budgets: Budgets | None,
-        parsers: Sequence[str] | None,
-        sinks: Sequence[str | EventSink],
-    ) -> None:
+    def __init__(self, workbench: Workbench) -> None:
         self.workbench = workbench
-        self.budgets = budgets or Budgets()
-        self._parsers = parsers
-        self._sinks_wanted = sinks
-        self._sinks: list[EventSink] | None = None
-        self._factories: list[Callable[[], Parser]] | None = None
+        self.ptc: Mode | None = None
+        self.tools: Mode | None = None
         self._lease: PortalLease | None = None
         self._lock = threading.Lock()
+        self._pending: OrderedDict[str, list[Any]] = OrderedDict()
         self.tasks: weakref.WeakSet[Stoppable] = weakref.WeakSet()
         """The runs under way."""
+
+    def use(self, workbench: Workbench) -> None:
+        """Work with this workbench from now on, and with the tools of the one before."""
+        workbench.take_over(self.workbench)
+        self.workbench = workbench
+
+    def keep_pending(self, key: str, outputs: list[Any]) -> None:
+        """Remember outputs of our tools that the provider has not got, for the response or conversation `key`."""
+        with self._lock:
+            self._pending[key] = outputs
+            while len(self._pending) > PENDING:
+                self._pending.popitem(last=False)
+
+    def pending(self, key: str) -> list[Any]:
+        """Return what is remembered so. It stays: a caller may go on from there more than once."""
+        return list(self._pending.get(key, ()))
 
     def portal(self) -> BlockingPortal:
         """Return the portal of sync calls, started if it does not run."""
@@ -102,22 +161,6 @@ class PatchState:
                 closing = weakref.WeakMethod(self.close)
                 self._lease = PortalLease(lambda: (closing() or (lambda: None))())
             return self._lease.portal
-
-    def factories(self) -> list[Callable[[], Parser]]:
-        """Return the parser factories."""
-        if self._factories is None:
-            self._factories = self.workbench.registry().create_parser_factories(self._parsers)
-        return self._factories
-
-    def sinks(self) -> list[EventSink]:
-        """Return the event sinks, made with the first run."""
-        with self._lock:
-            if self._sinks is None:
-                registry = self.workbench.registry
-                self._sinks = [
-                    registry().create_event_sink(s) if isinstance(s, str) else s for s in self._sinks_wanted
-                ]
-            return self._sinks
 
     def close(self) -> None:
         """End all runs and the executor. From any thread; may be called again."""
@@ -129,9 +172,9 @@ class PatchState:
         self.workbench.close()
         with self._lock:
             lease, self._lease = self._lease, None
-            sinks, self._sinks = self._sinks or [], None
-        for sink in sinks:
-            sink.close()
+        for mode in (self.ptc, self.tools):
+            if mode is not None:
+                mode.close()
         if lease is not None:
             lease.close()
 

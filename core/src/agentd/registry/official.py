@@ -25,7 +25,6 @@ OFFICIAL_EXPORTS: Final = {
     "SubprocessExecutor": "agentd-executor-subprocess",
     "create_microsandbox_cli_executor": "agentd-executor-msb",
     "create_sandbox_runtime_executor": "agentd-executor-srt",
-    "patch_openai_with_mcp": "agentd-mcp-bridge",
 }
 """Distribution by public name that `from agentd import NAME` takes from a plugin."""
 

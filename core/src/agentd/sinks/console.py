@@ -14,7 +14,18 @@ from typing import TextIO
 
 import attrs
 
-from agentd.events import CodeExecution, CodeOutput, CodeStart, Event, RunEnd, RunStart, TextDelta, ToolCall
+from agentd.events import (
+    CodeExecution,
+    CodeOutput,
+    CodeStart,
+    Event,
+    RunEnd,
+    RunStart,
+    SourceLog,
+    TextDelta,
+    ToolCall,
+    ToolProgress,
+)
 from agentd.sinks.neutral import neutral
 from agentd.sinks.painters import Painter, PlainPainter, RichPainter, Style, wants_color
 from agentd.types import Usage
@@ -26,6 +37,8 @@ _MAX_CODE_CHARS = 20_000
 _MAX_OUTPUT_LINES = 2_000  # of one block; the rest is counted
 _MAX_LINE_CHARS = 4_096  # an unfinished line is shown at this length, so that nothing grows without bound
 _MAX_TOOL_CHARS = 120
+_PROGRESS_PAUSE_S = 1.0  # between two lines about one call
+_BAD_LEVELS = ("error", "critical", "alert", "emergency")
 
 _STOPPED = {
     "max_turns": "stopped: the limit of turns is reached",
@@ -74,6 +87,7 @@ class ConsoleSink:
         self._running: dict[str, _Running] = {}
         self._blocks = 0
         self._started = time.monotonic()
+        self._progress: dict[str, float] = {}  # when a line about a call was last shown
 
     def emit(self, event: Event) -> None:
         """Show one event."""
@@ -91,6 +105,10 @@ class ConsoleSink:
                     self._code_execution(event)
                 case ToolCall():
                     self._tool_call(event)
+                case ToolProgress():
+                    self._tool_progress(event)
+                case SourceLog():
+                    self._source_log(event)
                 case RunEnd():
                     self._run_end(event)
                 case _:
@@ -171,7 +189,21 @@ class ConsoleSink:
         ended = "ok" if good else f"exit {event.exit_code}"
         self._line(f"  {which}└ {ended} · {event.wall_s:.2f} s", "ok" if good else "bad")
 
+    def _tool_progress(self, event: ToolProgress) -> None:
+        now = time.monotonic()
+        if now - self._progress.get(event.id, 0.0) < _PROGRESS_PAUSE_S:
+            return
+        self._progress[event.id] = now
+        share = f"{event.done / event.total:.0%}" if event.total else f"{event.done:g}"
+        self._line(f"  · {_one_line(event.name)} {share} {_one_line(event.message)}".rstrip(), "note")
+
+    def _source_log(self, event: SourceLog) -> None:
+        if event.level != "debug":
+            style: Style = "bad" if event.level in _BAD_LEVELS else "note"
+            self._line(f"  · {_one_line(event.source)} {event.level}: {_one_line(event.text)}", style)
+
     def _tool_call(self, event: ToolCall) -> None:
+        self._progress.pop(event.id, None)
         arguments, result = _one_line(event.arguments), _one_line(event.result)
         good = event.status == "completed"
         arrow = "→" if good else "failed:"

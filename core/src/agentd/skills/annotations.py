@@ -7,13 +7,12 @@ Whatever cannot be said is `Any`; no schema is an error.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
+from agentd.skills.references import References
 from agentd.tools.naming import identifier
 
 __all__ = ["AnnotationWriter", "Scope", "literal", "merged", "names_in"]
@@ -24,6 +23,11 @@ _SIMPLE: Final = {
 _MAX_DEPTH: Final = 12
 _MAX_INLINE_DEPTH: Final = 3
 _MAX_MEMBERS: Final = 40
+_MAX_CHARS: Final = 2000
+_MORE_THAN_A_TYPE: Final = frozenset(
+    {"$ref", "$dynamicRef", "$recursiveRef", "const", "enum", "allOf", "anyOf", "oneOf", "nullable"}
+)
+_OF_ANNOTATIONS: Final = frozenset({*_SIMPLE.values(), "list", "dict"})
 
 
 class Scope:
@@ -45,7 +49,7 @@ class AnnotationWriter:
 
     def __init__(self, document: object, name: str, scope: Scope, *, inline: bool = False) -> None:
         self.declarations: list[str] = []
-        self._document = document
+        self._references = References(document)
         self._name = name
         self._scope = scope
         self._inline = inline
@@ -55,69 +59,50 @@ class AnnotationWriter:
         """Return the annotation for a schema. `hint` names the place, for the TypedDict's name."""
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
             return "Any"
-        if isinstance(reference := schema.get("$ref"), str):
+        if _MORE_THAN_A_TYPE.isdisjoint(schema):  # as most are
+            return self._typed(schema, hint, depth)
+        text = self._main_part(schema, hint, depth)
+        return _union([text, "None"]) if schema.get("nullable") is True else text
+
+    def _main_part(self, schema: Mapping[str, Any], hint: str, depth: int) -> str:
+        if (reference := References.of(schema)) is not None:
             return self._reference(reference, hint, depth)
         if "const" in schema:
             return _literals([schema["const"]])
         if isinstance(values := schema.get("enum"), list) and values:
             return _literals(values)
-        for key in ("anyOf", "oneOf"):
-            if isinstance(options := schema.get(key), list) and options:
-                return _union(
-                    [self.annotation(o, f"{hint}{n or ''}", depth + 1) for n, o in enumerate(options)]
-                )
         if isinstance(parts := schema.get("allOf"), list) and parts:
             return self._all_of(schema, parts, hint, depth)
-        return self._typed(schema, hint, depth)
+        for key in ("anyOf", "oneOf"):
+            if isinstance(options := schema.get(key), list) and options:
+                text = self._choice(schema, options, hint, depth)
+                if text != "Any":
+                    return text
+        return self._typed(schema, hint, depth)  # choices that only constrain leave the type beside them
+
+    def _choice(self, schema: Mapping[str, Any], options: list[Any], hint: str, depth: int) -> str:
+        if _has_properties(schema):  # what all the alternatives have in common stands beside them
+            resolved = [self.resolve(o) for o in options]
+            if not all(_has_properties(o) for o in resolved):
+                return "Any"
+            options = [merged([schema, o]) for o in resolved]
+        constants = [o["const"] for o in options if isinstance(o, Mapping) and "const" in o]
+        if len(constants) == len(options):
+            return _literals(constants)
+        return _union([self.annotation(o, f"{hint}{n or ''}", depth + 1) for n, o in enumerate(options)])
 
     def resolve(self, schema: object) -> Mapping[str, Any]:
-        """Follow `$ref`s to the schema that they end at; an empty one if they lead nowhere."""
-        for _ in range(_MAX_DEPTH):
-            if not isinstance(schema, Mapping):
-                return {}
-            reference = schema.get("$ref")
-            if not isinstance(reference, str):
-                return schema
-            schema = self._target(reference)
-        return {}
-
-    def _meaning(self, reference: str) -> str:
-        """Return a key for what a reference means: its target and all that the target refers to."""
-        found: dict[str, object] = {}
-        waiting = [reference]
-        while waiting:
-            current = waiting.pop()
-            if current not in found:
-                found[current] = self._target(current)
-                waiting += _references(found[current])
-        try:
-            text = json.dumps(found, sort_keys=True, default=repr)
-        except RecursionError:  # nested deeper than anyone reads: only the same object means the same
-            text = f"{reference} {id(self)}"
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _target(self, reference: str) -> object:
-        if not reference.startswith("#"):
-            return {}
-        node: Any = self._document
-        for part in unquote(reference[1:]).split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(node, Mapping) and key in node:
-                node = node[key]
-            elif isinstance(node, list) and key.isdecimal() and int(key) < len(node):
-                node = node[int(key)]
-            else:
-                return {}
-        return node
+        """Follow references to the schema that they end at; an empty one if they lead nowhere."""
+        return self._references.resolve(schema)
 
     def _reference(self, reference: str, hint: str, depth: int) -> str:
         if reference in self._by_reference:
             return self._by_reference[reference]
         # While its own body is written, a reference to itself has only the name that it will have.
-        target = self.resolve({"$ref": reference})
-        stem = unquote(reference.rpartition("/")[2]) or hint
+        target = self._references.resolve({"$ref": reference})
+        stem = unquote(reference.rpartition("/")[2]).strip("#") or self._name
         if not self._inline and _has_properties(target):
-            key = self._meaning(reference)
+            key = self._references.meaning(reference)
             name = self._by_reference[reference] = self._scope.types.get(key) or self._new_name(stem)
             if key in self._scope.types:
                 return name
@@ -157,6 +142,8 @@ class AnnotationWriter:
             if self._inline:
                 return self._written_out(schema, hint, depth)
             name = self._new_name(f"{self._name}_{hint}")
+            if schema is self._references.document:  # a result that holds itself
+                self._by_reference["#"] = name
             self._declare(name, schema, hint, depth)
             return name
         values = schema.get("additionalProperties")
@@ -169,7 +156,7 @@ class AnnotationWriter:
         objects = [r for r in resolved if _has_properties(r)]
         if not objects:
             texts = [self.annotation(p, hint, depth + 1) for p in parts]
-            return next((t for t in texts if t != "Any"), "Any")
+            return next((t for t in texts if t != "Any"), None) or self._typed(schema, hint, depth)
         if len(parts) == 1 and len(objects) == 1 and isinstance(parts[0], Mapping):
             return self.annotation(parts[0], hint, depth + 1)
         return self._object(merged(objects), hint, depth + 1)
@@ -205,21 +192,6 @@ class AnnotationWriter:
         return name
 
 
-def _references(schema: object) -> list[str]:
-    """Return every `$ref` in a schema."""
-    found: list[str] = []
-    waiting = [schema]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Mapping):
-            if isinstance(node.get("$ref"), str):
-                found.append(node["$ref"])
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
-    return found
-
-
 def merged(objects: list[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one object schema with the properties of all."""
     result: dict[str, Any] = {"type": "object", "properties": {}, "required": []}
@@ -238,6 +210,8 @@ def names_in(value: object) -> set[str]:
 
 def literal(value: object, limit: int = 200) -> str:
     """Return a JSON value as Python source, or an empty string if that is too long or impossible."""
+    if isinstance(value, str) and len(value) > limit:
+        return ""
     if isinstance(value, float) and not math.isfinite(value):
         return ""
     try:
@@ -262,9 +236,11 @@ def _union(texts: list[str]) -> str:
     unique = list(dict.fromkeys(texts))
     if "Any" in unique or len(unique) > _MAX_MEMBERS:
         return "Any"
-    if "None" in unique:  # None last, as people write it
-        unique = [t for t in unique if t != "None"] + ["None"]
-    return " | ".join(unique)
+    if len(unique) > 1 and any(t == "None" or t.endswith(" | None") for t in unique):
+        # None last and once, as people write it
+        unique = [*dict.fromkeys(t.removesuffix(" | None") for t in unique if t != "None"), "None"]
+    text = " | ".join(unique)
+    return text if len(text) <= _MAX_CHARS else "Any"
 
 
 def _has_properties(schema: Mapping[str, Any]) -> bool:
@@ -274,8 +250,14 @@ def _has_properties(schema: Mapping[str, Any]) -> bool:
     )
 
 
+def _may_be_a_field(key: str) -> bool:
+    """Tell whether a key can stand in a class body, where it hides a type of its name from the others."""
+    plain = key.isidentifier() and identifier(key) == key and not key[:1].isupper()
+    return plain and key not in _OF_ANNOTATIONS
+
+
 def _typed_dict(name: str, fields: list[tuple[str, str]]) -> str:
-    if all(key.isidentifier() and identifier(key) == key for key, _ in fields):
+    if all(_may_be_a_field(key) for key, _ in fields):
         body = "\n".join(f"    {key}: {text}" for key, text in fields)
         return f"class {name}(TypedDict):\n{body}"
     body = ", ".join(f"{key!r}: {text!r}" for key, text in fields)

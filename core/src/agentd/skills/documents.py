@@ -1,75 +1,106 @@
-"""The documents of a skill: SKILL.md (AgentSkills specification), an example script for each tool, the prompt."""
+"""The documents of a skill: SKILL.md (AgentSkills specification) and examples of its tools."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from agentd.skills.annotations import AnnotationWriter, Scope, literal
-from agentd.skills.signatures import Signature, signature_of
+from agentd.skills.resources import RESOURCES, RESOURCES_GUIDE, resource_names
+from agentd.skills.signatures import ToolView, argument_schema
 from agentd.skills.texts import docstring, markdown, one_line, yaml_value
-from agentd.tools.naming import Binding
 
-__all__ = ["GENERATED_MARK", "example_script", "prompt_text", "skill_document", "skill_summary"]
+__all__ = ["GENERATED_MARK", "example_script", "examples_script", "skill_document", "skill_summary"]
 
 GENERATED_MARK: Final = 'generated-by: "agentd"'
 
-_SIGNATURE_CHARS: Final = 400
 _SUMMARY_CHARS: Final = 200
-_PROMPT_TOOLS: Final = 300
+_EXAMPLES: Final = '''\
+"""An example of each tool: run it with the tool's name, or without one to see the names."""
+
+import sys as _sys
+'''
+_EXAMPLES_END: Final = """
+
+if __name__ == "__main__":
+    _examples = {n: f for n, f in globals().items() if getattr(f, "__module__", "") == "__main__"}
+    if _sys.argv[1:2] and _sys.argv[1] in _examples:
+        print(_examples[_sys.argv[1]]())
+    else:
+        _sys.exit("name one of: " + ", ".join(_examples))
+"""
 
 
-def skill_summary(source: str, bindings: Sequence[Binding]) -> str:
+def skill_summary(source: str, tools: Sequence[ToolView]) -> str:
     """Return the one-line description of a generated skill."""
-    names = ", ".join(b.python_name for b in bindings[:40]) + (", ..." if len(bindings) > 40 else "")
+    names = ", ".join(t.name for t in tools[:40]) + (", ..." if len(tools) > 40 else "")
     if source == "local":
         return f"Python functions of this session's program: {names}"
     return f"Tools of {one_line(source, 80)}: {names}"
 
 
-def skill_document(folder: str, source: str, bindings: Sequence[Binding]) -> str:
-    """Return the SKILL.md for the tools of one source."""
-    first = bindings[0].python_name
+def skill_document(
+    folder: str, source: str, tools: Sequence[ToolView], *, note: str = "", one_script: bool = False
+) -> str:
+    """Return the SKILL.md for the tools of one source.
+
+    :param note: what the source itself says about its tools.
+    :param one_script: whether the examples are in one script rather than one for each tool.
+    """
+    first = tools[0].name
+    example = f"examples {first}" if one_script else f"{first}_example"
     head = (
-        f"---\nname: {folder}\ndescription: {yaml_value(skill_summary(source, bindings))}\n"
+        f"---\nname: {folder}\ndescription: {yaml_value(skill_summary(source, tools))}\n"
         f"metadata:\n  {GENERATED_MARK}\n---\n\n"
         f"# {folder}\n\n"
         "Import the functions from Python; a failing one raises `ToolError`:\n\n"
         f"```python\nfrom lib.tools import {first}\n```\n\n"
-        f"Examples are in `scripts/`: `skills run {folder} {first}_example`.\n"
+        f"Examples are in `scripts/`: `skills run {folder} {example}`.\n"
     )
-    return head + "".join(_section(b) for b in bindings)
+    if source == RESOURCES and resource_names([t.binding for t in tools]):
+        head += f"\n{RESOURCES_GUIDE}\n"
+    if note.strip():
+        head += f"\n{one_line(source, 80)} says about its tools:\n\n{markdown(note)}\n"
+    return head + "".join(_section(t) for t in tools)
 
 
-def _section(binding: Binding) -> str:
-    signature = _shown(binding)
-    parts = [f"\n## {binding.python_name}\n\n```python\n{signature.source()}\n```\n"]
-    if binding.spec.description.strip():
-        parts.append(f"\n{markdown(binding.spec.description)}\n")
-    described = [p for p in signature.parameters if p.text]
+def _section(tool: ToolView) -> str:
+    parts = [f"\n## {tool.name}\n\n```python\n{tool.signature.source()}\n```\n"]
+    if tool.spec.description.strip():
+        parts.append(f"\n{markdown(tool.spec.description)}\n")
+    described = [p for p in tool.signature.parameters if p.text]
     if described:
         parts.append("\n" + "".join(f"- `{p.name}`: {one_line(p.text, 500)}\n" for p in described))
     return "".join(parts)
 
 
-def _shown(binding: Binding) -> Signature:
-    return signature_of(binding, Scope(), inline=True)
-
-
-def example_script(binding: Binding) -> str:
+def example_script(tool: ToolView) -> str:
     """Return a script that calls the tool with made-up arguments."""
-    name = binding.python_name
-    schema = binding.spec.input_schema if isinstance(binding.spec.input_schema, Mapping) else {}
-    writer = AnnotationWriter(schema, name, Scope(), inline=True)
-    properties = writer.resolve(schema).get("properties")
+    title = docstring(f"Example: {one_line(tool.spec.description, _SUMMARY_CHARS) or tool.name}", "")
+    return f"{title}\n\nfrom lib.tools import {tool.name}\n\nprint({_example_call(tool)})\n"
+
+
+def examples_script(tools: Sequence[ToolView]) -> str:
+    """Return one script with an example for each tool, which takes the tool's name as its argument."""
+    parts = (
+        f"\n\ndef {t.name}():\n    from lib.tools import {t.name}\n\n    return {_example_call(t)}\n"
+        for t in tools
+    )
+    return _EXAMPLES + "".join(parts) + _EXAMPLES_END
+
+
+def _example_call(tool: ToolView) -> str:
+    spec = tool.spec
+    schema = spec.input_schema if isinstance(spec.input_schema, Mapping) else {}
+    writer = AnnotationWriter(schema, tool.name, Scope(), inline=True)
+    properties = argument_schema(writer, schema).get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
     arguments = ", ".join(
         f"{p.name}={_example(writer, properties.get(p.wire))}"
-        for p in _shown(binding).parameters
+        for p in tool.signature.parameters
         if p.default is None
     )
-    title = docstring(f"Example: {one_line(binding.spec.description, _SUMMARY_CHARS) or name}", "")
-    return f"{title}\n\nfrom lib.tools import {name}\n\nprint({name}({arguments}))\n"
+    return f"{tool.name}({arguments})"
 
 
 def _example(writer: AnnotationWriter, schema: Any, depth: int = 0) -> str:
@@ -105,29 +136,3 @@ def _example_object(writer: AnnotationWriter, schema: Mapping[str, Any], depth: 
         return "{}"
     wanted = [r for r in required if isinstance(r, str) and r in properties][:20]
     return "{" + ", ".join(f"{r!r}: {_example(writer, properties[r], depth + 1)}" for r in wanted) + "}"
-
-
-def prompt_text(skills: Iterable[tuple[str, str]], bindings: Sequence[Binding]) -> str:
-    """Return the part of the system prompt about skills and tools; the same text for the same input.
-
-    Every skill and tool is one line of bounded length, whatever its description holds.
-    """
-    lines = []
-    listed = [f"- {name}: {one_line(text, _SUMMARY_CHARS)}" for name, text in skills]
-    if listed:
-        lines += ["Available skills (read one with `skills read NAME`):", *listed, ""]
-    if bindings:
-        lines.append(
-            "Available tools (in Python: `from lib.tools import NAME`; a failing one raises ToolError):"
-        )
-        lines += [_prompt_line(b) for b in bindings[:_PROMPT_TOOLS]]
-        if len(bindings) > _PROMPT_TOOLS:
-            rest = len(bindings) - _PROMPT_TOOLS
-            lines.append(f"- and {rest} more: find them with `skills search WORDS`")
-    return "\n".join(lines).rstrip("\n")
-
-
-def _prompt_line(binding: Binding) -> str:
-    signature = one_line(_shown(binding).source(), _SIGNATURE_CHARS)
-    description = one_line(binding.spec.description.strip().split("\n\n")[0], _SUMMARY_CHARS)
-    return f"- {signature}" + (f": {description}" if description else "")

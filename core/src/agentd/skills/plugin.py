@@ -14,9 +14,10 @@ AGENTD_API = 1
 
 @hookimpl
 def agentd_create_skill_renderer(options: Mapping[str, Any]) -> SkillRenderer:
-    """Make the renderer; it has no options."""
-    if options:
-        raise ConfigError(f"the skill renderer 'agentskills' has no options, got {sorted(options)}")
+    """Make the renderer. Its option `prompt_tokens` bounds what the prompt says about skills and tools."""
+    unknown = sorted(set(options) - {"prompt_tokens"})
+    if unknown:
+        raise ConfigError(f"the skill renderer 'agentskills' has the option 'prompt_tokens' and no {unknown}")
     from agentd.skills.renderer import AgentSkillsRenderer
 
-    return AgentSkillsRenderer()
+    return AgentSkillsRenderer(**options)

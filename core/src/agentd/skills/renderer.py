@@ -1,7 +1,11 @@
 """Writes the skills directory: bindings, client, command, a folder for each source of tools.
 
-    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_command.py  lib/.manifest.json  bin/skills
-    SOURCE/SKILL.md  SOURCE/scripts/TOOL_example.py
+    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_command.py  lib/_search.py  lib/.manifest.json  bin/skills
+    lib/.search/SOURCE.jsonl  SOURCE/SKILL.md  SOURCE/scripts/TOOL_example.py
+
+With resources and prompts also `lib/resources.py` and `lib/prompts.py`. Of many tools, the functions are in
+`lib/_tools_SOURCE.py`, with `lib/tools.py` and `lib/tools.pyi` as their index, and the examples of a source in
+one `scripts/examples.py`: importing and writing stay quick.
 
 What was written is listed in the manifest; only that is ever changed or removed. A folder with a SKILL.md
 that is not ours belongs to whoever put it there: it is shown in the prompt and left alone.
@@ -11,22 +15,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
-from agentd.skills.bindings import tools_module
+from agentd.errors import ConfigError
+from agentd.protocols import NO_NOTES
+from agentd.skills.bindings import index_module, index_stub, part_module, tools_module
+from agentd.skills.disclosure import Skill, prompt_text
 from agentd.skills.documents import (
     GENERATED_MARK,
     example_script,
-    prompt_text,
+    examples_script,
     skill_document,
-    skill_summary,
 )
+from agentd.skills.index import index_lines
+from agentd.skills.manifest import Entry, Manifest
+from agentd.skills.resources import resource_modules, resource_names
+from agentd.skills.signatures import ToolView
 from agentd.skills.texts import slug
 from agentd.skills.tree import Tree
 from agentd.tools.naming import Binding, bind
@@ -34,11 +44,8 @@ from agentd.types import ToolSpec
 
 __all__ = ["AgentSkillsRenderer"]
 
-_LAYOUT: Final = 1  # raise this when the generated text changes: unchanged tools are rendered again then
-_MANIFEST: Final = "lib/.manifest.json"
-_OURS: Final = re.compile(
-    r"lib/(__init__|tools|_bridge|_command)\.py|bin/skills|[a-z0-9-]+/(SKILL\.md|scripts/\w+_example\.py)"
-)
+_LAYOUT: Final = 2  # raise this when the generated text changes: unchanged tools are rendered again then
+_MANY_TOOLS: Final = 50  # importing so many functions takes some 4 ms
 _RESERVED_FOLDERS: Final = frozenset({"lib", "bin"})
 _COMMAND: Final = """\
 #!/bin/sh
@@ -48,133 +55,176 @@ exec "${AGENTD_PYTHON:-python3}" -S "${0%/*}/../lib/_command.py" "$@"
 
 
 class AgentSkillsRenderer:
-    """Renders tools in the AgentSkills layout. Keeps nothing between calls but what is on disk."""
+    """Renders tools in the AgentSkills layout. Keeps nothing between calls but what is on disk.
 
-    def render(self, tools: Sequence[ToolSpec], directory: Path) -> None:
+    :param prompt_tokens: how long the prompt's part about skills and tools may be, in tokens estimated as
+        characters / 4; at least 200. With more tools, the prompt says less about each and how to find them.
+    :raises ConfigError: if that is no such number.
+    """
+
+    def __init__(self, *, prompt_tokens: int = 4000) -> None:
+        if not isinstance(prompt_tokens, int) or isinstance(prompt_tokens, bool) or prompt_tokens < 200:
+            raise ConfigError(f"prompt_tokens: must be an integer of at least 200, got {prompt_tokens!r}")
+        self._prompt_tokens = prompt_tokens
+
+    def render(
+        self, tools: Sequence[ToolSpec], directory: Path, *, notes: Mapping[str, str] = NO_NOTES
+    ) -> None:
         """Write what has changed below `directory`, each file atomically, and remove what is gone.
 
         Two processes may render into one directory at once.
 
         :param tools: all tools of the session in their order (`ToolSet.specs()`).
+        :param notes: what a source itself says about its tools, by source; it goes into its SKILL.md.
         :raises UnsafePathError: if the directory is a link, or a file lies where a folder belongs.
         :raises WorkspaceError: if a file cannot be written.
         """
         with Tree(Path(directory)) as tree:
-            manifest = _Manifest.read(tree)
-            fingerprint = _fingerprint(tools)
+            manifest = Manifest.read(tree)
+            digests = _digests(tools, notes)
+            order = [(t.name, t.source) for t in tools]
+            fingerprint = _hash([_LAYOUT, _own_files(), digests, order])
             if manifest.fingerprint == fingerprint and manifest.is_intact(tree):
                 return
             bindings = bind(tools)
-            folders = _folders(bindings, tree, manifest)
-            written = {path: _put(tree, manifest, path, text) for path, text in _files(bindings, folders)}
-            for path in sorted(set(manifest.files) - set(written)):
-                tree.remove(path)
-            _Manifest(fingerprint=fingerprint, files=written).write(tree)
+            _Rendering(
+                tree=tree,
+                manifest=manifest,
+                skills=_skills(bindings, tree, manifest),
+                notes=notes,
+                digests=digests,
+                many=len(bindings) > _MANY_TOOLS,
+            ).write(fingerprint)
 
     def prompt(self, tools: Sequence[ToolSpec], directory: Path) -> str:
         """Return what the system prompt says about skills and tools: the same text for the same tools.
 
         Call it after `render`. Skills that lie in the directory by hand are listed too.
         """
-        bindings = bind(tools)
         with Tree(Path(directory)) as tree:
-            folders = _folders(bindings, tree, _Manifest.read(tree))
-            summaries = {
-                folders[source]: skill_summary(source, members)
-                for source, members in _by_source(bindings).items()
+            skills = _skills(bind(tools), tree, Manifest.read(tree))
+            ours = {skill.folder for skill in skills}
+            others = {
+                folder: text
+                for folder in tree.folders()
+                if folder not in ours and (text := _found_description(tree, folder)) is not None
             }
-            for folder in tree.folders():
-                if folder not in summaries and (text := _found_description(tree, folder)) is not None:
-                    summaries[folder] = text
-        return prompt_text(sorted(summaries.items()), bindings)
+        return prompt_text(skills, others, self._prompt_tokens)
 
 
 @attrs.frozen(kw_only=True)
-class _Manifest:
-    """What the last rendering wrote: path -> (SHA-256, size, mtime in ns)."""
+class _Rendering:
+    """One rendering under way."""
 
-    fingerprint: str = ""
-    files: dict[str, tuple[str, int, int]] = attrs.field(factory=dict)
+    tree: Tree
+    manifest: Manifest
+    skills: list[Skill]
+    notes: Mapping[str, str]
+    digests: Mapping[str, str]
+    many: bool
 
-    @classmethod
-    def read(cls, tree: Tree) -> _Manifest:
-        """Read the manifest as far as it can be trusted: the sandbox's code can write it."""
-        try:
-            data = json.loads(tree.read(_MANIFEST) or b"{}")
-            files = {
-                path: (str(entry[0]), int(entry[1]), int(entry[2]))
-                for path, entry in data.get("files", {}).items()
-                if _OURS.fullmatch(path)
+    def write(self, fingerprint: str) -> None:
+        """Write everything, remove what is gone, and the manifest last."""
+        files: dict[str, Entry] = {}
+        known: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for path, text in self._common():
+            files[path] = self.manifest.put(self.tree, path, text)
+        for skill in self.skills:
+            key = _hash([self.digests[skill.source], skill.folder, self.many, [t.name for t in skill.tools]])
+            written = self._unchanged(skill, key) or {
+                path: self.manifest.put(self.tree, path, text) for path, text in self._own(skill)
             }
-            return cls(fingerprint=str(data.get("fingerprint", "")), files=files)
-        except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
-            return cls()
+            files |= written
+            known[skill.folder] = (key, tuple(written))
+        for path in sorted(set(self.manifest.files) - set(files)):
+            self.tree.remove(path)
+        Manifest(fingerprint=fingerprint, files=files, skills=known).write(self.tree)
 
-    def is_intact(self, tree: Tree) -> bool:
-        """Tell whether all files are as they were written, by size and time."""
-        return bool(self.files) and all(
-            tree.state(path) == (size, mtime) for path, (_, size, mtime) in self.files.items()
-        )
+    def _unchanged(self, skill: Skill, key: str) -> dict[str, Entry] | None:
+        """Return a skill's files if they are there already, made from the same tools."""
+        known, paths = self.manifest.skills.get(skill.folder, ("", ()))
+        if known != key or not self.manifest.is_intact(self.tree, paths):
+            return None
+        return {path: self.manifest.files[path] for path in paths}
 
-    def write(self, tree: Tree) -> None:
-        """Write the manifest, if it changes."""
-        data = json.dumps(attrs.asdict(self), indent=0, sort_keys=True).encode()
-        if tree.read(_MANIFEST) != data:
-            tree.write(_MANIFEST, data)
+    def _common(self) -> Iterator[tuple[str, str]]:
+        """Yield the path and text of every file that belongs to no skill."""
+        bridge, command, search = _own_files()
+        yield "lib/__init__.py", '"""The tools of this session: see lib.tools."""\n'
+        yield "lib/_bridge.py", bridge
+        yield "lib/_command.py", command
+        yield "lib/_search.py", search
+        bindings = [t.binding for skill in self.skills for t in skill.tools]
+        if names := resource_names(bindings):
+            for module, text in resource_modules(names).items():
+                yield f"lib/{module}.py", text
+        if not self.many:
+            yield "lib/tools.py", tools_module(bindings)
+        else:
+            parts = {part_module(s.folder): [t.name for t in s.tools] for s in self.skills}
+            yield "lib/tools.py", index_module(parts)
+            yield "lib/tools.pyi", index_stub(parts)
+        yield "bin/skills", _COMMAND
+
+    def _own(self, skill: Skill) -> Iterator[tuple[str, str]]:
+        """Yield the path and text of every file of one skill, folder by folder, its document first."""
+        folder, note = skill.folder, self.notes.get(skill.source, "")
+        document = skill_document(folder, skill.source, skill.tools, note=note, one_script=self.many)
+        yield f"{folder}/SKILL.md", document
+        if self.many:
+            yield f"{folder}/scripts/examples.py", examples_script(skill.tools)
+            yield f"lib/{part_module(folder)}.py", tools_module([t.binding for t in skill.tools])
+        else:
+            for tool in skill.tools:
+                yield f"{folder}/scripts/{tool.name}_example.py", example_script(tool)
+        yield f"lib/.search/{folder}.jsonl", index_lines(folder, skill.tools, note)
 
 
-def _put(tree: Tree, manifest: _Manifest, path: str, text: str) -> tuple[str, int, int]:
-    """Write a file unless it is there already; return its entry in the manifest."""
-    data = text.encode("utf-8")
-    digest = hashlib.sha256(data).hexdigest()
-    state = tree.state(path)
-    known = manifest.files.get(path)
-    if state is not None and known == (digest, *state):
-        return known
-    if state is None or tree.read(path) != data:
-        tree.write(path, data, executable=path.startswith("bin/"))
-        state = tree.state(path)
-    size, mtime = state or (len(data), 0)
-    return (digest, size, mtime)
+def _digests(tools: Sequence[ToolSpec], notes: Mapping[str, str]) -> dict[str, str]:
+    """Return a hash of all that each source says of itself."""
+    described: dict[str, list[object]] = {}
+    for tool in tools:
+        described.setdefault(tool.source, []).append(attrs.astuple(tool, recurse=False))
+    return {source: _hash([notes.get(source, ""), of_one]) for source, of_one in described.items()}
 
 
-def _fingerprint(tools: Sequence[ToolSpec]) -> str:
-    described: list[Any] = [attrs.astuple(t, recurse=False) for t in tools]
+def _hash(value: object) -> str:
     try:
-        text = json.dumps([_LAYOUT, _own_files(), described], default=repr)
-    except RecursionError:  # a schema nested too deep to compare: render it each time
+        text = json.dumps(value, default=repr)
+    except (RecursionError, TypeError):  # nested too deep to compare, or no JSON: rendered each time
         text = secrets.token_hex()
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _own_files() -> list[str]:
+@cache
+def _own_files() -> tuple[str, str, str]:
     folder = Path(__file__).with_name("sandbox")
-    return [(folder / name).read_text(encoding="utf-8") for name in ("bridge.py", "command.py")]
+    bridge, command, search = (
+        (folder / name).read_text(encoding="utf-8") for name in ("bridge.py", "command.py", "search.py")
+    )
+    return bridge, command, search
 
 
-def _by_source(bindings: Sequence[Binding]) -> dict[str, list[Binding]]:
-    grouped: dict[str, list[Binding]] = {}
+def _skills(bindings: Sequence[Binding], tree: Tree, manifest: Manifest) -> list[Skill]:
+    """Group tools by source, and give every source a folder: its name as a slug, with a number where that is
+    taken or not ours."""
+    grouped: dict[str, list[ToolView]] = {}
     for binding in bindings:
-        grouped.setdefault(binding.spec.source, []).append(binding)
-    return grouped
-
-
-def _folders(bindings: Sequence[Binding], tree: Tree, manifest: _Manifest) -> dict[str, str]:
-    """Give every source a folder: its name as a slug, with a number where that is taken or not ours."""
-    folders: dict[str, str] = {}
+        grouped.setdefault(binding.spec.source, []).append(ToolView(binding))
+    skills = []
     taken = set(_RESERVED_FOLDERS)
-    for source in _by_source(bindings):
+    for source, tools in grouped.items():
         base = folder = slug(source)
         number = 1
         while folder in taken or not _may_use(tree, manifest, folder):
             number += 1
             folder = f"{base}-{number}"
-        folders[source] = folder
+        skills.append(Skill(folder, source, tools))
         taken.add(folder)
-    return folders
+    return skills
 
 
-def _may_use(tree: Tree, manifest: _Manifest, folder: str) -> bool:
+def _may_use(tree: Tree, manifest: Manifest, folder: str) -> bool:
     """Tell whether a folder is free, or was made by us: listed, or its document says so."""
     if tree.kind(folder) not in ("", "directory"):
         return False
@@ -182,21 +232,6 @@ def _may_use(tree: Tree, manifest: _Manifest, folder: str) -> bool:
     if document in manifest.files or not tree.kind(document):
         return True
     return GENERATED_MARK.encode() in (tree.read(document, 4096) or b"")
-
-
-def _files(bindings: Sequence[Binding], folders: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the path and text of every file, folder by folder, a skill's document first."""
-    bridge, command = _own_files()
-    yield "lib/__init__.py", '"""The tools of this session: see lib.tools."""\n'
-    yield "lib/_bridge.py", bridge
-    yield "lib/_command.py", command
-    yield "lib/tools.py", tools_module(bindings)
-    yield "bin/skills", _COMMAND
-    for source, members in _by_source(bindings).items():
-        folder = folders[source]
-        yield f"{folder}/SKILL.md", skill_document(folder, source, members)
-        for binding in members:
-            yield f"{folder}/scripts/{binding.python_name}_example.py", example_script(binding)
 
 
 def _found_description(tree: Tree, folder: str) -> str | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import keyword
 import unicodedata
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final
 
 import attrs
 
 from agentd.skills.annotations import AnnotationWriter, Scope, literal, merged, names_in
+from agentd.skills.references import References
 from agentd.tools.naming import Binding, identifier
 
-__all__ = ["OMITTED", "Parameter", "Signature", "signature_of"]
+__all__ = ["OMITTED", "Parameter", "Signature", "ToolView", "argument_schema", "signature_of"]
 
 OMITTED: Final = "..."
 """The default of an optional parameter without a default of its own: nothing is sent for it."""
@@ -46,6 +48,13 @@ class Signature:
 
     def source(self) -> str:
         """Return `name(a: int, b: str = 'x') -> int`."""
+        return f"{self._head()} -> {self.returns}"
+
+    def short(self) -> str:
+        """The same for a list: a result that may be anything is not mentioned."""
+        return self._head() if self.returns == "Any" else self.source()
+
+    def _head(self) -> str:
         parts = [
             f"{p.name}: {p.annotation}" + ("" if p.default is None else f" = {p.default}")
             for p in self.parameters
@@ -54,7 +63,20 @@ class Signature:
             parts.insert(self.keyword_from, "*")
         if self.extra is not None:
             parts.append(f"**{self.extra_name}: {self.extra}")
-        return f"{self.name}({', '.join(parts)}) -> {self.returns}"
+        return f"{self.name}({', '.join(parts)})"
+
+
+class ToolView:
+    """A tool as documents show it. Its signature, with types written out, is worked out once, when needed."""
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self.name = binding.python_name
+        self.spec = binding.spec
+
+    @cached_property
+    def signature(self) -> Signature:
+        return signature_of(self.binding, Scope(), inline=True)
 
 
 def signature_of(binding: Binding, scope: Scope, *, inline: bool = False) -> Signature:
@@ -66,9 +88,13 @@ def signature_of(binding: Binding, scope: Scope, *, inline: bool = False) -> Sig
     spec, name = binding.spec, binding.python_name
     document = spec.input_schema if isinstance(spec.input_schema, Mapping) else {}
     writer = AnnotationWriter(document, name, scope, inline=inline)
-    schema = _object_schema(writer, document)
+    schema = argument_schema(writer, document)
     properties: Mapping[str, Any] = schema.get("properties") or {}
-    required = names_in(schema.get("required"))
+    required = names_in(schema.get("required")) | {
+        wire
+        for wire, value in properties.items()
+        if isinstance(value, Mapping) and value.get("required") is True
+    }  # the latter is draft 3's way
     names = _parameter_names(list(properties))
     parameters = [
         _parameter(writer, wire, properties[wire], names[wire], wire in required) for wire in properties
@@ -88,7 +114,7 @@ def signature_of(binding: Binding, scope: Scope, *, inline: bool = False) -> Sig
     )
 
 
-def _object_schema(writer: AnnotationWriter, schema: object, depth: int = 0) -> Mapping[str, Any]:
+def argument_schema(writer: AnnotationWriter, schema: object, depth: int = 0) -> Mapping[str, Any]:
     """Find the arguments in a schema that may be a reference, a merge or a choice of objects."""
     found = writer.resolve(schema)
     properties = found.get("properties")
@@ -97,7 +123,7 @@ def _object_schema(writer: AnnotationWriter, schema: object, depth: int = 0) -> 
     for key in ("allOf", "anyOf", "oneOf"):
         options = found.get(key)
         if isinstance(options, list) and depth < 4:
-            objects = [_object_schema(writer, o, depth + 1) for o in options]
+            objects = [argument_schema(writer, o, depth + 1) for o in options]
             objects = [o for o in objects if o.get("properties")]
             if objects:
                 return _chosen(objects) if key != "allOf" else merged(objects)
@@ -105,38 +131,81 @@ def _object_schema(writer: AnnotationWriter, schema: object, depth: int = 0) -> 
 
 
 def _chosen(objects: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Merge alternatives: required is only what all of them require."""
+    """Merge alternatives: required is only what all of them require, and a parameter may be what any says."""
     result = merged(objects)
+    for name in result["properties"]:
+        said = [o["properties"][name] for o in objects if name in o["properties"]]
+        if any(_differ(other, said[0]) for other in said):
+            result["properties"][name] = {"anyOf": said}
     result["required"] = sorted(set.intersection(*(names_in(o.get("required")) for o in objects)))
     return result
+
+
+def _differ(one: object, other: object) -> bool:
+    try:
+        return one != other
+    except RecursionError:  # nested too deep to compare
+        return one is not other
 
 
 def _parameter(writer: AnnotationWriter, wire: str, schema: Any, name: str, required: bool) -> Parameter:
     found = writer.resolve(schema)
     own = schema if isinstance(schema, Mapping) else {}
     text = own.get("description") or found.get("description") or ""
+    default = OMITTED
+    if "default" in (holder := own if "default" in own else found):
+        default = _default(writer, own, holder["default"])
     return Parameter(
         name=name,
         wire=wire,
         annotation=writer.annotation(schema, wire),
-        default=None if required else _default(own if "default" in own else found),
+        default=None if required else default,
         text=text if isinstance(text, str) else "",
     )
 
 
-def _default(schema: Mapping[str, Any]) -> str:
-    """Return the schema's default as source, if it is short and of the type that the schema asks for."""
-    if "default" not in schema:
+def _default(writer: AnnotationWriter, schema: Mapping[str, Any], default: object) -> str:
+    """Return a default as source, if it is short and the schema itself would take it."""
+    if isinstance(default, list | dict) and default:
         return OMITTED
-    value = schema["default"]
-    kind = schema.get("type")
+    if not _accepts(writer, schema, default):
+        return OMITTED
+    return literal(default, 80) or OMITTED
+
+
+def _accepts(writer: AnnotationWriter, schema: object, value: object, depth: int = 0) -> bool:
+    """Tell whether a schema takes a simple value, by type, choice and range; patterns are not looked at."""
+    if not isinstance(schema, Mapping) or depth > 8:
+        return schema is not False
+    if value is None and schema.get("nullable") is True:
+        return True
+    if References.of(schema) is not None and not _accepts(writer, writer.resolve(schema), value, depth + 1):
+        return False
+    for key, enough in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+        options = schema.get(key)
+        if isinstance(options, list) and not enough(_accepts(writer, o, value, depth + 1) for o in options):
+            return False
+    choices = [schema["const"]] if "const" in schema else schema.get("enum")
+    if isinstance(choices, list) and not any(type(c) is type(value) and c == value for c in choices):
+        return False
+    return _has_type(schema.get("type"), value) and _in_range(schema, value)
+
+
+def _has_type(kind: object, value: object) -> bool:
     kinds = kind if isinstance(kind, list) else [kind]
-    found = "number" if _json_type(value) == "integer" and "number" in kinds else _json_type(value)
-    if value is not None and isinstance(kind, str | list) and found not in kinds:
-        return OMITTED
-    if isinstance(value, list | dict) and value:
-        return OMITTED
-    return literal(value, 80) or OMITTED
+    if not isinstance(kind, str | list):
+        return True
+    found = _json_type(value)
+    return found in kinds or (found == "integer" and "number" in kinds)
+
+
+def _in_range(schema: Mapping[str, Any], value: object) -> bool:
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        return True
+    words = ("minLength", "maxLength") if isinstance(value, str) else ("minimum", "maximum")
+    size = len(value) if isinstance(value, str) else value
+    least, most = (v if isinstance(v := schema.get(w), int | float) else None for w in words)
+    return (least is None or size >= least) and (most is None or size <= most)
 
 
 def _json_type(value: object) -> str:

@@ -10,10 +10,12 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["docstring", "markdown", "one_line", "slug", "yaml_value"]
+__all__ = ["docstring", "first_sentence", "markdown", "one_line", "slug", "yaml_value"]
 
 # control, format (bidi overrides, zero width), surrogate, private and unassigned characters, separators
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+_SENTENCE: Final = re.compile(r"[.!?](?= [A-Z`\"'(*\[])|[。！？]")
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -30,6 +32,13 @@ def one_line(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 3].rstrip()}..."
 
 
+def first_sentence(text: str, limit: int) -> str:
+    """Return the beginning of a text in one line: its first sentence, or `limit` characters of it."""
+    line = one_line(text[: limit * 8].strip().split("\n\n")[0], limit * 8)
+    end = _SENTENCE.search(line, 15)  # not "e.g. " or "No. " at the start
+    return one_line(line[: end.start() + 1] if end else line, limit)
+
+
 def docstring(text: str, indent: str = "    ") -> str:
     """Return the text as a triple-quoted literal that always compiles and shows the text as it was."""
     lines = [_escaped(line.rstrip()) for line in re.split(r"\r\n|\r|\n", text.strip())]
@@ -43,6 +52,8 @@ def _escaped(line: str) -> str:
     line = line.replace("\\", "\\\\")
     # every second quote of a run, and one at the end, could join the closing three
     line = re.sub(r'""|"$', lambda m: '\\"' * len(m[0]), line)
+    if line.isascii() and line.isprintable():
+        return line
     return "".join(_escaped_character(c) if unicodedata.category(c) in _INVISIBLE else c for c in line)
 
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 from agentd.tools.decorator import decorated_tools, tool
 
 if TYPE_CHECKING:
+    from agentd.tools.loops import TaskLoop
     from agentd.tools.naming import Binding, bind
     from agentd.tools.results import MAX_MESSAGE_BYTES
     from agentd.tools.toolset import ToolSet
 
-__all__ = ["MAX_MESSAGE_BYTES", "Binding", "ToolSet", "bind", "decorated_tools", "tool"]
+__all__ = ["MAX_MESSAGE_BYTES", "Binding", "TaskLoop", "ToolSet", "bind", "decorated_tools", "tool"]
 
 # `from agentd import tool` must not pay for anyio, which the tool set needs
 _LAZY: Final = {
     "Binding": "agentd.tools.naming",
     "MAX_MESSAGE_BYTES": "agentd.tools.results",
+    "TaskLoop": "agentd.tools.loops",
     "ToolSet": "agentd.tools.toolset",
     "bind": "agentd.tools.naming",
 }

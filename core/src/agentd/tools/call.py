@@ -16,11 +16,12 @@ import attrs
 
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError, suggest
 from agentd.events import ToolCall
-from agentd.protocols import ToolReply, ToolSource
+from agentd.protocols import DirectSource, ToolReply, ToolSource
 from agentd.tools.function import FunctionTool, load_object
 from agentd.tools.loops import TaskLoop, offload, shared_loop
 from agentd.tools.naming import Binding
 from agentd.tools.pool import pool, watcher
+from agentd.tools.reports import ProgressReport, Tell
 from agentd.tools.results import MAX_MESSAGE_BYTES, encode_result
 from agentd.types import ToolSpec
 
@@ -28,6 +29,7 @@ __all__ = ["Call", "Entry", "error_reply"]
 
 _log: Final = logging.getLogger("agentd.tools")
 _ids: Final = itertools.count(1)
+_SMALL_PARTS: Final = 200
 _SMALL_BYTES: Final = 64 * 1024  # more than this is not decoded or encoded in an event loop
 _EVENT_CHARS: Final = 2000
 _MESSAGE_CHARS: Final = 20_000
@@ -43,6 +45,8 @@ class Entry:
     source: ToolSource | None
     timeout_s: float
     blocking: bool
+    loop: TaskLoop | None = None  # the source's own, where its calls are carried out
+    direct: DirectSource | None = None  # the source, if it can start calls by itself
 
     @classmethod
     def of(cls, binding: Binding, owner: FunctionTool | ToolSource, timeout_s: float) -> Entry:
@@ -55,6 +59,8 @@ class Entry:
             source=None if isinstance(owner, FunctionTool) else owner,
             timeout_s=timeout_s if own is None else own,
             blocking=function is not None and function.kind in ("sync", "generator"),
+            loop=None if function is not None else getattr(owner, "loop", None),
+            direct=owner if function is None and isinstance(owner, DirectSource) else None,
         )
 
 
@@ -65,8 +71,8 @@ class Call:
     """
 
     __slots__ = (
-        "_ended", "_reply", "_scope", "action_id", "answered", "arguments", "began", "deadline", "entry",
-        "has_lane", "id", "loop", "started",
+        "_ended", "_give_up_direct", "_reply", "_scope", "_tell", "action_id", "answered", "arguments",
+        "began", "deadline", "entry", "has_lane", "id", "loop", "progress", "quiet", "started",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +82,7 @@ class Call:
         action_id: str,
         reply: Callable[[ToolReply], None],
         ended: Callable[[Call, ToolReply], None],
+        tell: Tell,
     ) -> None:
         self.id = next(_ids)
         self.entry = entry
@@ -85,10 +92,14 @@ class Call:
         self.deadline = self.started + entry.timeout_s
         self.answered = False
         self.has_lane = False
+        self.quiet = False  # whoever made it tells of it
         self.loop: TaskLoop | None = None
         self._reply = reply
         self._ended = ended
+        self._tell = tell
+        self.progress: ProgressReport | None = None
         self._scope: anyio.CancelScope | None = None
+        self._give_up_direct: Callable[[], None] | None = None
 
     # --- the one reply -------------------------------------------------------------------------
 
@@ -100,6 +111,8 @@ class Call:
 
     def _deliver(self, reply: ToolReply) -> None:
         self.answered = True
+        if self.progress is not None:
+            self.progress.finish()
         try:
             self._reply(reply)
         except Exception:
@@ -123,7 +136,9 @@ class Call:
         self._answer(error_reply(ToolError(f"{name}() was given up: its event loop has ended")))
 
     def _give_up(self) -> None:
-        if self.loop is not None:
+        if self._give_up_direct is not None:
+            self._give_up_direct()
+        elif self.loop is not None:
             self.loop.call_soon(self._cancel)
         elif self.entry.blocking:
             pool.write_off(self)  # a thread cannot be stopped, only not counted
@@ -135,7 +150,7 @@ class Call:
     def event(self, reply: ToolReply) -> ToolCall:
         """Return the finished call as an event, arguments and result cut to a readable length."""
         return ToolCall(
-            id=f"call_{self.id}",
+            id=self._event_id,
             name=self.entry.binding.python_name,
             arguments=_readable(self.arguments),
             result=_readable(reply.payload),
@@ -143,6 +158,10 @@ class Call:
             code_id=self.action_id,
             wall_s=time.monotonic() - self.started,
         )
+
+    @property
+    def _event_id(self) -> str:
+        return f"call_{self.id}"
 
     # --- in a thread of the pool ---------------------------------------------------------------
 
@@ -177,6 +196,39 @@ class Call:
         self.loop = shared_loop()
         self.loop.post(wait, self.lost)
 
+    # --- by the source itself ------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Have the source start the call, if it can do that by itself; False: it needs a task."""
+        direct = self.entry.direct
+        if direct is None or len(self.arguments) > _SMALL_BYTES:
+            return False
+        name, spec = self.entry.binding.python_name, self.entry.binding.spec
+        try:
+            arguments = load_object(name, self.arguments)
+            check_names(spec, name, arguments)
+        except ToolError as error:
+            self._answer(error_reply(error))
+            return True
+        self.progress = ProgressReport(self._event_id, name, self.action_id, self._tell)
+        self._give_up_direct = direct.begin(spec.name, arguments, self._done, self.progress)
+        return self._give_up_direct is not None
+
+    def _done(self, value: object, error: BaseException | None) -> None:
+        if self.answered:
+            return
+        name = self.entry.binding.python_name
+        if error is None and not _is_small(value):
+            pool.submit(_Encoding(self, value))
+            return
+        try:
+            if error is not None:
+                raise error
+            reply = _checked(encode_result(value, name), name)
+        except Exception as raised:
+            reply = failure(raised, name)
+        self._answer(reply)
+
     # --- as a task of an event loop ------------------------------------------------------------
 
     async def run_async(self) -> None:
@@ -209,7 +261,8 @@ class Call:
             assert source is not None
             arguments = await self._decode(lambda: load_object(name, self.arguments))
             check_names(self.entry.binding.spec, name, arguments)
-            return await source.call(self.entry.binding.spec.name, arguments)
+            self.progress = ProgressReport(self._event_id, name, self.action_id, self._tell)
+            return await source.call(self.entry.binding.spec.name, arguments, on_progress=self.progress)
         positional, named = await self._decode(lambda: function.arguments(self.arguments, name))
         if function.kind == "async_generator":
             return [item async for item in function.function(*positional, **named)]
@@ -222,11 +275,46 @@ class Call:
         def encode() -> ToolReply:
             return _checked(encode_result(result, name), name)
 
-        if result is None or isinstance(result, bool | int | float):
-            return encode()
         if isinstance(result, str | bytes) and len(result) <= _SMALL_BYTES:
             return encode()
+        if _is_small(result):
+            return encode()
         return await offload(encode)  # how large it is, only encoding it tells
+
+
+class _Encoding:
+    """A large result on its way to be encoded by a thread of the pool."""
+
+    def __init__(self, call: Call, value: object) -> None:
+        self.call = call
+        self.value = value
+
+    def run(self) -> None:
+        name = self.call.entry.binding.python_name
+        try:
+            reply = _checked(encode_result(self.value, name), name)
+        except BaseException as error:
+            reply = failure(error, name)
+        self.call._answer(reply)
+
+
+def _is_small(result: object) -> bool:
+    """Tell whether a result of plain dicts, lists and scalars is quick to encode, without a long look."""
+    waiting = [result]
+    for _ in range(_SMALL_PARTS):
+        if not waiting:
+            return True
+        part = waiting.pop()
+        if type(part) is dict and len(part) <= _SMALL_PARTS:
+            waiting += part.values()
+        elif type(part) is list and len(part) <= _SMALL_PARTS:
+            waiting += part
+        elif isinstance(part, str | bytes):
+            if len(part) > _SMALL_BYTES // 8:
+                return False
+        elif part is not None and not isinstance(part, int | float):
+            return False
+    return False
 
 
 def _call_and_collect(function: FunctionTool, positional: list[Any], named: dict[str, Any]) -> Any:

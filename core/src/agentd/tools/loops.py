@@ -66,11 +66,13 @@ class TaskLoop:
         self._group: TaskGroup | None = None
         self._call_soon: Callable[..., object] | None = None
         self._closed = False
+        self._thread: int | None = None
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run what is posted until cancelled; then the tasks are cancelled too."""
         async with anyio.create_task_group() as group:
             self._group = group
+            self._thread = threading.get_ident()
             self._context = copy_context()
             with self._lock:
                 self._call_soon = loop_caller()
@@ -100,6 +102,10 @@ class TaskLoop:
             if lost is not None:
                 lost()
 
+    def is_here(self) -> bool:
+        """Tell whether the calling thread is the loop's own, which must not wait for its work."""
+        return self._thread == threading.get_ident()
+
     def _spawn(self, work: Work, lost: Lost) -> None:
         # Not in a task of the group: the context of whoever posts is a foreign thread's.
         try:
@@ -120,11 +126,11 @@ def shared_loop() -> TaskLoop:
     global _shared
     with _shared_lock:
         if _shared is None:
-            _shared = TaskLoop()
-            run = threading.Thread(
-                target=anyio.run, args=(_shared.serve,), name="agentd-async-tools", daemon=True
-            )
-            run.start()
+            loop = TaskLoop()
+            threading.Thread(
+                target=anyio.run, args=(loop.serve,), name="agentd-async-tools", daemon=True
+            ).start()
+            _shared = loop
         return _shared
 
 

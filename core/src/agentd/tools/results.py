@@ -1,8 +1,9 @@
 """Results of tools as JSON bytes: every JSON type as itself, richer Python types by rule, the rest refused.
 
 Dataclasses, attrs, pydantic models, TypedDicts and mappings become objects; lists, tuples and sets arrays;
-enums their value; dates, UUIDs, decimals and paths strings; bytes a base64 string. Integers of any size stay
-exact. NaN and infinities are refused, for JSON has none.
+enums their value; dates, UUIDs, decimals and paths strings; bytes a base64 string, but a `Blob` an object of
+its own that becomes bytes again in the code (`agentd.tools.blobs`). Integers of any size stay exact. NaN and
+infinities are refused, for JSON has none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import json
 from typing import Any, Final
 
 from agentd.errors import ToolError
+from agentd.tools.blobs import escape_keys, tagged
 from agentd.tools.schema import encode_hook
+from agentd.types import Blob
 
 __all__ = ["MAX_MESSAGE_BYTES", "encode_result"]
 
@@ -20,7 +23,7 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 1024
 
 _ALLOWED: Final = (
     "allowed are str, int, float, bool, None, list, tuple, set, dict with str keys, dataclasses, attrs and "
-    "pydantic objects, enums, datetime, UUID, Decimal, Path and bytes (as base64)"
+    "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob and bytes (as base64)"
 )
 
 
@@ -32,22 +35,26 @@ def encode_result(value: Any, name: str) -> bytes:
     import msgspec
 
     try:
-        payload = msgspec.json.encode(value, enc_hook=encode_hook)
+        payload = msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
-        return _by_stdlib(value, name)  # lone surrogates: only an escape can carry them
+        return escape_keys(_by_stdlib(value, name))  # lone surrogates: only an escape can carry them
     except RecursionError:
         raise ToolError(f"{name}() returned a value that contains itself or is nested too deep") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
     if value is not None and b"null" in payload:
         _by_stdlib(value, name)  # msgspec writes NaN and infinities as null without a word
-    return payload
+    return escape_keys(payload)
+
+
+def _plain(value: Any) -> Any:
+    return tagged(value) if isinstance(value, Blob) else encode_hook(value)
 
 
 def _by_stdlib(value: Any, name: str) -> bytes:
     import msgspec
 
-    plain = msgspec.to_builtins(value, enc_hook=encode_hook, str_keys=True)
+    plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
     try:
         return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
     except ValueError:

@@ -20,7 +20,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError", "call", "call_given"]
+__all__ = [
+    "Blob",
+    "ToolError",
+    "ToolInputError",
+    "ToolTimeoutError",
+    "UnknownToolError",
+    "call",
+    "call_given",
+]
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
 
@@ -47,6 +55,24 @@ class UnknownToolError(ToolError, LookupError):
 
 
 _ERRORS = {c.__name__: c for c in (ToolError, ToolInputError, ToolTimeoutError, UnknownToolError)}
+
+
+class Blob(bytes):
+    """Binary data in a tool's result: bytes that know their `mime_type` and, if they have one, `uri`."""
+
+    mime_type = "application/octet-stream"
+    uri = ""
+
+    def save(self, path: Any) -> str:
+        """Write the bytes to a file and return its path."""
+        with open(path, "wb") as file:
+            file.write(self)
+        return str(os.fspath(path))
+
+    def __repr__(self) -> str:
+        return f"<Blob {self.mime_type}, {len(self)} bytes>"
+
+    __str__ = __repr__  # bytes' own would warn, and print megabytes
 
 
 def call(name: str, arguments: dict[str, Any]) -> Any:
@@ -110,6 +136,24 @@ def _failure(reply: dict[str, Any]) -> ToolError:
     return kind(str(reply.get("message", "the tool failed without a message")))
 
 
+def _decoded(data: bytes | bytearray) -> Any:
+    """Read a result. Binary data is the object {"$blob": BASE64, "mime_type": ..., "uri": ...}; a key that
+    looks like that tag by chance has one more dollar sign."""
+    return json.loads(data, object_hook=_untagged) if b'blob":' in data else json.loads(data)
+
+
+def _untagged(value: dict[str, Any]) -> Any:
+    if isinstance(value.get("$blob"), str):
+        import base64
+
+        blob = Blob(base64.b64decode(value["$blob"]))
+        blob.mime_type, blob.uri = str(value.get("mime_type", Blob.mime_type)), str(value.get("uri", ""))
+        return blob
+    if any(key.endswith("$$blob") for key in value):
+        return {k[1:] if k.endswith("$$blob") and not k[:-4].strip("$") else k: v for k, v in value.items()}
+    return value
+
+
 # --- the fast way --------------------------------------------------------------------------------
 
 
@@ -136,7 +180,7 @@ class _Channel:
                 raise
             raise ToolError(f"{name}(): the connection to the host is lost: {error}") from None
         if reply[:1] == b"\0":
-            return json.loads(reply[1:])
+            return _decoded(reply[1:])
         raise _failure(json.loads(reply[1:]))
 
     def _first(self) -> bytes:
@@ -257,7 +301,7 @@ class _Http:
 
 def _http_result(name: str, status: int, body: bytes) -> Any:
     try:
-        data = json.loads(body)
+        data = _decoded(body)
     except ValueError:
         data = None
         if status == 200:

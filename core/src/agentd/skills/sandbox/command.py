@@ -3,7 +3,7 @@
 skills list                      the skills, with what they are for
 skills frontmatter SKILL         a skill's metadata
 skills read SKILL                a skill's whole document
-skills search WORDS              the skills and tools that mention the words, best first
+skills search [-n N] WORDS       the tools and documents that fit the words, best first; at most N (10)
 skills run SKILL SCRIPT [ARGS]   run a skill's script
 skills exec                      run Python from standard input, tools importable
 Written by agentd; changes are overwritten.
@@ -28,7 +28,7 @@ class Usage(Exception):
 
 def main(arguments: list[str]) -> int:
     """Carry out a command line; return the exit code."""
-    commands: dict[str, tuple[Callable[..., None], int, int | None]] = {
+    commands: dict[str, tuple[Callable[..., int | None], int, int | None]] = {
         "list": (show_list, 0, 0),
         "frontmatter": (show_frontmatter, 1, 1),
         "read": (show_document, 1, 1),
@@ -40,13 +40,14 @@ def main(arguments: list[str]) -> int:
         print((__doc__ or "").rpartition("\n")[0].rpartition("\n")[0].partition("\n\n")[2])
         return 0 if arguments else 2
     name, rest = arguments[0], arguments[1:]
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a locale may lack what a text has
     try:
         if name not in commands:
             raise Usage(f"unknown command {name!r}; there are: {', '.join(commands)}")
         function, least, most = commands[name]
         if len(rest) < least or (most is not None and len(rest) > most):
             raise Usage(f"wrong number of arguments for {name!r}; see: skills --help")
-        function(*rest)
+        return function(*rest) or 0
     except Usage as problem:
         print(f"skills: {problem}", file=sys.stderr)
         return 2
@@ -109,23 +110,37 @@ def show_document(skill: str) -> None:
     print(document(skill).rstrip("\n"))
 
 
-def show_search(*words: str) -> None:
-    """Print the sections that mention most of the words."""
-    wanted = [w.lower() for argument in words for w in re.findall(r"\w+", argument)]
-    found = []
-    for skill in skills():
-        text = document(skill)
-        for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
-            title = section.split("\n", 1)[0][3:] if section.startswith("## ") else ""
-            body = section.lower()
-            score = sum((w in body) + 2 * (w in f"{skill} {title}".lower()) for w in wanted)
-            if score:
-                summary = title or field(text, "description")
-                found.append((-score, skill, summary))
-    for _, skill, summary in sorted(found)[:20]:
-        print(f"{skill}: {summary}")
+def show_search(*arguments: str) -> int:
+    """Print what fits the words, one line each; 1 if nothing does."""
+    words, limit = search_options(list(arguments))
+    from _search import ranked  # type: ignore[import-not-found]  # it lies beside this file
+
+    found = ranked(ROOT, skills(), document, " ".join(words), limit)
+    if found is None:
+        raise Usage("search for what? Give words, e.g.: skills search create issue")
+    for hit in found:
+        line = hit.line or (field(document(hit.skill), "description") if hit.call[:1] == "(" else "")
+        print(f"{hit.skill}  {hit.call}" + (f"  - {line}" if line else ""))
     if not found:
-        print(f"nothing mentions {' '.join(words)!r}", file=sys.stderr)
+        print(f"nothing fits {' '.join(words)!r}; try other words, or: skills list", file=sys.stderr)
+    return 0 if found else 1
+
+
+def search_options(arguments: list[str]) -> tuple[list[str], int]:
+    """Take `-n N` out of the arguments."""
+    limit, words = "10", []
+    while arguments:
+        argument = arguments.pop(0)
+        if argument == "--":
+            words += arguments
+            break
+        if argument.startswith("-n") and (argument == "-n" or argument[2:].isdecimal()):
+            limit = argument[2:] or (arguments.pop(0) if arguments else "")
+        else:
+            words.append(argument)
+    if not (limit.isdecimal() and 0 < int(limit[:9]) <= 1000):
+        raise Usage(f"-n must be a number from 1 to 1000, got {limit!r}")
+    return words, int(limit)
 
 
 def run_script(skill: str, script: str, *arguments: str) -> None:

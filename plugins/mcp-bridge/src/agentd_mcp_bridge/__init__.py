@@ -1,0 +1,1 @@
+"""agentd tool source `mcp`: MCP servers as Python functions."""

@@ -1,0 +1,355 @@
+"""How a source reaches its server: over a connection of our own, or through an object of openai-agents."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import anyio
+from agentd.errors import ToolError, ToolTimeoutError
+from agentd.protocols import OnProgress
+from agentd.types import ToolSpec
+
+from agentd_mcp_bridge.config import AgentsTarget, ServerConfig
+from agentd_mcp_bridge.connection import Connection, Life, Listener
+from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done, new_call
+from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.loop import mcp_loop
+
+__all__ = ["Backend", "ClientBackend", "backend_of"]
+
+_PAGES: Final = 1000
+_ITEMS: Final = 100_000
+_SESSION_GONE: Final = "Session terminated"
+_CLOSED: Final = "Connection closed"
+
+
+class Backend(Protocol):
+    """What a source asks of its server. Everything but `close_soon` runs in the MCP loop."""
+
+    listener: Listener
+    instructions: str
+    capabilities: frozenset[str]
+
+    def tool_names(self) -> Sequence[str]: ...
+
+    async def list_tools(self) -> Sequence[ToolSpec]: ...
+
+    async def call(self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> object: ...
+
+    async def list_resources(self) -> Sequence[Mapping[str, object]]: ...
+
+    async def list_resource_templates(self) -> Sequence[Mapping[str, object]]: ...
+
+    async def read_resource(self, uri: str) -> object: ...
+
+    async def list_prompts(self) -> Sequence[Mapping[str, object]]: ...
+
+    async def get_prompt(self, name: str, arguments: dict[str, str]) -> object: ...
+
+    async def aclose(self) -> None: ...
+
+    def close_soon(self) -> None: ...
+
+
+def backend_of(config: ServerConfig) -> Backend:
+    """Return the backend for a server."""
+    if isinstance(config.target, AgentsTarget):
+        from agentd_mcp_bridge.agents import AgentsBackend
+
+        return AgentsBackend(config)
+    return ClientBackend(config)
+
+
+class ClientBackend:
+    """Over the SDK's client, on a connection that is opened anew after a crash."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.listener = Listener()
+        self.connection = Connection(config, self.listener)
+        self.instructions = ""
+        self.capabilities: frozenset[str] = frozenset()
+        self._wrapped: set[str] = set()
+        self._repeatable: dict[str, bool] = {}
+        self._tasks: set[str] = set()
+        self._has_schema: set[str] = set()
+
+    def tool_names(self) -> Sequence[str]:
+        return list(self._repeatable)
+
+    async def list_tools(self) -> Sequence[ToolSpec]:
+        from agentd_mcp_bridge.schemas import is_wrapped, tool_spec
+        from agentd_mcp_bridge.tasks import must_be_task
+
+        async def fetch(life: Life) -> list[Any]:
+            return await _all_pages(_client(life).list_tools, "tools")
+
+        life, tools = await self._ask(fetch, "tools/list", needs="tools", otherwise=[])
+        if life is not None:
+            self.instructions = _client(life).instructions or ""
+            self.capabilities = frozenset(
+                kind
+                for kind in ("tools", "resources", "prompts")
+                if getattr(_client(life).server_capabilities, kind) is not None
+            )
+        self._wrapped = {t.name for t in tools if t.output_schema and is_wrapped(t.output_schema, t.name)}
+        self._repeatable = {t.name: _is_repeatable(t) for t in tools}
+        self._tasks = {t.name for t in tools if must_be_task(t)}
+        self._has_schema.clear()
+        self._has_schema.update(t.name for t in tools if t.output_schema is not None)
+        return [tool_spec(tool, self.config.name, self.config.timeout_s) for tool in tools]
+
+    async def call(
+        self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None, *, attempts: int = 2
+    ) -> object:
+        from agentd_mcp_bridge.results import tool_value
+
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            assert on_progress is not None
+            on_progress(done, total, message or "")
+
+        async def fetch(life: Life) -> Any:
+            if name in self._tasks:
+                from agentd_mcp_bridge.tasks import call_as_task
+
+                return await call_as_task(_client(life), name, arguments)
+            return await _client(life).call_tool(
+                name, arguments, progress_callback=None if on_progress is None else progress
+            )
+
+        _, result = await self._ask(
+            fetch, f"{name}()", repeatable=self._repeatable.get(name, False), attempts=attempts
+        )
+        return tool_value(result, f"{name}()", wrapped=name in self._wrapped)
+
+    # --- calls past the SDK ------------------------------------------------------------------------
+
+    def begin(
+        self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
+    ) -> Callable[[], None] | None:
+        """Start a call without a task; see `agentd_mcp_bridge.direct`. From any thread.
+
+        Returns a function that gives the call up, or None if it must go the SDK's way.
+        """
+        life = self.connection.life
+        if life is None or life.direct is None or name in self._tasks:
+            return None
+        call = new_call(name, arguments, done, on_progress)
+        if call is None:
+            return None
+        loop = mcp_loop()
+        loop.call_soon(self._send, life, call)
+        return lambda: loop.call_soon(self._give_up, life, call)
+
+    def _send(self, life: Life, call: DirectCall) -> None:
+        assert life.direct is not None
+        if not call.given_up and not (life.usable and life.direct.send(call)):
+            _spawn(lambda: self._finish_late(call, lambda: self._again(call, attempts=2)))
+
+    def _give_up(self, life: Life, call: DirectCall) -> None:
+        assert life.direct is not None
+        call.given_up = True
+        life.direct.cancel(call)
+        if call.scope is not None:
+            call.scope.cancel()
+
+    async def _again(self, call: DirectCall, *, attempts: int) -> object:
+        return await self.call(call.name, dict(call.arguments), call.on_progress, attempts=attempts)
+
+    async def _finish_late(self, call: DirectCall, work: Callable[[], Awaitable[object]]) -> None:
+        with anyio.CancelScope() as call.scope:
+            if call.given_up:
+                return
+            try:
+                value = await work()
+            except Exception as error:
+                call.done(None, error)
+            else:
+                call.done(value, None)
+
+    def _share_pipe(self, life: Life) -> None:
+        """Let calls share the pipes of this life's server with the SDK, where that can be done."""
+        pipe = life.pipe
+        if pipe is None or life.direct is not None:
+            return
+        life.direct = direct = DirectCalls(
+            pipe,
+            has_schema=self._has_schema.__contains__,
+            finish=lambda name, raw: self._read_result(life, name, raw),
+            refused=lambda name, code, message: _refusal(code, message, f"{name}()"),
+            spawn=_spawn,
+        )
+        pipe.intercept(direct.take)
+
+        async def watch() -> None:
+            await life.ended.wait()
+            for call in direct.lost():
+                self._lost(life, call)
+
+        _spawn(watch)
+
+    def _lost(self, life: Life, call: DirectCall) -> None:
+        async def outcome() -> object:
+            died = self._died(life, f"{call.name}()")
+            if life.closing or not self._repeatable.get(call.name, False):
+                raise died
+            return await self._again(call, attempts=1)
+
+        _spawn(lambda: self._finish_late(call, outcome))
+
+    async def _read_result(self, life: Life, name: str, raw: bytes) -> object:
+        from mcp_types import CallToolResult
+
+        from agentd_mcp_bridge.results import tool_value
+
+        try:
+            result = CallToolResult.model_validate_json(raw, by_name=False)
+            if not result.is_error:
+                await _client(life).session.validate_tool_result(name, result)
+        except (ValueError, RuntimeError) as error:
+            raise ToolError(f"{name}() of {self.config.name!r}: {error}") from error
+        return tool_value(result, f"{name}()", wrapped=name in self._wrapped)
+
+    async def list_resources(self) -> Sequence[Mapping[str, object]]:
+        return await self._list("list_resources", "resources", "resources")
+
+    async def list_resource_templates(self) -> Sequence[Mapping[str, object]]:
+        return await self._list("list_resource_templates", "resource_templates", "resources")
+
+    async def read_resource(self, uri: str) -> object:
+        from agentd_mcp_bridge.results import resource_value
+
+        async def fetch(life: Life) -> Any:
+            return await _client(life).read_resource(uri)
+
+        _, result = await self._ask(fetch, f"reading {uri!r}", repeatable=True)
+        return resource_value(result)
+
+    async def list_prompts(self) -> Sequence[Mapping[str, object]]:
+        return await self._list("list_prompts", "prompts", "prompts")
+
+    async def get_prompt(self, name: str, arguments: dict[str, str]) -> object:
+        from agentd_mcp_bridge.results import prompt_messages
+
+        async def fetch(life: Life) -> Any:
+            return await _client(life).get_prompt(name, arguments)
+
+        _, result = await self._ask(fetch, f"the prompt {name!r}", repeatable=True)
+        return prompt_messages(result)
+
+    async def aclose(self) -> None:
+        await self.connection.aclose()
+
+    def close_soon(self) -> None:
+        self.connection.close_soon()
+
+    async def _list(self, method: str, attribute: str, capability: str) -> list[Mapping[str, object]]:
+        from agentd_mcp_bridge.results import plain
+
+        async def fetch(life: Life) -> list[Any]:
+            return await _all_pages(getattr(_client(life), method), attribute)
+
+        _, items = await self._ask(fetch, method, needs=capability, otherwise=[])
+        return [plain(item) for item in items]
+
+    async def _ask(
+        self,
+        fetch: Callable[[Life], Awaitable[Any]],
+        what: str,
+        *,
+        repeatable: bool = True,
+        needs: str = "",
+        otherwise: Any = None,
+        attempts: int = 2,
+    ) -> tuple[Life | None, Any]:
+        """Have `fetch` ask the server; once more on a new connection, if it broke and asking twice is safe."""
+        from mcp import MCPError
+
+        while True:
+            life = await self.connection.open()
+            self._share_pipe(life)
+            if needs and getattr(_client(life).server_capabilities, needs) is None:
+                return life, otherwise
+            attempts -= 1
+            try:
+                return life, await fetch(life)
+            except MCPError as error:
+                again = await self._after(error, life, what, repeatable=repeatable)
+                if not again or attempts == 0:
+                    raise again or _as_tool_error(error, what) from error
+            except ToolError:
+                raise
+            except Exception as error:  # the SDK refuses what the server sent, by several kinds of errors
+                raise ToolError(f"{what} of {self.config.name!r}: {error}") from error
+
+    async def _after(self, error: Any, life: Life, what: str, *, repeatable: bool) -> ToolError | None:
+        """Return the error if the connection broke and asking again is allowed; raise it if it is not."""
+        from mcp_types import CONNECTION_CLOSED
+
+        name = self.config.name
+        if error.message == _SESSION_GONE:  # it was refused, so asking again is safe
+            life.broke()
+            await life.ended.wait()
+            return McpServerError(name, "has ended the session")
+        if error.code != CONNECTION_CLOSED:
+            return None
+        if error.message == _CLOSED:
+            await life.ended.wait()
+        died = self._died(life, what, error.message)
+        if life.closing or not repeatable:
+            raise died from error
+        return died
+
+    def _died(self, life: Life, what: str, reason: str = _CLOSED) -> McpServerError:
+        if life.closing:
+            return McpServerError(self.config.name, f"was closed during {what}")
+        return McpServerError(
+            self.config.name,
+            f"died during this call, {what}; it is restarted with the next call; whether the call took effect "
+            f"is not known: {life.failure or reason}",
+        )
+
+
+def _client(life: Life) -> Any:
+    if life.client is None:
+        raise life.failure or McpServerError(life.config.name, "has ended the connection")
+    return life.client
+
+
+def _as_tool_error(error: Any, what: str) -> ToolError:
+    return _refusal(error.code, error.message, what)
+
+
+def _refusal(code: int, message: str, what: str) -> ToolError:
+    from mcp_types import REQUEST_TIMEOUT
+
+    if code == REQUEST_TIMEOUT:
+        return ToolTimeoutError(f"{what} did not answer in time")
+    return ToolError(f"{what}: {message}")
+
+
+def _spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    mcp_loop().post(work, lambda: None)
+
+
+def _is_repeatable(tool: Any) -> bool:
+    hints = tool.annotations
+    return hints is not None and (hints.read_only_hint is True or hints.idempotent_hint is True)
+
+
+async def _all_pages(fetch: Callable[..., Awaitable[Any]], attribute: str) -> list[Any]:
+    """Follow a list to its end; a server that repeats itself or never ends is told apart."""
+    items: list[Any] = []
+    cursor: str | None = None
+    seen: set[str] = set()
+    for _ in range(_PAGES):
+        page = await fetch(cursor=cursor)
+        items += getattr(page, attribute)
+        cursor = page.next_cursor
+        if cursor is None:
+            return items
+        if cursor in seen or len(items) > _ITEMS:
+            break
+        seen.add(cursor)
+    raise ToolError(f"the server's list of {attribute} does not end; {len(items)} were read")

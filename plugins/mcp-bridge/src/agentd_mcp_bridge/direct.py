@@ -1,0 +1,209 @@
+"""Calls of a stdio server's tools without a task: a line out, a line in, matched by its id.
+
+A call through the SDK costs a dozen hand-overs between its tasks and two passes of validation; that is most of what
+a call takes. So where a connection's life is simple (a child process, a protocol with an opening handshake), the
+SDK opens and keeps the connection, and calls share its pipes under ids of their own. Everything else that
+arrives is the SDK's, and so is every answer that is more than text: its models and checks read those.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol
+
+import anyio
+import attrs
+import msgspec
+from agentd.protocols import OnProgress
+
+__all__ = ["DirectCall", "DirectCalls", "Done", "new_call"]
+
+Done = Callable[[object, BaseException | None], None]
+"""Takes a call's outcome, value or error, in the MCP loop, exactly once unless the call was given up."""
+
+MAX_REQUEST_BYTES: Final = (
+    64 * 1024
+)  # a larger one waits for the server to read, which only the SDK's way does
+_PREFIX: Final = "agentd-"
+_ids: Final = itertools.count(1)
+
+
+class Pipe(Protocol):
+    """How to write to the server; in the MCP loop."""
+
+    def write(self, line: bytes) -> bool:
+        """Send a line; False if the server does not read just now."""
+        ...
+
+
+@attrs.define(eq=False)
+class DirectCall:
+    """A call under way."""
+
+    name: str
+    arguments: Mapping[str, object]
+    id: str
+    line: bytes
+    done: Done
+    on_progress: OnProgress | None
+    given_up: bool = False
+    scope: anyio.CancelScope | None = None
+    """Set where the call goes the SDK's way after all."""
+
+
+class _Head(msgspec.Struct):
+    id: str | int | None = None
+    method: str | None = None
+    params: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+
+
+class _Progress(msgspec.Struct, rename="camel"):
+    progress_token: str | int | None = None
+    progress: float = 0.0
+    total: float | None = None
+    message: str | None = None
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str = ""
+
+
+class _Result(msgspec.Struct, rename="camel"):
+    content: list[_Part] = []
+    is_error: bool = False
+    structured_content: msgspec.Raw = msgspec.Raw()
+    result_type: str = "complete"
+
+
+_head: Final = msgspec.json.Decoder(_Head)
+_error: Final = msgspec.json.Decoder(_Error)
+_progress: Final = msgspec.json.Decoder(_Progress)
+_result: Final = msgspec.json.Decoder(_Result)
+
+
+def new_call(
+    name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
+) -> DirectCall | None:
+    """Return a call that can be sent, or None if its arguments are too large. From any thread."""
+    ident = f"{_PREFIX}{next(_ids)}"
+    params: dict[str, object] = {"name": name, "arguments": arguments}
+    if on_progress is not None:
+        params["_meta"] = {"progressToken": ident}
+    line = _request(method="tools/call", params=params, id=ident)
+    if len(line) > MAX_REQUEST_BYTES:
+        return None
+    return DirectCall(name, arguments, ident, line, done, on_progress)
+
+
+def _request(**fields: object) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", **fields}) + b"\n"
+
+
+class DirectCalls:
+    """The calls that one life of a connection has under way. Everything here runs in the MCP loop.
+
+    :param has_schema: whether a tool's result must be checked against its output schema.
+    :param finish: makes a value of any result, the SDK's way.
+    :param refused: makes an exception of the server's error (code, message).
+    :param spawn: runs a coroutine function as a task of the loop.
+    """
+
+    def __init__(
+        self,
+        pipe: Pipe,
+        *,
+        has_schema: Callable[[str], bool],
+        finish: Callable[[str, bytes], Awaitable[object]],
+        refused: Callable[[str, int, str], BaseException],
+        spawn: Callable[[Callable[[], Any]], None],
+    ) -> None:
+        self._pipe = pipe
+        self._has_schema = has_schema
+        self._finish = finish
+        self._refused = refused
+        self._spawn = spawn
+        self._pending: dict[str, DirectCall] = {}
+
+    def send(self, call: DirectCall) -> bool:
+        """Send the request; False if that cannot be done at once."""
+        if not self._pipe.write(call.line):
+            return False
+        self._pending[call.id] = call
+        return True
+
+    def cancel(self, call: DirectCall) -> None:
+        """Give the call up and tell the server."""
+        if self._pending.pop(call.id, None) is not None:
+            params = {"requestId": call.id, "reason": "the caller has given the call up"}
+            self._pipe.write(_request(method="notifications/cancelled", params=params))
+
+    def lost(self) -> list[DirectCall]:
+        """Return the calls that will not be answered any more."""
+        pending, self._pending = list(self._pending.values()), {}
+        return pending
+
+    def take(self, line: bytes | bytearray) -> bool:
+        """Look at a line from the server; True if it was for one of these calls."""
+        if not self._pending and _PREFIX.encode() not in line[:200]:
+            return False
+        try:
+            head = _head.decode(line)
+            if head.method == "notifications/progress":
+                return self._progressed(_progress.decode(head.params))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if head.method is not None or not isinstance(head.id, str) or not head.id.startswith(_PREFIX):
+            return False
+        call = self._pending.pop(head.id, None)
+        if call is not None:  # else it was given up
+            self._answered(call, head)
+        return True
+
+    def _progressed(self, said: _Progress) -> bool:
+        call = self._pending.get(said.progress_token) if isinstance(said.progress_token, str) else None
+        if call is None or call.on_progress is None:
+            return call is not None
+        call.on_progress(said.progress, said.total, said.message or "")
+        return True
+
+    def _answered(self, call: DirectCall, head: _Head) -> None:
+        if bytes(head.error):
+            error = _decoded(_error, head.error) or _Error(message="an error that is none")
+            call.done(None, self._refused(call.name, error.code, error.message))
+            return
+        result = _decoded(_result, head.result)
+        if result is None or not _is_text(result) or self._has_schema(call.name):
+            raw = bytes(head.result)
+            self._spawn(lambda: self._finish_by_task(call, raw))
+            return
+        texts = [part.text for part in result.content]
+        call.done(None if not texts else texts[0] if len(texts) == 1 else texts, None)
+
+    async def _finish_by_task(self, call: DirectCall, raw: bytes) -> None:
+        try:
+            value = await self._finish(call.name, raw)
+        except Exception as error:
+            call.done(None, error)
+        else:
+            call.done(value, None)
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Any:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # the SDK's models say what is wrong with it
+        return None
+
+
+def _is_text(result: _Result) -> bool:
+    plain = not result.is_error and result.result_type == "complete" and not bytes(result.structured_content)
+    return plain and all(part.type == "text" for part in result.content)

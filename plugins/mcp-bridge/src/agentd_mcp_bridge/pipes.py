@@ -1,0 +1,269 @@
+"""A server's standard input, output and error: messages one way and the other, and the last words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import anyio
+from mcp.shared.message import SessionMessage
+from mcp_types import jsonrpc_message_adapter
+
+__all__ = ["Flow", "Reader", "Tail", "Writer"]
+
+_STDERR_BYTES: Final = 8 * 1024
+_SHOWN_LINES: Final = 12
+_GARBAGE_LINES: Final = 1000
+_GARBAGE_BYTES: Final = 1024 * 1024
+_QUEUE_LOW, _QUEUE_HIGH = 64, 256  # parsed messages that wait for the session
+
+
+class _Stream:
+    """What the SDK's stream protocols ask for beside receiving and sending."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Reader(_Stream):
+    """Messages from the server's standard output."""
+
+    def __init__(self, encoding: str, max_message_bytes: int) -> None:
+        self.protocol = _Lines(self._line, self._end, max_message_bytes)
+        self.transport: asyncio.ReadTransport | None = None
+        self.failure = ""
+        self.garbage = ""
+        self._encoding = encoding
+        self._garbage_lines = self._garbage_bytes = 0
+        self._spoke = False
+        self._messages: deque[SessionMessage] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self.at_end = False
+        """Whether the server has closed its output, or said what ends the connection."""
+        self._closed = False
+        self._paused = False
+        self.take: Callable[[bytes | bytearray], bool] | None = None
+        """Sees every line first; the SDK does not get those for which it returns True."""
+
+    def _line(self, line: bytes | bytearray) -> None:
+        if self.take is not None and self.take(line):
+            return
+        if not line.strip():
+            return
+        try:
+            text = line if self._encoding == "utf-8" else line.decode(self._encoding).encode()
+            message = jsonrpc_message_adapter.validate_json(text, by_name=False)
+        except ValueError:
+            self._reject(line)
+            return
+        self._spoke = True
+        self._messages.append(SessionMessage(message))
+        if len(self._messages) > _QUEUE_HIGH and not self._paused and self.transport is not None:
+            self._paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def _reject(self, line: bytes | bytearray) -> None:
+        # Some servers print a banner. One that never says anything else is no MCP server.
+        self._garbage_lines += 1
+        self._garbage_bytes += len(line)
+        if not self.garbage:
+            self.garbage = bytes(line[:200]).decode("utf-8", "replace")
+        if not self._spoke and (self._garbage_lines > _GARBAGE_LINES or self._garbage_bytes > _GARBAGE_BYTES):
+            self._end("does not speak MCP")
+
+    def _end(self, failure: str = "") -> None:
+        self.failure = self.failure or failure
+        self.at_end = True
+        if failure:
+            self.close()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        self._closed = True
+        if self.transport is not None:
+            self.transport.close()
+        self._wake()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage:
+        while not self._messages:
+            if self.at_end or self._closed:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self._paused and len(self._messages) < _QUEUE_LOW and self.transport is not None:
+            self._paused = False
+            self.transport.resume_reading()
+        return self._messages.popleft()
+
+    async def receive(self) -> SessionMessage:
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration:
+            raise anyio.EndOfStream from None
+
+
+class _Lines(asyncio.Protocol):
+    """Cuts what arrives into lines, in memory bounded by the longest line allowed."""
+
+    def __init__(
+        self, on_line: Callable[[bytes | bytearray], None], on_end: Callable[[str], None], limit: int
+    ) -> None:
+        self._on_line = on_line
+        self._on_end = on_end
+        self._limit = limit
+        self._buffer = bytearray()
+        self._stopped = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._stopped:
+            return
+        end = data.rfind(b"\n")
+        if end < 0:
+            self._keep(data)
+            return
+        if self._buffer:
+            first = data.find(b"\n")
+            self._buffer += data[:first]
+            whole, self._buffer = self._buffer, bytearray()
+            self._on_line(whole)
+            lines = data[first + 1 : end].split(b"\n") if end > first else []
+        else:
+            lines = data[:end].split(b"\n")
+        for line in lines:
+            self._on_line(line)
+        self._keep(data[end + 1 :])
+
+    def _keep(self, data: bytes) -> None:
+        if len(self._buffer) + len(data) > self._limit:
+            self._stopped = True
+            self._buffer = bytearray()
+            self._on_end(
+                f"sent a message of more than {self._limit} bytes, which is not allowed (max_message_mib)"
+            )
+        else:
+            self._buffer += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._buffer and not self._stopped:
+            self._on_line(self._buffer)  # the last line may lack its end
+        self._stopped = True
+        self._buffer = bytearray()
+        self._on_end("")
+
+
+class Flow(asyncio.BaseProtocol):
+    """Tells when the server reads no more, and when it does again."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.lost = False
+
+    def pause_writing(self) -> None:
+        self.open.clear()
+
+    def resume_writing(self) -> None:
+        self.open.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.open.set()
+
+
+class Writer(_Stream):
+    """Messages to the server's standard input."""
+
+    def __init__(self, pipe: asyncio.WriteTransport, flow: Flow, encoding: str) -> None:
+        self._pipe = pipe
+        self._flow = flow
+        self._encoding = encoding
+        self._closed = False
+
+    async def send(self, item: SessionMessage, /) -> None:
+        text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+        if self._closed or self._flow.lost or self._pipe.is_closing():
+            raise anyio.BrokenResourceError
+        self._pipe.write(f"{text}\n".encode(self._encoding))
+        if not self._flow.open.is_set():
+            await self._flow.open.wait()
+            if self._flow.lost:
+                raise anyio.BrokenResourceError
+
+    def write(self, line: bytes) -> bool:
+        """Send a line beside the SDK's messages; False if the server does not read just now, or is gone."""
+        if self._closed or self._flow.lost or self._pipe.is_closing() or not self._flow.open.is_set():
+            return False
+        self._pipe.write(line)
+        return True
+
+    def close(self) -> None:
+        self._closed = True  # the session is over; the pipe is closed when the transport is
+
+    def close_pipe(self) -> None:
+        """Tell the server that nothing more comes."""
+        if self._pipe.is_closing():
+            return
+        if self._pipe.get_write_buffer_size():
+            self._pipe.abort()  # a server that does not read would never be told of the end
+        else:
+            self._pipe.close()
+
+
+class Tail(asyncio.Protocol):
+    """Keeps the end of the server's standard error."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._cut = False
+        self._done = asyncio.Event()
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > _STDERR_BYTES:
+            self._cut = True
+            del self._data[:-_STDERR_BYTES]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done.set()
+
+    async def wait(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._done.wait()
+
+    def text(self) -> str:
+        lines = bytes(self._data).decode("utf-8", "replace").rstrip().splitlines()
+        cut = self._cut or len(lines) > _SHOWN_LINES
+        return "\n".join([*(["..."] if cut else []), *lines[-_SHOWN_LINES:]])
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()

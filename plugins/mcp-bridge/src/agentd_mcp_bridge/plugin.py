@@ -1,0 +1,30 @@
+"""The plugin `mcp` of the group `agentd.tool_sources`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agentd.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from agentd_mcp_bridge.source import McpSource
+
+AGENTD_API = 1
+
+
+@hookimpl
+def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequence[McpSource] | None:
+    """Take whatever names MCP servers; `agentd_mcp_bridge.targets.read_target` lists the forms.
+
+    Options hold for every server of `spec` that does not say otherwise: those of
+    `agentd_mcp_bridge.config.ServerConfig`.
+    """
+    from agentd_mcp_bridge.targets import read_target
+
+    configs = read_target(spec, options)
+    if configs is None:
+        return None
+    from agentd_mcp_bridge.source import McpSource
+
+    return [McpSource(config) for config in configs]

@@ -1,0 +1,151 @@
+"""`McpSource`: an MCP server as a tool source."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import anyio
+from agentd.errors import ToolError, ToolTimeoutError, UnknownToolError
+from agentd.protocols import OnProgress, SourceHost
+from agentd.tools.loops import TaskLoop
+from agentd.types import ToolSpec
+
+from agentd_mcp_bridge.backend import Backend, backend_of
+from agentd_mcp_bridge.config import ServerConfig
+from agentd_mcp_bridge.direct import Done
+from agentd_mcp_bridge.loop import mcp_loop, on_mcp_loop, on_mcp_loop_sync
+
+__all__ = ["McpSource"]
+
+T = TypeVar("T")
+_CLOSE_S: Final = 15.0
+
+
+class McpSource:
+    """The tools, resources and prompts of one MCP server.
+
+    Implements `agentd.protocols.ToolSource` and `ResourceSource`. The server is started or connected to by
+    the first method that needs it, once, whichever thread or event loop that comes from; `aclose` ends it,
+    and so does losing the last reference.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.name = config.name
+        self.instructions = ""
+        """What the server says on how its tools belong together; known after `list_tools`."""
+        self.capabilities: frozenset[str] = frozenset()
+        """Which of `tools`, `resources` and `prompts` the server offers; known after `list_tools`."""
+        self._backend: Backend = backend_of(config)
+        self._listed = False
+        self._closed = False
+        weakref.finalize(self, _abandon, self._backend)
+
+    def __repr__(self) -> str:
+        return f"<McpSource {self.name!r}>"
+
+    @property
+    def loop(self) -> TaskLoop:
+        """The loop to call from; from others it works as well, by way of this one."""
+        return mcp_loop()
+
+    # --- tools ---------------------------------------------------------------------------------
+
+    async def list_tools(self, host: SourceHost | None = None) -> Sequence[ToolSpec]:
+        """Return the tools that the filter admits.
+
+        :raises McpServerError: if the server cannot be reached; the text says why.
+        """
+        if host is not None:
+            self._backend.listener.changed = host.changed
+            self._backend.listener.log = host.log
+        specs = await self._run(self._list)
+        return [spec for spec in specs if self.config.tool_filter.admits(spec.name)]
+
+    async def _list(self) -> Sequence[ToolSpec]:
+        specs = await self._backend.list_tools()
+        self._listed = True
+        self.instructions = self._backend.instructions
+        self.capabilities = self._backend.capabilities
+        return specs
+
+    async def call(
+        self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None
+    ) -> object:
+        """Call a tool and return its result; see `agentd_mcp_bridge.results.tool_value`.
+
+        :raises ToolError: with the server's text, if the tool failed; `McpServerError` if the server did.
+        """
+        if not self.config.tool_filter.admits(name):
+            raise UnknownToolError(name, [n for n in self._backend.tool_names() if self._admits(n)])
+        return await self._run(lambda: self._call(name, dict(arguments), on_progress))
+
+    def begin(
+        self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None = None
+    ) -> Callable[[], None] | None:
+        """Start a call and return at once, from any thread; see `agentd.protocols.DirectSource`."""
+        begin = getattr(self._backend, "begin", None)
+        if begin is None or self._closed or not self.config.tool_filter.admits(name):
+            return None
+        give_up: Callable[[], None] | None = begin(name, arguments, done, on_progress)
+        return give_up
+
+    def _admits(self, name: str) -> bool:
+        return self.config.tool_filter.admits(name)
+
+    async def _call(self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None) -> object:
+        if not self._listed:  # what a result means stands in the tool's description
+            await self._list()
+        timeout_s = self.config.timeout_s
+        if timeout_s is None:
+            return await self._backend.call(name, arguments, on_progress)
+        with anyio.move_on_after(timeout_s):
+            return await self._backend.call(name, arguments, on_progress)
+        raise ToolTimeoutError(f"{name}() of {self.name!r} did not answer within {timeout_s:g} s")
+
+    # --- resources and prompts -----------------------------------------------------------------
+
+    async def list_resources(self) -> Sequence[Mapping[str, object]]:
+        """Return the resources; none if the server has none to offer."""
+        return await self._run(self._backend.list_resources)
+
+    async def list_resource_templates(self) -> Sequence[Mapping[str, object]]:
+        """Return the templates of resources."""
+        return await self._run(self._backend.list_resource_templates)
+
+    async def read_resource(self, uri: str) -> object:
+        """Return a resource as `str` or `Blob`, or a list where it has several parts."""
+        return await self._run(lambda: self._backend.read_resource(uri))
+
+    async def list_prompts(self) -> Sequence[Mapping[str, object]]:
+        """Return the prompts."""
+        return await self._run(self._backend.list_prompts)
+
+    async def get_prompt(self, name: str, arguments: Mapping[str, str]) -> object:
+        """Return a prompt's messages."""
+        return await self._run(lambda: self._backend.get_prompt(name, dict(arguments)))
+
+    # --- the end -------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """End the server, or the connection to it. May be called again."""
+        if not self._closed:
+            self._closed = True
+            await self._run(self._backend.aclose, closing=True)
+
+    def close(self) -> None:
+        """The same from a plain thread."""
+        if not self._closed:
+            self._closed = True
+            on_mcp_loop_sync(self._backend.aclose, _CLOSE_S)
+
+    async def _run(self, work: Callable[[], Awaitable[T]], *, closing: bool = False) -> T:
+        if self._closed and not closing:
+            raise ToolError(f"the MCP server {self.name!r} is not used any more: it was closed")
+        return await on_mcp_loop(work)
+
+
+def _abandon(backend: Backend) -> None:
+    backend.close_soon()

@@ -1,0 +1,290 @@
+"""Each wire format against an independent server: rounds of code, usage, tool calls, embeddings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from agentd.models.litellm import create_chat, create_response
+from agentd.models.routing import PROVIDERS
+from agentd.session import Session
+from formats import ANSWER, BLOCK, FORMATS, Format, ask
+from llm_server import LlmServer, Relay
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response
+
+# LiteLLM reads attributes of pydantic's that are on their way out
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
+ROUNDS = ({"type": "reply", "text": BLOCK}, {"type": "reply", "text": ANSWER})
+THROUGH_LITELLM = [f for f in FORMATS if not f.own and f.api == "chat"]
+
+
+def names(formats: list[Format]) -> Any:
+    return pytest.mark.parametrize("fmt", formats, ids=[f.name for f in formats])
+
+
+@names(FORMATS)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_two_rounds_with_a_block_that_runs(
+    fmt: Format, stream: bool, server: LlmServer, relay: Relay, patched: Any
+) -> None:
+    server.script(*ROUNDS)
+    client = patched(relay.url + fmt.path if fmt.own else None)
+    told = ask(fmt, client, relay.url, stream=stream)
+    assert told.error is None
+    assert ANSWER in told.text
+    assert len(relay.bodies) == 2
+    assert "You act by writing code" in json.dumps(relay.bodies[0])
+    assert "42" in json.dumps(relay.bodies[1]).rpartition("tee -a ran")[2]
+    if not stream:
+        assert type(told.whole) is (Response if fmt.api == "responses" else ChatCompletion)
+        assert told.whole.agentd["executions"][0]["output"] == "42\n"
+        assert told.whole.usage.total_tokens > 10
+    elif fmt.api == "chat":
+        assert {type(i) for i in told.items} == {ChatCompletionChunk}
+    else:
+        assert told.items[-1].type == "response.completed"
+        assert told.items[-1].response.usage.output_tokens > 1
+
+
+@pytest.mark.anyio
+@names(FORMATS)
+async def test_a_session_runs_the_code_and_counts_the_tokens(
+    fmt: Format, server: LlmServer, relay: Relay, tmp_path: Path
+) -> None:
+    server.script(*ROUNDS)
+    async with Session(fmt.model, cwd=tmp_path, tools=[], **fmt.session(relay.url)) as session:
+        end = await session.ask("go")
+    assert (end.stop_reason, end.text, end.turns) == ("answer", ANSWER, 2)
+    assert end.usage.requests == 2
+    assert end.usage.input_tokens > 200  # the instructions
+    assert end.usage.output_tokens >= len(BLOCK + ANSWER) // 5
+    assert (tmp_path / "ran").read_text() == "42\n"
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look.",
+        "parameters": {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"]},
+    },
+}
+CALL = {"type": "reply", "tool_calls": [{"name": "look", "arguments": {"at": "that"}}]}
+
+
+@names(THROUGH_LITELLM)
+def test_tool_calls_have_the_sdks_shape_and_their_results_are_understood(
+    fmt: Format, server: LlmServer, relay: Relay
+) -> None:
+    server.script(CALL, {"type": "reply", "text": ANSWER})
+    given = {**fmt.call(relay.url), "tools": [TOOL]}
+    answer = create_chat(**given)
+    assert answer.choices[0].finish_reason == "tool_calls"
+    message = answer.choices[0].message
+    call = message.tool_calls[0]
+    assert (call.type, call.function.name, json.loads(call.function.arguments)) == (
+        "function",
+        "look",
+        {"at": "that"},
+    )
+    given["messages"] += [message.to_dict(), {"role": "tool", "tool_call_id": call.id, "content": "SEEN"}]
+    assert create_chat(**given).choices[0].message.content == ANSWER
+    assert "SEEN" in json.dumps(relay.bodies[1])
+
+
+@names(THROUGH_LITELLM)
+def test_streamed_tool_calls_can_be_put_together(fmt: Format, server: LlmServer, relay: Relay) -> None:
+    server.script(CALL)
+    chunks = list(create_chat(**fmt.call(relay.url), tools=[TOOL], stream=True))
+    pieces = [c.choices[0].delta.tool_calls[0] for c in chunks if c.choices and c.choices[0].delta.tool_calls]
+    assert [p.function.name for p in pieces if p.function.name] == ["look"]
+    assert pieces[0].id
+    assert json.loads("".join(p.function.arguments or "" for p in pieces)) == {"at": "that"}
+    ends = [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason]
+    assert ends == ["tool_calls"]
+
+
+@names([f for f in FORMATS if not f.own and f.api == "responses"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_tool_calls_of_responses_are_function_call_items(
+    fmt: Format, stream: bool, server: LlmServer, relay: Relay
+) -> None:
+    server.script(CALL)
+    given = {**fmt.call(relay.url), "tools": [{"type": "function", **TOOL["function"]}]}  # type: ignore[dict-item]
+    if stream:
+        events = list(create_response(**given, stream=True))
+        assert events[-1].type == "response.completed"
+        items = [e.item for e in events if e.type == "response.output_item.done"]
+    else:
+        items = create_response(**given).output
+    calls = [i for i in items if i.type == "function_call"]
+    assert [(c.name, json.loads(c.arguments)) for c in calls] == [("look", {"at": "that"})]
+    assert calls[0].call_id
+
+
+def test_embeddings_of_a_compatible_server(server: LlmServer, relay: Relay, patched: Any) -> None:
+    given = {"input": ["one", "two"], "api_base": f"{relay.url}/v1", "api_key": "k"}
+    answer = patched(None).embeddings.create(model="litellm_proxy/text-embedding-3-small", **given)
+    assert [len(e.embedding) for e in answer.data] == [1536, 1536]
+    assert relay.bodies[0]["input"] == ["one", "two"]
+
+
+def test_a_bare_claude_name_goes_where_the_client_points(
+    server: LlmServer, relay: Relay, patched: Any
+) -> None:
+    server.script({"type": "reply", "text": ANSWER})
+    answer = patched(f"{relay.url}/v1").chat.completions.create(
+        model="claude-x", messages=[{"role": "user", "content": "go"}]
+    )
+    assert answer.choices[0].message.content == ANSWER
+    [request] = server.ask("/_llmock/requests")["requests"]
+    assert request["path"] == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("cls", [openai.OpenAI])
+def test_a_bare_claude_name_at_openais_own_address_goes_to_anthropic(
+    cls: Any, server: LlmServer, relay: Relay, patched: Any
+) -> None:
+    server.script({"type": "reply", "text": ANSWER})
+    answer = patched(None, cls).chat.completions.create(
+        model="claude-x",
+        messages=[{"role": "user", "content": "go"}],
+        api_base=f"{relay.url}/anthropic",
+        api_key="k",
+    )
+    assert answer.choices[0].message.content == ANSWER
+    [request] = server.ask("/_llmock/requests")["requests"]
+    assert request["path"] == "/anthropic/v1/messages"
+
+
+class Canned:
+    """A server with one answer."""
+
+    def __init__(self, kind: str, body: bytes) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args: Any) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self) -> Canned:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+def events(*chunks: dict[str, Any]) -> bytes:
+    # as real servers write them: what is no ASCII stands in the text as it is
+    return b"".join(b"data: %s\n\n" % json.dumps(c, ensure_ascii=False).encode() for c in chunks)
+
+
+def test_reasoning_stays_beside_the_text() -> None:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "r", "choices": [choice]}
+
+    stream = events(
+        chunk({"role": "assistant", "reasoning_content": "Six by"}),
+        chunk({"reasoning_content": " seven."}),
+        chunk({"content": ANSWER}),
+        chunk({}, "stop"),
+    )
+    given: Any = {
+        "model": "deepseek/r",
+        "api_key": "k",
+        "messages": [{"role": "user", "content": "go"}],
+    }
+    with Canned("text/event-stream", stream) as server:
+        chunks = list(create_chat(**given, api_base=server.url, stream=True))
+    deltas = [c.choices[0].delta for c in chunks if c.choices]
+    assert "".join(getattr(d, "reasoning_content", None) or "" for d in deltas) == "Six by seven."
+    assert "".join(d.content or "" for d in deltas) == ANSWER
+
+
+def test_thinking_of_anthropics_comes_with_its_signature() -> None:
+    thought = {"type": "thinking", "thinking": "Six by seven.", "signature": "c2lnbmVk"}
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-x",
+        "content": [thought, {"type": "text", "text": ANSWER}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 20},
+    }
+    given: Any = {"model": "anthropic/claude-x", "api_key": "k"}
+    with Canned("application/json", json.dumps(message).encode()) as server:
+        answer = create_chat(**given, api_base=server.url, messages=[{"role": "user", "content": "go"}])
+        response = create_response(**given, api_base=server.url, input="go")
+    said = answer.choices[0].message
+    assert (said.content, said.reasoning_content) == (ANSWER, "Six by seven.")
+    assert said.to_dict()["thinking_blocks"] == [thought]
+    assert answer.usage.total_tokens == 30
+    assert [i.type for i in response.output] == ["reasoning", "message"]
+    assert response.output_text == ANSWER
+
+
+def test_line_separators_within_a_text_are_no_malformed_chunk() -> None:
+    def chunk(text: str, **more: Any) -> dict[str, Any]:
+        return {"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "index": 0, **more}]}
+
+    stream = events(chunk("one\u2028two"), chunk("three\x85 four", finishReason="STOP"))
+    with Canned("text/event-stream", stream) as server:
+        given: Any = {"model": "gemini/gemini-x", "api_base": server.url, "api_key": "k"}
+        chunks = list(create_chat(**given, messages=[{"role": "user", "content": "go"}], stream=True))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == "onetwothree four"  # httpx, under LiteLLM, takes the separators away
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == [
+        "stop"
+    ]
+
+
+def test_every_prefix_that_is_routed_is_one_of_litellms() -> None:
+    from agentd.models.litellm import _library
+
+    known = {getattr(p, "value", p) for p in _library().provider_list}
+    assert known >= PROVIDERS
+
+
+LATE = """
+import os, sys
+before = dict(os.environ)
+from agentd.models.litellm import create_chat
+chunks = list(create_chat(model="gemini/g", api_base=sys.argv[1], api_key="k", stream=True,
+                          messages=[{"role": "user", "content": "go"}], stream_options={"include_usage": True}))
+assert chunks[-1].usage.prompt_tokens > 0, chunks[-1]
+assert dict(os.environ) == before, set(os.environ) ^ set(before)
+assert "tenacity" not in sys.modules
+"""
+
+
+def test_counting_tokens_for_a_provider_that_does_not_leaves_the_environment_alone() -> None:
+    part = {"content": {"parts": [{"text": ANSWER}], "role": "model"}, "index": 0, "finishReason": "STOP"}
+    with Canned("text/event-stream", events({"candidates": [part]})) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", LATE, server.url], capture_output=True, text=True, timeout=100, check=False
+        )
+    assert done.returncode == 0, done.stderr
