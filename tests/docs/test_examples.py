@@ -12,6 +12,10 @@ import pytest
 from agentd.demo.replay import ReplayServer
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "core" / "conversation"))
+
+from fake_openai import Answer, FakeOpenAI  # noqa: E402 - found on the path above
+
 EXAMPLES = ROOT / "docs" / "examples"
 
 SQUARE_ROOT = [
@@ -54,15 +58,14 @@ def _run(program: Path, cwd: Path, turns: list[str]) -> tuple[str, ReplayServer]
 
 
 def _run_against(base_url: str, program: Path, cwd: Path) -> str:
-    if True:
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "AGENTD_"))}
-        env |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "none", "PYTHONUNBUFFERED": "1"}
-        done = subprocess.run(
-            [sys.executable, str(program)], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
-        )
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "AGENTD_"))}
+    env |= {"OPENAI_BASE_URL": base_url, "OPENAI_API_KEY": "none", "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run(
+        [sys.executable, str(program)], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    return done.stdout, server
+    return done.stdout
 
 
 def test_the_drop_in_example_runs_blocks_and_shows_what_they_gave(tmp_path: Path) -> None:

@@ -30,14 +30,14 @@ def connect(spec: object, **options: Any) -> McpSource:
 @pytest.fixture(scope="module")
 def streamable() -> Iterator[str]:
     """The URL of a server over streamable HTTP."""
-    with serve(make_server().streamable_http_app()) as port:
+    with serve(lambda: make_server().streamable_http_app()) as port:
         yield f"http://127.0.0.1:{port}/mcp"
 
 
 @pytest.fixture(scope="module")
 def sse() -> Iterator[str]:
     """The URL of a server over SSE."""
-    with serve(make_server().sse_app()) as port:
+    with serve(lambda: make_server().sse_app()) as port:
         yield f"http://127.0.0.1:{port}/sse"
 
 
@@ -54,7 +54,7 @@ async def test_a_url_alone_finds_the_transport(kind: str, request: pytest.Fixtur
 
 
 async def test_an_sse_server_is_found_under_any_path() -> None:
-    with serve(make_server().sse_app(sse_path="/events")) as port:
+    with serve(lambda: make_server().sse_app(sse_path="/events")) as port:
         made = connect(f"http://127.0.0.1:{port}/events")
         assert await made.call("add", {"a": 1, "b": 2}) == 3
         await made.aclose()
@@ -112,7 +112,7 @@ async def test_a_server_that_never_answers_fails_within_its_time() -> None:
         if scope["type"] == "http":
             await anyio.sleep(30)
 
-    with serve(app_with_lifespan(app)) as port:
+    with serve(lambda: app_with_lifespan(app)) as port:
         made = connect({"url": f"http://127.0.0.1:{port}/mcp", "start_timeout_s": 0.5, "name": "slow"})
         with pytest.raises(McpServerError, match=r"'slow' did not answer within 0\.5 s"):
             await made.list_tools()
@@ -125,7 +125,7 @@ async def test_a_web_server_that_is_no_mcp_server_is_told_apart() -> None:
             scope, receive, send, status=200, headers=[(b"content-type", b"text/html")], body=[b"<p>hello"]
         )
 
-    with serve(app_with_lifespan(app)) as port:
+    with serve(lambda: app_with_lifespan(app)) as port:
         made = connect({"url": f"http://127.0.0.1:{port}/", "name": "page"})
         with pytest.raises(McpServerError, match=r"(?i)content.type.*text/html"):
             await made.list_tools()
@@ -144,7 +144,7 @@ async def test_an_endless_or_packed_answer_is_cut_off_at_the_limit() -> None:
             endless = itertools.islice(itertools.repeat(b" " * 65536), 2000)
             await raw(scope, receive, send, status=200, headers=headers, body=endless)
 
-    with serve(app_with_lifespan(app)) as port:
+    with serve(lambda: app_with_lifespan(app)) as port:
         for path in ("packed", "endless"):
             made = connect(
                 {
@@ -160,12 +160,12 @@ async def test_an_endless_or_packed_answer_is_cut_off_at_the_limit() -> None:
 
 
 async def test_a_server_that_was_restarted_is_connected_again() -> None:
-    with serve(make_server().streamable_http_app()) as port:
+    with serve(lambda: make_server().streamable_http_app()) as port:
         made = connect(f"http://127.0.0.1:{port}/mcp")
         assert await made.call("add", {"a": 1, "b": 2}) == 3
     with pytest.raises(ToolError):
         await made.call("add", {"a": 1, "b": 2})
-    with serve(make_server().streamable_http_app(), port):
+    with serve(lambda: make_server().streamable_http_app(), port):
         assert await made.call("add", {"a": 1, "b": 2}) == 3
     await made.aclose()
 

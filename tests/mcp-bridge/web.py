@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,13 +49,15 @@ def make_server() -> MCPServer:
 
 
 @contextmanager
-def serve(app: Any, port: int = 0) -> Iterator[int]:
-    """Serve an ASGI application; yields its port."""
+def serve(make_app: Callable[[], Any], port: int = 0) -> Iterator[int]:
+    """Serve an ASGI application, which is made in its own event loop; yields the port."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
     listener.listen(128)  # whoever connects before the server runs waits
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, ws="none", lifespan="on")
+    config = uvicorn.Config(
+        make_app, factory=True, log_level="critical", timeout_graceful_shutdown=1, ws="none", lifespan="on"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -64,8 +64,9 @@ with conditions inside it: `grep -q TODO notes.txt && sed -i s/TODO/DONE/ notes.
 
 SKILLS_GUIDE = """\
 Skills are folders with instructions and scripts. In bash: `skills list` names them, `skills search WORDS` finds \
-tools, `skills frontmatter SKILL` says what one is for, `skills read SKILL` prints its manual, `skills run SKILL SCRIPT [ARGS]` runs one of its scripts, \
-`skills exec` runs Python from standard input with the tools importable.
+tools in them, `skills frontmatter SKILL` says what one is for, `skills read SKILL` prints its manual, \
+`skills run SKILL SCRIPT [ARGS]` runs one of its scripts, `skills exec` runs Python from standard input with the \
+tools importable.
 Tools are Python functions: `from lib.tools import NAME`. A tool that fails raises `ToolError`."""
 
 

@@ -351,3 +351,24 @@ async def test_the_loop_gives_calls_and_progress_of_a_source_the_same_id(serve: 
     (progress,) = [e for e in events if e.type == "tool_progress"]
     (called,) = [e for e in events if e.type == "tool_call"]
     assert (progress.message, progress.id, progress.code_id) == ("half", called.id, "")
+
+
+def test_the_command_line_runs_the_tool_loop(serve: Any, tmp_path: Path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    (tmp_path / "mine.py").write_text(
+        'from agentd import tool\n\n@tool\ndef add(a: int) -> int:\n    """Add."""\n    return a + 1\n'
+    )
+    server = serve(ask(("add", {"a": 41})), "It is 42.")
+    command = [sys.executable, "-m", "agentd", "run", "--mode", "tools", "--tool", str(tmp_path / "mine.py")]
+    command += ["--base-url", server.base_url, "--model", "m", "--cwd", str(tmp_path / "work"), "go"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "AGENTD_"))}
+    done = subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "add" in done.stdout
+    assert "It is 42." in done.stdout
+    assert results(server.requests[1]) == [("call_1", "42")]

@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from agentd.errors import ModelError, ModelStreamError
+from agentd.models.failure import broken_stream, refused
 from formats import ANSWER, BLOCK, FORMATS, Format, Told, ask
 from llm_server import LlmServer, Relay
 
@@ -216,3 +217,9 @@ def test_what_users_meet_often_has_a_next_step(
 def test_a_missing_key_of_another_provider_names_its_variable(patched: Any) -> None:
     with pytest.raises(openai.AuthenticationError, match="ANTHROPIC_API_KEY"):
         patched(None).chat.completions.create(model="claude-x", messages=[{"role": "user", "content": "go"}])
+
+
+def test_a_key_in_an_address_is_not_repeated() -> None:
+    quoted = ConnectionError("no answer from 'https://host/v1beta/models/g:generate?key=s3cret&alt=sse'")
+    assert "s3cret" not in str(refused("gemini/g", quoted))
+    assert "key=***&alt=sse" in str(broken_stream("gemini/g", quoted))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from agentd.errors import ModelError, ModelStreamError
 from agentd.models.retry import asked_wait, status_of
 
@@ -71,6 +73,10 @@ _VARIABLES = {
 }
 
 
+_KEY_IN_ADDRESS = re.compile(r"([?&]key=)[^&\s'\"]+")
+"""Gemini's key is part of the address, which HTTP libraries quote."""
+
+
 def is_programming_error(exc: BaseException) -> bool:
     """Tell whether this is a mistake in the call (an unknown argument, say), which passes as it is."""
     return isinstance(exc, (TypeError, AttributeError, NameError, AssertionError))
@@ -131,4 +137,5 @@ def unfinished(model: str, marker: str, *, empty: bool) -> ModelStreamError:
 
 def _brief(exc: Exception) -> str:
     text = str(exc).partition("\nTraceback (most recent call last)")[0]  # LiteLLM adds its own
+    text = _KEY_IN_ADDRESS.sub(r"\1***", text)
     return text if len(text) <= 600 else f"{text[:600]} ..."
