@@ -21,6 +21,12 @@ from web import make_server, raw, serve
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Servers do not see on what loop the caller is; test_sources.py is run on both."""
+    return "asyncio"
+
+
 def connect(spec: object, **options: Any) -> McpSource:
     """Return the source for a spec."""
     [made] = agentd_create_tool_sources(spec, options) or []

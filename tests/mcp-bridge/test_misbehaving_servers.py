@@ -15,6 +15,12 @@ from helpers import entry, is_alive, numbers, source, wait_until_gone
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Servers do not see on what loop the caller is; test_sources.py is run on both."""
+    return "asyncio"
+
+
 async def test_a_command_that_is_not_there_is_named_with_the_path_that_was_searched() -> None:
     made = source(command="no-such-program-anywhere")
     with pytest.raises(McpServerError, match=r"'no-such-program-anywhere' is not on PATH \(.*bin"):

@@ -318,7 +318,7 @@ def test_the_process_ends_although_a_source_was_never_closed(tmp_path: Path) -> 
     import anyio
     from pathlib import Path
     from helpers import source
-    made = source("stubborn", Path({str(journal)!r}))
+    made = source("well", Path({str(journal)!r}))
     anyio.run(made.list_tools)
     """
     subprocess.run(

@@ -87,6 +87,8 @@ class Child:
         code = self._process.returncode
         if code is None:
             return "closed its standard output, but did not end"
+        if code < 0:
+            return f"ended, because its supervisor was ended by signal {-code}"
         if code == 127:
             return "could not be started (exit code 127)"
         return f"ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
