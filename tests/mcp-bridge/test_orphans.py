@@ -15,6 +15,13 @@ import pytest
 from agentd_mcp_bridge.errors import McpServerError
 from helpers import numbers, source, wait_until_gone
 
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Servers do not see on what loop the caller is."""
+    return "asyncio"
+
+
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sub-reapers are Linux's")
 
 

@@ -100,6 +100,11 @@ def test_core_alone_names_the_executor_that_is_missing(environment: Make) -> Non
     assert "pip install agentd-executor-subprocess" in done.stderr
 
 
+def test_core_alone_names_the_plugin_for_mcp_servers(environment: Make) -> None:
+    done = environment(*CORE).python("import agentd; agentd.Registry().create_tool_sources('npx -y server')")
+    assert "pip install agentd-mcp-bridge" in done.stderr
+
+
 AGENT_WITHOUT_PARSER = """
 import anyio
 from agentd import Session

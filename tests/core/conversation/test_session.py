@@ -143,6 +143,9 @@ async def test_leaving_the_iteration_ends_the_code(tmp_path: Path, marker: str) 
                 break
         gc.collect()
         assert await gone(marker)
+        assert session._busy is not None
+        async with session._busy:  # the run is over when it has let go of this
+            pass
         assert session.transcript.executions[0].status == "cancelled"
         assert "started" in session.transcript.executions[0].output
         model.answers = ["still here"]

@@ -91,10 +91,9 @@ class CallCollector:
 
 
 def _plain(piece: Any) -> dict[str, Any]:
-    function = getattr(piece, "function", None)
-    if type(piece).__name__ == "ChatCompletionMessageFunctionToolCall" and not (
-        piece.model_extra or function.model_extra
-    ):  # nearly always; and ten times as fast
+    function: Any = getattr(piece, "function", None)
+    is_usual = type(piece).__name__ == "ChatCompletionMessageFunctionToolCall" and function is not None
+    if is_usual and not piece.model_extra and not function.model_extra:  # ten times as fast
         inner = {"name": function.name, "arguments": function.arguments}
         return {"id": piece.id, "type": "function", "function": inner}
     data: dict[str, Any] = piece if isinstance(piece, dict) else piece.to_dict()

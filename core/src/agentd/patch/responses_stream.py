@@ -30,9 +30,9 @@ from agentd.events import (
     as_dict,
 )
 from agentd.models.responses import CALLS
-from agentd.patch.collector import Collector
+from agentd.patch.item_stream import ADDED, DONE, TEXT, ItemStream
 from agentd.patch.native_items import marker, mcp_item
-from agentd.patch.responses_request import add_usage, code_item
+from agentd.patch.responses_request import add_usage
 from agentd.protocols import EventSink, ModelEvent, ModelFinish, ModelToolCall
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["ResponsesStreamer"]
 
 BEGINNINGS = ("response.created", "response.queued", "response.in_progress")
-TEXT = "response.output_text.delta"
-ADDED = "response.output_item.added"
-DONE = "response.output_item.done"
-CODE = "response.code_interpreter_call"
 ARGUMENTS = "response.function_call_arguments"
 MCP = "response.mcp_call"
 
@@ -69,25 +65,17 @@ class _Native:
     answer: str = ""
 
 
-class ResponsesStreamer(Collector):
+class ResponsesStreamer(ItemStream):
     """Makes the one stream. `out` takes the events."""
 
     def __init__(self, sinks: list[EventSink], out: Callable[[Any], None], *, call: Call) -> None:
-        super().__init__(sinks)
+        super().__init__(sinks, out)
         self._call = call
         self._turn = 0
         self._natives: dict[str, _Native] = {}  # by the id of their events
-        from openai.types import responses
-
-        self._types = responses
-        self._out = out
-        self._sequence = 0
-        self._items: list[Any] = []  # by our index; None while an item is open
         self._sent: set[str] = set()
         self.response: Any = None
         """The last round's response."""
-        self._code: dict[str, tuple[int, CodeStart]] = {}
-        self._riders: list[dict[str, Any]] = []
         self._begin_round()
 
     def _begin_round(self) -> None:
@@ -115,7 +103,7 @@ class ResponsesStreamer(Collector):
             self.response = raw.response
             if kind not in self._sent:
                 self._sent.add(kind)
-                self._send(raw)
+                self.send(raw)
             return
         start, self._length = self._length, self._length + len(event.text)
         if event.text or self._held or (self._has_blocks and kind == ADDED):
@@ -130,19 +118,21 @@ class ResponsesStreamer(Collector):
     def parsed(self) -> None:
         if not self._has_blocks:
             self._release()
-            self._riders += self._take_prose()  # what the parser had held back
+            self.riders += self._take_prose()  # what the parser had held back
 
     def on_event(self, event: Event) -> None:
         if isinstance(event, TextDelta):
             self._prose.append({"type": "text_delta", "text": event.text})
         elif isinstance(event, CodeStart):
             self._has_blocks = event.id not in self._natives
-            self._begin_code(event)
+            self.begin_code(event)
         elif isinstance(event, CodeExecution):
             self._has_blocks = event.id not in self._natives
-            self._end_code(event)
+            native = self._natives.pop(event.id, None)
+            extra = None if native is None else marker(native.call, native.answer, turn=self._turn)
+            self.end_code(event, extra)
         elif isinstance(event, CodeOutput):
-            self._interpreting(event.id, as_dict(event))
+            self.interpreting(event.id, as_dict(event))
         elif isinstance(event, ToolCall) and event.id in self._natives:
             self._end_tool(self._natives.pop(event.id), event)
         elif isinstance(event, RunEnd):
@@ -150,10 +140,10 @@ class ResponsesStreamer(Collector):
                 self._finish(event)
         elif not isinstance(event, RunStart):
             code_id = getattr(event, "code_id", "")
-            if code_id in self._code:
-                self._interpreting(code_id, as_dict(event))
+            if code_id in self.code:
+                self.interpreting(code_id, as_dict(event))
             else:
-                self._riders.append(as_dict(event))
+                self.riders.append(as_dict(event))
 
     def round_over(self) -> None:
         for entry in self._open.values():
@@ -181,7 +171,7 @@ class ResponsesStreamer(Collector):
             for raw in events:
                 if raw.type == TEXT:
                     raw.agentd, prose = prose, []
-            self._riders += prose
+            self.riders += prose
         for raw in events:
             self._pass(raw)
 
@@ -201,7 +191,7 @@ class ResponsesStreamer(Collector):
         """Send a provider's event under our index."""
         theirs = getattr(raw, "output_index", None)
         if theirs is None:
-            self._send(raw)
+            self.send(raw)
             return
         if theirs in self._ignored:
             return
@@ -213,10 +203,10 @@ class ResponsesStreamer(Collector):
             if self._has_blocks and raw.item.type in CALLS:
                 self._ignored.add(theirs)  # made without the results of the blocks
                 return
-            self._open[theirs] = _Open(self._new_index(), raw.item)
+            self._open[theirs] = _Open(self.new_index(), raw.item)
         entry = self._open.get(theirs)
         if entry is None:  # a server that leaves out the beginnings
-            entry = self._open[theirs] = _Open(self._new_index(), getattr(raw, "item", None))
+            entry = self._open[theirs] = _Open(self.new_index(), getattr(raw, "item", None))
         raw.output_index = entry.index
         if kind == TEXT:
             entry.text += raw.delta
@@ -224,10 +214,10 @@ class ResponsesStreamer(Collector):
         elif kind == "response.content_part.done":
             entry.part = None
         elif kind == DONE:
-            self._items[entry.index] = raw.item
+            self.items[entry.index] = raw.item
             del self._open[theirs]
             self._ignored.add(theirs)
-        self._send(raw)
+        self.send(raw)
 
     def _close(self, entry: _Open) -> None:
         """End an item whose end did not come: the answer was cut there."""
@@ -238,18 +228,18 @@ class ResponsesStreamer(Collector):
             part = {"type": "output_text", "text": entry.text, "annotations": []}
             if entry.part is not None:
                 place = {"item_id": item.id, "output_index": entry.index, "content_index": entry.part}
-                self._make(
+                self.make(
                     "ResponseTextDoneEvent",
                     "response.output_text.done",
                     text=entry.text,
                     logprobs=[],
                     **place,
                 )
-                self._make("ResponseContentPartDoneEvent", "response.content_part.done", part=part, **place)
+                self.make("ResponseContentPartDoneEvent", "response.content_part.done", part=part, **place)
             content = [part] if entry.text else []
             item = type(item).model_validate({**item.to_dict(), "status": "completed", "content": content})
-        self._items[entry.index] = item
-        self._make("ResponseOutputItemDoneEvent", DONE, item=item, output_index=entry.index)
+        self.items[entry.index] = item
+        self.make("ResponseOutputItemDoneEvent", DONE, item=item, output_index=entry.index)
 
     # --- native calls of ours --------------------------------------------------------------------------
 
@@ -267,12 +257,12 @@ class ResponsesStreamer(Collector):
             self._mcp[theirs] = native
         place = {"item_id": native.id, "output_index": native.index}
         if raw.type == f"{ARGUMENTS}.delta":
-            self._make(
+            self.make(
                 "ResponseMcpCallArgumentsDeltaEvent", f"{MCP}_arguments.delta", delta=raw.delta, **place
             )
         elif raw.type == f"{ARGUMENTS}.done":
             text = raw.arguments
-            self._make("ResponseMcpCallArgumentsDoneEvent", f"{MCP}_arguments.done", arguments=text, **place)
+            self.make("ResponseMcpCallArgumentsDoneEvent", f"{MCP}_arguments.done", arguments=text, **place)
         elif raw.type == DONE:
             native.call = _called(raw.item)
             self._ignored.add(theirs)  # it is done when its result is there
@@ -280,10 +270,10 @@ class ResponsesStreamer(Collector):
     def _begin_tool(self, item: Any) -> _Native:
         call = _called(item)
         begun = mcp_item(call, self._call.offers, status="in_progress", turn=self._turn)
-        native = _Native(self._new_index(), begun.id, call)
+        native = _Native(self.new_index(), begun.id, call)
         place = {"output_index": native.index}
-        self._make("ResponseOutputItemAddedEvent", ADDED, item=begun, **place)
-        self._make("ResponseMcpCallInProgressEvent", f"{MCP}.in_progress", item_id=begun.id, **place)
+        self.make("ResponseOutputItemAddedEvent", ADDED, item=begun, **place)
+        self.make("ResponseMcpCallInProgressEvent", f"{MCP}.in_progress", item_id=begun.id, **place)
         return native
 
     def call_begun(self, id: str, call: ModelToolCall) -> None:
@@ -311,79 +301,11 @@ class ResponsesStreamer(Collector):
         item.id = native.id
         name = "ResponseMcpCallCompletedEvent" if done.status == "completed" else "ResponseMcpCallFailedEvent"
         place = {"output_index": native.index}
-        self._make(name, f"{MCP}.{done.status}", item_id=native.id, **place)
-        self._items[native.index] = item
-        self._make("ResponseOutputItemDoneEvent", DONE, item=item, agentd=[as_dict(done)], **place)
+        self.make(name, f"{MCP}.{done.status}", item_id=native.id, **place)
+        self.items[native.index] = item
+        self.make("ResponseOutputItemDoneEvent", DONE, item=item, agentd=[as_dict(done)], **place)
 
-    # --- our code items ---------------------------------------------------------------------------------
-
-    def _begin_code(self, start: CodeStart) -> None:
-        index = self._new_index()
-        self._code[start.id] = (index, start)
-        place = {"output_index": index}
-        item = code_item(id=start.id, code="", header=f"{start.target}:{start.action}", status="in_progress")
-        self._make("ResponseOutputItemAddedEvent", ADDED, item=item, agentd=[as_dict(start)], **place)
-        place["item_id"] = item.id
-        self._make("ResponseCodeInterpreterCallInProgressEvent", f"{CODE}.in_progress", **place)
-        self._make(
-            "ResponseCodeInterpreterCallCodeDeltaEvent", f"{CODE}_code.delta", delta=start.code, **place
-        )
-        self._make("ResponseCodeInterpreterCallCodeDoneEvent", f"{CODE}_code.done", code=start.code, **place)
-        self._make("ResponseCodeInterpreterCallInterpretingEvent", f"{CODE}.interpreting", agentd=[], **place)
-
-    def _interpreting(self, id: str, event: dict[str, Any]) -> None:
-        index, _ = self._code[id]
-        self._make(
-            "ResponseCodeInterpreterCallInterpretingEvent",
-            f"{CODE}.interpreting",
-            item_id=f"ci_{id}",
-            output_index=index,
-            agentd=[event],
-        )
-
-    def _end_code(self, done: CodeExecution) -> None:
-        if done.id not in self._code:  # it was never started: show the code all the same
-            self._begin_code(CodeStart(id=done.id, code=done.code, action=done.action, target=done.target))
-        index, start = self._code.pop(done.id)
-        native = self._natives.pop(done.id, None)
-        item = code_item(
-            id=done.id,
-            code=done.code,
-            header=f"{start.target}:{start.action}",
-            status=done.status,
-            output=done.output,
-            exit_code=done.exit_code,
-            native=None if native is None else marker(native.call, native.answer, turn=self._turn),
-        )
-        self._make(
-            "ResponseCodeInterpreterCallCompletedEvent",
-            f"{CODE}.completed",
-            item_id=item.id,
-            output_index=index,
-        )
-        self._items[index] = item
-        self._make("ResponseOutputItemDoneEvent", DONE, item=item, output_index=index, agentd=[as_dict(done)])
-
-    # --- sending --------------------------------------------------------------------------------------------
-
-    def _new_index(self) -> int:
-        self._items.append(None)
-        return len(self._items) - 1
-
-    def _make(self, name: str, kind: str, **fields: Any) -> None:
-        cls = getattr(self._types, name)
-        self._send(cls.construct(type=kind, sequence_number=0, **fields))
-
-    def _send(self, event: Any) -> None:
-        if self._riders:
-            extra = getattr(event, "agentd", None)
-            if extra is None:
-                extra = [{"type": "text_delta", "text": event.delta}] if event.type == TEXT else []
-            event.agentd = [*self._riders, *extra]
-            self._riders = []
-        event.sequence_number = self._sequence
-        self._sequence += 1
-        self._out(event)
+    # --- the end -----------------------------------------------------------------------------------------
 
     def _finish(self, end: RunEnd) -> None:
         response = self.response
@@ -393,7 +315,7 @@ class ResponsesStreamer(Collector):
         status = getattr(response, "status", None) if answered else "incomplete"
         status = status if status in ("completed", "incomplete") else "completed"
         changes: dict[str, Any] = {
-            "output": [i for i in self._items if i is not None],
+            "output": [i for i in self.items if i is not None],
             "usage": add_usage(end.usage),
             "status": status,
         }
@@ -401,7 +323,7 @@ class ResponsesStreamer(Collector):
             changes["incomplete_details"] = {"reason": "max_output_tokens"}
         final = response.model_copy(update=changes)
         name = "ResponseCompletedEvent" if status == "completed" else "ResponseIncompleteEvent"
-        self._make(name, f"response.{status}", response=final, agentd=[as_dict(end)])
+        self.make(name, f"response.{status}", response=final, agentd=[as_dict(end)])
 
 
 def _called(item: Any) -> ModelToolCall:

@@ -22,6 +22,7 @@ from agentd_mcp_bridge.schemas import is_wrapped, tool_spec
 __all__ = ["AgentsBackend"]
 
 _PING_S: Final = 0.5
+_CLEANUP_S: Final = 5.0
 
 
 class AgentsBackend:
@@ -51,7 +52,8 @@ class AgentsBackend:
 
     async def list_tools(self) -> Sequence[ToolSpec]:
         if (substitute := await self._route()) is not None:
-            specs = await substitute.list_tools()
+            admits = substitute.config.tool_filter.admits
+            specs = [spec for spec in await substitute.list_tools() if admits(spec.name)]
             self.instructions, self.capabilities = substitute.instructions, substitute.capabilities
             self._names = [spec.name for spec in specs]
             return specs
@@ -122,11 +124,11 @@ class AgentsBackend:
     async def _route(self) -> ClientBackend | None:
         """Return the backend to use instead of the object, if the object cannot be used."""
         if not self._routed:
-            self._routed = True
             if getattr(self._server, "session", None) is not None:
                 self._theirs = await _answering_loop(self._server)
                 if self._theirs is None:
                     self._replace()
+            self._routed = True
         return self._substitute
 
     def _replace(self) -> None:
@@ -139,9 +141,7 @@ class AgentsBackend:
                 "reach it; pass it without connecting it",
             )
         both = attrs.evolve(self.config, target=fallback, tool_filter=_own_filter(self._server))
-        self._substitute = ClientBackend(both)
-        self._substitute.listener = self.listener
-        self._substitute.connection = Connection(both, self.listener)
+        self._substitute = ClientBackend(both, self.listener)
 
     async def _ask(self, method: str, *arguments: Any) -> Any:
         if self._theirs is not None:
@@ -174,18 +174,32 @@ class AgentsBackend:
 
 
 class _AgentsLife(Life):
-    """The owner task of an object that was not connected."""
+    """The owner task of an object that was not connected.
+
+    It is an asyncio task by itself: between `connect` and `cleanup`, the object may leave cancel scopes open,
+    which would break a task that belongs to a group.
+    """
 
     async def _open_and_keep(self) -> None:
+        owner = asyncio.create_task(self._connect_and_clean_up(), name=f"agentd-mcp-{self.config.name}")
+        try:
+            await asyncio.wait([owner])
+        finally:
+            if not owner.done():
+                owner.cancel()
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([owner], timeout=_CLEANUP_S)
+        owner.result()
+
+    async def _connect_and_clean_up(self) -> None:
         assert isinstance(self.config.target, AgentsTarget)
         server = self.config.target.server
+        await server.connect()
         try:
-            await server.connect()
             self._opened(server)
             await self._stop.wait()
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5.0):
-                await server.cleanup()
+            await server.cleanup()
 
 
 def _connection_lost(error: BaseException) -> bool:

@@ -64,9 +64,9 @@ def backend_of(config: ServerConfig) -> Backend:
 class ClientBackend:
     """Over the SDK's client, on a connection that is opened anew after a crash."""
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, listener: Listener | None = None) -> None:
         self.config = config
-        self.listener = Listener()
+        self.listener = listener or Listener()
         self.connection = Connection(config, self.listener)
         self.instructions = ""
         self.capabilities: frozenset[str] = frozenset()

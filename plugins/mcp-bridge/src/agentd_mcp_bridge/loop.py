@@ -26,14 +26,18 @@ class McpLoop(TaskLoop):
 
     def __init__(self) -> None:
         super().__init__()
+        self._over = False
         threading.Thread(target=self._run, name="agentd-mcp", daemon=True).start()
 
     def _run(self) -> None:
-        anyio.run(self.serve, backend="asyncio")
+        try:
+            anyio.run(self.serve, backend="asyncio")
+        finally:  # it serves as long as the process lives, unless something foreign broke it
+            self._over = True
 
     def is_alive(self) -> bool:
         """Tell whether the loop runs in this process: threads do not survive a fork."""
-        return self is _loop
+        return self is _loop and not self._over
 
 
 class _Errand:
@@ -118,11 +122,13 @@ _loop: McpLoop | None = None
 def mcp_loop() -> McpLoop:
     """Return the loop of the process, started with the first call."""
     global _loop
-    if _loop is None:
+    loop = _loop
+    if loop is None or not loop.is_alive():
         with _lock:
-            if _loop is None:
+            if _loop is None or not _loop.is_alive():
                 _loop = McpLoop()
-    return _loop
+            loop = _loop
+    return loop
 
 
 def _forget() -> None:

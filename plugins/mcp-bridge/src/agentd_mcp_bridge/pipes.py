@@ -88,7 +88,7 @@ class Reader(_Stream):
 
     def _end(self, failure: str = "") -> None:
         self.failure = self.failure or failure
-        self.at_end = True
+        self.at_end = self.at_end or bool(failure) or not self._closed  # closing is no end of the server
         if failure:
             self.close()
         self._wake()
