@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AgentdError,
         BlockedPluginError,
         ConfigError,
+        CorruptSnapshotError,
         ExecutorClosedError,
         ExecutorError,
         IncompatiblePluginError,
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
         RunnerDiedError,
         RunnerStartError,
         SandboxUnavailableError,
+        SnapshotError,
         ToolError,
         ToolInputError,
         ToolTimeoutError,
         UnknownPluginError,
+        UnknownSnapshotError,
         UnknownToolError,
         UnsafePathError,
         WorkspaceError,
@@ -42,8 +45,10 @@ if TYPE_CHECKING:
         Event,
         RunEnd,
         RunStart,
+        SourceLog,
         TextDelta,
         ToolCall,
+        ToolProgress,
         TurnEnd,
     )
     from agentd.patch import patch_openai_with_mcp, patch_openai_with_ptc
@@ -52,6 +57,7 @@ if TYPE_CHECKING:
     from agentd.sinks.jsonl import ConversationLog
     from agentd.sync_session import SyncSession
     from agentd.tools import tool
+    from agentd.types import Blob
 
     __version__: str
 
@@ -59,12 +65,14 @@ if TYPE_CHECKING:
 # here: a star import would fail where a plugin is not installed.
 __all__ = [
     "AgentdError",
+    "Blob",
     "BlockedPluginError",
     "CodeExecution",
     "CodeOutput",
     "CodeStart",
     "ConfigError",
     "ConversationLog",
+    "CorruptSnapshotError",
     "Event",
     "ExecutorClosedError",
     "ExecutorError",
@@ -84,14 +92,18 @@ __all__ = [
     "RunnerStartError",
     "SandboxUnavailableError",
     "Session",
+    "SnapshotError",
+    "SourceLog",
     "SyncSession",
     "TextDelta",
     "ToolCall",
     "ToolError",
     "ToolInputError",
+    "ToolProgress",
     "ToolTimeoutError",
     "TurnEnd",
     "UnknownPluginError",
+    "UnknownSnapshotError",
     "UnknownToolError",
     "UnsafePathError",
     "WorkspaceError",

@@ -52,8 +52,10 @@ _MODULES = {
         "Event",
         "RunEnd",
         "RunStart",
+        "SourceLog",
         "TextDelta",
         "ToolCall",
+        "ToolProgress",
         "TurnEnd",
     ),
     "agentd.patch": ("patch_openai_with_mcp", "patch_openai_with_ptc"),
@@ -62,6 +64,7 @@ _MODULES = {
     "agentd.sync_session": ("SyncSession",),
     "agentd.sinks.jsonl": ("ConversationLog",),
     "agentd.tools": ("tool",),
+    "agentd.types": ("Blob",),
 }
 
 CORE_EXPORTS: Final = {name: module for module, names in _MODULES.items() for name in names}

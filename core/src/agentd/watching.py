@@ -31,6 +31,8 @@ class _Watch:
     call: LoopCaller
     watcher: Watcher
     told: tuple[Binding, ...]
+    waiting: deque[ToolEvent] = attrs.field(factory=deque)
+    scheduled: bool = False
 
 
 class Watches:
@@ -78,9 +80,19 @@ class Watches:
             self._send(run, found, event)
 
     def _send(self, run: str, watch: _Watch, event: ToolEvent) -> None:
+        watch.waiting.append(event)
+        if (
+            watch.scheduled
+        ):  # waking a loop costs as much as a quick call; what is on its way takes this along
+            return
+        watch.scheduled = True
+
         def deliver() -> None:
-            if self._watches.get(run) is watch:  # not after the run's end
-                watch.watcher(event)
+            watch.scheduled = False  # first: what comes from now on may miss this delivery
+            while watch.waiting:
+                told = watch.waiting.popleft()
+                if self._watches.get(run) is watch:  # not after the run's end
+                    watch.watcher(told)
 
         call_quietly(watch.call, deliver)
 

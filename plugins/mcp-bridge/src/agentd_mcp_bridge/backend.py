@@ -139,7 +139,8 @@ class ClientBackend:
         if call is None:
             return None
         loop = mcp_loop()
-        loop.call_soon(self._send, life, call)
+        if not life.direct.send_now(call):
+            loop.call_soon(self._send, life, call)
         return lambda: loop.call_soon(self._give_up, life, call)
 
     def _send(self, life: Life, call: DirectCall) -> None:

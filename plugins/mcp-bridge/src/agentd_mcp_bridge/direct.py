@@ -9,6 +9,7 @@ arrives is the SDK's, and so is every answer that is more than text: its models 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -30,10 +31,14 @@ _ids: Final = itertools.count(1)
 
 
 class Pipe(Protocol):
-    """How to write to the server; in the MCP loop."""
+    """How to write to the server."""
 
     def write(self, line: bytes) -> bool:
-        """Send a line; False if the server does not read just now."""
+        """Send a line, in the MCP loop; False if the server does not read just now."""
+        ...
+
+    def write_now(self, line: bytes) -> bool:
+        """Send a short line from any thread; False if the pipe is not free."""
         ...
 
 
@@ -109,7 +114,7 @@ def _request(**fields: object) -> bytes:
 
 
 class DirectCalls:
-    """The calls that one life of a connection has under way. Everything here runs in the MCP loop.
+    """The calls that one life of a connection has under way. Runs in the MCP loop, but for `send_now`.
 
     :param has_schema: whether a tool's result must be checked against its output schema.
     :param finish: makes a value of any result, the SDK's way.
@@ -132,13 +137,26 @@ class DirectCalls:
         self._refused = refused
         self._spawn = spawn
         self._pending: dict[str, DirectCall] = {}
+        self._over = False
+        self._lock = threading.Lock()
+
+    def send_now(self, call: DirectCall) -> bool:
+        """Send the request, from any thread; False if it must be sent in the loop."""
+        return self._send(call, self._pipe.write_now)
 
     def send(self, call: DirectCall) -> bool:
         """Send the request; False if that cannot be done at once."""
-        if not self._pipe.write(call.line):
+        return self._send(call, self._pipe.write)
+
+    def _send(self, call: DirectCall, write: Callable[[bytes], bool]) -> bool:
+        with self._lock:  # or a call could slip in after `lost`, and never be answered
+            if self._over:
+                return False
+            self._pending[call.id] = call  # before the answer can come
+            if write(call.line):
+                return True
+            del self._pending[call.id]
             return False
-        self._pending[call.id] = call
-        return True
 
     def cancel(self, call: DirectCall) -> None:
         """Give the call up and tell the server."""
@@ -147,8 +165,10 @@ class DirectCalls:
             self._pipe.write(_request(method="notifications/cancelled", params=params))
 
     def lost(self) -> list[DirectCall]:
-        """Return the calls that will not be answered any more."""
-        pending, self._pending = list(self._pending.values()), {}
+        """Return the calls that will not be answered any more; none is sent from now on."""
+        with self._lock:
+            self._over = True
+            pending, self._pending = list(self._pending.values()), {}
         return pending
 
     def take(self, line: bytes | bytearray) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
+import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -196,36 +199,57 @@ class Flow(asyncio.BaseProtocol):
 
 
 class Writer(_Stream):
-    """Messages to the server's standard input."""
+    """Messages to the server's standard input: the SDK's, and lines beside them."""
 
     def __init__(self, pipe: asyncio.WriteTransport, flow: Flow, encoding: str) -> None:
         self._pipe = pipe
         self._flow = flow
         self._encoding = encoding
         self._closed = False
+        self._lock = threading.Lock()  # a line of another thread must not get between two parts of a message
+        self._own_end = os.dup(pipe.get_extra_info("pipe").fileno())
 
     async def send(self, item: SessionMessage, /) -> None:
         text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
         if self._closed or self._flow.lost or self._pipe.is_closing():
             raise anyio.BrokenResourceError
-        self._pipe.write(f"{text}\n".encode(self._encoding))
+        with self._lock:
+            self._pipe.write(f"{text}\n".encode(self._encoding))
         if not self._flow.open.is_set():
             await self._flow.open.wait()
             if self._flow.lost:
                 raise anyio.BrokenResourceError
 
     def write(self, line: bytes) -> bool:
-        """Send a line beside the SDK's messages; False if the server does not read just now, or is gone."""
+        """Send a line; False if the server does not read just now, or is gone."""
         if self._closed or self._flow.lost or self._pipe.is_closing() or not self._flow.open.is_set():
             return False
-        self._pipe.write(line)
+        with self._lock:
+            self._pipe.write(line)
         return True
+
+    def write_now(self, line: bytes) -> bool:
+        """The same from any thread, for a line that the pipe takes in one piece; False: use `write`."""
+        if len(line) > select.PIPE_BUF:
+            return False
+        with self._lock:
+            # What the transport holds back would come after this line although it was sent before.
+            if self._closed or self._own_end < 0 or self._pipe.get_write_buffer_size():
+                return False
+            try:
+                return os.write(self._own_end, line) == len(line)
+            except OSError:  # full, or closed by the server
+                return False
 
     def close(self) -> None:
         self._closed = True  # the session is over; the pipe is closed when the transport is
 
     def close_pipe(self) -> None:
         """Tell the server that nothing more comes."""
+        with self._lock:
+            own, self._own_end = self._own_end, -1
+        if own >= 0:
+            os.close(own)
         if self._pipe.is_closing():
             return
         if self._pipe.get_write_buffer_size():

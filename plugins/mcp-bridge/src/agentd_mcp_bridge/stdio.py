@@ -44,6 +44,10 @@ class StdioTransport:
         """Send a line beside the SDK's messages; False if the server does not read just now, or is gone."""
         return self._writer is not None and self._writer.write(line)
 
+    def write_now(self, line: bytes) -> bool:
+        """The same from any thread, for a short line and a pipe that is free."""
+        return self._writer is not None and self._writer.write_now(line)
+
     def intercept(self, take: Callable[[bytes | bytearray], bool]) -> None:
         """Show every line of the server to `take` first; the SDK does not see those for which it returns True."""
         self._reader.take = take
