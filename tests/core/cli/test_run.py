@@ -212,7 +212,9 @@ def test_a_workspace_that_is_a_file_ends_with_a_message(agentd: Agentd) -> None:
     "fault", [Fault("status", 401), Fault("cut", after=3), Fault("empty"), Fault("malformed", after=3)]
 )
 def test_a_failing_model_ends_with_3_and_debug_shows_where(agentd: Agentd, fault: Fault) -> None:
-    agentd.replay("an answer that is long enough to be cut into several chunks", faults=dict.fromkeys(range(9), fault))
+    agentd.replay(
+        "an answer that is long enough to be cut into several chunks", faults=dict.fromkeys(range(9), fault)
+    )
     result = agentd("run", "x")
     assert result.returncode == 3, result.stderr
     *repeated, last = result.stderr.splitlines()

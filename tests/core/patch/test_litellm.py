@@ -141,9 +141,7 @@ def test_a_stream_that_breaks_off_is_an_error_and_no_short_answer(provider: Any,
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_a_refusal_is_the_sdks_error_and_ours(api: str, provider: Any, clients: Any) -> None:
     provider(ANSWER, faults={n: Fault("status", status=401) for n in range(5)})
-    with pytest.raises(
-        openai.AuthenticationError, match=r"check the API key .*DEEPSEEK_API_KEY"
-    ) as told:
+    with pytest.raises(openai.AuthenticationError, match=r"check the API key .*DEEPSEEK_API_KEY") as told:
         call(f"sync-{api}-whole", clients(), model=MODEL)
     assert isinstance(told.value, ModelError)
     assert told.value.status_code == 401
