@@ -1,8 +1,10 @@
 """What is sent to the model for one program: six calls of tools of a server that has 30, one after the other.
 
 As code (PTC), the model writes one block that makes all six calls, then answers; with JSON tools it makes
-one call in each of six rounds, then answers. Measured is the size of all request bodies of the conversation,
-ours and theirs; the system prompt, the tools' descriptions and all messages are in it."""
+one call in each of six rounds, then answers. Measured is the size of all request bodies of the conversation:
+the system prompt, the tools' descriptions and all messages.
+Ours and theirs: the same conversations through the patched clients.
+Floor: none."""
 
 from __future__ import annotations
 
@@ -75,3 +77,8 @@ def theirs(quick: bool) -> Figures:
         return MCPServerStdio(params=params, cache_tools_list=True, name="tracker")
 
     return asyncio.run(_measured(server_of))
+
+
+def floor(quick: bool) -> Figures:
+    """There is none: nothing less says what tools there are."""
+    return {}
