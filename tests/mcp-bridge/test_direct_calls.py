@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from agentd.errors import ToolError, ToolTimeoutError
 from agentd.events import ToolProgress
 from agentd.tools import ToolSet
 from agentd.types import Blob
+from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from helpers import numbers, source
 
 
@@ -147,6 +149,29 @@ def test_closing_ends_the_calls_under_way(tmp_path: Path) -> None:
     other.join(10)
     assert not other.is_alive()
     assert "given up" in outcome[0] or "closed" in outcome[0]
+
+
+def test_a_server_of_the_newest_revision_is_called_the_same_way() -> None:
+    server = {"command": sys.executable, "args": [str(Path(__file__).with_name("modern.py"))]}
+    sources = (
+        agentd_create_tool_sources({**server, "elicitation": lambda request: {"city": "Bonn"}}, {}) or []
+    )
+    told: list[object] = []
+    tools = ToolSet([], sources, on_event=told.append)
+    anyio.run(tools.start)
+    try:
+        life = sources[0]._backend.connection.life  # type: ignore[attr-defined]
+        assert life.client.protocol_version == "2026-07-28"
+        assert life.direct is not None
+        assert tools.call_sync("echo", {"text": "42"}) == "42"
+        assert tools.call_sync("add", {"a": 40, "b": 2}) == 42
+        assert tools.call_sync("travel", {}) == "in Bonn"  # the server asks before it does anything
+        assert tools.call_sync("steps", {}) == "done"
+        assert any(isinstance(e, ToolProgress) and e.message == "half" for e in told)
+        with pytest.raises(ToolError, match="integer"):
+            tools.call_sync("add", {"a": "x", "b": 2})
+    finally:
+        anyio.run(tools.aclose)
 
 
 def test_eight_calls_of_50_ms_are_under_way_together(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from agentd.types import ToolSpec
 
 from agentd_mcp_bridge.config import AgentsTarget, ServerConfig
 from agentd_mcp_bridge.connection import Connection, Life, Listener
-from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done, new_call
+from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.loop import mcp_loop
 
@@ -135,7 +135,7 @@ class ClientBackend:
         life = self.connection.life
         if life is None or life.direct is None or name in self._tasks:
             return None
-        call = new_call(name, arguments, done, on_progress)
+        call = life.direct.new_call(name, arguments, done, on_progress)
         if call is None:
             return None
         loop = mcp_loop()
@@ -146,7 +146,10 @@ class ClientBackend:
     def _send(self, life: Life, call: DirectCall) -> None:
         assert life.direct is not None
         if not call.given_up and not (life.usable and life.direct.send(call)):
-            _spawn(lambda: self._finish_late(call, lambda: self._again(call, attempts=2)))
+            self._take_long_way(call)
+
+    def _take_long_way(self, call: DirectCall) -> None:
+        _spawn(lambda: self._finish_late(call, lambda: self._again(call, attempts=2)))
 
     def _give_up(self, life: Life, call: DirectCall) -> None:
         assert life.direct is not None
@@ -180,6 +183,7 @@ class ClientBackend:
             finish=lambda name, raw: self._read_result(life, name, raw),
             refused=lambda name, code, message: _refusal(code, message, f"{name}()"),
             spawn=_spawn,
+            ask_again=self._take_long_way,
         )
         pipe.intercept(direct.take)
 

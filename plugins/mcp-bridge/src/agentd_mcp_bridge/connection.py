@@ -77,12 +77,14 @@ class Life:
 
     @property
     def pipe(self) -> StdioTransport | None:
-        """The server's pipes, if calls may share them with the SDK: not with 2026-07-28, where each request
-        carries what the handshake said before."""
+        """The server's pipes, if calls may share them with the SDK. With 2026-07-28, where each request carries
+        what the handshake said before, only once it is known what that is."""
         client = self.client
         if self._stdio is None or not self._stdio.is_utf8 or client is None:
             return None
-        return None if client.protocol_version in MODERN_PROTOCOL_VERSIONS else self._stdio
+        if client.protocol_version in MODERN_PROTOCOL_VERSIONS and not self._stdio.envelope:
+            return None
+        return self._stdio
 
     def stop(self) -> None:
         """End it, soon."""

@@ -1,9 +1,9 @@
 """Calls of a stdio server's tools without a task: a line out, a line in, matched by its id.
 
 A call through the SDK costs a dozen hand-overs between its tasks and two passes of validation; that is most of what
-a call takes. So where a connection's life is simple (a child process, a protocol with an opening handshake), the
-SDK opens and keeps the connection, and calls share its pipes under ids of their own. Everything else that
-arrives is the SDK's, and so is every answer that is more than text: its models and checks read those.
+a call takes. So where a connection's life is simple (a child process), the SDK opens and keeps the connection,
+and calls share its pipes under ids of their own. Everything else that arrives is the SDK's, and so is every answer
+that is more than text: its models and checks read those.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import attrs
 import msgspec
 from agentd.protocols import OnProgress
 
-__all__ = ["DirectCall", "DirectCalls", "Done", "new_call"]
+__all__ = ["DirectCall", "DirectCalls", "Done"]
 
 Done = Callable[[object, BaseException | None], None]
 """Takes a call's outcome, value or error, in the MCP loop, exactly once unless the call was given up."""
@@ -31,7 +31,10 @@ _ids: Final = itertools.count(1)
 
 
 class Pipe(Protocol):
-    """How to write to the server."""
+    """How to write to the server. `envelope` is what each request's `_meta` must have."""
+
+    @property
+    def envelope(self) -> Mapping[str, Any]: ...
 
     def write(self, line: bytes) -> bool:
         """Send a line, in the MCP loop; False if the server does not read just now."""
@@ -95,20 +98,6 @@ _progress: Final = msgspec.json.Decoder(_Progress)
 _result: Final = msgspec.json.Decoder(_Result)
 
 
-def new_call(
-    name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
-) -> DirectCall | None:
-    """Return a call that can be sent, or None if its arguments are too large. From any thread."""
-    ident = f"{_PREFIX}{next(_ids)}"
-    params: dict[str, object] = {"name": name, "arguments": arguments}
-    if on_progress is not None:
-        params["_meta"] = {"progressToken": ident}
-    line = _request(method="tools/call", params=params, id=ident)
-    if len(line) > MAX_REQUEST_BYTES:
-        return None
-    return DirectCall(name, arguments, ident, line, done, on_progress)
-
-
 def _request(**fields: object) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", **fields}) + b"\n"
 
@@ -120,6 +109,8 @@ class DirectCalls:
     :param finish: makes a value of any result, the SDK's way.
     :param refused: makes an exception of the server's error (code, message).
     :param spawn: runs a coroutine function as a task of the loop.
+    :param ask_again: makes a call once more, the SDK's way: the server wants to be told something first, and has
+        done nothing yet.
     """
 
     def __init__(
@@ -130,15 +121,33 @@ class DirectCalls:
         finish: Callable[[str, bytes], Awaitable[object]],
         refused: Callable[[str, int, str], BaseException],
         spawn: Callable[[Callable[[], Any]], None],
+        ask_again: Callable[[DirectCall], None],
     ) -> None:
         self._pipe = pipe
         self._has_schema = has_schema
         self._finish = finish
         self._refused = refused
         self._spawn = spawn
+        self._ask_again = ask_again
         self._pending: dict[str, DirectCall] = {}
         self._over = False
         self._lock = threading.Lock()
+
+    def new_call(
+        self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
+    ) -> DirectCall | None:
+        """Return a call that can be sent, or None if its arguments are too large. From any thread."""
+        ident = f"{_PREFIX}{next(_ids)}"
+        params: dict[str, object] = {"name": name, "arguments": arguments}
+        meta = dict(self._pipe.envelope)
+        if on_progress is not None:
+            meta["progressToken"] = ident
+        if meta:
+            params["_meta"] = meta
+        line = _request(method="tools/call", params=params, id=ident)
+        if len(line) > MAX_REQUEST_BYTES:
+            return None
+        return DirectCall(name, arguments, ident, line, done, on_progress)
 
     def send_now(self, call: DirectCall) -> bool:
         """Send the request, from any thread; False if it must be sent in the loop."""
@@ -161,7 +170,9 @@ class DirectCalls:
     def cancel(self, call: DirectCall) -> None:
         """Give the call up and tell the server."""
         if self._pending.pop(call.id, None) is not None:
-            params = {"requestId": call.id, "reason": "the caller has given the call up"}
+            params: dict[str, object] = {"requestId": call.id, "reason": "the caller has given the call up"}
+            if self._pipe.envelope:
+                params["_meta"] = self._pipe.envelope
             self._pipe.write(_request(method="notifications/cancelled", params=params))
 
     def lost(self) -> list[DirectCall]:
@@ -201,6 +212,9 @@ class DirectCalls:
             call.done(None, self._refused(call.name, error.code, error.message))
             return
         result = _decoded(_result, head.result)
+        if result is not None and result.result_type == "input_required":
+            self._ask_again(call)
+            return
         if result is None or not _is_text(result) or self._has_schema(call.name):
             raw = bytes(head.result)
             self._spawn(lambda: self._finish_by_task(call, raw))

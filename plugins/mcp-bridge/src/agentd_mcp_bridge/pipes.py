@@ -17,6 +17,7 @@ from mcp_types import jsonrpc_message_adapter
 
 __all__ = ["Flow", "Reader", "Tail", "Writer"]
 
+_ENVELOPE: Final = "io.modelcontextprotocol/"
 _STDERR_BYTES: Final = 8 * 1024
 _SHOWN_LINES: Final = 12
 _GARBAGE_LINES: Final = 1000
@@ -208,8 +209,12 @@ class Writer(_Stream):
         self._closed = False
         self._lock = threading.Lock()  # a line of another thread must not get between two parts of a message
         self._own_end = os.dup(pipe.get_extra_info("pipe").fileno())
+        self.envelope: dict[str, Any] = {}
+        """What the SDK says about itself in each request (2026-07-28); empty where the handshake has said it."""
 
     async def send(self, item: SessionMessage, /) -> None:
+        if not self.envelope:
+            self.envelope = _envelope_of(item.message)
         text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
         if self._closed or self._flow.lost or self._pipe.is_closing():
             raise anyio.BrokenResourceError
@@ -256,6 +261,14 @@ class Writer(_Stream):
             self._pipe.abort()  # a server that does not read would never be told of the end
         else:
             self._pipe.close()
+
+
+def _envelope_of(message: Any) -> dict[str, Any]:
+    # Not from the first question of all, which older servers refuse: what follows has none then.
+    if getattr(message, "method", "server/discover") == "server/discover":
+        return {}
+    meta = (getattr(message, "params", None) or {}).get("_meta") or {}
+    return {key: value for key, value in meta.items() if key.startswith(_ENVELOPE)}
 
 
 class Tail(asyncio.Protocol):

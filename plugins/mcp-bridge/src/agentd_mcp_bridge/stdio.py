@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 import anyio
 
@@ -39,6 +40,11 @@ class StdioTransport:
     def is_utf8(self) -> bool:
         """Whether messages are sent as they are."""
         return self._target.encoding == "utf-8"
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        """What each request's `_meta` must have; empty before the first request, and on older protocols."""
+        return self._writer.envelope if self._writer is not None else {}
 
     def write(self, line: bytes) -> bool:
         """Send a line beside the SDK's messages; False if the server does not read just now, or is gone."""
