@@ -30,10 +30,12 @@ LINES = (
     "parser",
     "sixteen_sessions",
     "thousand_sessions",
+    "snapshots",
     "mcp_calls",
     "mcp_sessions",
     "json_loop",
     "prompt_bytes",
+    "srt",
 )
 WORKER = Path(__file__).with_name("worker.py")
 

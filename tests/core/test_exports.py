@@ -15,7 +15,7 @@ import pytest
 from agentd import exports
 from agentd.errors import BlockedPluginError, MissingPluginError, PluginLoadError
 from agentd.registry.official import OFFICIAL_EXPORTS
-from fake_distribution import PLUGIN_SOURCES, fake_distribution
+from agentd.testing import PLUGIN_SOURCES, fake_distribution
 
 COMPATIBLE = {
     "patch_openai_with_ptc", "patch_openai_with_mcp", "display_events", "display_events_async",

@@ -19,7 +19,7 @@ from agentd.errors import (
 from agentd.hookspecs import GROUPS
 from agentd.protocols import Executor, Parser
 from agentd.registry import PluginRecord, Registry, loading
-from fake_distribution import PLUGIN_SOURCES, fake_distribution
+from agentd.testing import PLUGIN_SOURCES, fake_distribution
 
 Make = Callable[..., Registry]
 

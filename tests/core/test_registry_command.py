@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_distribution import PLUGIN_SOURCES, fake_distribution
+from agentd.testing import PLUGIN_SOURCES, fake_distribution
 
 RUN = [sys.executable, "-c", "from agentd.cli.plugins_command import plugins; plugins()"]
 

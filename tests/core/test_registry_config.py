@@ -10,7 +10,7 @@ import pytest
 from agentd.config import PluginConfig, normalize, structure
 from agentd.errors import ConfigError
 from agentd.registry import Registry
-from fake_distribution import fake_distribution
+from agentd.testing import fake_distribution
 from hypothesis import given
 from hypothesis import strategies as st
 

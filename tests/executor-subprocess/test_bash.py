@@ -165,7 +165,13 @@ def test_parallel_blocks_start_from_one_state_and_the_last_written_wins(executor
     assert run(executor, "echo $V ${PWD##*/}") == ("2 b\n", 0)
 
 
-def test_env_and_cwd_of_one_action_do_not_stay(executor: SubprocessExecutor, tmp_path: Path) -> None:
-    (executor.workspace_dir / "here").mkdir()
-    result = executor.run_sync(BashAction(command="echo $ONE; pwd", env={"ONE": "it's"}, cwd="here"))
-    assert result.stdout.decode().splitlines() == ["it's", str(executor.workspace_dir / "here")]
+@pytest.mark.anyio
+async def test_variables_of_one_action_do_not_stay_for_the_next(
+    executor: SubprocessExecutor, anyio_backend: str
+) -> None:
+    await executor.run(BashAction(command="export KEPT='its own value'"))
+    show = "echo [$KEPT] [${NEW-unset}]; env | grep -c -E '^(KEPT|NEW)='"
+    once = await executor.run(BashAction(command=show, env={"KEPT": "it's another", "NEW": "a\nb"}))
+    assert once.output == "[it's another] [a b]\n2\n"
+    later = await executor.run(BashAction(command=show))
+    assert later.output == "[its own value] [unset]\n1\n"

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import anyio
 import pytest
 from agentd.errors import ExecutorClosedError, RunnerDiedError, RunnerStartError
 from agentd.types import BashAction, Limits, OutputChunk, PythonAction
@@ -59,55 +55,6 @@ def test_term_comes_before_kill(tmp_path: Path) -> None:
         assert time.monotonic() - started < 4
 
 
-def test_late_output_of_a_timed_out_block_does_not_leak_into_the_next(executor: SubprocessExecutor) -> None:
-    """0.8.6: a time-out leaked late output into the next call."""
-    executor.run_sync(BashAction(command="while :; do echo old; done", timeout_s=0.3))
-    assert executor.execute_bash("echo new") == ("new\n", 0)
-
-
-@pytest.mark.anyio
-async def test_cancellation_leaves_no_process(tmp_path: Path, survivors: Survivors) -> None:
-    async with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.3)) as executor:
-        ready = anyio.Event()
-        from agentd.execution.waiting import AsyncWaiter
-
-        waiter = AsyncWaiter()
-        got: list[OutputChunk] = []
-
-        def on_output(chunk: OutputChunk) -> None:
-            if not got:
-                got.append(chunk)
-                waiter.set()
-
-        async def act() -> None:
-            await executor.run(PythonAction(code=HOSTILE.format(tag="7102")), on_output=on_output)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(act)
-            await waiter.wait()
-            ready.set()
-            tasks.cancel_scope.cancel()
-        assert survivors("987102") == []
-        assert (await executor.run(BashAction(command="echo on"))).stdout == b"on\n"
-
-
-@pytest.mark.anyio
-async def test_actions_run_side_by_side_and_the_loop_stays_free(tmp_path: Path) -> None:
-    async with SubprocessExecutor(tmp_path) as executor:
-        # Each waits for all the others: they can only end if they run at the same time.
-        command = "touch $N; until [ -e 0 -a -e 1 -a -e 2 -a -e 3 ]; do sleep 0.01; done; echo $N"
-        results: dict[int, bytes] = {}
-
-        async def one(number: int) -> None:
-            result = await executor.run(BashAction(command=command, env={"N": str(number)}, timeout_s=20))
-            results[number] = result.stdout
-
-        async with anyio.create_task_group() as tasks:
-            for number in range(4):
-                tasks.start_soon(one, number)
-        assert results == {n: b"%d\n" % n for n in range(4)}
-
-
 def test_a_killed_supervisor_is_a_failed_block_and_no_orphan(
     executor: SubprocessExecutor, survivors: Survivors
 ) -> None:
@@ -149,25 +96,6 @@ def test_a_runner_killed_from_outside_keeps_the_partial_output(
     assert output.startswith("again\n")
     assert "a new one was started" in output
     assert code == 0
-
-
-def test_the_runner_and_its_tree_die_with_the_host(tmp_path: Path, survivors: Survivors) -> None:
-    code = f"""
-        import os, signal
-        from agentd.types import BashAction
-        from agentd_executor_subprocess.executor import SubprocessExecutor
-        executor = SubprocessExecutor({str(tmp_path)!r})
-        def die(chunk):
-            os.kill(os.getpid(), signal.SIGKILL)
-        command = "trap '' TERM; setsid sleep 987106 & echo x; sleep 987106"
-        executor.run_sync(BashAction(command=command), on_output=die)
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False, timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 10
-    while survivors("987106") and time.monotonic() < deadline:
-        pass
-    assert survivors("987106") == []
 
 
 def test_close_ends_what_runs_and_later_use_is_a_clear_error(tmp_path: Path, survivors: Survivors) -> None:

@@ -110,21 +110,6 @@ def test_the_socket_is_in_a_private_folder(world: World) -> None:
     assert world.bash("stat -c %a $(dirname $AGENTD_TOOLS_SOCKET)") == ("700\n", 0)
 
 
-def test_failures_are_exceptions_in_the_code(world: World) -> None:
-    """0.8.6: tool errors came back as a dict."""
-    code = (
-        "from lib.tools import ToolError, ToolInputError, double, fails\n"
-        "try: fails()\n"
-        "except ToolError as e: print(type(e).__name__, e)\n"
-        "try: double('7')\n"
-        "except ToolInputError as e: print(e)\n"
-    )
-    output, code_ = world.python(code)
-    assert "ToolError fails() raised ValueError: on purpose" in output
-    assert "expected int" in output.replace("`", "")
-    assert code_ == 0
-
-
 def test_async_tools_threads_and_forked_children_work(world: World) -> None:
     code = (
         "import threading, multiprocessing\n"

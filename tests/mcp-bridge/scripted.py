@@ -85,6 +85,8 @@ class Server:
 
     def call(self, name: str, arguments: dict[str, Any], params: dict[str, Any]) -> Any:
         """Carry out a call; returns what the result is to be made of."""
+        if not hasattr(self, f"do_{name}"):
+            return {"error": {"code": -32602, "message": f"unknown tool: {name}"}}
         function: Callable[..., Any] = getattr(self, f"do_{name}")
         return function(params=params, **arguments)
 

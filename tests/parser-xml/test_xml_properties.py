@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-from agentd.types import Segment
 from agentd_parser_xml.parser import LONGEST_OPENER, XmlParser
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 TAGS = st.sampled_from(
@@ -32,47 +29,6 @@ ANSWERS = st.one_of(
     st.text(alphabet="<>/:invokefunction_calls ", max_size=60),
 )
 CUTS = st.lists(st.integers(0, 800), max_size=30)
-
-
-def read(text: str, cuts: list[int]) -> list[Segment]:
-    parser = XmlParser()
-    out: list[Segment] = []
-    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    for start, end in pairwise(places):
-        out += parser.feed(text[start:end])
-    return [*out, *parser.close()]
-
-
-def merged(segments: list[Segment]) -> list[tuple[object, ...]]:
-    """Neighbouring prose as one: where it is cut depends on the deltas."""
-    out: list[tuple[object, ...]] = []
-    for s in segments:
-        if out and s.kind == "prose" and out[-1][0] == "prose":
-            out[-1] = ("prose", out[-1][1], s.end, None)
-        else:
-            out.append((s.kind, s.start, s.end, s.block))
-    return out
-
-
-@settings(max_examples=500)
-@given(ANSWERS, CUTS)
-def test_every_way_of_cutting_gives_the_same(text: str, cuts: list[int]) -> None:
-    whole = merged(read(text, []))
-    assert merged(read(text, cuts)) == whole
-    assert merged(read(text, list(range(len(text))))) == whole
-
-
-@given(ANSWERS, CUTS)
-def test_nothing_is_lost_or_doubled_and_positions_are_those_of_the_answer(text: str, cuts: list[int]) -> None:
-    segments = read(text, cuts)
-    assert "".join(s.text for s in segments) == text
-    position = 0
-    for s in segments:
-        assert s.start == position
-        assert s.end > s.start
-        assert text[s.start : s.end] == s.text
-        assert (s.block is not None) == (s.kind == "block")
-        position = s.end
 
 
 @given(ANSWERS)

@@ -9,7 +9,7 @@ Frames
     of an unknown kind, or of the wrong direction, ends the connection. The first frame each way is HELLO.
 
     host -> runner
-      HELLO   JSON: version, workspace, env, limits, pythonpath, preload, http, token
+      HELLO   JSON: version, workspace, env, inherit, limits, pythonpath, preload, http, token
       RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
       CANCEL  id = action
       REPLY   id = call; u8 (0 ok, 1 error), then JSON
@@ -342,6 +342,7 @@ _BASH_SCRIPT = (
     f"IFS= read -r -n 1 -u {GATE_FD} || exit; "
     "__agentd_save() {"
     " local o=$SHELLOPTS b=$BASHOPTS; set +euCxv; [[ $__agentd_saved ]] && return; __agentd_saved=1;"
+    ' builtin eval "$__agentd_undo";'
     f" {{ builtin export -p; builtin declare -f; builtin declare -xF; }} >&{SAVE_FD};"
     f' builtin printf \'%s\\0\' "$o" "$b" "$PWD" >&{META_FD};'
     " }; trap '{ __agentd_save; } 2>/dev/null' EXIT; "
@@ -376,8 +377,13 @@ class ShellState:
         return first.encode() + self.source
 
 
-def _bash_job(cwd: str, state: ShellState | None, base: dict[str, str], env: dict[str, str]) -> bytes:
-    """Return what bash sources before the code. Without a state, the base environment is exported."""
+def _bash_job(
+    cwd: str, state: ShellState | None, base: dict[str, str], ours: dict[str, str], env: dict[str, str]
+) -> bytes:
+    """Return what bash sources before the code. Without a state, the base environment is exported.
+
+    `ours` is exported for every action; `env` for this one only, so what was there before is noted.
+    """
     switches = state.switches() if state is not None else ""
     # First of all the directory: what the state says of OLDPWD comes after it.
     before = os.fsencode(f"cd -- {_shell_quote(cwd)}\n")
@@ -388,7 +394,16 @@ def _bash_job(cwd: str, state: ShellState | None, base: dict[str, str], env: dic
         f'__agentd_code="unset __agentd_code; {switches}$__agentd_code"\n',
         f"exec {CODE_FD}<&- {JOB_FD}<&- {GATE_FD}<&-\nunset REPLY\n",
     )
-    return before + b"\n" + _exports(env) + os.fsencode("".join(after))
+    undo = "".join(map(_undo, env))
+    return before + b"\n" + os.fsencode(undo) + _exports({**ours, **env}) + os.fsencode("".join(after))
+
+
+def _undo(name: str) -> str:
+    """Return a line that adds to `__agentd_undo` how a variable gets its old value back; bash 3.2 can read it."""
+    return (
+        f"if [[ ${{{name}+x}} ]]; then printf -v __agentd_old 'export {name}=%q;' \"${name}\"; "
+        f"else __agentd_old='unset {name};'; fi; __agentd_undo+=$__agentd_old; unset __agentd_old\n"
+    )
 
 
 def _exports(env: dict[str, str]) -> bytes:
@@ -579,6 +594,7 @@ class Python:
         for descriptor in (code_fd, out, err):
             os.close(descriptor)
         os.chdir(header["cwd"])
+        before = {name: os.environ.get(name) for name in header["own_env"]}
         os.environ.update(header["env"])
         if header["pythonpath"]:
             sys.path[1:1] = header["pythonpath"]
@@ -587,6 +603,11 @@ class Python:
         if header["state"] == "kept":
             self.kept = True
             self.run_kept(source, header)
+            for name, value in before.items():  # they were for that block only
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
         else:
             code = _execute(source, header["name"], self.namespace)
             os._exit(_finish_python(code))
@@ -1370,7 +1391,12 @@ class Runner:
         data = memoryview(b"".join(self.outbox))
         self.outbox.clear()
         while data:
-            data = data[os.write(self.descriptor_out, data) :]
+            try:
+                data = data[os.write(self.descriptor_out, data) :]
+            except BlockingIOError:  # who else holds the pipe (a sandbox's launcher) has changed its mode
+                room = select.poll()
+                room.register(self.descriptor_out, select.POLLOUT)
+                room.poll()
 
     def run(self) -> None:
         try:
@@ -1509,7 +1535,10 @@ class Runner:
     # ..... frames from the host
 
     def on_host(self, _event: int) -> None:
-        data = os.read(self.descriptor_in, MESSAGE_SIZE)
+        try:
+            data = os.read(self.descriptor_in, MESSAGE_SIZE)
+        except BlockingIOError:
+            return
         if not data:
             self.done = True
             return
@@ -1538,7 +1567,9 @@ class Runner:
             raise FrameError(f"the host speaks version {given['version']}, this runner {VERSION}")
         self.workspace = given["workspace"]
         self.cwd = self.workspace
-        self.env = given["env"]
+        # What the place itself sets (a sandbox's proxies, its placeholders for secrets) is known in here only.
+        inherited = {name: os.environ[name] for name in given.get("inherit", ()) if name in os.environ}
+        self.env = {**given["env"], **inherited}
         self.limits = given["limits"]
         self.output_bytes = given["output_bytes"]
         self.grace_s = given["grace_s"]
@@ -1662,12 +1693,12 @@ class Runner:
         if action.timeout_s is not None:
             action.deadline = action.started + action.timeout_s
         cwd = self.start_directory(ident, header.get("cwd"))
-        env = {**self.tools_env(ident), **(header.get("env") or {})}
+        ours, own = self.tools_env(ident), header.get("env") or {}
         if crew.desk is not None:
             out, err = crew.desk.out, crew.desk.err
-            crew.desk.open_gate(_bash_job(cwd, self.state, self.env, env), body)
+            crew.desk.open_gate(_bash_job(cwd, self.state, self.env, ours, own), body)
         else:
-            out, err = self.hand_over(crew, ident, header, cwd, env, body)
+            out, err = self.hand_over(crew, ident, header, cwd, ours, own, body)
         action.outputs = [
             Output(self, ident, STDOUT, out, self.output_bytes),
             Output(self, ident, STDERR, err, self.output_bytes),
@@ -1686,7 +1717,14 @@ class Runner:
         return self.workspace
 
     def hand_over(
-        self, crew: Crew, ident: int, header: dict[str, Any], cwd: str, env: dict[str, str], body: bytes
+        self,
+        crew: Crew,
+        ident: int,
+        header: dict[str, Any],
+        cwd: str,
+        ours: dict[str, str],
+        own: dict[str, str],
+        body: bytes,
     ) -> tuple[int, int]:
         """Give a waiting Python its job; return the reading ends of its output.
 
@@ -1697,7 +1735,8 @@ class Runner:
                 "state": header["state"],
                 "name": f"<block {ident}>",
                 "cwd": cwd,
-                "env": env,
+                "env": {**ours, **own},
+                "own_env": list(own),
                 "pythonpath": header.get("pythonpath") or [],
             }
         ).encode()

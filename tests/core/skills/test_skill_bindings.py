@@ -18,11 +18,11 @@ from agentd.skills import AgentSkillsRenderer
 from agentd.skills.bindings import tools_module
 from agentd.skills.documents import example_script, skill_document
 from agentd.skills.signatures import ToolView
+from agentd.testing import strategies as schemas
 from agentd.tools import bind
 from agentd.types import ToolSpec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from skills import schemas
 
 
 def load(tools: list[ToolSpec]) -> tuple[types.ModuleType, list[tuple[str, dict[str, Any]]]]:

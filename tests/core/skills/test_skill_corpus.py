@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from agentd.skills import AgentSkillsRenderer
 from agentd.skills.bindings import tools_module
+from agentd.testing import strategies as schemas
 from agentd.tools import bind
 from agentd.types import ToolSpec
 from hypothesis import HealthCheck, given, settings
-from skills import schemas
 from skills.corpus import CORPUS, NOTES, many
 
 SOURCE = tools_module(bind(CORPUS))

@@ -15,10 +15,10 @@ from agentd.errors import ConfigError, UnsafePathError, WorkspaceError
 from agentd.protocols import SkillRenderer
 from agentd.skills import AgentSkillsRenderer
 from agentd.skills.plugin import AGENTD_API, agentd_create_skill_renderer
+from agentd.testing import strategies as schemas
 from agentd.types import ToolSpec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from skills import schemas
 
 ADD = ToolSpec(
     name="add",

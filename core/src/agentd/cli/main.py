@@ -18,6 +18,8 @@ _COMMANDS: Final = {
     "run": ("agentd.cli.run", "run", "Give an agent a task and watch it work."),
     "demo": ("agentd.cli.demo", "demo", "Watch an agent work on agentd's own code: no key, no network."),
     "plugins": ("agentd.cli.plugins_command", "plugins", "List the installed plugins."),
+    "doctor": ("agentd.cli.doctor", "doctor", "Say what is installed and what can run here."),
+    "escape-test": ("agentd.cli.escape_test", "escape_test", "Try to break out of an executor."),
     "completion": ("agentd.cli.completion", "completion", "Print the completion script for a shell."),
 }
 

@@ -1,4 +1,4 @@
-"""Builds distributions on disk, as an installer leaves them, for tests of what reads or loads plugins."""
+"""Distributions on disk, as an installer leaves them: for tests of what reads or loads plugins."""
 
 from __future__ import annotations
 

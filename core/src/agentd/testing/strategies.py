@@ -1,9 +1,32 @@
-"""Hostile names, texts and schemas for hypothesis."""
+"""hypothesis strategies: hostile names, texts and schemas of tools, answers with blocks, trees of files."""
 
 from __future__ import annotations
 
-from agentd.types import ToolSpec
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
 from hypothesis import strategies as st
+
+from agentd.types import ToolSpec
+
+__all__ = [
+    "Link",
+    "Tree",
+    "answers",
+    "cuts",
+    "json_values",
+    "names",
+    "pieces_of",
+    "schemas",
+    "texts",
+    "tool_lists",
+    "tools",
+    "trees",
+    "write_tree",
+]
 
 texts = st.one_of(
     st.text(max_size=40),
@@ -93,3 +116,89 @@ tools = st.builds(
     output_schema=st.one_of(st.none(), _objects(schemas)),
 )
 tool_lists = st.lists(tools, min_size=1, max_size=4)
+
+# --- answers -------------------------------------------------------------------------------------
+
+_SPACES = (" ", "   ", "    ", "\t", "\n", "\n", "\n", "\r", "\r\n", "\x0b", "\0")
+_WORDS = (
+    "text",
+    "🚀",
+    "`",
+    "``",
+    "```",
+    "~~~",
+    "<",
+    ">",
+    "- ",
+    "1. ",
+    "> ",
+    "bash:execute",
+    "a b.txt:create",
+    "é",
+)
+
+
+def answers(parts: Sequence[str] = (), *, max_parts: int = 40) -> st.SearchStrategy[str]:
+    """Answers of a model: made of `parts` (a notation's openers, closers, whole blocks) among spaces and words, and
+    sometimes of any text at all."""
+    mixed = st.lists(st.sampled_from([*parts, *parts, *_SPACES, *_WORDS]), max_size=max_parts).map("".join)
+    return st.one_of(mixed, st.text(max_size=80))
+
+
+cuts = st.lists(st.integers(0, 800), max_size=30)
+"""Places at which to cut an answer; see `pieces_of`."""
+
+
+def pieces_of(text: str, places: Sequence[int]) -> list[str]:
+    """Cut a text at these places; those beyond its end are left out."""
+    bounds = sorted({0, len(text), *(place for place in places if 0 <= place < len(text))})
+    return [text[start:end] for start, end in pairwise(bounds)]
+
+
+# --- trees of files ------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Link:
+    """A symbolic link in a tree, with its target as written."""
+
+    target: str
+
+
+Tree = dict[str, "bytes | Link | Tree"]
+"""A folder: contents by name."""
+
+_file_names = st.one_of(
+    st.sampled_from(
+        ["a", "b", "c.txt", ".hidden", "with space", "é", "-rf", "new\nline", "~", "$HOME", "*", "a" * 200]
+    ),
+    st.text(alphabet=st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=12).filter(
+        lambda name: name not in (".", "..") and len(name.encode()) <= 250
+    ),
+)
+_links = st.builds(
+    Link, st.sampled_from(["a", "b", "../a", "..", ".", "missing", "/etc/passwd", "/", "a/b/c"])
+)
+
+
+def trees(*, max_leaves: int = 12, links: bool = True) -> st.SearchStrategy[Tree]:
+    """Trees of files with odd names, empty folders and (with `links`) symbolic links, some of them broken or leading
+    out."""
+    leaves = st.binary(max_size=200) | _links if links else st.binary(max_size=200)
+    folders = st.recursive(
+        leaves, lambda inner: st.dictionaries(_file_names, inner, max_size=4), max_leaves=max_leaves
+    )
+    return st.dictionaries(_file_names, folders, max_size=5)
+
+
+def write_tree(folder: Path, tree: Tree) -> None:
+    """Write a tree into a folder, which is made."""
+    folder.mkdir(exist_ok=True)
+    for name, content in tree.items():
+        path = folder / name
+        if isinstance(content, Link):
+            os.symlink(content.target, path)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            write_tree(path, content)

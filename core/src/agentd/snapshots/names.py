@@ -1,0 +1,55 @@
+"""How snapshots are named: ids, labels, turns. None of them is ever part of a path that a user has chosen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from agentd.errors import ConfigError
+from agentd.snapshots.values import Snapshot
+
+__all__ = ["check_label", "check_turn", "readings"]
+
+_ID = re.compile(r"turn_(\d{4,})(?:_(\d+))?")
+_OLD_ID = re.compile(r"turn_(\d{4,})_(.+)", re.DOTALL)
+_MAX_LABEL = 200
+
+
+def readings(wanted: object) -> list[Callable[[Snapshot], bool]]:
+    """The ways to understand a selector, the first one that fits counts."""
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        return [lambda one: one.turn == wanted]
+    if not isinstance(wanted, str):
+        return []
+    readings: list[Callable[[Snapshot], bool]] = [
+        lambda one: one.id == wanted,
+        lambda one: one.label == wanted,
+    ]
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+        readings.append(lambda one: one.turn == int(wanted))
+    if old := _OLD_ID.fullmatch(wanted):  # how 0.8 wrote an id with a label
+        readings.append(lambda one: (f"{one.turn:04d}", one.label) == old.groups())
+    return readings
+
+
+def check_label(label: str | None) -> None:
+    """Refuse what would confuse people or terminals. :raises ConfigError: with the reason."""
+    if label is None:
+        return
+    problem = ""
+    if not isinstance(label, str):
+        problem = f"must be a text, got {type(label).__name__}"
+    elif not label.strip() or len(label) > _MAX_LABEL:
+        problem = f"must have 1 to {_MAX_LABEL} characters, got {len(label)}"
+    elif not label.isprintable():
+        problem = "must not have control characters"
+    elif _ID.fullmatch(label):
+        problem = "looks like the id of a snapshot; choose another one"
+    if problem:
+        raise ConfigError(f"label {str(label)[:40]!r}: {problem}")
+
+
+def check_turn(turn: int | None) -> None:
+    """Refuse what is no turn. :raises ConfigError: with the reason."""
+    if turn is not None and (not isinstance(turn, int) or isinstance(turn, bool) or not 0 <= turn < 10**15):
+        raise ConfigError(f"turn {turn!r}: must be a whole number from 0 on")

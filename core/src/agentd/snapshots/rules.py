@@ -1,0 +1,65 @@
+"""Which entries of a workspace are no part of its snapshots."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from fnmatch import translate
+
+from agentd.snapshots.tree import join
+
+__all__ = ["OWN_FOLDER", "STAGING_PREFIX", "Rules"]
+
+OWN_FOLDER = b".agentd"
+STAGING_PREFIX = b".agentd-restore-"
+
+
+class Rules:
+    """Says of each entry whether it is left out.
+
+    :param exclude: exact paths, relative to the workspace.
+    :param ignore: patterns of `fnmatch`. With a slash they are compared with the path, without with the name.
+    :param exclude_if: asked with the path of everything else; True leaves it out.
+    """
+
+    def __init__(
+        self,
+        *,
+        exclude: Iterable[str | os.PathLike[str]] = (),
+        ignore: Iterable[str] = (),
+        exclude_if: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._exact = {os.path.normpath(os.fsencode(path)) for path in exclude}
+        self._exact_names = {path.rpartition(b"/")[2] for path in self._exact}
+        ignore = list(ignore)
+        self._names = _pattern(glob for glob in ignore if "/" not in glob)
+        self._paths = _pattern(glob.strip("/") for glob in ignore if "/" in glob)
+        self._exclude_if = exclude_if
+        self._by_path = self._paths is not None or exclude_if is not None
+        self.trivial = not (self._exact or ignore or exclude_if)
+
+    def excludes(self, parent: bytes | None, name: bytes) -> bool:
+        """Whether the entry `name` of the folder with the path `parent` (None: too long) is left out."""
+        if not parent and parent is not None and (name == OWN_FOLDER or name.startswith(STAGING_PREFIX)):
+            return True
+        if self.trivial:
+            return False
+        if self._names is not None and self._names(os.fsdecode(name)):
+            return True
+        if not (self._by_path or name in self._exact_names):
+            return False
+        path = join(parent, name)
+        if path is None:
+            return False
+        if path in self._exact:
+            return True
+        text = os.fsdecode(path)
+        if self._paths is not None and self._paths(text):
+            return True
+        return self._exclude_if is not None and self._exclude_if(text)
+
+
+def _pattern(globs: Iterable[str]) -> Callable[[str], object] | None:
+    together = "|".join(translate(glob) for glob in globs)
+    return re.compile(together).match if together else None

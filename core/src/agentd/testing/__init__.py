@@ -1,0 +1,56 @@
+"""The kit for authors of plugins: contracts to subclass, fake distributions, hypothesis strategies, escape cases.
+
+`pip install agentd-core[testing]`. Names are resolved when first used, so that `agentd.testing.escapes`, which the
+command line uses, needs neither pytest nor hypothesis.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentd.testing.distributions import PLUGIN_SOURCES, FakeDistribution, fake_distribution
+    from agentd.testing.executors import ExecutorContract
+    from agentd.testing.parsers import ParserContract
+    from agentd.testing.renderers import SkillRendererContract
+    from agentd.testing.sinks import EventSinkContract
+    from agentd.testing.sources import ToolSourceContract
+
+__all__ = [
+    "PLUGIN_SOURCES",
+    "EventSinkContract",
+    "ExecutorContract",
+    "FakeDistribution",
+    "ParserContract",
+    "SkillRendererContract",
+    "ToolSourceContract",
+    "fake_distribution",
+]
+
+_HOMES = {
+    "PLUGIN_SOURCES": "distributions",
+    "EventSinkContract": "sinks",
+    "ExecutorContract": "executors",
+    "FakeDistribution": "distributions",
+    "ParserContract": "parsers",
+    "SkillRendererContract": "renderers",
+    "ToolSourceContract": "sources",
+    "fake_distribution": "distributions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = f"{__name__}.{_HOMES[name]}"
+    if name.endswith("Contract"):
+        import pytest
+
+        # so that a failing `assert` of a contract shows its values, as one in a test file does
+        pytest.register_assert_rewrite(module)
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

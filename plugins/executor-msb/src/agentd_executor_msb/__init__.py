@@ -1,0 +1,1 @@
+"""agentd executor `msb`: code runs in a microVM of microsandbox."""

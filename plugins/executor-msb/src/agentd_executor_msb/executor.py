@@ -1,0 +1,371 @@
+"""`MicrosandboxCLIExecutor`: the runner inside a microVM of microsandbox."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import secrets as random
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+from agentd import runner
+from agentd.config import structure
+from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, suggest
+from agentd.execution import RunnerExecutor, RunnerProcess
+from agentd.execution.connection import Connection
+from agentd.execution.environment import Place, base_environment
+from agentd.protocols import ToolDispatcher
+from agentd.types import Action, BashAction, Limits, PythonAction, PythonState
+
+from agentd_executor_msb import probes
+from agentd_executor_msb.boot import boot_command, boot_input
+from agentd_executor_msb.network import NetworkSetting
+from agentd_executor_msb.settings import (
+    MountSetting,
+    Pull,
+    SecretSetting,
+    Security,
+    Settings,
+    read_mounts,
+    read_secrets,
+)
+from agentd_executor_msb.stream import StreamProcess
+from agentd_executor_msb.thread import sdk_thread
+from agentd_executor_msb.vm import MicroVM
+
+__all__ = ["MicrosandboxCLIExecutor", "create_microsandbox_cli_executor", "from_options"]
+
+OPTIONS = (
+    *("image", "memory", "cpus", "timeout", "limits", "state", "python", "envs", "env", "volumes", "network"),
+    *("secrets", "conversation_id", "user", "pull", "security", "guest_dir", "idle_timeout_s"),
+)
+# Of the host's environment: what is true in the guest as well. Paths, languages and proxies are not.
+FROM_HOST = (
+    "TZ",
+    "TERM",
+    "COLORTERM",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "UV_INDEX_URL",
+    "npm_config_registry",
+)
+# Of the guest's environment: what describes the process that was asked, or what agentd sets itself.
+NOT_FROM_GUEST = frozenset(("HOME", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "HOSTNAME", "TERM"))
+OUTER_SKILLS = "/opt/agentd/skills"
+DOWN_S = 30.0
+
+
+class MicrosandboxCLIExecutor(RunnerExecutor):
+    """Runs code in a microVM of its own: another kernel, its own file system, processes and network.
+
+    The host's side is the `microsandbox` SDK with the `msb` binary of its wheel; nothing listens on the host.
+    The workspace is mounted at `guest_dir`; the skills directory in it read-only. Tool calls go over the
+    runner's pipes. The microVM is booted with the first action and removed by `close`.
+
+    :param workspace_dir: an existing or new directory of the host.
+    :param image: a registry's name, such as `python`, or the path of a root file system (a directory) or of a
+        disk image. It must have Python 3.11 or newer and bash.
+    :param memory: MiB of the microVM.
+    :param cpus: its virtual processors.
+    :param timeout: seconds an action may take; short for `limits.timeout_s`.
+    :param limits: time-outs, output and resource limits of each process within the microVM.
+    :param state: `fresh` or `kept`, as for every executor.
+    :param python: the interpreter in the guest, a path or a name on its PATH.
+    :param envs: variables for the code. Of the host's own, nothing but `FROM_HOST` gets in.
+    :param volumes: more mounts: `(HOST, GUEST)`, `(HOST, GUEST, "ro")` or `"HOST:GUEST:ro"`.
+    :param network: `none` (default), `public`, `private`, `host`, `all`, or a list of rules such as
+        `"api.github.com"`, `"*.example.com"`, `"allow@10.0.0.0/8:tcp:5432"`; or the SDK's `Network`.
+    :param secrets: `{NAME: [HOST, ...]}` or `{NAME: {"hosts": [...], "value": ...}}`: code sees a
+        placeholder in the variable NAME; msb puts the value into headers of HTTPS requests to these hosts.
+    :param conversation_id: a name under which a later process finds the microVM again if this one dies.
+        Without it, the microVM ends with this program. One executor at a time may use a conversation.
+    :param user: who runs the code in the guest; default is the image's user. One that is no root is best given
+        by number (`"1000"` or `"1000:1000"`): then the files of the workspace belong to it in the guest.
+    :param pull: `if-missing`, `always` or `never`: when the registry is asked for the image.
+    :param security: `restricted` takes sudo and mounting from the guest's root.
+    :param guest_dir: where the workspace lies in the guest.
+    :param idle_timeout_s: seconds after which the microVM of a conversation ends when its host has died.
+
+    :raises ConfigError: a parameter has a value that it must not have.
+    :raises WorkspaceError: the workspace is a file or cannot be made.
+
+    Starting raises `SandboxUnavailableError` with a sentence for each thing that is missing here.
+    """
+
+    own_loopback = True
+
+    def __init__(
+        self,
+        workspace_dir: str | Path = ".",
+        *,
+        image: str | Path = "python",
+        memory: int = 1024,
+        cpus: int = 1,
+        timeout: float | None = None,
+        limits: Limits | None = None,
+        state: PythonState = "fresh",
+        python: str = "python3",
+        envs: Mapping[str, str] | None = None,
+        volumes: Sequence[MountSetting] = (),
+        network: NetworkSetting = "none",
+        secrets: Mapping[str, SecretSetting] | None = None,
+        conversation_id: str | None = None,
+        user: str | None = None,
+        pull: Pull = "if-missing",
+        security: Security = "default",
+        guest_dir: str = "/workspace",
+        idle_timeout_s: float = 900.0,
+    ) -> None:
+        super().__init__(workspace_dir, limits=limits, timeout=timeout, state=state, env=envs)
+        if not isinstance(python, str) or not python:
+            raise ConfigError(f"python: must be a path or a name in the guest, got {python!r}")
+        self.settings = Settings(
+            image=_image(image),
+            memory=memory,
+            cpus=cpus,
+            guest_dir=guest_dir,
+            mounts=read_mounts(volumes),
+            network=network,
+            secrets=read_secrets(secrets),
+            user=user,
+            pull=pull,
+            security=security,
+            idle_timeout_s=idle_timeout_s,
+        )
+        self.conversation_id = conversation_id
+        self.python = python
+        self._wanted_python = python
+        self._place = Place(Path(guest_dir))
+        self._guest_env: dict[str, str] = {}
+        self._host_skills: Path | None = None
+        self._temporary = f"/tmp/agentd-{random.token_hex(4)}/tmp"  # not on a mount: sockets are made in it
+        self._vm = MicroVM(
+            f"agentd-{slug(conversation_id) if conversation_id else random.token_hex(8)}",
+            self.settings,
+            self._create_options,
+            self.settings.fingerprint(self.workspace_dir),
+            lasting=conversation_id is not None,
+        )
+
+    @property
+    def vm_name(self) -> str:
+        """The microVM's name, as `msb inspect` and `msb exec` take it."""
+        return self._vm.name
+
+    # --- starting
+
+    def _create_options(self) -> dict[str, Any]:
+        skills = None
+        if self._host_skills is not None and self._host_skills.is_dir():
+            skills = (self._host_skills, self._skills_place(self._host_skills))
+        return self.settings.create_options(self.workspace_dir, skills)
+
+    def _start(self) -> Connection:
+        missing = probes.problems(self.settings)
+        if missing:
+            raise SandboxUnavailableError(f"the executor 'msb' cannot run here: {' '.join(missing)}")
+        self.python, self._guest_env = sdk_thread().run(self._enter())
+        return super()._start()
+
+    async def _enter(self) -> tuple[str, dict[str, str]]:
+        await self._vm.up()
+        return await self._vm.look(self._wanted_python)
+
+    def runner_command(self) -> list[str]:
+        return list(boot_command(self.python))
+
+    def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
+        thread = sdk_thread()
+        handle = thread.run(self._vm.stream(command, env))
+        return StreamProcess(thread, handle, boot_input(Path(str(runner.__file__))))
+
+    def _environment(self) -> dict[str, str]:
+        host = {name: os.environ[name] for name in FROM_HOST if name in os.environ}
+        guest = {name: value for name, value in self._guest_env.items() if name not in NOT_FROM_GUEST}
+        hidden = {secret.name: secret.placeholder for secret in self.settings.secrets}
+        return base_environment(host, self._place, {**guest, **hidden, **self.env}, temporary=self._temporary)
+
+    def _hello(self, env: Mapping[str, str]) -> dict[str, object]:
+        return {**super()._hello(env), "workspace": self.settings.guest_dir}
+
+    # --- paths: the host's outside, the guest's inside
+
+    def inside(self, path: str | Path) -> str:
+        """Return where a path of the host's workspace lies in the guest; any other path is the guest's own."""
+        text = str(path)
+        if not os.path.isabs(text):
+            return text
+        try:
+            return posixpath.normpath(
+                posixpath.join(self.settings.guest_dir, *Path(text).relative_to(self.workspace_dir).parts)
+            )
+        except ValueError:
+            return text
+
+    def attach(self, *, tools: ToolDispatcher | None, skills_dir: Path | None) -> None:
+        """See `RunnerExecutor.attach`.
+
+        A skills directory outside the workspace is mounted when the microVM is made, so it must be known by
+        then; a later one raises `ConfigError`.
+        """
+        inside = None
+        if skills_dir is not None:
+            skills_dir = Path(skills_dir).resolve()
+            inside = Path(self._skills_place(skills_dir))
+            outside = not skills_dir.is_relative_to(self.workspace_dir)
+            if outside and self._vm.known and skills_dir != self._host_skills:
+                raise ConfigError(
+                    f"skills_dir: {str(skills_dir)!r} lies outside the workspace, and the microVM runs already; "
+                    "nothing can be mounted into it any more"
+                )
+        self._host_skills = skills_dir
+        super().attach(tools=tools, skills_dir=inside)
+
+    def _skills_place(self, skills: Path) -> str:
+        return self.inside(skills) if skills.is_relative_to(self.workspace_dir) else OUTER_SKILLS
+
+    def _encode(self, action: Action) -> tuple[dict[str, Any], bytes]:
+        cwd = None if action.cwd is None else self.inside(action.cwd)
+        if isinstance(action, PythonAction):
+            pythonpath = tuple(self.inside(path) for path in action.pythonpath)
+            return super()._encode(attrs.evolve(action, cwd=cwd, pythonpath=pythonpath))
+        if isinstance(action, BashAction):
+            return super()._encode(attrs.evolve(action, cwd=cwd))
+        return super()._encode(attrs.evolve(action, cwd=cwd))
+
+    # --- the end
+
+    def verify(self) -> tuple[bool, str]:
+        """Look for what is missing, then boot and run a trivial block; return whether that works and a sentence.
+
+        What is missing is told apart: KVM, hardware virtualisation, the firmware, the image. No image is
+        pulled for it: only an action does that.
+        """
+        missing = probes.problems(self.settings)
+        if not missing:
+            missing = list(filter(None, [sdk_thread().run(probes.unpulled_problem(self.settings.image))]))
+        if missing:
+            return False, " ".join(missing)
+        works, message = super().verify()
+        return works, f"{message} in the microVM {self.vm_name}" if works else message
+
+    def close(self) -> None:
+        """End every action and the runner, and remove the microVM. May be called again.
+
+        :raises ExecutorError: if microsandbox does not remove it; the message has the command that does.
+        """
+        super().close()
+        if not self._vm.known:
+            return
+        try:
+            sdk_thread().run(self._vm.down(), DOWN_S)
+        except Exception as error:  # the SDK's, or its silence
+            raise ExecutorError(
+                f"the microVM {self.vm_name!r} could not be removed ({type(error).__name__}: {error}); "
+                f"remove it with: msb rm -f {self.vm_name}"
+            ) from error
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.close)
+
+    def __del__(self) -> None:
+        # A forgotten executor: its microVM goes too. No waiting in a finaliser.
+        super().__del__()
+        vm = getattr(self, "_vm", None)
+        if vm is not None and vm.known and not self._closed:
+            sdk_thread().forget(vm.down())
+
+
+def create_microsandbox_cli_executor(
+    conversation_id: str | None = None,
+    base_dir: str | Path | None = None,
+    image: str | Path = "python",
+    memory: int = 1024,
+    cpus: int = 1,
+    timeout: float | None = 60,
+    workspace_dir: str | Path | None = None,
+    additional_volumes: Sequence[MountSetting] | None = None,
+    envs: Mapping[str, str] | None = None,
+    **more: Any,
+) -> MicrosandboxCLIExecutor:
+    """Make an executor for a conversation, as programs written for agentd 0.8 do.
+
+    :param base_dir: where the conversation's files lie; the workspace is `workspace` in it. By default a
+        folder named after the conversation in the user's state folder, or a temporary one without a
+        conversation.
+    :param workspace_dir: the workspace itself, if it is to lie elsewhere.
+    :param additional_volumes: `volumes` of `MicrosandboxCLIExecutor`, which has the other parameters, too.
+    :raises ConfigError: as `MicrosandboxCLIExecutor`; also for an unknown parameter.
+    """
+    _refuse_unknown(more)
+    if workspace_dir is None:
+        workspace_dir = _base_dir(conversation_id, base_dir) / "workspace"
+    if additional_volumes is not None:
+        more["volumes"] = [*additional_volumes, *more.get("volumes", ())]
+    return from_options(
+        Path(workspace_dir),
+        {
+            "conversation_id": conversation_id,
+            "image": image,
+            "memory": memory,
+            "cpus": cpus,
+            "timeout": timeout,
+            "envs": envs,
+            **more,
+        },
+    )
+
+
+def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> MicrosandboxCLIExecutor:
+    """Make an executor from a plugin's options; raises `ConfigError` for one that it does not have."""
+    _refuse_unknown(options)
+    given = dict(options)
+    if "env" in given:  # as other executors call it
+        given["envs"] = {**given.pop("env"), **(given.get("envs") or {})}
+    if isinstance(given.get("limits"), Mapping):  # from a configuration file or the command line
+        given["limits"] = structure(given["limits"], Limits, where="limits")
+    return MicrosandboxCLIExecutor(workspace_dir, **given)
+
+
+def slug(conversation_id: str) -> str:
+    """Return a conversation's name as it may stand in a microVM's or a folder's; no two share one."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", conversation_id)[:48].strip("-")
+    if plain == conversation_id:
+        return plain
+    digest = hashlib.sha256(conversation_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{plain}.{digest}" if plain else digest
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in OPTIONS:
+            raise ConfigError(
+                f"unknown option {name!r} of the executor 'msb'; "
+                f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
+            )
+
+
+def _base_dir(conversation_id: str | None, base_dir: str | Path | None) -> Path:
+    if base_dir is not None:
+        return Path(base_dir).expanduser()
+    if conversation_id is None:
+        return Path(tempfile.mkdtemp(prefix="agentd-msb-"))
+    given = os.environ.get("XDG_STATE_HOME", "")
+    state = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    return state / "agentd" / "conversations" / slug(conversation_id)
+
+
+def _image(image: str | Path) -> str:
+    """Return a registry's name as it is, and a path as an absolute one."""
+    if isinstance(image, Path) or image.startswith(("/", "./", "../", "~")):
+        return str(Path(image).expanduser().absolute())
+    if not image:
+        raise ConfigError("image: must be a registry's name or a path, got ''")
+    return image

@@ -1,0 +1,192 @@
+"""`MicroVM`: one microVM of the SDK, found or made, entered, removed. Its methods run in the SDK's thread.
+
+There are two ways to live. A microVM of a session alone is *attached*: msb ends it when this program ends,
+however it does. One of a named conversation is *detached*, so that a later process finds it again; it is
+told every now and then that somebody still wants it, and ends by itself `idle_timeout_s` after nobody has.
+Both are *ephemeral*: msb removes what it keeps of them when they have stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from agentd.errors import ConfigError, RunnerStartError
+
+from agentd_executor_msb.probes import explain
+from agentd_executor_msb.settings import Settings
+
+__all__ = ["MicroVM"]
+
+LABEL = "agentd.settings"
+STOP_S = 10.0
+ANSWER_S = 30.0
+# What an action needs to know of the guest: the interpreter, bash, then the environment, NUL between all.
+_LOOK = 'command -v "$1" || echo; command -v bash || echo; exec env -0'
+
+
+class MicroVM:
+    """A microVM by name.
+
+    :param options: returns the keyword arguments of `Sandbox.create`; called when one is made.
+    :param fingerprint: what settings it was made with; one of the same name with others is refused.
+    :param lasting: whether it may outlive this process.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        options: Callable[[], dict[str, Any]],
+        fingerprint: str,
+        *,
+        lasting: bool,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.lasting = lasting
+        self._options = options
+        self._fingerprint = fingerprint
+        self._sandbox: Any = None  # the SDK's; while it is held, an attached microVM lives
+        self._owner = 0  # the process that has begun to make or find it; a forked child is another
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether this object, in this process, has begun to make or find its microVM, so that `down` is due."""
+        return self._owner == os.getpid()
+
+    async def up(self) -> None:
+        """Find it, or make and boot it. Returns at once if it runs.
+
+        :raises SandboxUnavailableError: if it cannot be had; `ConfigError` if its settings are refused.
+        """
+        from microsandbox import MicrosandboxError
+
+        self._owner = os.getpid()
+        try:
+            found = await self._find()
+            if found is None:
+                self._sandbox = await self._make()
+            elif self._sandbox is None:
+                self._refuse_others(found)
+                self._sandbox = await found.connect()
+        except MicrosandboxError as error:
+            raise explain(error, self.settings) from error
+        if self.lasting and (self._keeper is None or self._keeper.done()):
+            self._keeper = asyncio.ensure_future(self._keep())
+
+    async def _find(self) -> Any:
+        """Return the SDK's handle of it, if it runs."""
+        from microsandbox import Sandbox, SandboxNotFoundError, SandboxStatus
+
+        try:
+            handle = await Sandbox.get(self.name)
+        except SandboxNotFoundError:
+            return None
+        if handle.status == SandboxStatus.PAUSED:
+            await handle.resume()
+            return handle
+        return handle if handle.status in (SandboxStatus.RUNNING, SandboxStatus.STARTING) else None
+
+    def _refuse_others(self, handle: Any) -> None:
+        if handle.config().get("labels", {}).get(LABEL) != self._fingerprint:
+            raise ConfigError(
+                f"the microVM {self.name!r} runs with other settings or another workspace; use another "
+                f"conversation_id, or remove it with: msb rm -f {self.name}"
+            )
+
+    async def _make(self) -> Any:
+        from microsandbox import Sandbox
+
+        return await Sandbox.create(
+            self.name,
+            **self._options(),
+            labels={LABEL: self._fingerprint},
+            ephemeral=True,
+            detached=self.lasting,
+            idle_timeout=self.settings.idle_timeout_s if self.lasting else None,
+            replace=True,  # a stopped one of this name is what a failed boot has left
+        )
+
+    async def _keep(self) -> None:
+        sandbox = self._sandbox
+        while True:
+            await asyncio.sleep(self.settings.idle_timeout_s / 3)
+            try:
+                await sandbox.touch()
+            except Exception:  # it has stopped: the next action makes another
+                return
+
+    async def look(self, python: str) -> tuple[str, dict[str, str]]:
+        """Return the interpreter's path in the guest and the environment that msb and the image give.
+
+        That has the image's PATH, the certificates of msb's proxy and the placeholders of secrets.
+
+        :raises RunnerStartError: if the image has no such interpreter, or no bash.
+        """
+        output = await self._answer(
+            self._sandbox.exec("/bin/sh", ["-c", _LOOK, "sh", python], user=self.settings.user)
+        )
+        path, bash, rest = [*bytes(output.stdout_bytes).split(b"\n", 2), b"", b""][:3]
+        for wanted, got in ((python, path), ("bash", bash)):
+            if not got.startswith(b"/"):
+                said = output.stderr_bytes.decode("utf-8", "replace").strip()
+                raise RunnerStartError(
+                    f"the image {self.settings.image!r} has no {wanted}; agentd needs Python 3.11 or newer and bash "
+                    f"in it{f' ({said})' if said else ''}"
+                )
+        pairs = (entry.decode("utf-8", "surrogateescape").partition("=") for entry in rest.split(b"\0"))
+        return path.decode(), {name: value for name, equals, value in pairs if equals}
+
+    async def stream(self, command: Sequence[str], env: Mapping[str, str]) -> Any:
+        """Start a command with piped input; return the SDK's handle of it."""
+        from microsandbox import Stdin
+
+        return await self._answer(
+            self._sandbox.exec_stream(
+                command[0],
+                list(command[1:]),
+                env=dict(env),
+                cwd="/",
+                user=self.settings.user,
+                stdin=Stdin.pipe(),
+            )
+        )
+
+    async def _answer(self, question: Awaitable[Any]) -> Any:
+        from microsandbox import MicrosandboxError
+
+        try:
+            return await asyncio.wait_for(question, ANSWER_S)
+        except (MicrosandboxError, TimeoutError) as error:
+            said = str(error) or f"no answer within {ANSWER_S:g} s"
+            raise RunnerStartError(f"the microVM {self.name!r} cannot run a command: {said}") from error
+
+    async def down(self) -> None:
+        """Stop it and remove what is left. Nothing happens if it has gone."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self._sandbox = None
+        await self._remove()
+        self._owner = 0
+
+    async def _remove(self) -> None:
+        from microsandbox import MicrosandboxError, Sandbox, SandboxNotFoundError
+
+        try:
+            handle = await Sandbox.get(self.name)
+            try:
+                # Not at once by force: what the guest has not written to its mounts yet would be lost.
+                await handle.destroy(timeout=STOP_S)
+            except SandboxNotFoundError:
+                raise
+            except MicrosandboxError:
+                await handle.destroy(force=True, timeout=STOP_S)
+        except SandboxNotFoundError:  # an ephemeral one removes itself when it stops
+            pass
+
+    def __repr__(self) -> str:
+        return f"<MicroVM {self.name!r}{', up' if self._sandbox is not None else ''}>"

@@ -1,0 +1,344 @@
+"""Whose a workspace is while a session of root runs in it: an unprivileged user that nobody else is.
+
+Used by the supervisor (`supervisor.py`), with the standard library alone. A session gets a user id that no account
+and no process has. What belongs to the workspace's owner goes to that id and back again at the end; what belongs to
+others, or is linked from outside of the workspace, stays as it is. Sessions that share a workspace share the id, and
+the last one gives back. A session that was killed altogether leaves the files to the next one, which gives them back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pwd
+import resource
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["UIDS", "HandoverError", "Tenancy", "strip_setuid"]
+
+UIDS = range(58000, 60000)
+"""Where ids are taken from: below what systems give away by themselves, above what accounts use."""
+
+# Folders that are the system's, with all below them; and such as hold the folders of people and programs.
+SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
+TOP = ("", "home", "lost+found", "media", "mnt", "nix", "opt", "root", "run", "snap", "srv", "tmp", "var")
+LOCK_FOLDERS = ("/run/agentd-srt", "/var/tmp/.agentd-srt")
+MAX_DEPTH_DESCRIPTORS = 65536
+
+
+class HandoverError(Exception):
+    """The workspace cannot be handed over; the message says why."""
+
+
+class Entry:
+    """One file of a walk: its parent's descriptor, its name and what lstat says."""
+
+    __slots__ = ("name", "parent", "stat")
+
+    def __init__(self, parent: int, name: str, found: os.stat_result) -> None:
+        self.parent = parent
+        self.name = name
+        self.stat = found
+
+
+class Tenancy:
+    """A user id for one workspace, held until `give_back`.
+
+    What was handed over is noted in the id's lock file, which the sessions that share the id hold: so the last of
+    them gives back what all of them got, and a later one what a killed one has left.
+    """
+
+    def __init__(self, workspace: str, more: Sequence[str] = ()) -> None:
+        """Choose the id and hand over the workspace, and those of the folders `more` that are not everybody's anyway.
+
+        Raises `HandoverError`.
+        """
+        if _is_system_folder(workspace):
+            raise HandoverError(
+                f"root's sandbox works in a folder that is handed over to an unprivileged user, and {workspace} is not "
+                "one to give away; give a folder of its own as the workspace"
+            )
+        self._folder = _lock_folder()
+        with _Mutex(self._folder):
+            used = _used_uids()
+            _sweep(self._folder, used)
+            self.uid = self._choose(workspace, used)
+            folders = self._noted()
+            folders.setdefault(workspace, self._owner(workspace, folders))
+            for path in more:
+                if _may_be_given(path):
+                    folders.setdefault(path, self._owner(path, folders))
+            self._note(folders)  # before anything changes: a crash must not leave files that nobody knows of
+            for path in {workspace, *more} & set(folders):
+                try:
+                    _give(path, folders[path][0], self.uid)
+                except OSError as error:
+                    raise HandoverError(
+                        f"cannot hand {path} over to an unprivileged user: {error.strerror}"
+                    ) from None
+
+    def give_back(self) -> None:
+        """Give everything back, unless another session still uses the id."""
+        with _Mutex(self._folder):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._lock)
+                return
+            _settle(self._folder, self.uid, self._lock)
+
+    def _choose(self, workspace: str, used: set[int]) -> int:
+        there: int = os.stat(workspace).st_uid
+        if there in UIDS and not _has_account(there):  # a live session's, or left by a killed one
+            self._hold(there)
+            return there
+        start = int.from_bytes(os.urandom(2), "big") % len(UIDS)
+        for uid in (*UIDS[start:], *UIDS[:start]):
+            if uid not in used and not _has_account(uid) and not os.path.exists(f"{self._folder}/{uid}"):
+                self._hold(uid)
+                return int(uid)
+        raise HandoverError(f"all user ids from {UIDS.start} to {UIDS.stop - 1} are in use")
+
+    def _hold(self, uid: int) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._lock = os.open(f"{self._folder}/{uid}", flags, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def _noted(self) -> dict[str, tuple[int, int]]:
+        return _noted(self._lock)
+
+    def _note(self, folders: dict[str, tuple[int, int]]) -> None:
+        data = json.dumps([(path, *owner) for path, owner in folders.items()]).encode()
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, data, 0)
+
+    def _owner(self, path: str, folders: dict[str, tuple[int, int]]) -> tuple[int, int]:
+        """Whose a folder is, or was: of one that is handed over and not noted, the owner of what it is in."""
+        while True:
+            there = os.stat(path)
+            if there.st_uid not in UIDS or _has_account(there.st_uid):
+                return there.st_uid, there.st_gid
+            path = os.path.dirname(path)
+            if path in folders:
+                return folders[path]
+
+
+def _noted(lock: int) -> dict[str, tuple[int, int]]:
+    """What was handed over, with its owner and group."""
+    data = os.pread(lock, 1 << 20, 0)
+    try:
+        return {str(path): (int(uid), int(gid)) for path, uid, gid in json.loads(data)}
+    except (ValueError, TypeError):  # new, or cut short by a crash
+        return {}
+
+
+def _settle(folder: str, uid: int, lock: int) -> None:
+    """Give back what an id was given, and free the id; `lock` is held by nobody else, and closed."""
+    for path, owner in _noted(lock).items():
+        try:
+            _take_back(path, uid, owner)
+        except OSError:  # the host has removed it
+            pass
+    os.unlink(f"{folder}/{uid}")
+    os.close(lock)
+
+
+def _sweep(folder: str, used: set[int]) -> None:
+    """Give back what sessions that were killed altogether have left."""
+    for name in os.listdir(folder):
+        if not name.isdigit() or int(name) in used:  # something of it still ends
+            continue
+        lock = os.open(f"{folder}/{name}", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            _settle(folder, int(name), lock)
+
+
+def _is_system_folder(path: str) -> bool:
+    home = os.path.realpath(pwd.getpwuid(os.getuid()).pw_dir)
+    top, _, below = path.lstrip("/").partition("/")
+    return top in SYSTEM or (top in TOP and not below) or path == home or home.startswith(f"{path}/")
+
+
+def _may_be_given(path: str) -> bool:
+    there = os.stat(path)
+    ours = stat.S_ISDIR(there.st_mode) and there.st_uid not in UIDS and not there.st_mode & 0o002
+    return ours and not _is_system_folder(path)
+
+
+class _Mutex:
+    """Sessions begin and end one after the other."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = f"{folder}/lock"
+
+    def __enter__(self) -> None:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _lock_folder() -> str:
+    for folder in LOCK_FOLDERS:
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            pass
+        except OSError:
+            continue
+        there = os.lstat(folder)
+        if stat.S_ISDIR(there.st_mode) and there.st_uid == 0 and not there.st_mode & 0o022:
+            return folder
+    raise HandoverError(f"no folder of root's for locks can be made: {' nor '.join(LOCK_FOLDERS)}")
+
+
+def _has_account(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _used_uids() -> set[int]:
+    used = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                used.add(os.stat(f"/proc/{name}").st_uid)
+            except OSError:  # it has ended meanwhile
+                pass
+    return used
+
+
+# --- the files ----------------------------------------------------------------------------------
+
+
+def _walk(workspace: str) -> Iterator[Entry]:
+    """Yield every entry, folders before what they hold; no link is followed, no other file system entered."""
+    _more_descriptors()
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    root = os.open(workspace, flags)
+    device = os.fstat(root).st_dev
+    stack = [(root, iter(os.listdir(root)))]
+    try:
+        while stack:
+            parent, names = stack[-1]
+            for name in names:
+                try:
+                    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                    if found.st_dev != device:
+                        continue
+                    yield Entry(parent, name, found)
+                    if stat.S_ISDIR(found.st_mode):
+                        child = os.open(name, flags, dir_fd=parent)
+                        stack.append((child, iter(os.listdir(child))))
+                        break
+                except OSError:  # it is gone, or not ours to look at
+                    continue
+            else:
+                os.close(stack.pop()[0])
+    finally:
+        for descriptor, _ in stack:
+            os.close(descriptor)
+
+
+def _more_descriptors() -> None:
+    """A walk holds one descriptor for each level, and code may nest folders as deep as it likes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DEPTH_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DEPTH_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _give(workspace: str, owner: int, uid: int) -> None:
+    """Hand over what is the owner's. What is linked from elsewhere too is not in our gift."""
+    names: dict[int, int] = {}  # by inode, of files that have several names
+    for entry in _walk(workspace):
+        if entry.stat.st_uid == owner and _several(entry.stat):
+            names[entry.stat.st_ino] = names.get(entry.stat.st_ino, 0) + 1
+        elif entry.stat.st_uid == owner:
+            _change(entry, owner, uid, -1)
+    if names:
+        for entry in _walk(workspace):
+            if _several(entry.stat) and names.get(entry.stat.st_ino) == entry.stat.st_nlink:
+                _change(entry, owner, uid, -1)
+    _change_folder(workspace, owner, uid, -1)
+
+
+def _several(found: os.stat_result) -> bool:
+    return found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
+
+
+def _take_back(workspace: str, uid: int, owner: tuple[int, int]) -> None:
+    for entry in _walk(workspace):
+        if entry.stat.st_uid == uid:
+            # chown takes a setuid bit away, too
+            _change(entry, uid, owner[0], owner[1] if entry.stat.st_gid == uid else -1)
+    _change_folder(workspace, uid, owner[0], owner[1] if os.stat(workspace).st_gid == uid else -1)
+
+
+def _change_folder(path: str, before: int, uid: int, gid: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid == before:  # and no other folder that took its place meanwhile
+            os.fchown(descriptor, uid, gid)
+    finally:
+        os.close(descriptor)
+
+
+def _change(entry: Entry, before: int, uid: int, gid: int) -> None:
+    """Change the owner of exactly the file that was looked at, and of no other that took its name."""
+    if before not in UIDS and stat.S_ISREG(entry.stat.st_mode) and entry.stat.st_mode & 0o6000:
+        return  # the owner's own setuid program would lose its bit
+    try:
+        descriptor = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.parent)
+    except OSError:
+        return
+    try:
+        found = os.fstat(descriptor)
+        if (found.st_ino, found.st_uid) == (entry.stat.st_ino, before):
+            os.chown(f"/proc/self/fd/{descriptor}", uid, gid)
+    except OSError:  # an immutable file
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def strip_setuid(workspace: str, uid: int, since: float) -> int:
+    """Take the setuid and setgid bits from files of `uid` that changed since then; return how many there were.
+
+    A program with such a bit would give the rights of its owner to everybody on this machine.
+    """
+    count = 0
+    for entry in _walk(workspace):
+        mode = entry.stat.st_mode
+        if stat.S_ISREG(mode) and mode & 0o6000 and entry.stat.st_uid == uid and entry.stat.st_ctime >= since:
+            count += _strip(entry)
+    return count
+
+
+def _strip(entry: Entry) -> bool:
+    try:
+        descriptor = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.parent)
+    except OSError:
+        return False
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            return False
+        os.chmod(f"/proc/self/fd/{descriptor}", stat.S_IMODE(mode) & ~0o6000)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

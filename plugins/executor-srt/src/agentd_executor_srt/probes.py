@@ -1,0 +1,100 @@
+"""What `verify` tries in the sandbox: to write outside, to read what is denied, to reach a host that is not allowed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentd.types import PythonAction
+
+if TYPE_CHECKING:
+    from agentd_executor_srt.executor import SandboxRuntimeExecutor
+
+__all__ = ["probe"]
+
+# Each probe opens what it must not have and lets go of it at once: harmless where the sandbox fails.
+_CODE = """
+import json, os, socket
+
+def tries(function):
+    try:
+        return bool(function())
+    except OSError:
+        return False
+
+def opens(path, flags):
+    os.close(os.open(path, flags))
+    return True
+
+def connects(port):
+    socket.create_connection(("127.0.0.1", port), 2).close()
+    return True
+
+def asks_proxy(port):
+    from urllib.parse import unquote, urlsplit
+    from base64 import b64encode
+    proxy = urlsplit(os.environ.get("HTTP_PROXY", ""))
+    if not proxy.hostname:
+        return False
+    user = b64encode(f"{unquote(proxy.username or '')}:{proxy.password}".encode()).decode()
+    with socket.create_connection((proxy.hostname, proxy.port), 5) as connection:
+        connection.settimeout(5)
+        host = f"127.0.0.1:{port}"
+        head = f"CONNECT {host} HTTP/1.1\\r\\nHost: {host}\\r\\nProxy-Authorization: Basic {user}\\r\\n\\r\\n"
+        connection.sendall(head.encode())
+        return b" 200 " in connection.recv(200)
+
+GIVEN = json.loads(%r)
+print(json.dumps({
+    "write": tries(lambda: opens(GIVEN["outside"], os.O_WRONLY)),
+    "read": tries(lambda: opens(GIVEN["hidden"], os.O_RDONLY)),
+    "loopback": tries(lambda: connects(GIVEN["port"])),
+    "proxy": tries(lambda: asks_proxy(GIVEN["port"])),
+    "root": os.getuid() == 0,
+}))
+"""
+_MEANING = {
+    "write": "code can write outside of the workspace",
+    "read": "code can read a denied file",
+    "loopback": "code reaches this machine's loopback",
+    "proxy": "the proxy lets code reach a host that is not allowed",
+    "root": "code runs as root",
+}
+
+
+def probe(executor: SandboxRuntimeExecutor) -> tuple[bool, str]:
+    """Run the probes in the executor's sandbox, started if it is not; return whether it holds, and a sentence."""
+    executor.execute_bash("true")  # starts it
+    assert executor._policy is not None
+    assert executor._sandbox_dir is not None
+    with (
+        tempfile.TemporaryDirectory(prefix="agentd-") as folder,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
+        outside = Path(folder, "outside")
+        outside.touch()
+        outside.chmod(0o666)  # nothing but the sandbox shall be what keeps code from it
+        Path(folder).chmod(0o755)
+        given = {
+            "outside": str(outside),
+            "hidden": str(executor._sandbox_dir / "hidden" / "file"),
+            "port": server.getsockname()[1],
+        }
+        result = executor.run_sync(PythonAction(code=_CODE % json.dumps(given), state="fresh"))
+    version = executor._policy.programs.version
+    try:
+        got: dict[str, Any] = json.loads(result.stdout)
+    except ValueError:
+        return False, f"the probes did not run in srt {version}: {result.output[-500:]}"
+    broken = [meaning for name, meaning in _MEANING.items() if got[name]]
+    if broken:
+        return False, f"srt {version} does not hold here: {', '.join(broken)}"
+    user = " as an unprivileged user" if os.geteuid() == 0 else ""
+    return (
+        True,
+        f"srt {version} holds: code can neither write outside, read what is denied, nor reach other hosts{user}",
+    )

@@ -1,0 +1,21 @@
+"""agentd's own sinks keep the contract of event sinks."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from agentd.protocols import EventSink
+from agentd.sinks.console import ConsoleSink
+from agentd.sinks.jsonl import JsonlSink
+from agentd.testing import EventSinkContract
+
+
+class TestConsoleSink(EventSinkContract):
+    def make_sink(self, folder: Path) -> EventSink:
+        return ConsoleSink(io.StringIO(), color=True, width=80)
+
+
+class TestJsonlSink(EventSinkContract):
+    def make_sink(self, folder: Path) -> EventSink:
+        return JsonlSink(folder / "runs")

@@ -1,0 +1,11 @@
+"""The renderer `agentskills` keeps the contract of skill renderers."""
+
+from __future__ import annotations
+
+from agentd.skills import AgentSkillsRenderer
+from agentd.testing import SkillRendererContract
+
+
+class TestAgentSkills(SkillRendererContract):
+    def make_renderer(self) -> AgentSkillsRenderer:
+        return AgentSkillsRenderer()

@@ -1,0 +1,91 @@
+"""`agentd doctor`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from agentd.cli.checks import Check
+from agentd.cli.doctor import is_healthy
+from agentd.testing import fake_distribution
+
+EXECUTOR = """
+    import time
+    from pathlib import Path
+    from agentd.hookspecs import hookimpl
+    AGENTD_API = 1
+
+    class Executor:
+        def __init__(self, workspace_dir): self.workspace_dir = workspace_dir
+        async def start(self): ...
+        async def run(self, action, *, action_id="", on_output=None): ...
+        def attach(self, *, tools, skills_dir): ...
+        async def aclose(self): ...
+        def close(self): ...
+        def verify(self): {verify}
+
+    @hookimpl
+    def agentd_create_executor(workspace_dir, options):
+        return Executor(workspace_dir)
+"""
+
+
+def doctor(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    start = f"import sys; sys.path.insert(0, {str(folder)!r}); from agentd.__main__ import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", start, "doctor", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def install(folder: Path, name: str, source: str) -> None:
+    points = {"agentd.executors": {name: f"fake_doctor_{name}"}}
+    fake_distribution(folder, f"acme-{name}", entry_points=points, modules={f"fake_doctor_{name}": source})
+
+
+def test_the_report_as_json_has_every_section_and_says_why_an_executor_cannot_run(tmp_path: Path) -> None:
+    install(tmp_path, "fits", EXECUTOR.format(verify="return True, 'fits well'"))
+    install(tmp_path, "lacks", EXECUTOR.format(verify="return False, 'no such kernel; get one'"))
+    install(tmp_path, "hangs", EXECUTOR.format(verify="time.sleep(600)"))
+    started = time.monotonic()
+    done = doctor(tmp_path, "--json", "--timeout", "5")
+    assert time.monotonic() - started < 90
+    data = json.loads(done.stdout)
+    executors = {entry["name"]: (entry["state"], entry["detail"]) for entry in data["executors"]}
+    assert executors["fits"] == ("ok", "fits well")
+    assert executors["lacks"] == ("missing", "no such kernel; get one")
+    assert executors["hangs"] == ("missing", "no answer within 5 s")
+    assert {"system", "distributions", "plugins", "programs", "extras", "state"} <= set(data)
+    assert data["ok"] is True
+    assert done.returncode == 0
+
+
+def test_a_broken_plugin_is_shown_and_the_exit_code_is_1(tmp_path: Path) -> None:
+    install(tmp_path, "broken", "raise OSError('it is broken')")
+    done = doctor(tmp_path, "--timeout", "5")
+    assert done.returncode == 1
+    line = next(line for line in done.stdout.splitlines() if "executor broken" in line)
+    assert line.startswith("failed")
+    assert "it is broken" in line
+    assert "something needs attention" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("checks", "healthy"),
+    [
+        ([Check("executors", "a", "ok")], True),
+        ([Check("executors", "a", "ok"), Check("executors", "b", "missing")], True),
+        ([Check("executors", "a", "ok"), Check("plugins", "b", "failed")], False),
+        ([Check("executors", "a", "missing")], False),
+        ([], False),
+    ],
+)
+def test_health_needs_an_executor_and_nothing_broken(checks: list[Check], healthy: bool) -> None:
+    assert is_healthy(checks) is healthy

@@ -1,0 +1,55 @@
+"""Run in a process of its own with a fresh MSB_HOME: start a microVM with the real SDK, print what msb stored of it.
+
+The configuration is stored before the boot, so this works on hosts that cannot boot. Prints one JSON object:
+`inspect` is what `msb inspect` says of the executor's microVM, `left` what `msb list` says after `down`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+from agentd_executor_msb.executor import create_microsandbox_cli_executor
+from agentd_executor_msb.thread import sdk_thread
+
+MSB = Path(sys.executable).parent / "msb"
+
+
+def msb(*arguments: str) -> str:
+    done = subprocess.run([MSB, *arguments], capture_output=True, text=True, timeout=30)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def main(options: dict[str, Any]) -> None:
+    workspace = Path(options["workspace_dir"])
+    (workspace / "skills").mkdir(parents=True)
+    executor = create_microsandbox_cli_executor(**options)
+    executor.attach(tools=None, skills_dir=workspace / "skills")
+    vm, thread = executor._vm, sdk_thread()
+    starting = thread.start(vm.up())
+    stored = ""
+    until = time.monotonic() + 30
+    while not stored and time.monotonic() < until:
+        stored = msb("inspect", vm.name, "--format", "json")
+        wait([starting], timeout=0.1)
+        if starting.done() and not stored:
+            break
+    found = {"inspect": json.loads(stored or "null"), "name": vm.name}
+    if starting.done():
+        found["error"] = repr(starting.exception())
+    thread.run(vm.down(), 30)
+    found["left"] = msb("list", "--format", "json")
+    wait([starting], timeout=30)
+    found["start"] = repr(starting.exception()) if not starting.cancelled() else "cancelled"
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    os.environ["CONTRACT_SECRET"] = "the value"
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,206 @@
+"""As root: the sandbox is an unprivileged user's, and the workspace is his as long as it lasts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sandbox
+from agentd.errors import SandboxUnavailableError
+from agentd_executor_srt.handover import UIDS, HandoverError, Tenancy
+from agentd_executor_srt.namespace import closed_folder
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is about what root's sandboxes do")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    made = tmp_path / "w"
+    made.mkdir()
+    return made
+
+
+def test_code_runs_as_a_user_that_has_no_account_and_its_files_come_back_as_root_s(workspace: Path) -> None:
+    (workspace / "old").write_text("old")
+    (workspace / "old").chmod(0o640)
+    with sandbox.make(workspace) as executor:
+        uid = int(executor.execute_bash("id -u")[0])
+        assert uid in UIDS
+        assert executor.execute_bash(
+            "cat old; echo new > old; mkdir -p a/b; ln -s /etc/passwd a/b/link; id -G"
+        ) == (
+            f"old{uid}\n",
+            0,
+        )
+        assert {
+            path.lstat().st_uid for path in (workspace, *workspace.rglob("*")) if path.name[0] != "."
+        } == {uid}
+    assert {(p.lstat().st_uid, p.lstat().st_gid) for p in (workspace, *workspace.rglob("*"))} == {(0, 0)}
+    assert (workspace / "old").read_text() == "new\n"
+    assert (workspace / "old").stat().st_mode & 0o777 == 0o640
+    assert Path("/etc/passwd").stat().st_uid == 0
+
+
+def test_two_sessions_have_two_users(tmp_path: Path) -> None:
+    with sandbox.make(tmp_path / "a") as one, sandbox.make(tmp_path / "b") as two:
+        assert one.execute_bash("id -u")[0] != two.execute_bash("id -u")[0]
+
+
+def test_what_is_linked_from_outside_keeps_its_owner(workspace: Path) -> None:
+    outside = workspace.parent / "outside"
+    outside.touch()
+    os.link(outside, workspace / "shared")
+    (workspace / "one").touch()
+    os.link(workspace / "one", workspace / "two")
+    (workspace / "link").symlink_to(outside)
+    held = Tenancy(str(workspace))
+    try:
+        assert outside.stat().st_uid == 0
+        assert (workspace / "one").stat().st_uid == (workspace / "two").stat().st_uid == held.uid
+        assert (workspace / "link").lstat().st_uid == held.uid
+    finally:
+        held.give_back()
+    assert {path.lstat().st_uid for path in workspace.rglob("*")} == {0}
+
+
+def test_files_of_a_third_user_stay_his_and_the_owner_gets_back_what_was_his(workspace: Path) -> None:
+    os.chown(workspace, 12345, 12346)
+    for name, owner in (("his", 12345), ("root", 0)):
+        (workspace / name).touch()
+        os.chown(workspace / name, owner, owner)
+    held = Tenancy(str(workspace))
+    assert (workspace / "his").stat().st_uid == workspace.stat().st_uid == held.uid
+    assert (workspace / "root").stat().st_uid == 0
+    (workspace / "new").touch()
+    os.chown(workspace / "new", held.uid, held.uid)
+    held.give_back()
+    assert [(workspace / name).stat().st_uid for name in ("his", "root", "new")] == [12345, 0, 12345]
+    assert (workspace / "new").stat().st_gid == 12346
+    assert (workspace.stat().st_uid, workspace.stat().st_gid) == (12345, 12346)
+
+
+def test_the_last_of_those_who_share_gives_back(workspace: Path) -> None:
+    one, two = Tenancy(str(workspace)), Tenancy(str(workspace))
+    assert one.uid == two.uid
+    one.give_back()
+    assert workspace.stat().st_uid == two.uid
+    two.give_back()
+    assert workspace.stat().st_uid == 0
+
+
+def test_folders_in_each_other_all_come_back(workspace: Path) -> None:
+    (workspace / "in").mkdir()
+    outer, inner = Tenancy(str(workspace)), Tenancy(str(workspace / "in"))
+    assert outer.uid == inner.uid
+    outer.give_back()
+    inner.give_back()
+    assert {path.stat().st_uid for path in (workspace, workspace / "in")} == {0}
+
+
+def test_other_folders_are_handed_over_unless_they_are_everybody_s(workspace: Path, tmp_path: Path) -> None:
+    for name, mode in (("mine", 0o755), ("all", 0o777)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    held = Tenancy(str(workspace), [str(tmp_path / "mine"), str(tmp_path / "all"), "/etc"])
+    owners = [(tmp_path / "mine").stat().st_uid, (tmp_path / "all").stat().st_uid, Path("/etc").stat().st_uid]
+    held.give_back()
+    assert owners == [held.uid, 0, 0]
+    assert (tmp_path / "mine").stat().st_uid == 0
+
+
+def test_what_a_session_that_was_lost_had_is_given_back_by_the_next(workspace: Path, tmp_path: Path) -> None:
+    lost = Tenancy(str(workspace))
+    os.close(lost._lock)  # as if it had been killed
+    (workspace / "file").touch()
+    os.chown(workspace / "file", lost.uid, lost.uid)
+    (tmp_path / "other").mkdir()
+    Tenancy(str(tmp_path / "other")).give_back()  # in whatever workspace the next one is
+    assert {path.stat().st_uid for path in (workspace, workspace / "file")} == {0}
+    assert not os.path.exists(f"{lost._folder}/{lost.uid}")
+    lost = Tenancy(str(workspace))
+    os.close(lost._lock)
+    os.unlink(f"{lost._folder}/{lost.uid}")  # and the machine started again
+    Tenancy(str(workspace)).give_back()
+    assert (workspace.stat().st_uid, workspace.stat().st_gid) == (0, 0)
+
+
+def test_a_very_deep_folder_comes_back_as_well(workspace: Path) -> None:
+    held = Tenancy(str(workspace))
+    before = os.getcwd()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.chdir(workspace)
+            os.setuid(held.uid)
+            for _ in range(1500):
+                os.mkdir("d")
+                os.chdir("d")
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    held.give_back()
+    depth = 0
+    try:
+        os.chdir(workspace)
+        while os.path.isdir("d"):
+            assert os.lstat("d").st_uid == 0
+            os.chdir("d")
+            depth += 1
+    finally:
+        os.chdir(before)
+        subprocess.run(["rm", "-rf", workspace / "d"], check=True)
+    assert depth == 1500
+
+
+@pytest.mark.parametrize(
+    "folder", ["/", "/etc", "/etc/ssl", "/usr", "/usr/share", "/tmp", str(Path.home()), "/home"]
+)
+def test_a_folder_of_the_system_is_not_given_away(folder: str) -> None:
+    before = os.stat(folder).st_uid
+    with pytest.raises(HandoverError, match="folder of its own"):
+        Tenancy(folder)
+    assert os.stat(folder).st_uid == before
+
+
+def test_the_refusal_is_the_session_s_error() -> None:
+    with (
+        sandbox.make("/opt") as executor,
+        pytest.raises(SandboxUnavailableError, match="give a folder of its own as the workspace"),
+    ):
+        executor.execute_bash("true")
+
+
+def test_a_workspace_in_a_closed_folder_is_reached_and_its_neighbours_are_not(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "neighbour").write_text("s3cr3t")
+    (closed / "neighbour").chmod(0o644)
+    with sandbox.make(closed / "w") as executor:
+        output, _ = executor.execute_bash(f"echo x > file && cat file; ls {closed}; cat {closed}/neighbour")
+        assert output.startswith("x\nw\n")
+        assert "s3cr3t" not in output
+    assert closed_folder(str(closed / "w")) is not None
+    assert closed.stat().st_mode & 0o777 == 0o700
+    assert str(closed) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_without_the_right_to_a_private_view_the_reason_is_said(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        f"sys.path.append({str(Path(__file__).parent)!r})\n"
+        "import sandbox\n"
+        f"executor = sandbox.make({str(tmp_path / 'w')!r})\n"
+        "print(executor.verify())\n"
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "closed to other users" in done.stdout
+    assert "SYS_ADMIN" in done.stdout
+    assert done.stdout.startswith("(False,")

@@ -1,0 +1,32 @@
+"""The fence parser keeps the contract of parsers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from agentd.testing import ParserContract
+from agentd.types import Block
+from agentd_parser_fence.parser import LONGEST_OPENER, FenceParser
+
+
+class TestFenceParser(ParserContract):
+    examples: ClassVar[dict[str, Block]] = {
+        "```bash:execute\nls -l\n```\n": Block("bash", "execute", "ls -l\n", "bash"),
+        "~~~~python:execute\nprint(1)\n~~~~\n": Block("python", "execute", "print(1)\n", "python"),
+        "```a b.txt:create\ntext\n```\n": Block("a b.txt", "create", "text\n", "a b.txt"),
+    }
+    parts = (
+        "```",
+        "````",
+        "~~~",
+        "~",
+        "bash:execute",
+        "a b.txt:create",
+        "js",
+        "* * *",
+        "\n```sh:execute\nls\n```\n",
+    )
+    longest_held = LONGEST_OPENER + 1
+
+    def make_parser(self) -> FenceParser:
+        return FenceParser()
