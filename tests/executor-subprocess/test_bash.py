@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from agentd.types import BashAction
@@ -110,18 +108,6 @@ def test_a_background_job_ends_with_its_block_and_is_reported(
     assert "2 background process(es) ended with the block" in output
     assert code == 0
     assert survivors("98700") == []
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/proc/self/autogroup").exists(),
-    reason="needs Linux's autogroups, and root, for whom they are not rate-limited",
-)
-def test_an_action_weighs_less_than_the_host_when_processors_are_scarce(executor: SubprocessExecutor) -> None:
-    before = Path("/proc/self/autogroup").read_text()
-    output, code = run(executor, "cat /proc/self/autogroup")
-    assert output.split()[1:] == ["nice", "10"]
-    assert code == 0
-    assert Path("/proc/self/autogroup").read_text() == before
 
 
 def test_a_directory_that_was_removed_is_said_and_the_workspace_used(executor: SubprocessExecutor) -> None:

@@ -89,7 +89,6 @@ LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker)
 SPIN_S = 80e-6
 LOOK_S = 0.005  # how often the clocks are looked at while there is much to do
 MAX_CHANNELS = 512
-AUTOGROUP_NICE = 10  # an action's weight beside the host's, as of nice(1)
 KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself
 
 
@@ -438,7 +437,6 @@ def _become_bash(runner: Runner, broker: int, descriptors: list[int]) -> None:
 def _settle(moves: dict[int, int]) -> None:
     """Lead a session of one's own, with the descriptors `moves` (number: from where) and no others."""
     os.setsid()
-    _stand_back()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
@@ -452,24 +450,6 @@ def _settle(moves: dict[int, int]) -> None:
         os.closerange(start, target)
         start = target + 1
     os.closerange(start, MAX_DESCRIPTOR)
-
-
-def _stand_back() -> None:
-    """Let the host's event loop go first when processors are scarce.
-
-    Where Linux schedules by sessions (`sched_autogroup_enabled`), every action's session weighs as much as the
-    whole host program: 16 busy actions leave it a seventeenth. Processes of one action still share evenly.
-    """
-    try:
-        descriptor = os.open("/proc/self/autogroup", os.O_WRONLY)
-    except OSError:  # not Linux, or without autogroups
-        return
-    try:
-        os.write(descriptor, b"%d" % AUTOGROUP_NICE)
-    except OSError:  # only root may do it more often than ten times a second
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def _limit(limits: dict[str, int]) -> None:
