@@ -22,7 +22,13 @@ CORE_AND_EXECUTOR = ("agentd-core", "agentd-executor-subprocess")
 COMBINATIONS = {
     CORE: set(),
     CORE_AND_EXECUTOR: {("executor", "subprocess")},
-    EVERYTHING: {("executor", "subprocess"), ("parser", "fence"), ("parser", "xml"), ("tool_source", "mcp")},
+    EVERYTHING: {
+        ("executor", "srt"),
+        ("executor", "subprocess"),
+        ("parser", "fence"),
+        ("parser", "xml"),
+        ("tool_source", "mcp"),
+    },
 }
 """What each combination has beside the plugins of core itself."""
 

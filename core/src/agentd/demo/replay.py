@@ -268,7 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, path: str, entry: Request) -> None:
         if path == "/v1/embeddings":
-            entry.status = self._json(200, wire.embeddings(entry.body))
+            entry.status = 200  # before the answer: who has read that may look here
+            self._json(200, wire.embeddings(entry.body))
         elif path in ("/v1/chat/completions", "/v1/responses"):
             self._model(entry)
         else:
@@ -288,7 +289,8 @@ class _Handler(BaseHTTPRequestHandler):
         chat = "messages" in entry.body
         if not entry.body.get("stream"):
             data = wire.chat_object(reply) if chat else wire.response_object(reply)
-            entry.status = self._json(200, data)
+            entry.status = 200  # before the answer: who has read that may look here
+            self._json(200, data)
             return
         options = entry.body.get("stream_options") or {}
         include_usage = bool(options.get("include_usage"))
@@ -297,9 +299,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _failed_at_once(self, fault: Fault, entry: Request) -> bool:
         if fault.kind == "status":
-            entry.status = self._error(fault.status, "failed as asked", retry_after_s=fault.retry_after_s)
+            entry.status = fault.status
+            self._error(fault.status, "failed as asked", retry_after_s=fault.retry_after_s)
         elif fault.kind == "empty":
-            entry.status = self._body(200, b"", "text/event-stream")
+            entry.status = 200
+            self._body(200, b"", "text/event-stream")
         elif fault.kind == "disconnect" and fault.after == 0:
             self._hang_up()
         else:
