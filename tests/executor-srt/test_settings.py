@@ -59,7 +59,7 @@ def test_a_wrong_option_is_said(tmp_path: Path, options: dict[str, object], why:
 
 def test_the_old_factory_takes_what_it_took(tmp_path: Path) -> None:
     executor = create_sandbox_runtime_executor(
-        "conv-1", tmp_path, 7, None, ["pypi.org"], ["evil.org"], True, ["~/x"]
+        "conv-1", tmp_path, 7, None, ["example.org"], ["evil.org"], True, ["~/x"]
     )
     assert executor.conversation_id == "conv-1"
     assert executor.workspace_dir == tmp_path / "conv-1" / "workspace"
