@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RunnerDiedError,
         RunnerStartError,
         SandboxUnavailableError,
+        SessionBusyError,
         SnapshotError,
         ToolError,
         ToolInputError,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from agentd.session import Session
     from agentd.sinks.jsonl import ConversationLog
     from agentd.sync_session import SyncSession
+    from agentd.timeline import Checkpoint
     from agentd.tools import tool
     from agentd.types import Blob
 
@@ -67,6 +69,7 @@ __all__ = [
     "AgentdError",
     "Blob",
     "BlockedPluginError",
+    "Checkpoint",
     "CodeExecution",
     "CodeOutput",
     "CodeStart",
@@ -92,6 +95,7 @@ __all__ = [
     "RunnerStartError",
     "SandboxUnavailableError",
     "Session",
+    "SessionBusyError",
     "SnapshotError",
     "SourceLog",
     "SyncSession",

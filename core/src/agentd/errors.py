@@ -26,6 +26,7 @@ __all__ = [
     "RunnerDiedError",
     "RunnerStartError",
     "SandboxUnavailableError",
+    "SessionBusyError",
     "SnapshotError",
     "ToolError",
     "ToolInputError",
@@ -51,6 +52,16 @@ class AgentdError(Exception):
 
 class ConfigError(AgentdError, ValueError):
     """A setting has a value that it must not have."""
+
+
+class SessionBusyError(AgentdError, RuntimeError):
+    """A run of the session is under way, and what was asked for must not happen meanwhile."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}: a run of this session is under way; read it to its end or close it first "
+            "(`checkpoint_every_turn=True` keeps a checkpoint of each turn while it runs)"
+        )
 
 
 # --- plugins ---------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ _MODULES = {
         "RunnerDiedError",
         "RunnerStartError",
         "SandboxUnavailableError",
+        "SessionBusyError",
         "SnapshotError",
         "ToolError",
         "ToolInputError",
@@ -63,6 +64,7 @@ _MODULES = {
     "agentd.session": ("Session",),
     "agentd.sync_session": ("SyncSession",),
     "agentd.sinks.jsonl": ("ConversationLog",),
+    "agentd.timeline": ("Checkpoint",),
     "agentd.tools": ("tool",),
     "agentd.types": ("Blob",),
 }

@@ -63,6 +63,7 @@ class TurnLoop:
     :param parsers: factories, one parser each for every answer; none if the model calls tools natively.
     :param offers: what the model may call natively. Without it, native calls count for nothing.
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
+    :param after_turn: awaited after each round that was recorded.
     :param news: asked after each round that did something for what the model must be told beside the results.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
@@ -79,6 +80,7 @@ class TurnLoop:
         listener: Listener | None = None,
         ids: Callable[[], str] | None = None,
         news: Callable[[], Awaitable[list[str]]] | None = None,
+        after_turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -94,6 +96,7 @@ class TurnLoop:
         self.text = ""
         self.running: dict[str, OutputRelay] = {}
         self.news = news
+        self.after_turn = after_turn
         self._told: list[str] = []
         self._calls: dict[str, Job] = {}
         self._rejected = 0
@@ -134,6 +137,8 @@ class TurnLoop:
                 return limit
             self.turns += 1
             reason = await self._one_round()
+            if self.after_turn is not None:
+                await self.after_turn()
             if reason:
                 return reason
 

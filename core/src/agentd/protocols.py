@@ -30,6 +30,7 @@ __all__ = [
     "OnProgress",
     "Parser",
     "ResourceSource",
+    "ShellExecutor",
     "SkillRenderer",
     "SourceHost",
     "ToolDispatcher",
@@ -123,6 +124,24 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """The same without an event loop; also what `with` calls."""
+        ...
+
+
+@runtime_checkable
+class ShellExecutor(Protocol):
+    """What an executor also has if a session can go back to a checkpoint with its shell.
+
+    The state is plain JSON-ready data: the current directory, exported variables (without those of the base
+    environment that are unchanged), functions and options. It fits any executor of the same kind, also one
+    with another workspace, whose path then takes the place of the old one.
+    """
+
+    async def shell_state(self) -> Mapping[str, object] | None:
+        """Return what the next bash block starts from; None for a fresh shell."""
+        ...
+
+    async def set_shell_state(self, state: Mapping[str, object] | None) -> None:
+        """Have the next bash block start from there. Raises `ExecutorError` while blocks run."""
         ...
 
 
@@ -292,7 +311,8 @@ class Model(Protocol):
     for the next answer, then `add_answer` with the text of it that counts (what followed the blocks is cut
     off) and the tool calls that count, then `add_results` with what the blocks gave, or `add_tool_results` with
     what the calls gave, and so on. What was sent before is never changed, so that a provider's prompt cache
-    hits. A model that is only to write blocks needs neither `offer` nor `add_tool_results`.
+    hits. A model that is only to write blocks needs neither `offer` nor `add_tool_results`. One that also has
+    `reset()`, which forgets all that it was told, can be used by sessions that go back to a checkpoint.
     """
 
     name: str

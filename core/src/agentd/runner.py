@@ -14,6 +14,8 @@ Frames
       CANCEL  id = action
       REPLY   id = call; u8 (0 ok, 1 error), then JSON
       SETUP   JSON: pythonpath, preload, catalog, bindings_env (new bindings)
+      SHELL   id = request; JSON: null asks for the shell's state, {"set": STATE} replaces it ({"set": null}: a fresh
+              one); both are answered by SHELL
       END     end everything; a closed pipe means the same
     runner -> host
       READY   JSON: version, pid, python, bash
@@ -21,6 +23,7 @@ Frames
       DROPPED id = action; u8 stream (1, 2), u64 bytes left out in the middle; the tail follows
       EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message
       CALL    id = call; u32 action, u16 length of the tool's name, the name, the arguments as JSON
+      SHELL   id = request; JSON: STATE = {workspace, cwd, source, options, shopts, unset}, or {error}
       FATAL   JSON: message; the runner ends
 
 Processes
@@ -70,9 +73,10 @@ HEADER = struct.Struct("!IBI")
 U32 = struct.Struct("!I")
 
 HELLO, RUN, CANCEL, REPLY, SETUP, END = 1, 2, 3, 4, 5, 6
+SHELL = 7  # the only kind that goes both ways
 READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
-TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP, END))
-TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL))
+TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL))
+TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL, SHELL))
 
 # Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
 BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD = 90, 91, 92, 93, 94, 95
@@ -356,6 +360,10 @@ _DEFAULT_ON = ("braceexpand", "hashall")
 _READ_ONLY_SHOPTS = frozenset(("login_shell", "restricted_shell"))
 
 
+# One line of `export -p` or `declare -xF`, which may go over several: flags, name and quoted value.
+_DECLARED = r"""declare -(\w+) (\w+)(?:=("(?:[^"\\]|\\.)*"|\$'(?:[^'\\]|\\.)*'|\(.*?\)))?\n"""
+
+
 class ShellState:
     """What one bash block leaves to the next: exports and functions as bash source, and the options."""
 
@@ -369,6 +377,37 @@ class ShellState:
         on = [f"set -o {name}; " for name in self.options if name and name not in _NOT_CARRIED]
         off = [f"set +o {name}; " for name in _DEFAULT_ON if name not in self.options]
         return "".join(on + off)
+
+    def apart_from(self, base: dict[str, str]) -> dict[str, Any]:
+        """Return the state as plain data, without what the base environment gave and is still the same.
+
+        So it fits another session, which has a base of its own, and holds none of the values that the user
+        passed. `unset` are the names of the base that are exported no more.
+        """
+        import re
+
+        line = re.compile(_DECLARED, re.DOTALL)
+        source = os.fsdecode(self.source)
+        kept, position, seen = [], 0, set()
+        while found := line.match(source, position):
+            position = found.end()
+            flags, name, value = found.groups()
+            seen.add(name)
+            ours = name in base and value == _as_bash_prints(base[name])
+            if "f" in flags or not (ours or name.startswith("AGENTD_TOOLS_")):
+                kept.append(found[0])
+        return {
+            "source": "".join(kept) + source[position:],
+            "options": ":".join(self.options),
+            "shopts": ":".join(self.shopts),
+            "unset": sorted(base.keys() - seen),
+        }
+
+    @classmethod
+    def upon(cls, base: dict[str, str], given: dict[str, Any], moved: Callable[[str], str]) -> ShellState:
+        """Return the state that `apart_from` gave, upon another base; `moved` puts paths right."""
+        exports = _exports({name: value for name, value in base.items() if name not in given["unset"]})
+        return cls(exports + os.fsencode(moved(given["source"])), given["options"], given["shopts"])
 
     def restore(self) -> bytes:
         # First the `shopt` options: with extglob, functions parse differently.
@@ -407,6 +446,13 @@ def _undo(name: str) -> str:
 
 def _exports(env: dict[str, str]) -> bytes:
     return os.fsencode("".join(f"export {k}={_shell_quote(v)}\n" for k, v in env.items()))
+
+
+def _as_bash_prints(value: str) -> str:
+    """Return how `export -p` shows a value, unless it holds control characters."""
+    for special in '\\"$`':
+        value = value.replace(special, f"\\{special}")
+    return f'"{value}"'
 
 
 def _shell_quote(text: str) -> str:
@@ -1539,6 +1585,8 @@ class Runner:
                 self.end(ident, "cancelled")
             elif kind == SETUP:
                 self.setup(json.loads(payload))
+            elif kind == SHELL:
+                self.on_shell(ident, json.loads(payload))
             elif kind == END:
                 self.done = True
 
@@ -1871,6 +1919,38 @@ class Runner:
         if saved is not None and action.order > self.state_order:
             self.state, self.cwd = saved
             self.state_order = action.order
+
+    def on_shell(self, ident: int, given: dict[str, Any] | None) -> None:
+        """Tell the shell's state, or replace it first: a session goes back to a checkpoint."""
+        if given is None:
+            self.send_json(SHELL, ident, self.shell())
+        elif self.actions or self.kept_queue:
+            self.send_json(SHELL, ident, {"error": "blocks are still running; wait for them or cancel them"})
+        else:
+            self.set_shell(given["set"])
+            self.send_json(SHELL, ident, self.shell())
+
+    def shell(self) -> dict[str, Any]:
+        state = self.state.apart_from(self.env) if self.state is not None else {"source": None}
+        return {"workspace": self.workspace, "cwd": self.cwd, **state}
+
+    def set_shell(self, given: dict[str, Any] | None) -> None:
+        self.order += 1
+        self.state_order = self.order
+        if self.kept is not None:  # its namespace is of a time that is no more
+            self.kept.close()
+        if given is None:
+            self.state, self.cwd = None, self.workspace
+            return
+        import re
+
+        here = re.compile(re.escape(given["workspace"]) + r"(?![\w.-])")
+
+        def moved(text: str) -> str:
+            return str(here.sub(lambda _: self.workspace, text))
+
+        self.cwd = moved(given["cwd"])
+        self.state = None if given["source"] is None else ShellState.upon(self.env, given, moved)
 
     # ..... tool calls
 

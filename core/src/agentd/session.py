@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ import anyio
 
 from agentd.budgets import Budgets
 from agentd.channel import Channel
-from agentd.errors import ConfigError
+from agentd.errors import ConfigError, SessionBusyError, SnapshotError
 from agentd.eventloop import loop_caller
 from agentd.events import Event, RunEnd
 from agentd.loop import TurnLoop
@@ -24,6 +25,7 @@ from agentd.offers import Offers
 from agentd.prompt import instructions as make_instructions
 from agentd.prompt import tool_instructions
 from agentd.run import Run, RunState, Tee
+from agentd.timeline import Checkpoint, Timeline, forked_settings
 from agentd.transcript import Transcript
 from agentd.types import Usage
 from agentd.workbench import DEFAULT_PROMPT_TOKENS, Workbench
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from agentd.models import Prices
     from agentd.protocols import EventSink, Executor, Model, Parser
     from agentd.registry import Registry
+    from agentd.snapshots import Selector
 
 __all__ = ["Session"]
 
@@ -67,6 +70,8 @@ class Session:
     :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
         names what there is and the code searches.
     :param transcript: continue this conversation.
+    :param checkpoint_every_turn: keep a checkpoint after each turn; see `checkpoint`.
+    :param snapshots_dir: where checkpoints lie, outside the workspace; by default in the user's state folder.
     :param registry: with allow and block lists of its own; default what the environment says.
     :param base_url: with `api_key`, `api`, `model_options` and `prices`: for a model given by name, see
         `open_model`.
@@ -91,12 +96,15 @@ class Session:
         skills_dir: str | Path | None = None,
         skills_prompt_tokens: int = DEFAULT_PROMPT_TOKENS,
         transcript: Transcript | None = None,
+        checkpoint_every_turn: bool = False,
+        snapshots_dir: str | Path | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         api: Literal["chat", "responses"] = "chat",
         model_options: Mapping[str, Any] | None = None,
         prices: Prices | None = None,
     ) -> None:
+        self._made_with = {name: value for name, value in locals().items() if name != "self"}
         if mode not in ("ptc", "tools"):
             raise ConfigError(f"mode: must be 'ptc' or 'tools', got {mode!r}")
         if bash_tool and mode != "ptc":
@@ -114,6 +122,8 @@ class Session:
             prompt_tokens=skills_prompt_tokens,
             registry=registry,
         )
+        self._timeline = Timeline(self.workbench, self.transcript, snapshots_dir, has_code=mode == "ptc")
+        self._checkpoint_every_turn = checkpoint_every_turn
         self._model_wanted = model
         self._model_settings: dict[str, Any] = {
             "base_url": base_url,
@@ -253,6 +263,7 @@ class Session:
                 listener=Tee(channel, self._sinks),
                 ids=ids,
                 news=partial(self.workbench.news, run),
+                after_turn=self._after_turn if self._checkpoint_every_turn else None,
             )
             if channel is not None:
                 channel.on_room = loop.resume
@@ -262,8 +273,88 @@ class Session:
             finally:
                 self.workbench.unwatch(run)
 
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    async def checkpoint(self, label: str | None = None) -> Checkpoint:
+        """Keep this moment: workspace, transcript, usage, current directory and the shell's state.
+
+        :param label: a name to come back by; the newest checkpoint wins if several have it.
+        :raises SessionBusyError: while a run is under way.
+        :raises SnapshotError: if the disk is full, say; nothing is left then.
+        """
+        async with self._idle("checkpoint"):
+            return await self._timeline.take(label)
+
+    async def rewind(self, wanted: Selector | Checkpoint | None = None) -> Checkpoint:
+        """Go back to a checkpoint, of this session or of an earlier one in this workspace, and return it.
+
+        The next run goes on from there. A kept Python namespace is lost.
+
+        :param wanted: id, label or turn; None for the newest.
+        :raises SessionBusyError: while a run is under way.
+        :raises UnknownSnapshotError: if there is none of that name; `SnapshotError` if the workspace cannot be
+            restored, and stays as it is.
+        :raises ConfigError: if the model was given as an object that cannot forget (`reset`).
+        """
+        async with self._idle("rewind"):
+            model = self._model if self._model is not None else self._open_model()
+            if not hasattr(model, "reset"):
+                kind = type(model).__name__
+                raise ConfigError(f"model: {kind} has no reset(), which going back needs")
+            checkpoint = await self._timeline.go_back(wanted)
+            model.reset()
+            self._model, self._started = model, False
+            return checkpoint
+
+    async def fork(
+        self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
+    ) -> Session:
+        """Return a second session that goes on from a checkpoint of this one, in a workspace of its own.
+
+        It is to be opened like any other, and independent from then on. It is made with the arguments of this
+        one; `changes` are arguments that are to be others. Sinks that were given as objects stay here.
+
+        :param wanted: id, label or turn; None for this moment, which is then kept.
+        :param cwd: an empty or new folder outside this workspace.
+        :raises ConfigError: if the model, the executor or a server was given as an object and `changes` has no
+            other: it belongs to this session.
+        :raises SessionBusyError: while a run is under way and `wanted` is None.
+        """
+        folder = Path(cwd).expanduser().resolve()
+        settings = forked_settings(self._made_with, changes, self.workbench, folder)
+        if wanted is None:
+            wanted = await self.checkpoint()
+        moment = await self._timeline.branch(wanted, folder)
+        fork = Session(**settings, transcript=moment.transcript)
+        fork._timeline.begin_with(moment.shell)
+        return fork
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints of sessions in this workspace, the oldest first."""
+        return self._timeline.checkpoints()
+
+    async def delete_checkpoint(self, wanted: Selector | Checkpoint) -> Checkpoint:
+        """Remove a checkpoint and return what it was."""
+        return await self._timeline.delete(wanted)
+
+    @asynccontextmanager
+    async def _idle(self, what: str) -> AsyncIterator[None]:
+        self._check_open()
+        assert self._busy is not None
+        if self._busy.locked():
+            raise SessionBusyError(what)
+        async with self._busy:
+            yield
+
+    async def _after_turn(self) -> None:
+        try:
+            await self._timeline.take()
+        except SnapshotError:  # a full disk, say: the run itself can go on
+            log.exception("no checkpoint of this turn could be kept")
+
     async def _ready(self) -> Model:
         """Return the model, told everything that comes before the next task."""
+        await self._timeline.settle()
         told = await self._prepare()
         if self._model is None:
             self._model = self._open_model()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,11 @@ from agentd.transcript import Transcript
 from agentd.types import Usage
 
 if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
     from agentd.protocols import Model
+    from agentd.snapshots import Selector
+    from agentd.timeline import Checkpoint
 
 __all__ = ["SyncSession"]
 
@@ -28,7 +33,10 @@ class SyncSession:
     """
 
     def __init__(self, model: str | Model, **settings: Any) -> None:
-        self.session = Session(model, **settings)
+        self._set_up(Session(model, **settings))
+
+    def _set_up(self, session: Session) -> None:
+        self.session = session
         self._lease: PortalLease | None = None
         self._context: AbstractContextManager[Session] | None = None
 
@@ -77,6 +85,36 @@ class SyncSession:
             if lease is not None:
                 lease.close()
 
+    def checkpoint(self, label: str | None = None) -> Checkpoint:
+        """Keep this moment; see `Session.checkpoint`."""
+        return self._portal().call(self.session.checkpoint, label)
+
+    def rewind(self, wanted: Selector | Checkpoint | None = None) -> Checkpoint:
+        """Go back to a checkpoint; see `Session.rewind`."""
+        return self._portal().call(self.session.rewind, wanted)
+
+    def fork(
+        self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
+    ) -> SyncSession:
+        """Return a second session that goes on from a checkpoint; see `Session.fork`."""
+        made = self._portal().call(partial(self.session.fork, wanted, cwd=cwd, **changes))
+        fork = SyncSession.__new__(SyncSession)
+        fork._set_up(made)
+        return fork
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints of sessions in this workspace, the oldest first."""
+        return self.session.checkpoints()
+
+    def delete_checkpoint(self, wanted: Selector | Checkpoint) -> Checkpoint:
+        """Remove a checkpoint and return what it was."""
+        return self._portal().call(self.session.delete_checkpoint, wanted)
+
+    def _portal(self) -> BlockingPortal:
+        self.session._check_open()
+        assert self._lease is not None
+        return self._lease.portal
+
     def ask(self, task: str) -> RunEnd:
         """Give the model a task, wait for the end and return it."""
         end: RunEnd | None = None
@@ -88,9 +126,7 @@ class SyncSession:
 
     def run(self, task: str) -> Iterator[Event]:
         """Give the model a task and iterate over the events. Leaving the iteration early ends the run."""
-        self.session._check_open()
-        assert self._lease is not None
-        portal = self._lease.portal
+        portal = self._portal()
         run = self.session.run(task)
         try:
             while batch := portal.call(run.batch):

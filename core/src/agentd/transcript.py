@@ -74,6 +74,12 @@ class Transcript:
         """Append a message."""
         self.messages.append(Message(role, content, tuple(calls)))
 
+    def become(self, other: Transcript) -> None:
+        """Have the content of another one."""
+        self.messages[:] = other.messages
+        self.executions[:] = other.executions
+        self.usage = other.usage
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
         return {"version": VERSION, **attrs.asdict(self)}

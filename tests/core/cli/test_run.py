@@ -105,6 +105,30 @@ def test_options_reach_the_session_cwd_time_out_executor_option_and_tools(
     assert "scale {" in result.stdout  # the tool call is shown
 
 
+def test_a_run_goes_on_from_the_last_checkpoint_in_a_new_process(agentd: Agentd, tmp_path: Path) -> None:
+    server = agentd.replay(
+        block("bash:execute", "export CITY=Rome; echo kept > file"),
+        "The first answer.",
+        block("bash:execute", "cat file; echo $CITY"),
+        "done",
+    )
+    where = ["--cwd", str(tmp_path / "ws")]
+    assert agentd("run", "begin", *where, "--checkpoints").returncode == 0
+    (tmp_path / "ws" / "file").write_text("changed since")
+    result = agentd("run", "go on", *where, "--rewind", "last")
+    assert result.returncode == 0, result.stderr
+    assert "kept\nRome" in server.requests[-1].last
+    said = [message["content"] for message in server.requests[-1].body["messages"]]
+    assert [text for text in said if text in ("begin", "The first answer.", "go on")] == [
+        "begin",
+        "The first answer.",
+        "go on",
+    ]
+    result = agentd("run", "go on", *where, "--rewind", "nothing")
+    assert result.returncode != 0
+    assert "unknown snapshot 'nothing'; there are: 'turn_0001', 'turn_0002'" in result.stderr
+
+
 def test_a_budget_ends_the_run_with_1_and_says_which(agentd: Agentd) -> None:
     agentd.replay(WORK, WORK, "never asked for")
     result = agentd("run", "x", "--max-turns", "2")

@@ -243,6 +243,7 @@ def test_excluded_entries_are_reported_and_survive_every_restore(workspace: Path
             ".bashrc": "placeholder",
             "sub/.bashrc": "mine",
             ".agentd/home/x": "agentd's",
+            ".agentd/site/module.py": "1",
             "app/node_modules/m": "1",
             "app/a.log": "1",
             "app/code": "1",
@@ -258,10 +259,11 @@ def test_excluded_entries_are_reported_and_survive_every_restore(workspace: Path
     )
     kept = snapshots.snapshot()
     assert {left.path for left in kept.stats.left_out} == {
-        *(".bashrc", ".agentd", "app/node_modules", "app/a.log", "secret.key")
+        *(".bashrc", ".agentd/home", "app/node_modules", "app/a.log", "secret.key")
     }
     assert {left.reason for left in kept.stats.left_out} == {"excluded"}
     write(workspace, {".bashrc": "2", "app/node_modules/m": "2", "secret.key": "2", "sub/.bashrc": "2"})
+    write(workspace, {".agentd/site/module.py": "2"})
     write(workspace, {"new/node_modules/m": "2", "new/code": "2", "app/code": "2"})
     snapshots.restore(kept)
     found = {str(p.relative_to(workspace)): p.read_text() for p in workspace.rglob("*") if p.is_file()}
@@ -269,6 +271,7 @@ def test_excluded_entries_are_reported_and_survive_every_restore(workspace: Path
         ".bashrc": "2",
         "sub/.bashrc": "mine",
         ".agentd/home/x": "agentd's",
+        ".agentd/site/module.py": "1",
         "app/node_modules/m": "2",
         "app/a.log": "1",
         "app/code": "1",

@@ -41,6 +41,8 @@ class _Order:
     tools: list[Callable[..., Any]]
     mcp_servers: list[str | Path]
     sinks: list[EventSink]
+    checkpoints: bool
+    rewind: str | None
 
 
 @click.command(epilog="Exit codes: see agentd --help.")
@@ -119,6 +121,14 @@ class _Order:
     metavar="NAME",
     shell_complete=plugin_names("event_sink"),
     help="Send the events to this plugin, too; repeatable.",
+)
+@click.option(
+    "--checkpoints", is_flag=True, help="Keep a checkpoint of workspace, conversation and shell each turn."
+)
+@click.option(
+    "--rewind",
+    metavar="CHECKPOINT",
+    help="First go back to this checkpoint of the workspace: an id, a label, a turn, or `last`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON lines.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the final answer only.")
@@ -255,7 +265,10 @@ async def _work(order: _Order, progress: Progress, interrupts: Interrupts) -> No
         mcp_servers=order.mcp_servers,
         sinks=order.sinks,
         budgets=Budgets(max_turns=order.max_turns, wall_time_s=order.wall_time_s),
+        checkpoint_every_turn=order.checkpoints,
     ) as session:
+        if order.rewind is not None:
+            await session.rewind(None if order.rewind == "last" else order.rewind)
         run = session.run(order.task)
         async with anyio.create_task_group() as group:
 

@@ -52,14 +52,16 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 class Pending:
-    """An action that was sent and has not ended."""
+    """An action, or another request, that was sent and has not ended."""
 
-    def __init__(self, waiter: Waiter, on_output: OnOutput | None) -> None:
+    def __init__(self, waiter: Waiter, on_output: OnOutput | None = None) -> None:
         self.waiter = waiter
         self.on_output = on_output
         self.chunks: list[OutputChunk] = []
         self.dropped = 0
         self.result: ActionResult | None = None
+        self.answer: Any = None
+        """For a request that is no action: what the runner answered."""
         self.error: Exception | None = None
 
     def output(self, stream: OutputStream, data: bytes) -> None:
@@ -76,6 +78,10 @@ class Pending:
     def end(self, payload: bytes) -> None:
         end: dict[str, Any] = json.loads(payload)
         self.result = ActionResult(chunks=tuple(self.chunks), dropped_bytes=self.dropped, **end)
+        self.waiter.set()
+
+    def reply(self, payload: bytes) -> None:
+        self.answer = json.loads(payload)
         self.waiter.set()
 
     def fail(self, error: Exception) -> None:
@@ -179,6 +185,13 @@ class Connection:
                 f"an action of {size} bytes; at most {runner.MAX_FRAME} fit into a frame: "
                 "let the code make or fetch the data instead of carrying it"
             )
+        self._ask(runner.RUN, ident, struct.pack("!I", len(encoded)) + encoded + body, pending)
+
+    def shell(self, ident: int, value: object, pending: Pending) -> None:
+        """Ask for the shell's state (None), or replace it (`{"set": state}`)."""
+        self._ask(runner.SHELL, ident, json.dumps(value).encode(), pending)
+
+    def _ask(self, kind: int, ident: int, payload: bytes, pending: Pending) -> None:
         with self._lock:
             lost = self.lost
             if lost is None:
@@ -186,7 +199,7 @@ class Connection:
         if lost is not None:
             pending.fail(RunnerDiedError(lost))
             return
-        self.send(runner.RUN, ident, struct.pack("!I", len(encoded)) + encoded + body)
+        self.send(kind, ident, payload)
 
     def reply(self, call: int, ok: bool, payload: bytes) -> None:
         """Answer a tool call."""
@@ -234,11 +247,12 @@ class Connection:
             self._ready.set()
         elif kind == runner.FATAL:
             self.kill(str(json.loads(payload)["message"]))
-        elif kind == runner.EXIT:
+        elif kind in (runner.EXIT, runner.SHELL):
             with self._lock:
                 pending = self._pending.pop(ident, None)
             if pending is not None:
-                pending.end(payload)
+                take = pending.end if kind == runner.EXIT else pending.reply
+                take(payload)
         else:
             pending = self._pending.get(ident)
             if pending is None:

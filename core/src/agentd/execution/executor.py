@@ -20,7 +20,13 @@ import anyio
 import attrs
 
 from agentd import runner
-from agentd.errors import ConfigError, ExecutorClosedError, RunnerDiedError, RunnerStartError
+from agentd.errors import (
+    ConfigError,
+    ExecutorClosedError,
+    ExecutorError,
+    RunnerDiedError,
+    RunnerStartError,
+)
 from agentd.execution.connection import Connection, Pending
 from agentd.execution.environment import Place, base_environment, path_environment
 from agentd.execution.hub import shared_hub
@@ -307,6 +313,43 @@ class RunnerExecutor(ABC):
         if note:
             result = attrs.evolve(result, message="; ".join(filter(None, (result.message, note))))
         return result
+
+    # --- the shell's state
+
+    async def shell_state(self) -> dict[str, Any] | None:
+        """Return what the next bash block starts from; see `agentd.protocols.ShellExecutor`.
+
+        Raises what `run` raises.
+        """
+        connection = self._connected()
+        return None if connection is None else await self._shell(connection, None)
+
+    async def set_shell_state(self, state: Mapping[str, Any] | None) -> None:
+        """Have the next bash block start from this state, None for a fresh shell. A kept Python ends.
+
+        Raises
+            ExecutorError: blocks are running; and what `run` raises.
+        """
+        connection = self._connected()
+        if connection is None:
+            if state is None:
+                return
+            connection = await anyio.to_thread.run_sync(self._connect)
+        await self._shell(connection, {"set": None if state is None else dict(state)})
+
+    async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
+        waiter = AsyncWaiter()
+        pending = Pending(waiter)
+        connection.shell(next(self._idents) & 0xFFFFFFFF, request, pending)
+        with anyio.move_on_after(HUNG_MARGIN_S):
+            await waiter.wait()
+        if pending.error is not None:
+            raise pending.error
+        answer = pending.answer
+        if answer is None or "error" in answer:
+            problem = f"no answer within {HUNG_MARGIN_S:g} s" if answer is None else answer["error"]
+            raise ExecutorError(f"the state of the shell cannot be had: {problem}")
+        return dict(answer)
 
     # --- tool calls
 

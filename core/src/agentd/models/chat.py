@@ -50,6 +50,7 @@ class ChatModel:
         if create is None and client is not None:
             create = client.chat.completions.create
         self._source = Source(create, is_async=is_async, opener=opener)
+        self._first = tuple(messages)
         self.messages: list[Any] = list(messages)
         self._options = dict(options or {})
         self._streamed = streamed
@@ -64,6 +65,10 @@ class ChatModel:
     def start(self, instructions: str) -> None:
         """Set the system prompt."""
         self.messages.append({"role": "system", "content": instructions})
+
+    def reset(self) -> None:
+        """Forget what was said since the beginning, the system prompt too."""
+        self.messages = list(self._first)
 
     def offer(self, tools: Sequence[ToolOffer]) -> None:
         """Send these tools with every request, behind those in the options.

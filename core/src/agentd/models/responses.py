@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from agentd.errors import ModelError
+from agentd.errors import ConfigError, ModelError
 from agentd.models.chat_calls import later_choice
 from agentd.models.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd.models.source import Opener, Source
@@ -59,8 +59,10 @@ class ResponsesModel:
         if create is None and client is not None:
             create = client.responses.create
         self._source = Source(create, is_async=is_async, opener=opener)
-        self.input: list[Any] = [_said("user", input)] if isinstance(input, str) else list(input)
+        self._first: tuple[Any, ...] = (_said("user", input),) if isinstance(input, str) else tuple(input)
+        self.input: list[Any] = list(self._first)
         self._options = dict(options or {})
+        self._given = dict(self._options)
         self._streamed = streamed
         self._prices = prices
         self._items: list[Any] = []
@@ -75,6 +77,21 @@ class ResponsesModel:
     def start(self, instructions: str) -> None:
         """Set the system prompt."""
         self._options["instructions"] = instructions
+
+    def reset(self) -> None:
+        """Forget what was said since the beginning, the instructions too.
+
+        :raises ConfigError: if the provider keeps the conversation (`conversation` in the options).
+        """
+        if self._kept_there:
+            raise ConfigError(
+                "conversation: the provider keeps it, so it cannot go back; leave the option out"
+            )
+        self.input = list(self._first)
+        self._options = dict(self._given)
+        self._items = []
+        self._whole_answer = False
+        self._called = set()
 
     def offer(self, tools: Sequence[ToolOffer]) -> None:
         """Send these tools with every request, as `ChatModel.offer` does."""

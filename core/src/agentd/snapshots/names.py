@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from agentd.errors import ConfigError
 from agentd.snapshots.values import Snapshot
 
-__all__ = ["check_label", "check_turn", "readings"]
+__all__ = ["check_label", "check_turn", "pick"]
 
 _ID = re.compile(r"turn_(\d{4,})(?:_(\d+))?")
 _OLD_ID = re.compile(r"turn_(\d{4,})_(.+)", re.DOTALL)
 _MAX_LABEL = 200
 
 
-def readings(wanted: object) -> list[Callable[[Snapshot], bool]]:
+def pick(wanted: object, known: Sequence[Snapshot]) -> Snapshot | None:
+    """The newest of `known` (the oldest first) with this id, label or turn, tried in this order."""
+    for fits in _readings(wanted):
+        for snapshot in reversed(known):
+            if fits(snapshot):
+                return snapshot
+    return None
+
+
+def _readings(wanted: object) -> list[Callable[[Snapshot], bool]]:
     """The ways to understand a selector, the first one that fits counts."""
     if isinstance(wanted, int) and not isinstance(wanted, bool):
         return [lambda one: one.turn == wanted]

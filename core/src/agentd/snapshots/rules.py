@@ -12,6 +12,8 @@ from agentd.snapshots.tree import join
 __all__ = ["OWN_FOLDER", "STAGING_PREFIX", "Rules"]
 
 OWN_FOLDER = b".agentd"
+KEPT_OF_IT = b"site"
+"""What blocks have installed with pip is a part of the workspace's state; the home and temporary folders are not."""
 STAGING_PREFIX = b".agentd-restore-"
 
 
@@ -41,7 +43,9 @@ class Rules:
 
     def excludes(self, parent: bytes | None, name: bytes) -> bool:
         """Whether the entry `name` of the folder with the path `parent` (None: too long) is left out."""
-        if not parent and parent is not None and (name == OWN_FOLDER or name.startswith(STAGING_PREFIX)):
+        if not parent and parent is not None and name.startswith(STAGING_PREFIX):
+            return True
+        if parent == OWN_FOLDER and name != KEPT_OF_IT:
             return True
         if self.trivial:
             return False

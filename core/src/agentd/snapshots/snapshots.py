@@ -13,7 +13,7 @@ from agentd.errors import CorruptSnapshotError, SnapshotError, UnknownSnapshotEr
 from agentd.snapshots.content import ContentReader, Poll
 from agentd.snapshots.diff import diff_trees
 from agentd.snapshots.journal import Journal
-from agentd.snapshots.names import check_label, check_turn, readings
+from agentd.snapshots.names import check_label, check_turn, pick
 from agentd.snapshots.packs import PackWriteError, PackWriter
 from agentd.snapshots.place import store_folder
 from agentd.snapshots.restore import Restorer, set_mtime
@@ -77,16 +77,19 @@ class Snapshots:
 
     # --- the methods -------------------------------------------------------------------------------
 
-    def snapshot(self, label: str | None = None, *, turn: int | None = None) -> Snapshot:
+    def snapshot(
+        self, label: str | None = None, *, turn: int | None = None, attachment: bytes | None = None
+    ) -> Snapshot:
         """Keep the workspace as it is now.
 
         :param label: a name to restore it by; the newest snapshot wins if several have it.
         :param turn: the turn it belongs to; by default one more than the highest so far.
+        :param attachment: data of the caller's that is kept with the snapshot; see `attachment`.
         :raises ConfigError: for a label that is empty, longer than 200 characters, has control characters or looks
             like an id.
         :raises SnapshotError: if the disk is full, say. No half snapshot is left.
         """
-        return self._snapshot(label, turn, _go_on)
+        return self._snapshot(label, turn, attachment, _go_on)
 
     def restore(self, wanted: Selector | Snapshot) -> Snapshot:
         """Make the workspace what it was, and return the snapshot. Only what differs is written.
@@ -112,10 +115,9 @@ class Snapshots:
         if isinstance(wanted, Snapshot):
             wanted = wanted.id
         known = self.list_snapshots()
-        for fits in readings(wanted):
-            for snapshot in reversed(known):
-                if fits(snapshot):
-                    return snapshot
+        found = pick(wanted, known)
+        if found is not None:
+            return found
         if isinstance(wanted, str) and wanted in self.store.ids():
             return self.store.describe(wanted)  # it is damaged: say how
         raise UnknownSnapshotError(
@@ -146,6 +148,14 @@ class Snapshots:
         """
         return self._copy_to(wanted, folder, _go_on)
 
+    def attachment(self, wanted: Selector | Snapshot) -> bytes | None:
+        """The data that was kept with a snapshot, or None.
+
+        :raises UnknownSnapshotError: if there is none of that id, label or turn.
+        :raises CorruptSnapshotError: if the data is damaged.
+        """
+        return self.store.attachment(self.find(wanted).id)
+
     def verify(self) -> list[str]:
         """Read everything in the store and return what is damaged, as sentences; empty if all is well."""
         with self._locked("check the snapshots", _go_on):
@@ -153,9 +163,11 @@ class Snapshots:
 
     # --- their twins -------------------------------------------------------------------------------
 
-    async def asnapshot(self, label: str | None = None, *, turn: int | None = None) -> Snapshot:
+    async def asnapshot(
+        self, label: str | None = None, *, turn: int | None = None, attachment: bytes | None = None
+    ) -> Snapshot:
         """`snapshot`, awaited."""
-        return await run_stoppable(lambda poll: self._snapshot(label, turn, poll))
+        return await run_stoppable(lambda poll: self._snapshot(label, turn, attachment, poll))
 
     async def arestore(self, wanted: Selector | Snapshot) -> Snapshot:
         """`restore`, awaited. Cancelled, it leaves the workspace as it was or as it shall be."""
@@ -183,7 +195,9 @@ class Snapshots:
 
     # --- the work ----------------------------------------------------------------------------------
 
-    def _snapshot(self, label: str | None, turn: int | None, poll: Poll) -> Snapshot:
+    def _snapshot(
+        self, label: str | None, turn: int | None, attachment: bytes | None, poll: Poll
+    ) -> Snapshot:
         check_label(label)
         check_turn(turn)
         begin = time.monotonic()
@@ -200,7 +214,7 @@ class Snapshots:
             stats = _stats(scan, writer.bytes, time.monotonic() - begin)
             path = self.store.path(snapshot_id)
             snapshot = Snapshot(snapshot_id, label, turn, path, time.time(), stats)
-            self.store.add(snapshot, encoded)
+            self.store.add(snapshot, encoded, attachment)
             self._remember(scan, encoded)
             return snapshot
 

@@ -5,6 +5,7 @@
       lock            held by whoever works in the store (flock)
       counter         the highest turn that a snapshot has ever had
       snapshots/ID    one manifest each: header, description, tree
+      attached/ID     what was handed over with a snapshot: a session's checkpoint, say
       packs/NAME.pack contents (`agentd.snapshots.packs`)
       cache           what the last scan learnt about inodes
       journal         there while a restore is at work (`agentd.snapshots.journal`)
@@ -54,9 +55,10 @@ class SnapshotStore:
     def __init__(self, folder: Path, *, about: dict[str, str] | None = None) -> None:
         self.folder = folder
         self._manifests = folder / "snapshots"
+        self._attached = folder / "attached"
         self.temporary = folder / "tmp"
         try:
-            for part in (folder, self._manifests, folder / "packs", self.temporary):
+            for part in (folder, self._manifests, self._attached, folder / "packs", self.temporary):
                 part.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.stat().st_mode & 0o077:
                 folder.chmod(0o700)
@@ -183,8 +185,12 @@ class SnapshotStore:
             return int(counted) + 1
         return max((snapshot.turn for snapshot in self.snapshots()), default=0) + 1
 
-    def add(self, snapshot: Snapshot, encoded: bytes) -> None:
+    def add(self, snapshot: Snapshot, encoded: bytes, attachment: bytes | None = None) -> None:
         """Publish a snapshot whose contents are in the packs. `snapshot.path` is ignored."""
+        if attachment is not None:
+            self.write(f"attached/{snapshot.id}", digest_of(attachment) + attachment)
+        else:
+            self._detach(snapshot.id)  # one that a killed process has left
         if snapshot.turn > int(self.read("counter") or 0):
             self.write("counter", b"%d\n" % snapshot.turn)
         meta = msgspec.msgpack.encode(
@@ -251,9 +257,29 @@ class SnapshotStore:
         except (ValueError, msgspec.MsgspecError) as exc:
             raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: {exc}") from exc
 
+    def attachment(self, snapshot_id: str) -> bytes | None:
+        """What was handed over with a snapshot, or None.
+
+        :raises CorruptSnapshotError: if it is damaged.
+        """
+        data = self.read(f"attached/{snapshot_id}")
+        if data is not None and digest_of(data[DIGEST:]) != data[:DIGEST]:
+            path = str(self._attached / snapshot_id)
+            raise CorruptSnapshotError(f"the attachment {path!r} is damaged: it has another hash")
+        return None if data is None else data[DIGEST:]
+
+    def has_attachment(self, snapshot_id: str) -> bool:
+        """Whether something was handed over with a snapshot."""
+        return (self._attached / snapshot_id).exists()
+
+    def _detach(self, snapshot_id: str) -> None:
+        if self.has_attachment(snapshot_id):
+            self.remove(f"attached/{snapshot_id}")
+
     def discard(self, snapshot_id: str) -> None:
-        """Remove a manifest; its contents stay until `collect`."""
+        """Remove a manifest and its attachment; its contents stay until `collect`."""
         self.path(snapshot_id).unlink(missing_ok=True)
+        self._detach(snapshot_id)
         sync_folder(self._manifests)
 
     # --- garbage -------------------------------------------------------------------------------------

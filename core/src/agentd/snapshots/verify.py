@@ -23,6 +23,7 @@ def find_damage(store: SnapshotStore) -> list[str]:
         try:
             store.describe(snapshot_id)
             tree = store.tree(snapshot_id)
+            store.attachment(snapshot_id)
         except CorruptSnapshotError as exc:
             problems.append(str(exc))
             continue

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import anyio
 import pytest
 
-from agentd.protocols import Executor
+from agentd.errors import ExecutorError
+from agentd.eventloop import loop_caller
+from agentd.protocols import Executor, ShellExecutor
 from agentd.testing.executors.base import LIMITS, ExecutorBase
+from agentd.types import BashAction, OutputChunk
 
 __all__ = ["StatePart"]
 
@@ -62,6 +66,49 @@ class StatePart(ExecutorBase):
         await self.bash(executor, "echo made > made.txt")
         assert (executor.workspace_dir / "made.txt").read_text() == "made\n"
         assert (await self.python(executor, "print(open('made.txt').read(), end='')")).stdout == b"made\n"
+
+    @pytest.mark.anyio
+    async def test_the_shell_goes_back_to_where_it_was(self, executor: Executor) -> None:
+        if not isinstance(executor, ShellExecutor):
+            pytest.skip("this executor keeps no state of the shell (agentd.protocols.ShellExecutor)")
+        begin = (await self.bash(executor, "pwd")).stdout
+        await self.bash(
+            executor, "mkdir sub; cd sub; export A='x y' B=$TMPDIR; f() { echo f:$A; }; set -o pipefail"
+        )
+        state = json.loads(json.dumps(await executor.shell_state()))
+        await self.bash(executor, "cd ..; unset A; unset -f f; set +o pipefail; export LATER=1")
+        await executor.set_shell_state(state)
+        show = "echo ${PWD##*/}; f; echo [$LATER]; [[ $B == $TMPDIR ]] && set -o | grep -c 'pipefail.*on'"
+        result = await self.bash(executor, show)
+        assert result.stdout.decode().splitlines() == ["sub", "f:x y", "[]", "1"], (
+            "the state must bring back directory, exports, functions and options, and nothing of later"
+        )
+        await executor.set_shell_state(None)
+        assert (await self.bash(executor, 'echo "[$A]"; pwd')).stdout == b"[]\n" + begin
+
+    @pytest.mark.anyio
+    async def test_the_shell_is_not_changed_under_a_running_block(self, executor: Executor) -> None:
+        if not isinstance(executor, ShellExecutor):
+            pytest.skip("this executor keeps no state of the shell (agentd.protocols.ShellExecutor)")
+        started = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+
+            async def block() -> None:
+                call = loop_caller()
+
+                def begun(_: OutputChunk) -> None:
+                    call(started.set)
+
+                action = BashAction(
+                    command="echo started; until [ -e go ]; do sleep 0.01; done", timeout_s=20
+                )
+                await executor.run(action, on_output=begun)
+
+            tasks.start_soon(block)
+            await started.wait()
+            with pytest.raises(ExecutorError, match="still running"):
+                await executor.set_shell_state(None)
+            (executor.workspace_dir / "go").touch()
 
     @pytest.mark.anyio
     async def test_blocks_run_side_by_side(self, executor: Executor) -> None:
