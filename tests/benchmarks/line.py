@@ -8,6 +8,7 @@ imports neither before one of its functions is called.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,9 +41,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A group of rows that one run of each side measures. `rounds` sides alternate that often."""
+    """A group of rows that one run of each side measures. `rounds` sides alternate that often.
+
+    `prepare_theirs` is called before 0.8.6 is measured, to install what this line alone needs of it; a
+    `RuntimeError` says why that was not possible.
+    """
 
     name: str
     rows: tuple[Row, ...]
     rounds: int = 3
     timeout_s: float = 600.0
+    prepare_theirs: Callable[[], object] | None = None

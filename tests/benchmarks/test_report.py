@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.cli import LINES, main
+from benchmarks.cli import LINES, _measure, main
 from benchmarks.line import SIDES, Line, Row
 from benchmarks.report import Entry, Result, as_json, as_markdown, print_table
 
@@ -78,3 +78,19 @@ def test_a_side_that_fails_is_reported_and_does_not_fail_the_run(
     arguments = ["--only", "bash_flood", "--sides", "theirs", "--quick", "--reference-python", str(broken)]
     assert main(arguments) == 0
     assert "bash_flood: theirs failed: exit code 3 it broke" in capsys.readouterr().out
+
+
+def test_a_line_whose_reference_cannot_be_installed_measures_the_other_sides() -> None:
+    def refuse() -> None:
+        raise RuntimeError("there is no npm")
+
+    line = Line(
+        name="prompt_bytes",
+        rows=(Row(key="share", title="", unit="x"),),
+        prepare_theirs=refuse,
+    )
+    pythons = {side: Path(sys.executable) for side in SIDES}
+    result = _measure(line, ("ours", "theirs"), pythons, quick=True)
+    assert result.notes == ["theirs was not measured: there is no npm"]
+    assert result.figures["ours"]
+    assert result.figures["theirs"] == {}

@@ -35,8 +35,11 @@ async def our_tools(executor: Any) -> AsyncIterator[None]:
         await tools.aclose()
 
 
-def their_tools() -> tuple[Any, Path]:
-    """Return an executor of 0.8.6 and its skills folder, with the bridge started, as its handlers do."""
+def their_tools(executor: Any = None) -> tuple[Any, Path]:
+    """Return an executor of 0.8.6 and its skills folder, with the bridge started, as its handlers do.
+
+    Without one, its subprocess executor. One with a `bridge_socket_path` gets the bridge at that Unix socket.
+    """
     import asyncio
 
     from agentd import tool
@@ -50,7 +53,11 @@ def their_tools() -> tuple[Any, Path]:
         """
         return x
 
+    executor = executor or SubprocessExecutor()
     skills = Path.cwd() / "skills"
-    _, address, _ = asyncio.run(setup_skills_directory(skills, None, {}, bridge_cache={}))
+    socket = getattr(executor, "bridge_socket_path", None)
+    _, address, _ = asyncio.run(
+        setup_skills_directory(skills, None, {}, bridge_socket_path=socket, bridge_cache={})
+    )
     set_bridge_env(address)
-    return SubprocessExecutor(), skills
+    return executor, skills

@@ -102,6 +102,11 @@ class Executor(Protocol):
     otherwise, whatever the code did. `on_output` is called with every chunk as it arrives, from any
     thread; it must not block. Cancelling `run` ends the whole process tree of the action before the
     cancellation goes on. `action_id` is the caller's name for the action, given back with its tool calls.
+
+    Optional, for snapshots of the workspace: `snapshot_exclude`, a tuple of paths relative to the workspace that are
+    there for the executor's sake and no part of a snapshot, read again for each one; `pause()`, called in a worker
+    thread before a restore: it ends what runs and returns once the workspace can be changed from outside, and the next
+    action starts again, with a fresh shell.
     """
 
     workspace_dir: Path

@@ -1,7 +1,8 @@
 """Snapshots of a workspace of 10,000 files of 4 KiB in 100 folders, and of one file of 1 GiB.
 
 Ours: `Snapshots.snapshot` and `restore`.
-Theirs: the snapshot manager of its executors, which copies the whole folder, and removes and copies it back.
+Theirs: the snapshot manager of its executors, which copies the whole folder, and removes and copies it back, whatever
+has changed: it is measured with 10 changed files.
 Floor: `cp -a` of the folder for everything that writes it all, a walk with `lstat` of every file where nothing or
 little has changed, and hashing the large file with BLAKE3.
 """
@@ -21,19 +22,25 @@ from benchmarks.line import Figures, Line, Row
 LINE = Line(
     name="snapshots",
     rows=(
-        Row(key="first_ms", title="first snapshot, 10,000 files", unit="ms", ratio=6),
-        Row(key="same_ms", title="snapshot, nothing changed", unit="ms"),
-        Row(key="one_ms", title="snapshot, 1 file changed", unit="ms"),
-        Row(key="ten_ms", title="snapshot, 10 files changed", unit="ms", ratio=10),
-        Row(key="back_none_ms", title="restore, nothing changed", unit="ms", ratio=20),
-        Row(key="back_one_ms", title="restore, 1 file changed", unit="ms", ratio=20),
-        Row(key="back_ten_ms", title="restore, 10 files changed", unit="ms", ratio=20),
-        Row(key="back_all_ms", title="restore, 10,000 files changed", unit="ms"),
-        Row(key="back_empty_ms", title="restore, 10,000 files removed", unit="ms"),
-        Row(key="big_ms", title="snapshot, 1 GiB file changed in one place", unit="ms", floor=1.5),
-        Row(key="big_mib", title="  peak memory of it", unit="MiB", limit=64),
+        Row(key="first_ms", title="first snapshot, 10,000 files of 4 KiB", unit="ms", ratio=6),
+        Row(key="same_ms", title="second snapshot of them, nothing changed", unit="ms"),
+        Row(key="one_ms", title="second snapshot of them, 1 changed", unit="ms"),
+        Row(key="ten_ms", title="second snapshot of them, 10 changed", unit="ms", ratio=10),
+        Row(key="back_none_ms", title="restore of 10,000 files, nothing changed", unit="ms", ratio=20),
+        Row(key="back_one_ms", title="restore of 10,000 files, 1 changed", unit="ms", ratio=20),
+        Row(key="back_ten_ms", title="restore of 10,000 files, 10 changed", unit="ms", ratio=20),
+        Row(key="back_all_ms", title="restore of 10,000 files, all changed", unit="ms"),
+        Row(key="back_empty_ms", title="restore of 10,000 files, all removed", unit="ms"),
+        Row(
+            key="big_ms",
+            title="second snapshot of a 1 GiB file changed in one place; floor: hashing it",
+            unit="ms",
+            floor=1.5,
+        ),
+        Row(key="big_mib", title="  the host's peak memory (RSS) for snapshots", unit="MiB", limit=61.0),
     ),
     rounds=1,
+    timeout_s=1800.0,
 )
 FOLDERS, FILES, SIZE = 100, 100, 4096
 GIB = 1 << 30
@@ -133,18 +140,14 @@ def theirs(quick: bool) -> Figures:
     _fill(root)
     manager = SnapshotManager(Path("base").resolve(), workspace_dir=root)
     figures: Figures = {"first_ms": _time_ms(lambda: manager.create_snapshot("first"))}
-    for key, changed in (("same_ms", 0), ("one_ms", 1), ("ten_ms", 10)):
-        figures[key] = _repeated(
-            manager.create_snapshot, lambda n, c=changed: _change(root, c, n), count=count
-        )
+    again = _repeated(manager.create_snapshot, lambda n: _change(root, 10, n), count=count)
 
     def back() -> None:
         assert manager.restore_snapshot("turn_0001_first")
 
-    for key, changed in (("back_none_ms", 0), ("back_one_ms", 1), ("back_ten_ms", 10)):
-        figures[key] = _repeated(back, lambda n, c=changed: _change(root, c, n), count=count)
-    figures["back_all_ms"] = _repeated(back, lambda n: _change(root, FOLDERS * FILES, n), count=1)
-    figures["back_empty_ms"] = _repeated(back, lambda _: shutil.rmtree(root), count=1)
+    restored = _repeated(back, lambda n: _change(root, 10, n), count=count)
+    figures |= dict.fromkeys(("same_ms", "one_ms", "ten_ms"), again)
+    figures |= dict.fromkeys(("back_none_ms", "back_one_ms", "back_ten_ms", "back_all_ms"), restored)
     return figures
 
 

@@ -351,3 +351,21 @@ def test_owners_come_back_when_root_restores(workspace: Path, base_dir: Path) ->
     for name in ("theirs", "sub"):
         found = os.stat(workspace / name)
         assert (found.st_uid, found.st_gid) == (12345, 54321)
+
+
+def test_what_is_excluded_by_a_function_is_asked_for_each_time(workspace: Path, base_dir: Path) -> None:
+    write(workspace, {"file": "1", "placeholder": "", "sub/placeholder": ""})
+    now: list[str] = ["placeholder"]
+    snapshots = Snapshots(workspace, base_dir, exclude=lambda: now, ignore=["*.log"])
+    kept = snapshots.snapshot()
+    assert [left.path for left in kept.stats.left_out] == ["placeholder"]
+    write(workspace, {"file": "2", "sub/x.log": "x"})
+    snapshots.restore(kept)
+    assert (workspace / "placeholder").exists()
+    now.clear()
+    later = snapshots.snapshot()
+    assert later.stats.files == 3
+    assert [left.path for left in later.stats.left_out] == ["sub/x.log"]
+    now.append("sub")
+    write(workspace, {"sub/placeholder": "changed"})
+    assert not snapshots.diff(later)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import stat
@@ -26,7 +27,9 @@ from agentd.snapshots.store import SnapshotStore
 from agentd.snapshots.tree import File, Folder, Tree
 from agentd.snapshots.walker import ChangedError, Spot, Walker, chmod_at, remove_at
 
-__all__ = ["Restorer", "set_mtime"]
+__all__ = ["Restorer", "remove_staging", "set_mtime"]
+
+log = logging.getLogger("agentd.snapshots")
 
 _ATTEMPTS = 3
 _IN_THE_WAY = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
@@ -37,6 +40,8 @@ class Restorer:
     """Restores the tree of one snapshot into an open folder. The store is locked meanwhile.
 
     :param journaled: False for a folder that nobody else knows yet.
+    :param new: the folder was made just now and gets the owner that the snapshot knows. Otherwise what belonged to the
+        workspace's owner then belongs to its owner now: a sandbox may have it handed over to a user of its own.
     """
 
     store: SnapshotStore
@@ -46,6 +51,7 @@ class Restorer:
     cache: StatCache
     poll: Poll
     journaled: bool = True
+    new: bool = False
     redo: Journal | None = None
 
     def run(self) -> Scan:
@@ -66,6 +72,8 @@ class Restorer:
 
     def _attempt(self, target: Tree) -> Scan:
         scan = self._scan(target)
+        if not self.new:
+            target.belong_to(scan.tree.folders[0].uid, scan.tree.folders[0].gid)
         plan = make_plan(scan.tree, target)
         if plan.needed:
             self._carry_out(plan, scan.tree.folders[0], target.folders[0])
@@ -83,31 +91,34 @@ class Restorer:
         return scanner.scan()
 
     def _carry_out(self, plan: Plan, before: Folder, after: Folder) -> None:
-        name = self.redo.staging if self.redo else os.fsdecode(STAGING_PREFIX) + secrets.token_hex(8)
-        raw = os.fsencode(name)
-        if self.redo:
-            remove_at(self.root_fd, raw)
+        name = os.fsdecode(STAGING_PREFIX) + secrets.token_hex(8)
+        if self.redo:  # not in the same folder: that one may resist its removal
+            remove_staging(self.root_fd, self.redo.staging)
+            self.redo = Journal("applying", self.snapshot_id, name, after.mtime_ns)
+            self._journal(self.redo)
         else:
             self._journal(Journal("staging", self.snapshot_id, name, before.mtime_ns))
+        raw = os.fsencode(name)
         staging = Staging(self.root_fd, raw, plan.target, read=self.store.packs.read, poll=self.poll)
         changes = _Changes(self.root_fd, plan, staging)
         try:
             staging.open()
             changes.stage()
-            self._journal(Journal("applying", self.snapshot_id, name, after.mtime_ns))
+            if not self.redo:
+                self._journal(Journal("applying", self.snapshot_id, name, after.mtime_ns))
             changes.apply()
         except BaseException as exc:
             if not self.redo:  # what was there before a redo is a mix: the journal stays
-                self._take_back(changes, staging, before, exc)
+                self._take_back(changes, name, before, exc)
             raise
         finally:
             changes.close()
             staging.close()
-        staging.remove()
+        remove_staging(self.root_fd, name)
         set_mtime(self.root_fd, after.mtime_ns)
         self._clear()
 
-    def _take_back(self, changes: _Changes, staging: Staging, before: Folder, reason: BaseException) -> None:
+    def _take_back(self, changes: _Changes, staging: str, before: Folder, reason: BaseException) -> None:
         try:
             changes.undo()
         except (OSError, ChangedError) as exc:
@@ -116,12 +127,12 @@ class Restorer:
                 "what is missing lies in the workspace's staging folder, and the next snapshot or restore "
                 "finishes this one first"
             ) from reason
-        staging.remove()
+        remove_staging(self.root_fd, staging)
         set_mtime(self.root_fd, before.mtime_ns)
         self._clear()
 
     def _journal(self, journal: Journal) -> None:
-        if self.journaled and not (self.redo and journal.phase == "applying"):
+        if self.journaled:
             journal.write(self.store)
 
     def _clear(self) -> None:
@@ -241,6 +252,22 @@ def _same_file(here: int, now: File) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def remove_staging(root_fd: int, name: str) -> None:
+    """Remove the staging folder of a restore that has ended, one way or the other.
+
+    What cannot be removed (somebody else's files in a folder that was moved there, say) undoes nothing of it.
+    """
+    try:
+        remove_at(root_fd, os.fsencode(name))
+    except (OSError, ChangedError) as exc:
+        log.warning(
+            "%r in the workspace, which a restore has used, could not be removed: %s; it is no part of snapshots: "
+            "remove it by hand",
+            name,
+            exc,
+        )
 
 
 def set_mtime(fd: int, mtime_ns: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -9,12 +10,13 @@ from fnmatch import translate
 
 from agentd.snapshots.tree import join
 
-__all__ = ["OWN_FOLDER", "STAGING_PREFIX", "Rules"]
+__all__ = ["OWN_FOLDER", "STAGING_PREFIX", "Paths", "Rules"]
 
 OWN_FOLDER = b".agentd"
 KEPT_OF_IT = b"site"
 """What blocks have installed with pip is a part of the workspace's state; the home and temporary folders are not."""
 STAGING_PREFIX = b".agentd-restore-"
+Paths = Iterable[str | os.PathLike[str]]
 
 
 class Rules:
@@ -28,18 +30,28 @@ class Rules:
     def __init__(
         self,
         *,
-        exclude: Iterable[str | os.PathLike[str]] = (),
+        exclude: Paths = (),
         ignore: Iterable[str] = (),
         exclude_if: Callable[[str], bool] | None = None,
     ) -> None:
-        self._exact = {os.path.normpath(os.fsencode(path)) for path in exclude}
-        self._exact_names = {path.rpartition(b"/")[2] for path in self._exact}
+        self._set_exact(exclude)
         ignore = list(ignore)
         self._names = _pattern(glob for glob in ignore if "/" not in glob)
         self._paths = _pattern(glob.strip("/") for glob in ignore if "/" in glob)
         self._exclude_if = exclude_if
         self._by_path = self._paths is not None or exclude_if is not None
         self.trivial = not (self._exact or ignore or exclude_if)
+
+    def _set_exact(self, exclude: Paths) -> None:
+        self._exact = {os.path.normpath(os.fsencode(path)) for path in exclude}
+        self._exact_names = {path.rpartition(b"/")[2] for path in self._exact}
+
+    def excluding(self, exclude: Paths) -> Rules:
+        """The same with these exact paths instead."""
+        other = copy.copy(self)
+        other._set_exact(exclude)
+        other.trivial = not (other._exact or self._names or self._by_path)
+        return other
 
     def excludes(self, parent: bytes | None, name: bytes) -> bool:
         """Whether the entry `name` of the folder with the path `parent` (None: too long) is left out."""

@@ -16,14 +16,14 @@ from agentd.snapshots.journal import Journal
 from agentd.snapshots.names import check_label, check_turn, pick
 from agentd.snapshots.packs import PackWriteError, PackWriter
 from agentd.snapshots.place import store_folder
-from agentd.snapshots.restore import Restorer, set_mtime
-from agentd.snapshots.rules import Rules
+from agentd.snapshots.restore import Restorer, remove_staging, set_mtime
+from agentd.snapshots.rules import Paths, Rules
 from agentd.snapshots.scan import Scan, Scanner, StatCache
 from agentd.snapshots.stoppable import run_stoppable
 from agentd.snapshots.store import SnapshotStore
 from agentd.snapshots.values import Diff, LeftOut, Selector, Snapshot, SnapshotStats
 from agentd.snapshots.verify import find_damage
-from agentd.snapshots.walker import DIRECTORY, remove_at
+from agentd.snapshots.walker import DIRECTORY
 
 __all__ = ["Snapshots"]
 
@@ -43,7 +43,7 @@ class Snapshots:
     :param base_dir: where snapshots lie, outside the workspace; by default in the user's state folder. Each
         workspace has a folder of its own in it.
     :param exclude: exact paths relative to the workspace that are no part of snapshots and that a restore does not
-        touch.
+        touch; or a function that returns them, called each time (`lambda: executor.snapshot_exclude`).
     :param ignore: the same by `fnmatch` patterns: with a slash for the path, without for the name (`node_modules`).
     :param exclude_if: the same by a function of the path. agentd's own hidden folder is always left out.
     :param lock_timeout_s: how long to wait for another process that is at work in the same store.
@@ -60,7 +60,7 @@ class Snapshots:
         workspace: str | os.PathLike[str],
         base_dir: str | os.PathLike[str] | None = None,
         *,
-        exclude: Iterable[str | os.PathLike[str]] = (),
+        exclude: Paths | Callable[[], Paths] = (),
         ignore: Iterable[str] = (),
         exclude_if: Callable[[str], bool] | None = None,
         lock_timeout_s: float = 600.0,
@@ -68,7 +68,10 @@ class Snapshots:
         self.workspace_dir = Path(workspace).expanduser().resolve()
         folder = store_folder(self.workspace_dir, base_dir)
         self.store = SnapshotStore(folder, about={"workspace": os.fsencode(self.workspace_dir).hex()})
-        self._rules = Rules(exclude=exclude, ignore=ignore, exclude_if=exclude_if)
+        self._rules = Rules(
+            exclude=() if callable(exclude) else exclude, ignore=ignore, exclude_if=exclude_if
+        )
+        self._exclude_now = exclude if callable(exclude) else None
         self._lock_timeout_s = lock_timeout_s
         self._cache: tuple[object, StatCache] | None = None
         if Journal.read(self.store) is not None:
@@ -221,8 +224,9 @@ class Snapshots:
     def _restore(self, wanted: Selector | Snapshot, poll: Poll) -> Snapshot:
         with self._locked("restore a snapshot", poll):
             snapshot = self.find(wanted)
+            new = not self.workspace_dir.exists()
             with self._root(make=True) as root_fd:
-                scan = self._restorer(root_fd, snapshot.id, poll).run()
+                scan = self._restorer(root_fd, snapshot.id, poll, new=new).run()
                 self._remember(scan)
             return snapshot
 
@@ -271,7 +275,7 @@ class Snapshots:
     def _scan(self, root_fd: int, poll: Poll, writer: PackWriter | None = None) -> Scan:
         scanner = Scanner(
             root_fd,
-            rules=self._rules,
+            rules=self._rules_now(),
             reader=ContentReader(keep=writer.add if writer is not None else None, poll=poll),
             cache=self._stat_cache(),
             stored=self.store.packs.lookup if writer is not None else None,
@@ -279,15 +283,19 @@ class Snapshots:
         )
         return scanner.scan()
 
-    def _restorer(self, root_fd: int, snapshot_id: str, poll: Poll) -> Restorer:
+    def _restorer(self, root_fd: int, snapshot_id: str, poll: Poll, *, new: bool = False) -> Restorer:
         return Restorer(
             store=self.store,
             root_fd=root_fd,
             snapshot_id=snapshot_id,
-            rules=self._rules,
+            rules=self._rules_now(),
             cache=self._stat_cache(),
             poll=poll,
+            new=new,
         )
+
+    def _rules_now(self) -> Rules:
+        return self._rules if self._exclude_now is None else self._rules.excluding(self._exclude_now())
 
     def _free_id(self, turn: int) -> str:
         taken = set(self.store.ids())
@@ -346,12 +354,14 @@ class Snapshots:
         if journal.phase != "applying" and not self.workspace_dir.is_dir():
             Journal.clear(self.store)
             return
+        new = not self.workspace_dir.exists()
         with self._root(make=True) as root_fd:
             if journal.phase == "applying":
-                restorer = self._restorer(root_fd, journal.snapshot_id, _go_on)
+                restorer = self._restorer(root_fd, journal.snapshot_id, _go_on, new=new)
                 restorer.redo = journal
                 restorer.run()
-            remove_at(root_fd, os.fsencode(journal.staging))
+                journal = restorer.redo
+            remove_staging(root_fd, journal.staging)
             set_mtime(root_fd, journal.root_mtime_ns)
         Journal.clear(self.store)
 

@@ -6,15 +6,16 @@ Inside, `nN` are new entries, `oN` old ones, `lN` the first name of hard links.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from agentd.errors import CorruptSnapshotError
 from agentd.snapshots.content import Poll
 from agentd.snapshots.packs import write_all
 from agentd.snapshots.tree import CHUNK, KEPT_BITS, File, Folder, Tree, chunks_of
-from agentd.snapshots.walker import DIRECTORY, Spot, Walker, remove_at
+from agentd.snapshots.walker import DIRECTORY, Spot, Walker
 
 __all__ = ["Staging", "settle"]
 
@@ -66,11 +67,6 @@ class Staging:
         self._count += 1
         return b"o%d" % self._count
 
-    def remove(self) -> None:
-        """Remove the folder with everything in it."""
-        self.close()
-        remove_at(self._root_fd, self._name)
-
     def close(self) -> None:
         """Close the descriptor."""
         if self.fd >= 0:
@@ -114,7 +110,8 @@ class Staging:
         if file.target is not None:
             os.symlink(file.target, name, dir_fd=fd)
             if self._owners:
-                os.chown(name, file.uid, file.gid, dir_fd=fd, follow_symlinks=False)
+                with _unknown_owner():
+                    os.chown(name, file.uid, file.gid, dir_fd=fd, follow_symlinks=False)
             os.utime(name, ns=(file.mtime_ns, file.mtime_ns), dir_fd=fd, follow_symlinks=False)
             return
         made = os.open(name, _NEW, 0o600, dir_fd=fd)
@@ -172,14 +169,21 @@ class Staging:
         return file.name
 
 
+@contextlib.contextmanager
+def _unknown_owner() -> Iterator[None]:
+    """Go on without an owner that this user namespace does not know."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EINVAL):
+            raise
+
+
 def settle(fd: int, wanted: File | Folder, *, owners: bool) -> None:
     """Give an open file or folder its owner (if that is possible), mode and time."""
     if owners:
-        try:
+        with _unknown_owner():
             os.fchown(fd, wanted.uid, wanted.gid)
-        except OSError as exc:
-            if exc.errno not in (errno.EPERM, errno.EINVAL):  # a user namespace without that owner
-                raise
     if isinstance(wanted, File) or os.fstat(fd).st_mode & KEPT_BITS != wanted.mode:
         os.fchmod(fd, wanted.mode)
     os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))

@@ -118,6 +118,7 @@ class SnapshotStore:
             self.packs.sync()
             yield
         finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # to close it is not enough: a child forked meanwhile has it, too
             os.close(fd)
 
     def _clear_temporary(self) -> None:

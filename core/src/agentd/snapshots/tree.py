@@ -113,6 +113,20 @@ class Tree:
             index = folder.parent
         return b"/".join(reversed(parts))
 
+    def belong_to(self, uid: int, gid: int) -> None:
+        """Give to this user and group what belonged to the owner of the root folder."""
+        root = self.folders[0]
+        old_uid, old_gid = root.uid, root.gid
+        if old_uid == uid:
+            return
+        for folder in self.folders:
+            entries: list[File | Folder] = [folder, *folder.files]
+            for entry in entries:
+                if entry.uid == old_uid:
+                    entry.uid = uid
+                    if entry.gid in (old_uid, old_gid):  # a user's own group mostly has the user's number
+                        entry.gid = gid
+
     def encode(self) -> bytes:
         """As bytes, for `decode`."""
         return msgspec.msgpack.encode(self.folders)

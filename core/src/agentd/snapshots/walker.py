@@ -208,5 +208,6 @@ def _enter(walker: Walker, spot: Spot) -> int:
             raise
         chmod_at(walker.goto(spot.parent), spot.name, 0o700)
         fd = walker.goto(spot)
-    os.fchmod(fd, 0o700)
+    if os.fstat(fd).st_mode & 0o700 != 0o700:
+        os.fchmod(fd, 0o700)
     return fd

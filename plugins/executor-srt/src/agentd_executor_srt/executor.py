@@ -119,7 +119,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         self._attached = False
         self._guarded: Path | None = None  # the skills
         self.placeholders: tuple[str, ...] = ()
-        """Names in the workspace that stand for absent files while a sandbox runs: no part of a snapshot."""
+        """Names in the workspace that stand for absent files while a sandbox runs."""
         self._before: dict[str, RiskyFile] | None = None
 
     def _own_workspace(self) -> Path:
@@ -300,6 +300,24 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         before = self._before or {}
         found = find_risky_files(self.workspace_dir)
         return tuple(found[path] for path in sorted(found) if before.get(path) != found[path])
+
+    # --- snapshots
+
+    @property
+    def snapshot_exclude(self) -> tuple[str, ...]:
+        """What is no part of a snapshot now: the placeholders, while a sandbox runs."""
+        running = self._process is not None and self._process.wait(0) is None
+        return self.placeholders if running else ()
+
+    def pause(self) -> None:
+        """End the sandbox and hand the workspace back; the next action starts a new one, with a fresh shell.
+
+        To be called before files of the workspace are replaced from outside, as a restore does. A running sandbox
+        guards the very files that it found: those that take their place could be written to, and would be the host's,
+        not the sandbox's user's. Actions that run are ended. Blocks.
+        """
+        self._restart()
+        self._await_end()
 
     # --- checking
 
