@@ -23,6 +23,7 @@ from agentd_mcp_bridge.callbacks import elicitation_callback, roots_callback, sa
 from agentd_mcp_bridge.config import HttpTarget, ServerConfig, ServerTarget, StdioTarget, TransportTarget
 from agentd_mcp_bridge.direct import DirectCalls
 from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.hearing import Hearing
 from agentd_mcp_bridge.loop import McpLoop, mcp_loop
 from agentd_mcp_bridge.stdio import StdioTransport
 from agentd_mcp_bridge.watched import Watched
@@ -69,11 +70,18 @@ class Life:
         self._broken = False
         self.direct: DirectCalls | None = None
         """Calls past the SDK, once the backend has set them up; see `pipe`."""
+        self.hearing: Hearing | None = None
+        """Whether what the server says by itself arrives, where it has a connection of its own."""
 
     @property
     def usable(self) -> bool:
         """Whether calls may go there, or wait for it to open."""
         return not (self._broken or self.closing or self.ended.is_set())
+
+    @property
+    def over(self) -> anyio.Event:
+        """Set once it is of no use any more; `ended` follows when everything is closed."""
+        return self._stop
 
     @property
     def pipe(self) -> StdioTransport | None:
@@ -124,6 +132,7 @@ class Life:
             if self.failure is None and not self.ready.is_set():
                 self.failure = McpServerError(name, "was closed while it was being opened")
             self.client = None
+            self._stop.set()
             self.ready.set()
             self.ended.set()
 
@@ -168,8 +177,11 @@ class Life:
     def _http_transport(self, target: HttpTarget, kind: str) -> AbstractAsyncContextManager[Any]:
         from agentd_mcp_bridge.http import sse_transport, streamable_transport
 
-        make = sse_transport if kind == "sse" else streamable_transport
-        return Watched(make(target, self.config.max_message_bytes), self.broke)
+        limit = self.config.max_message_bytes
+        self.hearing = None if kind == "sse" else Hearing()
+        if self.hearing is None:
+            return Watched(sse_transport(target, limit), self.broke)
+        return Watched(streamable_transport(target, limit, self.hearing), self.broke)
 
     async def _with_transport(self, transport: Any) -> None:
         async with self._new_client(transport) as client, anyio.create_task_group() as group:
