@@ -2,8 +2,8 @@
 
     python -S scripted.py [START] [--journal FILE]
 
-START: `well` (default), `polled` (no subscriptions), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn` (ignores TERM and the end of
-its input). The journal gets a line for each start, request, notification and child.
+START: `well` (default), `polled` (no subscriptions), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn`
+(ignores TERM and the end of its input). The journal gets a line for each start, request, notification and child.
 """
 
 from __future__ import annotations
@@ -190,7 +190,12 @@ class Server:
         if self.polled and method == "resources/subscribe":
             method = "none"
         if method == "initialize":
-            capabilities = {"tools": {"listChanged": True}, "logging": {}, "resources": {"subscribe": True}, "prompts": {}}
+            capabilities = {
+                "tools": {"listChanged": True},
+                "logging": {},
+                "resources": {"subscribe": True},
+                "prompts": {},
+            }
             reply = {
                 "protocolVersion": "2025-11-25",
                 "capabilities": capabilities,
