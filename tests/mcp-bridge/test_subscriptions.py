@@ -21,7 +21,7 @@ from agentd.protocols import SubscriptionSource
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
 from changing import make_server
-from helpers import Told, entry, numbers, source, wait_until_gone
+from helpers import Host, Told, entry, numbers, source, wait_until_gone
 from web import serve
 
 NOTE = "note://1"
@@ -200,15 +200,20 @@ def test_an_unanswered_subscription_is_lost_tried_again_and_holds_up_no_other(
 def test_a_server_that_dies_at_each_start_is_tried_with_growing_pauses(
     opened: Callable[..., McpSource], journal: Path
 ) -> None:
-    made, told = opened(entry("dies", journal)), Told()
+    made, told, host = opened(entry("dies", journal)), Told(), Host()
+    with pytest.raises(ToolError):
+        anyio.run(made.list_tools, host)
     end = made.subscribe(NOTE, told)
-    for _ in range(4):
+    for _ in range(3):
         assert told.until("lost") == ["lost"]
     before = time.monotonic()
     told.until("lost")
     assert time.monotonic() - before >= 0.3  # half of 0.8 s, less the time between the telling and here
     assert len(numbers(journal, "start")) == 5
     end()
+    [(level, text)] = host.logged
+    assert level == "warning"
+    assert "cannot open the database" in text
 
 
 def test_a_server_that_never_answers_is_told_as_lost_each_time(
@@ -336,7 +341,7 @@ def test_a_forked_child_is_told_nothing_and_may_subscribe_itself(journal: Path) 
     sys.path.insert(0, {str(Path(__file__).parent)!r})
     import anyio
     from pathlib import Path
-    from helpers import Told, source
+    from helpers import Host, Told, source
     made, told = source(journal=Path({str(journal)!r})), Told()
     end = made.subscribe("note://1", told)
     told.until("active")

@@ -94,7 +94,9 @@ class _ByRequest:
     async def _ask(self, request: types.SubscribeRequest | types.UnsubscribeRequest) -> Outcome:
         what = f"{request.method} of {request.params.uri!r} at {self._life.config.name!r}"
         try:
-            with anyio.fail_after(self._answer_s):  # by the session: the client's own methods warn of their age
+            with anyio.fail_after(
+                self._answer_s
+            ):  # by the session: the client's own methods warn of their age
                 await self._client.session.send_request(request, types.EmptyResult)
         except MCPError as error:
             if error.message == "Session terminated":
@@ -121,7 +123,7 @@ class _ByRequest:
             for topic in list(self._standing):
                 if hearing.state == "lost":
                     topic.tell("lost")
-                elif hearing.openings > max(openings, 1):
+                elif hearing.openings > openings:
                     topic.tell("active")
             openings = hearing.openings
             await changed.wait()

@@ -109,6 +109,7 @@ class Subscriptions:
         self.changed = anyio.Event()
         """Set, and replaced, whenever a topic comes or goes."""
         self._keeping = False
+        self._trouble = ""
         self._waiting: anyio.CancelScope | None = None
 
     def subscribe(self, uri: str, on_event: OnEvent) -> Callable[[], None]:
@@ -209,12 +210,18 @@ class Subscriptions:
                 else:
                     life = await connection.open()  # which waits for as long as the back-off says
             except ToolError as error:
-                _log.debug("no subscriptions at %r yet: %s", self._backend.config.name, error)
+                self._complain(str(error))
         self._waiting = None
         if life is not None:
+            self._trouble = ""
             await self._live(life)
         if not self._closed:
             self.tell_all("lost")
+
+    def _complain(self, text: str) -> None:
+        if text != self._trouble and not self._closed:  # once, though it is tried every 10 s
+            self._trouble = text
+            self._backend.listener.log("warning", text)
 
     async def _without(self) -> NoReturn:
         """Say to all who come that there are no subscriptions; cancelled when nobody is left."""
