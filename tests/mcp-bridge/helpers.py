@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import queue
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from agentd.testing.subscriptions import RecordingSubscriber as Told
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
+
+__all__ = ["Host", "Told", "entry", "is_alive", "numbers", "secret_free", "source", "wait_until_gone"]
 
 SCRIPT = Path(__file__).with_name("scripted.py")
 
@@ -64,33 +66,6 @@ class Host:
 
     def log(self, level: str, text: str) -> None:
         self.logged.append((level, text))
-
-
-class Told:
-    """An `on_event` of a subscription that keeps what it is told, in order."""
-
-    def __init__(self) -> None:
-        self._states: queue.Queue[str] = queue.Queue()
-        self.seen: list[str] = []
-
-    def __call__(self, state: str) -> None:
-        self._states.put(state)
-
-    def until(self, wanted: str, seconds: float = 30.0) -> list[str]:
-        """Wait for a state; returns what was told up to it."""
-        deadline = time.monotonic() + seconds
-        told: list[str] = []
-        while not told or told[-1] != wanted:
-            try:
-                told.append(self._states.get(timeout=max(0.0, deadline - time.monotonic())))
-            except queue.Empty:
-                raise AssertionError(f"waited for {wanted!r}, was told {told} after {self.seen}") from None
-        self.seen += told
-        return told
-
-    def waiting(self) -> list[str]:
-        """What was told and not yet looked at."""
-        return list(self._states.queue)
 
 
 def secret_free(environment: dict[str, str]) -> bool:

@@ -91,7 +91,7 @@ def test_the_updates_of_server_everything_arrive(
     end()
     other.until("changed")
     call(made, "toggle-subscriber-updates")  # or its clock keeps the server from ending
-    assert told.waiting() == []
+    assert told.nothing_more()
 
 
 def test_one_process_serves_calls_and_subscriptions_and_after_a_kill_another_one_does(
