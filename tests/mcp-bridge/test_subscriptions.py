@@ -154,6 +154,20 @@ def test_a_killed_server_is_started_again_without_a_call_and_the_subscriptions_s
     assert len(numbers(journal, "start")) == 4
 
 
+def test_why_a_server_was_lost_is_told_to_the_host(opened: Callable[..., McpSource], journal: Path) -> None:
+    made, told, host = opened(entry(journal=journal)), Told(), Host()
+    anyio.run(made.list_tools, host)
+    made.subscribe(NOTE, told)
+    told.until("active")
+    with pytest.raises(ToolError):
+        call(made, "die", code=3)
+    assert told.until("active") == ["lost", "active"]
+    [(level, text)] = host.logged
+    assert level == "warning"
+    assert "exit code 3" in text
+    assert "fatal: told to die" in text
+
+
 def test_without_subscriptions_a_killed_server_waits_for_the_next_call(
     opened: Callable[..., McpSource], journal: Path
 ) -> None:

@@ -96,7 +96,10 @@ class AgentsBackend:
 
     async def subscribable(self) -> Connection | None:
         """None for the object itself: it does not say when its connection breaks, so nothing could be promised."""
-        substitute = await self._route()
+        try:
+            substitute = await self._route()
+        except McpServerError:  # it cannot be reached at all, which calls will say
+            return None
         return None if substitute is None else await substitute.subscribable()
 
     async def aclose(self) -> None:

@@ -94,9 +94,8 @@ class _ByRequest:
     async def _ask(self, request: types.SubscribeRequest | types.UnsubscribeRequest) -> Outcome:
         what = f"{request.method} of {request.params.uri!r} at {self._life.config.name!r}"
         try:
-            with anyio.fail_after(
-                self._answer_s
-            ):  # by the session: the client's own methods warn of their age
+            with anyio.fail_after(self._answer_s):
+                # by the session: the client's own methods warn of their age
                 await self._client.session.send_request(request, types.EmptyResult)
         except MCPError as error:
             if error.message == "Session terminated":

@@ -57,7 +57,7 @@ class _Subscriber:
         while (state := self._next()) is not None:
             try:
                 self._on_event(state)
-            except Exception:
+            except (Exception, SystemExit):
                 _log.exception("on_event of a subscription raised on %r", state)
 
     def _next(self) -> SubscriptionState | None:
@@ -101,6 +101,7 @@ class Subscriptions:
     def __init__(self, backend: Subscribable) -> None:
         self._backend = backend
         self._closed = False
+        backend.listener.notified.append(self._notified)
         self._start_anew(None)
 
     def _start_anew(self, loop: McpLoop | None) -> None:
@@ -182,11 +183,10 @@ class Subscriptions:
 
     def tell_all(self, state: SubscriptionState) -> None:
         """Tell the subscribers of all topics."""
-        for topic in list(self.topics.values()):
+        for topic in () if self._closed else list(self.topics.values()):
             topic.tell(state)
 
     async def _keep(self) -> None:
-        self._backend.listener.notified.append(self._notified)
         try:
             while self.topics and not self._closed:
                 try:
@@ -196,27 +196,35 @@ class Subscriptions:
                     self.tell_all("lost")
                     await anyio.sleep(_PAUSE_S)
         finally:
-            self._backend.listener.notified.remove(self._notified)
             self._keeping = False
 
     async def _keep_once(self) -> None:
         """Live through one life of the connection, or one failure to get one."""
-        life: Life | None = None
-        with anyio.CancelScope() as self._waiting:
-            try:
+        life = await self._opened()
+        if life is None:
+            return
+        self._trouble = ""
+        await self._live(life)
+        if life.over.is_set():
+            self.tell_all("lost")
+            await life.ended.wait()  # as the next life does; then it is known why
+            if life.failure is not None:
+                self._complain(str(life.failure))
+
+    async def _opened(self) -> Life | None:
+        """Wait for a connection for as long as the back-off says; None: there was none to be had, or nobody waits."""
+        try:
+            with anyio.CancelScope() as self._waiting:
                 connection = await self._backend.subscribable()
                 if connection is None:
                     await self._without()
-                else:
-                    life = await connection.open()  # which waits for as long as the back-off says
-            except ToolError as error:
-                self._complain(str(error))
-        self._waiting = None
-        if life is not None:
-            self._trouble = ""
-            await self._live(life)
-        if not self._closed:
+                return await connection.open()
+        except ToolError as error:
             self.tell_all("lost")
+            self._complain(str(error))
+        finally:
+            self._waiting = None
+        return None
 
     def _complain(self, text: str) -> None:
         if text != self._trouble and not self._closed:  # once, though it is tried every 10 s
