@@ -217,14 +217,13 @@ def test_a_server_that_dies_at_each_start_is_tried_with_growing_pauses(
     made, told, host = opened(entry("dies", journal)), Told(), Host()
     with pytest.raises(ToolError):
         anyio.run(made.list_tools, host)
+    began = time.monotonic()
     end = made.subscribe(NOTE, told)
-    for _ in range(3):
+    for _ in range(4):
         assert told.until("lost") == ["lost"]
-    before = time.monotonic()
-    told.until("lost")
-    assert time.monotonic() - before >= 0.3  # half of 0.8 s, less the time between the telling and here
-    assert len(numbers(journal, "start")) == 5
     end()
+    assert time.monotonic() - began >= 0.7  # at least half of 0.2, 0.4 and 0.8 s, however slow all else is
+    assert 5 <= len(numbers(journal, "start")) <= 6
     [(level, text)] = host.logged
     assert level == "warning"
     assert "cannot open the database" in text
