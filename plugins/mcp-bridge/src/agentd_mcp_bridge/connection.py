@@ -62,12 +62,14 @@ class Life:
         self.failure: Exception | None = None
         """Why it could not be opened, or has ended by itself."""
         self.closing = False
-        self.started = time.monotonic()
+        self.lived_s = 0.0
+        """How long it was open, once it has ended: nothing if it was being started for ever so long."""
         self._listener = listener
         self._stop = anyio.Event()
         self._scope = anyio.CancelScope()
         self._stdio: StdioTransport | None = None
         self._broken = False
+        self._opened_at = 0.0
         self.direct: DirectCalls | None = None
         """Calls past the SDK, once the backend has set them up; see `pipe`."""
         self.hearing: Hearing | None = None
@@ -131,6 +133,8 @@ class Life:
             self._broken = True
             if self.failure is None and not self.ready.is_set():
                 self.failure = McpServerError(name, "was closed while it was being opened")
+            if self.client is not None:
+                self.lived_s = time.monotonic() - self._opened_at
             self.client = None
             self._stop.set()
             self.ready.set()
@@ -192,6 +196,7 @@ class Life:
 
     def _opened(self, client: Any) -> None:
         self.client = client
+        self._opened_at = time.monotonic()
         self._scope.deadline = float("inf")
         self.ready.set()
 
@@ -329,7 +334,7 @@ class Connection:
     async def _own(self, life: Life) -> None:
         await life.run()
         if not life.closing:
-            self._backoff.failed(time.monotonic() - life.started)
+            self._backoff.failed(life.lived_s)
 
     async def aclose(self) -> None:
         """Close the connection for good; what it waits for is bounded."""
