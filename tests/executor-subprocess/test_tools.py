@@ -256,6 +256,22 @@ def test_hostile_http_requests_are_refused_and_the_session_goes_on(world: World)
     assert world.python("from lib.tools import double; print(double(1))") == ("2\n", 0)
 
 
+def test_a_client_whose_request_is_refused_may_send_its_body_and_then_reads_why(world: World) -> None:
+    code = (
+        "import os, socket\n"
+        "with socket.socket(socket.AF_UNIX) as s:\n"
+        "    s.settimeout(20)\n"
+        "    s.connect(os.environ['AGENTD_TOOLS_SOCKET'])\n"
+        "    s.sendall(b'POST /call/double HTTP/1.1\\r\\nContent-Length: %d\\r\\n\\r\\n' % (8 << 20))\n"
+        "    for _ in range(8):\n"
+        "        s.sendall(bytes(1 << 20))\n"
+        "    with s.makefile('rb') as answer:\n"
+        "        text = answer.read()\n"
+        "print(text.split(b' ')[1].decode(), b'AGENTD_TOOLS_TOKEN' in text)\n"
+    )
+    assert world.python(code) == ("401 True\n", 0)
+
+
 def test_without_tools_a_call_says_so(tmp_path: Path) -> None:
     with SubprocessExecutor(tmp_path) as executor:
         output, _ = executor.execute_bash(

@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from agentd.testing.subscriptions import RecordingSubscriber as Told
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
+
+__all__ = ["Host", "Told", "entry", "is_alive", "numbers", "secret_free", "source", "wait_until_gone"]
 
 SCRIPT = Path(__file__).with_name("scripted.py")
 

@@ -2,8 +2,8 @@
 
     python -S scripted.py [START] [--journal FILE]
 
-START: `well` (default), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn` (ignores TERM and the end of
-its input). The journal gets a line for each start, request, notification and child.
+START: `well` (default), `polled` (no subscriptions), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn`
+(ignores TERM and the end of its input). The journal gets a line for each start, request, notification and child.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ class Server:
             tool("environment"),
             tool("children"),
             tool("meet", {"number": INTEGER}),
+            tool("touch", {"uri": {"type": "string"}}),
         ]
         self.meeting = threading.Barrier(8)
+        self.polled = False
 
     def note(self, *words: object) -> None:
         """Write a line into the journal."""
@@ -175,14 +177,25 @@ class Server:
         self.meeting.wait(10)
         return str(number)
 
+    def do_touch(self, uri: str, **_: Any) -> str:
+        self.send({"method": "notifications/resources/updated", "params": {"uri": uri}})
+        return "touched"
+
     # --- the protocol ----------------------------------------------------------------------------
 
     def answer(self, message: dict[str, Any]) -> None:
         """Answer one request."""
         method, params = message["method"], message.get("params") or {}
         reply: dict[str, Any]
+        if self.polled and method == "resources/subscribe":
+            method = "none"
         if method == "initialize":
-            capabilities = {"tools": {"listChanged": True}, "logging": {}, "resources": {}, "prompts": {}}
+            capabilities = {
+                "tools": {"listChanged": True},
+                "logging": {},
+                "resources": {"subscribe": True},
+                "prompts": {},
+            }
             reply = {
                 "protocolVersion": "2025-11-25",
                 "capabilities": capabilities,
@@ -199,6 +212,13 @@ class Server:
             reply = {"resources": [{"uri": "note://1", "name": "one"}], "nextCursor": "again"}
         elif method == "resources/read":
             reply = {"contents": [{"uri": params["uri"], "blob": "aGk=", "mimeType": "x/y"}]}
+        elif method in ("resources/subscribe", "resources/unsubscribe"):
+            if params["uri"].startswith("none:"):
+                self.send({"id": message["id"], "error": {"code": -32002, "message": "no such resource"}})
+                return
+            if params["uri"].startswith("mute:"):
+                return
+            reply = {}
         elif method == "prompts/list":
             reply = {"prompts": [{"name": "greet"}]}
         elif method == "prompts/get":
@@ -243,6 +263,7 @@ def main() -> None:
     asked = parser.parse_args()
     server = Server(asked.journal)
     server.note("start", os.getpid())
+    server.polled = asked.start == "polled"
     if asked.start == "dies":
         sys.stderr.write("cannot open the database\n")
         sys.exit(7)

@@ -13,7 +13,7 @@ import anyio.from_thread
 import pytest
 from agentd.errors import ToolError, UnknownToolError
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
-from helpers import entry, is_alive, numbers
+from helpers import Told, entry, is_alive, numbers
 from mcp import Client, StdioServerParameters
 
 
@@ -176,3 +176,26 @@ def test_an_object_without_parameters_whose_loop_is_blocked_is_refused_in_words(
     with pytest.raises(ToolError, match="pass it without connecting it"):
         anyio.run(made.list_tools)
     made.close()
+
+
+def test_a_server_reached_from_an_object_s_parameters_has_subscriptions(
+    blocked: Stdio, journal: Path
+) -> None:
+    made, told = source_of(blocked), Told()
+    made.subscribe("note://1", told)
+    assert told.until("active") == ["active"]
+    anyio.run(made.call, "touch", {"uri": "note://1"})
+    told.until("changed")
+    assert len(numbers(journal, "start")) == 2
+    made.close()
+
+
+def test_an_object_itself_and_one_that_cannot_be_reached_have_none(blocked: Stdio, journal: Path) -> None:
+    del blocked.params
+    for server in (blocked, Stdio(journal)):
+        made, told, late = source_of(server), Told(), Told()
+        made.subscribe("note://1", told)
+        assert told.until("unsupported") == ["unsupported"]
+        made.subscribe("note://2", late)
+        assert late.until("unsupported") == ["unsupported"]
+        made.close()

@@ -1,10 +1,10 @@
-"""A source over a (scripted) MCP server keeps the contract of tool sources."""
+"""A source over a (scripted) MCP server keeps the contracts of tool sources and of sources of subscriptions."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from agentd.testing import ToolSourceContract
+from agentd.testing import SubscriptionSourceContract, ToolSourceContract
 from agentd_mcp_bridge.source import McpSource
 from helpers import source
 
@@ -18,3 +18,13 @@ class TestMcpSource(ToolSourceContract):
 
     def make_source(self) -> McpSource:
         return source()
+
+
+class TestMcpSubscriptions(SubscriptionSourceContract):
+    uri = "note://1"
+
+    def make_source(self) -> McpSource:
+        return source()
+
+    async def change(self, source: McpSource) -> None:
+        await source.call("touch", {"uri": self.uri})

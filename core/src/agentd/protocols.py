@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -33,6 +33,8 @@ __all__ = [
     "ShellExecutor",
     "SkillRenderer",
     "SourceHost",
+    "SubscriptionSource",
+    "SubscriptionState",
     "ToolDispatcher",
     "ToolOffer",
     "ToolReply",
@@ -42,6 +44,7 @@ __all__ = [
 
 OnOutput = Callable[[OutputChunk], None]
 OnProgress = Callable[[float, float | None, str], None]
+SubscriptionState = Literal["active", "changed", "lost", "unsupported"]
 NO_NOTES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -224,6 +227,30 @@ class ResourceSource(Protocol):
     async def list_prompts(self) -> Sequence[Mapping[str, object]]: ...
 
     async def get_prompt(self, name: str, arguments: Mapping[str, str]) -> object: ...
+
+
+@runtime_checkable
+class SubscriptionSource(Protocol):
+    """What a tool source also has if it can tell of changes of its resources.
+
+    `subscribe` returns at once, from any thread, before anything was opened too; the function that it returns
+    ends the subscription, once or more often. As long as one exists the source keeps its connection: it opens one
+    that broke again, with back-off, without waiting for a call. `on_event` is told, from any thread but never
+    from two at once:
+
+    - `active`: changes are told from now on; the first time and after each interruption. Whoever cares for what
+      happened in between reads the resource now.
+    - `changed`: the resource has changed. Several changes may be told as one.
+    - `lost`: the connection broke or could not be opened; told with every failed attempt, of which there will
+      be more.
+    - `unsupported`: there are no subscriptions to this resource, so the caller polls. After a reconnection
+      another state may follow.
+
+    `on_event` must return at once. An exception in it is logged, and the subscription goes on. Once the
+    subscription or the source was ended it is not called any more, but for a call that has begun.
+    """
+
+    def subscribe(self, uri: str, on_event: Callable[[SubscriptionState], None]) -> Callable[[], None]: ...
 
 
 class SkillRenderer(Protocol):

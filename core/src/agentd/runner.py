@@ -1114,11 +1114,15 @@ class HttpCall(ToolSocket):
     def __init__(self, runner: Runner, connection: socket.socket) -> None:
         super().__init__(runner, connection)
         self.waiting = False
+        self.refused = False
+        self.passed_over = 0
         self.action = 0
 
     def take(self, data: bytes) -> None:
-        if self.waiting:  # it sends more than it was asked for
-            self.close()
+        if self.waiting:  # it sends more than it was asked for, or the body of what was refused by its head
+            self.passed_over += len(data)
+            if not self.refused or self.passed_over > 2 * MAX_CALL:
+                self.close()
             return
         self.received += data
         head, separator, _ = bytes(self.received[: self.MAX_HEAD]).partition(b"\r\n\r\n")
@@ -1174,7 +1178,7 @@ class HttpCall(ToolSocket):
             self.answer(422, b'{"error":' + payload[1:] + b"}")
 
     def fail(self, status: int, kind: str, message: str) -> None:
-        self.waiting = True
+        self.waiting = self.refused = True
         self.answer(status, json.dumps({"error": {"type": kind, "message": message}}).encode())
 
     def answer(self, status: int, body: bytes) -> None:
@@ -1185,7 +1189,14 @@ class HttpCall(ToolSocket):
         self.send(head.encode() + body)
 
     def sent(self) -> None:
-        if self.waiting:  # not after `100 Continue`
+        if (
+            self.refused
+        ):  # closing now would reset the connection of a client that still sends, unread the answer
+            try:
+                self.connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.close()
+        elif self.waiting:  # not after `100 Continue`
             self.close()
 
 

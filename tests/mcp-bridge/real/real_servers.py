@@ -18,7 +18,7 @@ from agentd.eventloop import loop_caller
 from agentd.types import PythonAction
 from agentd.workbench import Workbench
 
-__all__ = ["World", "listening", "npm_server"]
+__all__ = ["World", "listening", "npm_server", "processes"]
 
 NPM = Path(__file__).resolve().parents[3] / ".cache" / "npm" / "node_modules"
 
@@ -61,12 +61,14 @@ def npm_server(package: str) -> list[str]:
 
 
 @contextmanager
-def listening(kind: str) -> Iterator[int]:
-    """Run server-everything over HTTP (`streamableHttp` or `sse`) on a free loopback port; give the port."""
+def listening(kind: str, port: int = 0) -> Iterator[int]:
+    """Run server-everything over HTTP (`streamableHttp` or `sse`) on a loopback port; give the port. It is killed
+    at the end."""
     command = [*npm_server("server-everything"), kind]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    if not port:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
     environment = {"PATH": os.environ["PATH"], "PORT": str(port)}
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -85,3 +87,16 @@ def listening(kind: str) -> Iterator[int]:
             server.kill()
             server.wait()
         drain.join()
+
+
+def processes(marker: str) -> list[int]:
+    """The living servers with that word on their command line (not those that watch over them)."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (directory / "cmdline").read_bytes().split(b"\0")
+            if marker.encode() in words and words[0].endswith(b"node"):
+                found.append(int(directory.name))
+        except OSError:
+            continue
+    return found

@@ -14,7 +14,7 @@ from agentd import patch_openai_with_mcp, patch_openai_with_ptc
 from agentd.demo.replay import ReplayServer
 from agents.mcp.server import MCPServerStdio
 from openai import AsyncOpenAI, OpenAI
-from real_servers import npm_server
+from real_servers import npm_server, processes
 
 BLOCK = "```python:execute\nfrom lib.tools import get_sum\nprint(get_sum(a=2, b=3))\n```\n"
 
@@ -56,19 +56,6 @@ def patched(model: ReplayServer, tmp_path: Path) -> Iterator[Callable[..., Any]]
         client.cleanup_ptc()
         if isinstance(client, OpenAI):
             client.close()
-
-
-def processes(marker: str) -> list[int]:
-    """The living servers with that word on their command line (not those that watch over them)."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (directory / "cmdline").read_bytes().split(b"\0")
-            if marker.encode() in words and words[0].endswith(b"node"):
-                found.append(int(directory.name))
-        except OSError:
-            continue
-    return found
 
 
 def ask(client: Any, server: object) -> str:

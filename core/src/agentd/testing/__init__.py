@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agentd.testing.renderers import SkillRendererContract
     from agentd.testing.sinks import EventSinkContract
     from agentd.testing.sources import ToolSourceContract
+    from agentd.testing.subscriptions import SubscriptionSourceContract
 
 __all__ = [
     "PLUGIN_SOURCES",
@@ -24,6 +25,7 @@ __all__ = [
     "FakeDistribution",
     "ParserContract",
     "SkillRendererContract",
+    "SubscriptionSourceContract",
     "ToolSourceContract",
     "fake_distribution",
 ]
@@ -35,6 +37,7 @@ _HOMES = {
     "FakeDistribution": "distributions",
     "ParserContract": "parsers",
     "SkillRendererContract": "renderers",
+    "SubscriptionSourceContract": "subscriptions",
     "ToolSourceContract": "sources",
     "fake_distribution": "distributions",
 }

@@ -94,6 +94,14 @@ class AgentsBackend:
             return await substitute.get_prompt(name, arguments)
         return prompt_messages(await self._ask("get_prompt", name, arguments))
 
+    async def subscribable(self) -> Connection | None:
+        """None for the object itself: it does not say when its connection breaks, so nothing could be promised."""
+        try:
+            substitute = await self._route()
+        except McpServerError:  # it cannot be reached at all, which calls will say
+            return None
+        return None if substitute is None else await substitute.subscribable()
+
     async def aclose(self) -> None:
         """Close what this backend has opened; an object that its owner connected stays connected."""
         if self._substitute is not None:

@@ -25,8 +25,12 @@ _CLOSED: Final = "Connection closed"
 
 
 class Backend(Protocol):
-    """What a source asks of its server. Everything but `close_soon` runs in the MCP loop."""
+    """What a source asks of its server. Everything but `close_soon` runs in the MCP loop.
 
+    `subscribable` gives the connection that subscriptions keep open; None if changes cannot be heard there.
+    """
+
+    config: ServerConfig
     listener: Listener
     instructions: str
     capabilities: frozenset[str]
@@ -46,6 +50,8 @@ class Backend(Protocol):
     async def list_prompts(self) -> Sequence[Mapping[str, object]]: ...
 
     async def get_prompt(self, name: str, arguments: dict[str, str]) -> object: ...
+
+    async def subscribable(self) -> Connection | None: ...
 
     async def aclose(self) -> None: ...
 
@@ -242,6 +248,9 @@ class ClientBackend:
 
         _, result = await self._ask(fetch, f"the prompt {name!r}", repeatable=True)
         return prompt_messages(result)
+
+    async def subscribable(self) -> Connection | None:
+        return self.connection
 
     async def aclose(self) -> None:
         await self.connection.aclose()

@@ -23,6 +23,7 @@ from agentd_mcp_bridge.callbacks import elicitation_callback, roots_callback, sa
 from agentd_mcp_bridge.config import HttpTarget, ServerConfig, ServerTarget, StdioTarget, TransportTarget
 from agentd_mcp_bridge.direct import DirectCalls
 from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.hearing import Hearing
 from agentd_mcp_bridge.loop import McpLoop, mcp_loop
 from agentd_mcp_bridge.stdio import StdioTransport
 from agentd_mcp_bridge.watched import Watched
@@ -61,19 +62,28 @@ class Life:
         self.failure: Exception | None = None
         """Why it could not be opened, or has ended by itself."""
         self.closing = False
-        self.started = time.monotonic()
+        self.lived_s = 0.0
+        """How long it was open, once it has ended: nothing if it was being started for ever so long."""
         self._listener = listener
         self._stop = anyio.Event()
         self._scope = anyio.CancelScope()
         self._stdio: StdioTransport | None = None
         self._broken = False
+        self._opened_at = 0.0
         self.direct: DirectCalls | None = None
         """Calls past the SDK, once the backend has set them up; see `pipe`."""
+        self.hearing: Hearing | None = None
+        """Whether what the server says by itself arrives, where it has a connection of its own."""
 
     @property
     def usable(self) -> bool:
         """Whether calls may go there, or wait for it to open."""
         return not (self._broken or self.closing or self.ended.is_set())
+
+    @property
+    def over(self) -> anyio.Event:
+        """Set once it is of no use any more; `ended` follows when everything is closed."""
+        return self._stop
 
     @property
     def pipe(self) -> StdioTransport | None:
@@ -123,7 +133,10 @@ class Life:
             self._broken = True
             if self.failure is None and not self.ready.is_set():
                 self.failure = McpServerError(name, "was closed while it was being opened")
+            if self.client is not None:
+                self.lived_s = time.monotonic() - self._opened_at
             self.client = None
+            self._stop.set()
             self.ready.set()
             self.ended.set()
 
@@ -168,8 +181,11 @@ class Life:
     def _http_transport(self, target: HttpTarget, kind: str) -> AbstractAsyncContextManager[Any]:
         from agentd_mcp_bridge.http import sse_transport, streamable_transport
 
-        make = sse_transport if kind == "sse" else streamable_transport
-        return Watched(make(target, self.config.max_message_bytes), self.broke)
+        limit = self.config.max_message_bytes
+        self.hearing = None if kind == "sse" else Hearing()
+        if self.hearing is None:
+            return Watched(sse_transport(target, limit), self.broke)
+        return Watched(streamable_transport(target, limit, self.hearing), self.broke)
 
     async def _with_transport(self, transport: Any) -> None:
         async with self._new_client(transport) as client, anyio.create_task_group() as group:
@@ -180,6 +196,7 @@ class Life:
 
     def _opened(self, client: Any) -> None:
         self.client = client
+        self._opened_at = time.monotonic()
         self._scope.deadline = float("inf")
         self.ready.set()
 
@@ -317,7 +334,7 @@ class Connection:
     async def _own(self, life: Life) -> None:
         await life.run()
         if not life.closing:
-            self._backoff.failed(time.monotonic() - life.started)
+            self._backoff.failed(life.lived_s)
 
     async def aclose(self) -> None:
         """Close the connection for good; what it waits for is bounded."""

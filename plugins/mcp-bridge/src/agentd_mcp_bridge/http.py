@@ -13,6 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import MCP_DEFAULT_SSE_READ_TIMEOUT, MCP_DEFAULT_TIMEOUT
 
 from agentd_mcp_bridge.config import HttpTarget
+from agentd_mcp_bridge.hearing import Hearing, ListeningClient
 
 __all__ = ["kinds_to_try", "sse_transport", "streamable_transport"]
 
@@ -28,10 +29,12 @@ def kinds_to_try(target: HttpTarget) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def streamable_transport(target: HttpTarget, max_message_bytes: int) -> AsyncGenerator[Any]:
-    """Connect by streamable HTTP."""
+async def streamable_transport(
+    target: HttpTarget, max_message_bytes: int, hearing: Hearing | None = None
+) -> AsyncGenerator[Any]:
+    """Connect by streamable HTTP. `hearing` learns what becomes of the stream beside the requests."""
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(_client(target, max_message_bytes))
+        client = await stack.enter_async_context(_client(target, max_message_bytes, hearing))
         yield await stack.enter_async_context(
             streamable_http_client(target.url, http_client=client, max_sse_event_size=max_message_bytes)
         )
@@ -50,7 +53,7 @@ async def sse_transport(target: HttpTarget, max_message_bytes: int) -> AsyncGene
         yield streams
 
 
-def _client(target: HttpTarget, max_message_bytes: int) -> httpx2.AsyncClient:
+def _client(target: HttpTarget, max_message_bytes: int, hearing: Hearing | None = None) -> httpx2.AsyncClient:
     async def limit(response: httpx2.Response) -> None:
         if response.status_code == 401 and target.auth is None:  # the SDK would not say which error it was
             raise ToolError(
@@ -60,9 +63,10 @@ def _client(target: HttpTarget, max_message_bytes: int) -> httpx2.AsyncClient:
         if response.headers.get("content-type", "").lower().startswith(_AS_JSON):
             _limit_body(response, max_message_bytes)
 
-    return httpx2.AsyncClient(
+    return ListeningClient(
+        hearing=hearing,
         headers=dict(target.headers),
-        auth=target.auth,  # type: ignore[arg-type]
+        auth=target.auth,
         timeout=httpx2.Timeout(MCP_DEFAULT_TIMEOUT, read=MCP_DEFAULT_SSE_READ_TIMEOUT),
         event_hooks={"response": [limit]},
     )

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import anyio
 from agentd.errors import ToolError, ToolTimeoutError, UnknownToolError
-from agentd.protocols import OnProgress, SourceHost
+from agentd.protocols import OnProgress, SourceHost, SubscriptionState
 from agentd.tools.loops import TaskLoop
 from agentd.types import ToolSpec
 
@@ -16,6 +16,7 @@ from agentd_mcp_bridge.backend import Backend, backend_of
 from agentd_mcp_bridge.config import ServerConfig
 from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.loop import mcp_loop, on_mcp_loop, on_mcp_loop_sync
+from agentd_mcp_bridge.subscriptions import Subscriptions
 
 __all__ = ["McpSource"]
 
@@ -26,9 +27,9 @@ _CLOSE_S: Final = 15.0
 class McpSource:
     """The tools, resources and prompts of one MCP server.
 
-    Implements `agentd.protocols.ToolSource` and `ResourceSource`. The server is started or connected to by
-    the first method that needs it, once, whichever thread or event loop that comes from; `aclose` ends it,
-    and so does losing the last reference.
+    Implements `agentd.protocols.ToolSource`, `DirectSource`, `ResourceSource` and `SubscriptionSource`. The server
+    is started or connected to by the first method that needs it, once, whichever thread or event loop that comes
+    from; `aclose` ends it, and so does losing the last reference.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -41,7 +42,8 @@ class McpSource:
         self._backend: Backend = backend_of(config)
         self._listed = False
         self._closed = False
-        weakref.finalize(self, _abandon, self._backend)
+        self._subscriptions = Subscriptions(self._backend)
+        weakref.finalize(self, _abandon, self._backend, self._subscriptions)
 
     def __repr__(self) -> str:
         return f"<McpSource {self.name!r}>"
@@ -127,25 +129,40 @@ class McpSource:
         """Return a prompt's messages."""
         return await self._run(lambda: self._backend.get_prompt(name, dict(arguments)))
 
+    def subscribe(self, uri: str, on_event: Callable[[SubscriptionState], None]) -> Callable[[], None]:
+        """Be told of changes of a resource; see `agentd.protocols.SubscriptionSource`.
+
+        :raises ToolError: if the source was closed.
+        """
+        self._check_open()
+        return self._subscriptions.subscribe(uri, on_event)
+
     # --- the end -------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
         """End the server, or the connection to it. May be called again."""
         if not self._closed:
             self._closed = True
+            self._subscriptions.close()
             await self._run(self._backend.aclose, closing=True)
 
     def close(self) -> None:
         """The same from a plain thread."""
         if not self._closed:
             self._closed = True
+            self._subscriptions.close()
             on_mcp_loop_sync(self._backend.aclose, _CLOSE_S)
 
     async def _run(self, work: Callable[[], Awaitable[T]], *, closing: bool = False) -> T:
-        if self._closed and not closing:
-            raise ToolError(f"the MCP server {self.name!r} is not used any more: it was closed")
+        if not closing:
+            self._check_open()
         return await on_mcp_loop(work)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ToolError(f"the MCP server {self.name!r} is not used any more: it was closed")
 
-def _abandon(backend: Backend) -> None:
+
+def _abandon(backend: Backend, subscriptions: Subscriptions) -> None:
+    subscriptions.close()
     backend.close_soon()
