@@ -349,3 +349,41 @@ def test_a_truncated_journal_is_found_at_the_start(tmp_path: Path) -> None:
     with Journal.open(path) as journal:
         assert journal.damaged is not None
         assert journal.pending("a")
+
+
+def test_a_repair_that_is_killed_before_its_last_step_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.db"
+    ids = filled(path)
+    overwrite_page(path, b"150 xxxxxx")
+
+    def killed(*paths: Path) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agentd.daemon.journal.database.set_aside", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Journal.open(path)
+    with Journal.open(path) as journal:
+        assert journal.damaged is not None
+        assert ids[0] in {t.id for t in journal.pending("a")}
+        assert ids[-1] in {t.id for t in journal.pending("a")}
+    assert {p.name for p in tmp_path.iterdir()} == {"journal.db", journal.damaged.name}
+    assert mode(path) == mode(journal.damaged) == 0o600
+
+
+def test_what_the_log_of_a_damaged_journal_holds_is_taken_over_too(tmp_path: Path) -> None:
+    path = tmp_path / "journal.db"
+    filled(path)
+    log = "from agentd.daemon.journal import Journal; import os, sys; j = Journal.open(sys.argv[1]);"
+    code = (
+        log + "print(j.accept('a', origin='repl', task='in the log').id, flush=True); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    killed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert path.with_name("journal.db-wal").stat().st_size > 0
+    overwrite_page(path, b"150 xxxxxx")
+    with Journal.open(path) as journal:
+        assert journal.damaged is not None
+        assert killed.stdout.strip() in {t.id for t in journal.pending("a")}

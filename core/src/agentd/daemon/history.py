@@ -166,7 +166,7 @@ async def _summary(
 
 async def _ask(summarise: Callable[[str], Awaitable[str]] | None, material: str, number: int) -> str:
     """Return the summary, or an empty string after a line in the log."""
-    reason = "it is empty"
+    reason = "nobody writes one" if summarise is None else "it is empty"
     try:
         if summarise is not None and (said := (await summarise(material)).strip()):
             return said

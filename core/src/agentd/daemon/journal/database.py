@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from agentd.daemon.journal.ids import TriggerIds
-from agentd.daemon.journal.repair import is_damage, salvage, set_aside
+from agentd.daemon.journal.repair import fresh_name, is_damage, salvage, set_aside
 from agentd.daemon.journal.schema import MIGRATIONS, migrate
 from agentd.errors import JournalError
 
@@ -63,13 +63,15 @@ class Database:
         path = Path(path)
         with _translated("open the file", path):
             if readonly:
-                return cls(path, _connect_readonly(path))
-            _make_private(path)
-            connection, aside = _connect_whole(path)
+                connection, aside = _connect_readonly(path), None
+            else:
+                _make_private(path)
+                connection, aside = _connect_whole(path)
             try:
-                if max_mib is not None:
-                    connection.execute(f"PRAGMA max_page_count = {max_mib * 1024 * 1024 // PAGE_BYTES}")
-                connection.execute("UPDATE triggers SET state = 'interrupted' WHERE state = 'running'")
+                if not readonly:
+                    if max_mib is not None:
+                        connection.execute(f"PRAGMA max_page_count = {max_mib * 1024 * 1024 // PAGE_BYTES}")
+                    connection.execute("UPDATE triggers SET state = 'interrupted' WHERE state = 'running'")
                 database = cls(path, connection)
             except BaseException:
                 connection.close()
@@ -107,8 +109,8 @@ class Database:
     def write(self, what: str) -> Iterator[sqlite3.Connection]:
         """Hold the connection in a transaction: all of it is kept, or nothing. Raises `JournalError`."""
         with self.read(what) as connection:
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
@@ -172,20 +174,17 @@ def _connect_whole(path: Path) -> tuple[sqlite3.Connection, Path | None]:
         return _connect_owner(path), None
     except _Damaged as exc:
         reason = str(exc)
-    aside = set_aside(path)
-    _make_private(path)
-    connection = _connect_owner(path)
-    try:
-        rows = salvage(aside, connection)
-    except BaseException:
-        connection.close()
-        raise
+    fresh = fresh_name(path)
+    _make_private(fresh)
+    with closing(_connect_owner(fresh)) as connection:
+        rows = salvage(path, connection)
+    aside = set_aside(path, fresh)
     log.error(
         "the journal %s was damaged (%s): it was moved to %s, and a new one was made, with the %d records that could "
         "still be read; check the disk, and keep the old file if something is missing",
         *(path, reason, aside.name, rows),
     )
-    return connection, aside
+    return _connect_owner(path), aside
 
 
 def _connect_owner(path: Path) -> sqlite3.Connection:

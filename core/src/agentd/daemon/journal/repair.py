@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agentd.daemon.journal.schema import TABLES
 
-__all__ = ["is_damage", "salvage", "set_aside"]
+__all__ = ["fresh_name", "is_damage", "salvage", "set_aside"]
 
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -21,14 +21,27 @@ def is_damage(exc: sqlite3.Error) -> bool:
     return getattr(exc, "sqlite_errorcode", 0) & 0xFF in DAMAGE
 
 
-def set_aside(path: Path) -> Path:
-    """Rename the file and its log, and return the new path. Nothing may have it open. Raises `OSError`."""
+def fresh_name(path: Path) -> Path:
+    """Return where the journal is made that will take the damaged one's place; nothing is there."""
+    fresh = path.with_name(path.name + ".new")
+    for suffix in ("", "-wal", "-shm"):  # of a repair that was killed
+        path.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    return fresh
+
+
+def set_aside(path: Path, fresh: Path) -> Path:
+    """Put `fresh` in the damaged file's place, and return where that is now. Nothing may have either open.
+
+    There is always one of them in the place: whoever is killed here finds the damaged one, to begin again, or the
+    repaired one. Raises `OSError`.
+    """
     aside = _free_name(path)
-    path.rename(aside)
+    aside.hardlink_to(path)
     log = path.with_name(path.name + "-wal")
-    if log.exists():
+    if log.exists():  # it would be taken for the new file's
         log.rename(aside.with_name(aside.name + "-wal"))
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)  # an index of the log, made anew from it
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    fresh.replace(path)
     return aside
 
 
