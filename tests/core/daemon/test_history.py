@@ -193,6 +193,15 @@ def test_a_summary_that_is_too_long_is_cut_to_its_share() -> None:
     assert tokens(shorter.messages) <= 2000
 
 
+@pytest.mark.parametrize(("chars", "has_summary"), [(7400, True), (7800, False)])
+def test_a_summary_takes_only_the_room_that_the_newest_tasks_leave(chars: int, has_summary: bool) -> None:
+    shorter = run(conversation(4, chars=chars), 4000, Summariser("s" * 100_000))
+    assert shorter is not None
+    assert names(shorter) == ["2", "3"]
+    assert 3700 < tokens(shorter.messages) <= 4000
+    assert ("were left out" in shorter.messages[0].content) == has_summary
+
+
 def test_what_the_summariser_is_given_is_bounded() -> None:
     summariser = Summariser()
     transcript = conversation(3, chars=50_000)
