@@ -17,6 +17,7 @@ __all__ = [
     "ExecutorClosedError",
     "ExecutorError",
     "IncompatiblePluginError",
+    "JournalError",
     "MissingPluginError",
     "ModelError",
     "ModelStreamError",
@@ -193,6 +194,22 @@ class UnknownSnapshotError(SnapshotError, LookupError):
 
 class CorruptSnapshotError(SnapshotError):
     """A file of the snapshot store is damaged: its content does not have the hash that it had when written."""
+
+
+# --- the daemon ------------------------------------------------------------------------------
+
+
+class JournalError(AgentdError, OSError):
+    """The daemon's journal could not be opened, read or written; what was being written is not in it.
+
+    `errno` is `ENOSPC` if there was no room for it, otherwise None: whoever wrote may try again later.
+    """
+
+    def __init__(self, what: str, path: object, reason: str, step: str, *, errno: int | None = None) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"could not {what} in the journal {path}: {reason}; {step}")
+        self.errno = errno
 
 
 # --- tools -----------------------------------------------------------------------------------
