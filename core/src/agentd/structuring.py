@@ -23,6 +23,7 @@ __all__ = [
     "dotted",
     "find_faults",
     "make_converter",
+    "one_of",
     "shown",
     "structure",
 ]
@@ -169,7 +170,7 @@ def make_converter() -> Converter:
     converter.register_structure_hook_factory(attrs.has, lambda cls: _from_mapping(cls, converter))
     converter.register_structure_hook_factory(_is(tuple), lambda cls: _from_list(cls, converter))
     converter.register_structure_hook_factory(_is(dict), lambda cls: _from_dict(cls, converter))
-    converter.register_structure_hook_factory(_is(Literal), lambda cls: _one_of(get_args(cls)))
+    converter.register_structure_hook_factory(_is(Literal), lambda cls: one_of(get_args(cls)))
     converter.register_structure_hook_factory(_is_choice, lambda cls: _from_choice(cls, converter))
     converter.register_structure_hook_factory(_is(Annotated), lambda cls: _bounded(cls, converter))
     return converter
@@ -240,7 +241,8 @@ def _each(items: Iterable[tuple[Any, object]], item: Any, converter: Converter) 
     return made
 
 
-def _one_of(allowed: tuple[Any, ...]) -> Any:
+def one_of(allowed: tuple[Any, ...]) -> Any:
+    """Return a hook that takes these values alone."""
     words = f"must be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}"
 
     def hook(value: object, _: object) -> object:

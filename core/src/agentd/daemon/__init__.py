@@ -1,0 +1,1 @@
+"""The daemon: agents that are set up in YAML and wake when a resource changes."""
