@@ -88,7 +88,7 @@ class References:
         if not closed:
             raise BadReferenceError(f"{written!r} has no closing brace; write $$ for a dollar")
         if inside.startswith("file:"):
-            path = self.folder / Path(inside.removeprefix("file:").strip()).expanduser()
+            path = self.folder / os.path.expanduser(inside.removeprefix("file:").strip())
             files.append(path)
             return _read(path, written)
         variable = _VARIABLE.fullmatch(inside)
@@ -117,7 +117,7 @@ def _read(path: Path, written: str) -> str:
         raise BadReferenceError(f"{written!r}: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise BadReferenceError(f"{written!r}: {path} is no text in UTF-8") from None
-    except (RuntimeError, ValueError):  # `~nobody`; a NUL in the name
+    except ValueError:  # a NUL in the name
         raise BadReferenceError(f"{written!r}: there is no such path") from None
     if len(content) > MAX_FILE_BYTES:
         raise BadReferenceError(f"{written!r}: {path} is larger than {MAX_FILE_BYTES // 1024} KiB")
