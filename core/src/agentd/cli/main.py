@@ -17,6 +17,8 @@ __all__ = ["cli", "run_command_line"]
 _COMMANDS: Final = {
     "run": ("agentd.cli.run", "run", "Give an agent a task and watch it work."),
     "demo": ("agentd.cli.demo", "demo", "Watch an agent work on agentd's own code: no key, no network."),
+    "check": ("agentd.cli.check", "check", "Say what is wrong with a daemon's configuration."),
+    "schema": ("agentd.cli.schema", "schema", "Print the JSON Schema of a daemon's configuration."),
     "plugins": ("agentd.cli.plugins_command", "plugins", "List the installed plugins."),
     "doctor": ("agentd.cli.doctor", "doctor", "Say what is installed and what can run here."),
     "escape-test": ("agentd.cli.escape_test", "escape_test", "Try to break out of an executor."),

@@ -1,3 +1,3 @@
-"""The daemon: YAML agents that wake when a resource changes."""
+"""The daemon: agents that are set up in YAML and wake when a resource changes."""
 
 from __future__ import annotations

@@ -100,6 +100,20 @@ class Registry:
                     pass  # the record has it
         return self.records(kind)
 
+    def find(self, kind: str, name: str) -> PluginRecord:
+        """Return the plugin that `load` would import, without importing it.
+
+        Raises as `load` does for a plugin that is unknown, missing or blocked, or known to be broken.
+        """
+        _check_kind(kind)
+        with self._lock:
+            record = self._find(kind, name)
+        if record.state == "blocked":
+            raise BlockedPluginError(record.kind, record.name, record.error)
+        if record.state not in ("available", "loaded"):
+            _raise(record)
+        return record
+
     def load(self, kind: str, name: str) -> object:
         """Return the plugin object, imported and checked; usually a module.
 

@@ -11,6 +11,7 @@ import pathlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final, Union, cast
 
 __all__ = ["Schema", "convert", "decode_hook", "describe_types", "encode_hook", "prepare"]
@@ -113,25 +114,32 @@ def _is_pydantic(type_: object) -> bool:
 # --- JSON Schema -------------------------------------------------------------------------------
 
 
-def describe_types(annotations: Sequence[Any]) -> tuple[list[Schema], Schema]:
+def describe_types(
+    annotations: Sequence[Any], others: Mapping[type, Schema] | None = None
+) -> tuple[list[Schema], Schema]:
     """Return a schema for each (prepared) annotation, and the definitions that they refer to.
 
+    :param others: the schemas of types that msgspec does not know.
     :raises TypeError: if one has no JSON form; the message names the type.
     """
     import msgspec
 
-    schemas, components = msgspec.json.schema_components(annotations, schema_hook=_schema_hook)
+    hook = partial(_schema_hook, others or {})
+    schemas, components = msgspec.json.schema_components(annotations, schema_hook=hook)
     definitions: Schema = dict(components)
     for name in list(definitions):
         definitions[name] = _hoist(definitions[name], definitions)
     return [cast(Schema, _hoist(s, definitions)) for s in schemas], definitions
 
 
-def _schema_hook(type_: Any) -> Schema:
+def _schema_hook(others: Mapping[type, Schema], type_: Any) -> Schema:
     import msgspec
 
+    if type_ in others:
+        return dict(others[type_])
     if isinstance(type_, type) and issubclass(type_, _Choice):
-        return {"anyOf": [msgspec.json.schema(m, schema_hook=_schema_hook) for m in type_.members]}
+        hook = partial(_schema_hook, others)
+        return {"anyOf": [msgspec.json.schema(m, schema_hook=hook) for m in type_.members]}
     if _is_pydantic(type_):
         return cast(Schema, type_.model_json_schema())
     if isinstance(type_, type) and issubclass(type_, pathlib.PurePath):
