@@ -1,0 +1,3 @@
+"""The daemon: YAML agents that wake when a resource changes."""
+
+from __future__ import annotations
