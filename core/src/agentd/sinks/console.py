@@ -153,7 +153,7 @@ class ConsoleSink:
         self._finish_line()
         self._gap()
         target = neutral(event.target).replace("\n", " ") or "code"
-        title = target if event.action == "execute" else f"{event.action} {target}"
+        title = target if event.action == "execute" else f"{_one_line(event.action)} {target}"
         self._painter.code(f"{self._blocks} · {title}", _shortened(neutral(event.code)), _lexer(event))
         self._blank = False
 
@@ -205,7 +205,9 @@ class ConsoleSink:
     def _source_log(self, event: SourceLog) -> None:
         if event.level != "debug":
             style: Style = "bad" if event.level in _BAD_LEVELS else "note"
-            self._line(f"  · {_one_line(event.source)} {event.level}: {_one_line(event.text)}", style)
+            self._line(
+                f"  · {_one_line(event.source)} {_one_line(event.level)}: {_one_line(event.text)}", style
+            )
 
     def _tool_call(self, event: ToolCall) -> None:
         self._progress.pop(event.id, None)

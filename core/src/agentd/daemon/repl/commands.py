@@ -55,7 +55,7 @@ class Commands:
                 return views.agents(self._control.agents(), self.current)
             case "use":
                 self._wanted = self._known(argument).name
-                return None  # the prompt says it
+                return views.note(f"talking with {argument}")
             case "tools":
                 return views.tools(await self._control.tools(self._agent()))
             case "history":
@@ -82,7 +82,9 @@ class Commands:
 
     async def _snapshot(self, label: str | None) -> RenderableType:
         made = await self._control.snapshot(self._agent(), label)
-        self.checkpoints += [name for name in (made, label) if name]
+        for name in (made, label):
+            if name and name not in self.checkpoints:
+                self.checkpoints.append(name)
         return views.note(f"kept as {made}; go back with: /rewind {label or made}")
 
     def _resume(self, name: str) -> RenderableType:

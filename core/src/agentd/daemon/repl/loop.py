@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -33,6 +34,7 @@ from agentd.sinks.neutral import neutral
 __all__ = ["Repl"]
 
 _CONTINUATION = "… "
+_LAST_LINES_S = 1.0  # after quitting, for the lines that were entered before
 _MAX_WAITING = 100  # lines that wait for the answer to one before them
 
 
@@ -59,6 +61,7 @@ class Repl:
         self._feed = Feed(self._screen, self._commands.names)
         self._entered, self._asked = anyio.create_memory_object_stream[Message | Invocation](_MAX_WAITING)
         self._working: anyio.CancelScope | None = None
+        self._worked = anyio.Event()
         # A dumb terminal cannot be drawn on: the application reads keys only, and DumbPrompt shows them.
         self._session = self._make_session(input, DummyOutput() if dumb else output, history_file)
         self._dumb = DumbPrompt(output, self._session.default_buffer, self._name_shown) if dumb else None
@@ -97,6 +100,9 @@ class Repl:
                 # do; so it is shielded, and _end_when_cancelled asks it to go.
                 with anyio.CancelScope(shield=True):
                     await self._read()
+                self._entered.close()
+                with anyio.move_on_after(_LAST_LINES_S):
+                    await self._worked.wait()
                 group.cancel_scope.cancel()
         finally:
             unlisten()
@@ -105,6 +111,7 @@ class Repl:
             self._screen.flush(self._session.app, self._draw)
             if self._stream is not None:
                 self._stream.close()
+        await anyio.lowlevel.checkpoint()  # raises if this was cancelled: then nobody has quit
         self._control.stop()
 
     async def _read(self) -> None:
@@ -158,6 +165,7 @@ class Repl:
                     if answer is not None:
                         self._say(answer)
             self._working = None
+        self._worked.set()
 
     def _interrupt(self) -> None:
         if self._working is not None:
@@ -196,7 +204,7 @@ class Repl:
 
     def _prompt(self) -> StyleAndTextTuples:
         shown: StyleAndTextTuples = []
-        for row in self._screen.live.values():
+        for row in list(self._screen.live.values())[-max(1, self._screen.rows // 3) :]:
             text = cut(row.text, self._screen.columns - width_of(row.prefix))
             shown += [(f"bold ansi{row.colour}", row.prefix), ("", text), ("", "\n")]
         return [*shown, ("bold", self._name_shown())]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveRow", "Screen"]
 
 _GATHER_S = 0.03  # a person sees no difference, and a flood of events draws the prompt 30 times a second
-_MAX_WAITING_ROWS = 5_000  # while the terminal takes nothing; the oldest go
+_MAX_WAITING_ROWS = 2_000  # while the terminal takes nothing; the oldest go
 
 
 @attrs.frozen
@@ -56,6 +56,11 @@ class Screen:
     def columns(self) -> int:
         """The terminal's width now, in columns."""
         return self._output.get_size().columns
+
+    @property
+    def rows(self) -> int:
+        """The terminal's height now, in rows."""
+        return self._output.get_size().rows
 
     def show(self, rows: Iterable[str]) -> None:
         """Let finished rows scroll by. They may contain colours (SGR) and no other control characters."""
@@ -96,13 +101,20 @@ class Screen:
             if text:
                 draw(text)
             return
-        if text and app.is_running:
-            app.renderer.erase()
-            self._write(text)
-            app.renderer.request_absolute_cursor_position()
-        elif text:
-            self._write(text)
+        if text:
+            self._replace_prompt(app, text)
         app.invalidate()
+
+    def _replace_prompt(self, app: Application[str], text: str) -> None:
+        if self._stream is not None:
+            self._stream.held = True  # sent together with the prompt that is drawn next: nothing flickers
+        if app.is_running:
+            app.renderer.erase()
+        self._write(text)
+        if app.is_running:
+            app.renderer.request_absolute_cursor_position()
+        if self._stream is not None:
+            self._stream.held = False
 
     def _taken(self) -> str:
         rows, self._rows = self._rows, []

@@ -31,6 +31,7 @@ class TerminalStream:
         self._waiting = b""
         self._watched: asyncio.AbstractEventLoop | None = None
         self.gone = False  # the terminal is no longer there
+        self.held = False  # `flush` waits for more, so that several steps reach the terminal in one
 
     @property
     def clogged(self) -> bool:
@@ -44,12 +45,17 @@ class TerminalStream:
 
     def flush(self) -> None:
         """Send as much as the terminal takes now, the rest when it takes more."""
-        self._waiting += "".join(self._text).encode(self.encoding, "replace")
-        self._text.clear()
+        if self.held:
+            return
+        self._encode()
         self._send()
         if self._waiting and self._watched is None:
             self._watched = asyncio.get_running_loop()
             self._watched.add_writer(self._fd, self._send)
+
+    def _encode(self) -> None:
+        self._waiting += "".join(self._text).encode(self.encoding, "replace")
+        self._text.clear()
 
     def _send(self) -> None:
         try:
@@ -75,6 +81,7 @@ class TerminalStream:
     def close(self) -> None:
         """Send the rest if the terminal takes it in half a second, and close the descriptor."""
         self._unwatch()
+        self._encode()
         deadline = time.monotonic() + _LAST_WORDS_S
         ready = select.poll()
         ready.register(self._fd, select.POLLOUT)
