@@ -3,7 +3,8 @@
     repl_daemon.py ORDERS_FD LOG_FD [HISTORY_FILE]
 
 Orders and log are JSON lines. Orders: {"emit": AGENT, "event": CLASS, "fields": {...}}, {"state": AGENT, "is": STATE},
-{"ping": N}, {"cancel": true}. The log tells which calls of `Control` were made, and answers pings.
+{"ping": N}, {"print": TEXT}, {"warn": TEXT}, {"cancel": true}.
+The log tells which calls of `Control` were made, and answers pings.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import signal
 import sys
@@ -121,6 +123,10 @@ async def carry_out(daemon: ToldDaemon, order: dict[str, Any], scope: anyio.Canc
             daemon.set_state(agent, state)
         case {"ping": number}:
             daemon.note("pong", number)
+        case {"print": text}:
+            print(text)
+        case {"warn": text}:
+            await anyio.to_thread.run_sync(logging.getLogger("agentd.test").warning, text)
         case {"cancel": _}:
             scope.cancel()
 

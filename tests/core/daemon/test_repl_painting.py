@@ -69,6 +69,7 @@ def every_event(text: str) -> list[Event]:
 @settings(deadline=None)
 @given(HOSTILE, HOSTILE, st.booleans(), st.sampled_from([1, 12, 40, 80]))
 @example("\x1b[2J\x1b]52;c;aGk=\x07", "\x9b2J", True, 80)
+@example("", "\t", False, 1)
 def test_no_event_brings_a_control_character_to_the_terminal(
     text: str, agent: str, color: bool, columns: int
 ) -> None:

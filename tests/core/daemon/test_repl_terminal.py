@@ -169,6 +169,19 @@ def test_what_a_model_says_does_not_steer_the_terminal(person: Person) -> None:
     assert not CONTROLS.search(person.raw)
 
 
+def test_what_the_process_prints_and_logs_goes_above_the_prompt_as_well(person: Person) -> None:
+    person.type("half a question")
+    person.see("half a question")
+    for number in range(20):
+        person.order(print=f"printed {number} \x1b[2J")
+        person.order(warn=f"logged {number}")
+    person.see("logged 19")
+    person.see(lambda: person.prompt() == "news> half a question")
+    rows = [row for row in person.everything() if "printed" in row or "logged" in row]
+    assert sorted(rows) == sorted([f"printed {n}" for n in range(20)] + [f"logged {n}" for n in range(20)])
+    assert not CONTROLS.search(person.raw)
+
+
 def test_a_flood_of_output_is_bounded(person: Person) -> None:
     person.emit("news", "CodeStart", id="a", code="yes", target="bash")
     person.emit("news", "CodeOutput", id="a", text="y\n" * 100_000)

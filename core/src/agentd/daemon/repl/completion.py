@@ -9,7 +9,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from agentd.daemon.repl.lines import COMMANDS
-from agentd.sinks.neutral import neutral
+from agentd.daemon.repl.wrapping import one_line
 
 __all__ = ["Candidate", "ReplCompleter", "candidates"]
 
@@ -63,5 +63,5 @@ class ReplCompleter(Completer):
         """Yield what may stand at the cursor."""
         for found in candidates(document.text_before_cursor, self._agents(), self._checkpoints):
             yield Completion(
-                found.text, -found.replaces, display=neutral(found.text.strip()), display_meta=found.about
+                found.text, -found.replaces, display=one_line(found.text), display_meta=found.about
             )

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 from agentd.daemon.repl.painter import AGENT_COLOURS, AgentPainter
 from agentd.daemon.repl.screen import Screen
-from agentd.daemon.repl.wrapping import width_of
+from agentd.daemon.repl.wrapping import one_line, width_of
 from agentd.events import Event, RunStart
 from agentd.sinks.console import ConsoleSink
-from agentd.sinks.neutral import neutral
 
 __all__ = ["Feed"]
 
@@ -34,7 +33,7 @@ class Feed:
         if isinstance(event, RunStart):
             sink.close()  # an unfinished row of a run whose end was not seen
             sink.emit(RunStart())
-            painter.line(f"▸ {_one_line(event.task)}", "note")
+            painter.line(f"▸ {_shortened(event.task)}", "note")
         else:
             sink.emit(event)
 
@@ -49,6 +48,6 @@ class Feed:
         return painter, ConsoleSink(painter=painter, max_output_lines=_MAX_OUTPUT_LINES)
 
 
-def _one_line(task: str) -> str:
-    text = " ".join(neutral(task[: _MAX_TASK_CHARS * 4]).split())
+def _shortened(task: str) -> str:
+    text = one_line(task[: _MAX_TASK_CHARS * 4])
     return text if len(text) <= _MAX_TASK_CHARS else f"{text[:_MAX_TASK_CHARS]}…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -25,9 +26,10 @@ from agentd.daemon.repl.keys import bindings
 from agentd.daemon.repl.lines import Invocation, LineError, Message, parse
 from agentd.daemon.repl.painter import styled
 from agentd.daemon.repl.past import open_past
+from agentd.daemon.repl.printed import printed_above
 from agentd.daemon.repl.screen import Screen
 from agentd.daemon.repl.terminal import TerminalStream, open_terminal
-from agentd.daemon.repl.wrapping import cut, width_of
+from agentd.daemon.repl.wrapping import cut, one_line, width_of, wrap
 from agentd.errors import AgentdError
 from agentd.sinks.neutral import neutral
 
@@ -35,6 +37,7 @@ __all__ = ["Repl"]
 
 _CONTINUATION = "… "
 _LAST_LINES_S = 1.0  # after quitting, for the lines that were entered before
+_MAX_PRINTED_CHARS = 4_096  # of one line
 _MAX_WAITING = 100  # lines that wait for the answer to one before them
 
 
@@ -89,30 +92,33 @@ class Repl:
 
     async def run(self) -> None:
         """Talk until the person quits, then stop the daemon."""
-        unlisten = self._control.listen(self._feed.on_event)
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._screen.run, self._session.app, self._draw)
-                group.start_soon(self._work)
-                group.start_soon(self._end_when_cancelled)
-                self._greet()
-                # prompt_toolkit waits for its own tasks when it ends, which a cancelled scope would not let it
-                # do; so it is shielded, and _end_when_cancelled asks it to go.
-                with anyio.CancelScope(shield=True):
-                    await self._read()
-                self._entered.close()
-                with anyio.move_on_after(_LAST_LINES_S):
-                    await self._worked.wait()
-                group.cancel_scope.cancel()
-        finally:
-            unlisten()
-            self._entered.close()
-            self._asked.close()
-            self._screen.flush(self._session.app, self._draw)
+        with ExitStack() as ends:
             if self._stream is not None:
-                self._stream.close()
+                ends.callback(self._stream.close)
+            ends.callback(lambda: self._screen.flush(self._session.app, self._draw))
+            if self._stream is not None:  # the terminal is the one that the process prints to
+                ends.enter_context(printed_above(self._show_printed))
+            ends.callback(self._control.listen(self._feed.on_event))
+            ends.enter_context(self._entered)
+            ends.enter_context(self._asked)
+            await self._talk()
         await anyio.lowlevel.checkpoint()  # raises if this was cancelled: then nobody has quit
         self._control.stop()
+
+    async def _talk(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._screen.run, self._session.app, self._draw)
+            group.start_soon(self._work)
+            group.start_soon(self._end_when_cancelled)
+            self._greet()
+            # prompt_toolkit waits for its own tasks when it ends, which a cancelled scope would not let it
+            # do; so it is shielded, and _end_when_cancelled asks it to go.
+            with anyio.CancelScope(shield=True):
+                await self._read()
+            self._entered.close()
+            with anyio.move_on_after(_LAST_LINES_S):
+                await self._worked.wait()
+            group.cancel_scope.cancel()
 
     async def _read(self) -> None:
         try:
@@ -187,6 +193,12 @@ class Repl:
         known = isinstance(error, AgentdError)
         self._say(views.note(str(error) if known else f"{type(error).__name__}: {error}", "bold red"))
 
+    def _show_printed(self, lines: list[str]) -> None:
+        width = self._screen.columns
+        for line in lines:
+            rows = wrap(neutral(line[:_MAX_PRINTED_CHARS]).replace("\n", " "), width, at_words=False)
+            self._screen.show(styled(row, "2") if self._color else row for row in rows)
+
     def _say(self, shown: RenderableType) -> None:
         self._screen.show(views.rows(shown, columns=self._screen.columns, color=self._color))
 
@@ -199,7 +211,7 @@ class Repl:
             self._screen.show([prompt + first, *(margin + other for other in others)])
 
     def _name_shown(self) -> str:
-        name = neutral(self._commands.current or "agentd").replace("\n", " ")
+        name = one_line(self._commands.current) or "agentd"
         return f"{cut(name, max(1, self._screen.columns // 2))}> "
 
     def _prompt(self) -> StyleAndTextTuples:

@@ -6,8 +6,7 @@ import io
 from collections.abc import Iterable
 
 from agentd.daemon.repl.screen import LiveRow, Screen
-from agentd.daemon.repl.wrapping import cut, width_of, wrap
-from agentd.sinks.neutral import neutral
+from agentd.daemon.repl.wrapping import cut, one_line, width_of, wrap
 from agentd.sinks.painters import PlainPainter, RichPainter, Style
 
 __all__ = ["AGENT_COLOURS", "AgentPainter", "styled"]
@@ -43,7 +42,7 @@ class AgentPainter:
     def __init__(self, screen: Screen, agent: str, *, colour: str, name_columns: int) -> None:
         self._screen = screen
         self._agent = agent
-        self._name = neutral(agent).replace("\n", " ")
+        self._name = one_line(agent)
         self._colour = colour
         self._name_columns = name_columns
         self._open = ""  # prose that fills no row yet

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from agentd.daemon.control import AgentStatus
 from agentd.daemon.repl.lines import CommandSpec
+from agentd.daemon.repl.wrapping import one_line
 from agentd.sinks.neutral import neutral
 from agentd.transcript import Message
 from agentd.types import ToolSpec
@@ -82,10 +83,12 @@ def _state(status: AgentStatus) -> str:
 def _errors(statuses: Iterable[AgentStatus]) -> Iterable[Text]:
     for status in statuses:
         if status.last_error:
-            yield Text(f"{_line(status.name)}: {_line(status.last_error)}", style="red")
+            yield Text(f"{one_line(status.name)}: {one_line(status.last_error)}", style="red")
         for server in status.servers:
             if server.error:
-                yield Text(f"{_line(status.name)}, {_line(server.name)}: {_line(server.error)}", style="red")
+                yield Text(
+                    f"{one_line(status.name)}, {one_line(server.name)}: {one_line(server.error)}", style="red"
+                )
 
 
 def tools(specs: Sequence[ToolSpec]) -> RenderableType:
@@ -140,11 +143,7 @@ def _table(*headings: str) -> Table:
 
 
 def _cell(text: str, style: str = "") -> Text:
-    return Text(_line(text), style=style)
-
-
-def _line(text: str) -> str:
-    return " ".join(neutral(text).split())
+    return Text(one_line(text), style=style)
 
 
 def _clock(at: float | None) -> str:

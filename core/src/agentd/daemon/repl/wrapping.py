@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from prompt_toolkit.utils import get_cwidth
 
-__all__ = ["cut", "width_of", "wrap"]
+from agentd.sinks.neutral import neutral
+
+__all__ = ["cut", "one_line", "width_of", "wrap"]
+
+
+def one_line(text: str) -> str:
+    """Return any text as harmless words, a space apart."""
+    return " ".join(neutral(text).split())
 
 
 def width_of(text: str) -> int:
