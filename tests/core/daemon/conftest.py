@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -10,6 +11,9 @@ import pytest
 from agentd.daemon.journal import Journal
 from agentd.daemon.loading import examine
 from agentd.daemon.problems import Problem
+
+# pytest's importlib mode leaves helper modules that lie beside the tests unfindable
+sys.path.insert(0, str(Path(__file__).parent))
 
 Write = Callable[..., Path]
 

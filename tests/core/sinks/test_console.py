@@ -21,6 +21,7 @@ from agentd.events import (
 )
 from agentd.sinks import console_plugin
 from agentd.sinks.console import ConsoleSink
+from agentd.sinks.painters import PlainPainter
 from agentd.types import Usage
 from hypothesis import given
 from hypothesis import strategies as st
@@ -258,3 +259,15 @@ def test_progress_and_log_messages_are_short_lines_and_no_flood() -> None:
     assert shown([*reports, ToolProgress(id="t2", name="count", done=7), *logs]) == (
         "  · scan 25% step 1\n  · count 7\n  · srv info: info message\n  · srv error: error message\n"
     )
+
+
+def test_a_painter_of_ones_own_shows_everything_and_output_may_be_bounded_tighter() -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(painter=PlainPainter(stream), max_output_lines=2)
+    sink.emit(CodeStart(id="a", code="seq 5", target="bash"))
+    sink.emit(CodeOutput(id="a", text="1\n2\n3\n4\n5\n"))
+    sink.emit(CodeExecution(id="a", code="seq 5", output="", status="completed"))
+    text = stream.getvalue()
+    assert "│ 2\n" in text
+    assert "│ 3" not in text
+    assert "… 3 more lines" in text

@@ -34,7 +34,7 @@ __all__ = ["ConsoleSink"]
 
 _MAX_CODE_LINES = 200
 _MAX_CODE_CHARS = 20_000
-_MAX_OUTPUT_LINES = 2_000  # of one block; the rest is counted
+_MAX_OUTPUT_LINES = 2_000
 _MAX_LINE_CHARS = 4_096  # an unfinished line is shown at this length, so that nothing grows without bound
 _MAX_TOOL_CHARS = 120
 _PROGRESS_PAUSE_S = 1.0  # between two lines about one call
@@ -66,17 +66,22 @@ class ConsoleSink:
     """Print events to `stream` (default: standard output): rich on a terminal, plain text otherwise.
 
     `color` True or False overrides what the stream and NO_COLOR say. `width` in columns, for rich.
-    Escape sequences and control characters in what the model and the code wrote are removed. Thread-safe.
+    `painter` shows everything in place of the stream. `max_output_lines` bounds the output of one block; the
+    rest is counted. Escape sequences and control characters in what the model and the code wrote are removed.
+    Thread-safe.
     """
 
     def __init__(
-        self, stream: TextIO | None = None, *, color: bool | None = None, width: int | None = None
+        self,
+        stream: TextIO | None = None,
+        *,
+        color: bool | None = None,
+        width: int | None = None,
+        painter: Painter | None = None,
+        max_output_lines: int = _MAX_OUTPUT_LINES,
     ) -> None:
-        self._stream = stream if stream is not None else sys.stdout
-        rich = wants_color(self._stream) if color is None else color
-        self._painter: Painter = (
-            RichPainter(self._stream, width=width) if rich else PlainPainter(self._stream)
-        )
+        self._painter = painter or _painter_for(stream if stream is not None else sys.stdout, color, width)
+        self._max_output_lines = max_output_lines
         self._lock = threading.Lock()
         self._reset()
 
@@ -148,7 +153,7 @@ class ConsoleSink:
         self._finish_line()
         self._gap()
         target = neutral(event.target).replace("\n", " ") or "code"
-        title = target if event.action == "execute" else f"{event.action} {target}"
+        title = target if event.action == "execute" else f"{_one_line(event.action)} {target}"
         self._painter.code(f"{self._blocks} · {title}", _shortened(neutral(event.code)), _lexer(event))
         self._blank = False
 
@@ -166,7 +171,7 @@ class ConsoleSink:
             block.partial[event.stream] = rest
 
     def _output_lines(self, block: _Running, text: str, stream: str) -> None:
-        room = max(0, _MAX_OUTPUT_LINES - block.lines)
+        room = max(0, self._max_output_lines - block.lines)
         lines = neutral(text).split("\n")
         mark = f"{block.number}│" if block.shared else "│"
         style: Style = "stderr" if stream == "stderr" else "stdout"
@@ -200,7 +205,9 @@ class ConsoleSink:
     def _source_log(self, event: SourceLog) -> None:
         if event.level != "debug":
             style: Style = "bad" if event.level in _BAD_LEVELS else "note"
-            self._line(f"  · {_one_line(event.source)} {event.level}: {_one_line(event.text)}", style)
+            self._line(
+                f"  · {_one_line(event.source)} {_one_line(event.level)}: {_one_line(event.text)}", style
+            )
 
     def _tool_call(self, event: ToolCall) -> None:
         self._progress.pop(event.id, None)
@@ -237,6 +244,11 @@ class ConsoleSink:
         if not self._blank:
             self._painter.prose("\n")
             self._blank = True
+
+
+def _painter_for(stream: TextIO, color: bool | None, width: int | None) -> Painter:
+    rich = wants_color(stream) if color is None else color
+    return RichPainter(stream, width=width) if rich else PlainPainter(stream)
 
 
 def _lexer(event: CodeStart) -> str:
