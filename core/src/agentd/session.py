@@ -297,14 +297,21 @@ class Session:
         :raises ConfigError: if the model was given as an object that cannot forget (`reset`).
         """
         async with self._idle("rewind"):
-            model = self._model if self._model is not None else self._open_model()
-            if not hasattr(model, "reset"):
-                kind = type(model).__name__
-                raise ConfigError(f"model: {kind} has no reset(), which going back needs")
+            model = self._forgetful_model()
             checkpoint = await self._timeline.go_back(wanted)
-            model.reset()
-            self._model, self._started = model, False
+            self._tell_anew(model)
             return checkpoint
+
+    async def continue_from(self, transcript: Transcript) -> None:
+        """Go on from another conversation, a shorter one say; workspace and shell stay as they are.
+
+        :raises SessionBusyError: while a run is under way.
+        :raises ConfigError: if the model was given as an object that cannot forget (`reset`).
+        """
+        async with self._idle("continue_from"):
+            model = self._forgetful_model()
+            self.transcript.become(transcript)
+            self._tell_anew(model)
 
     async def fork(
         self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
@@ -336,6 +343,18 @@ class Session:
     async def delete_checkpoint(self, wanted: Selector | Checkpoint) -> Checkpoint:
         """Remove a checkpoint and return what it was."""
         return await self._timeline.delete(wanted)
+
+    def _forgetful_model(self) -> Any:
+        model = self._model if self._model is not None else self._open_model()
+        if not hasattr(model, "reset"):
+            kind = type(model).__name__
+            raise ConfigError(f"model: {kind} has no reset(), which going back needs")
+        return model
+
+    def _tell_anew(self, model: Any) -> None:
+        """Have the next run tell the model the transcript from its beginning."""
+        model.reset()
+        self._model, self._started = model, False
 
     @asynccontextmanager
     async def _idle(self, what: str) -> AsyncIterator[None]:

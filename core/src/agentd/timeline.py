@@ -94,11 +94,15 @@ class Timeline:
             from agentd.snapshots import Snapshots
 
             bench = self._bench
-            exclude = list(getattr(bench.executor, "snapshot_exclude", ())) if self._has_code else []
-            if bench.skills_dir.is_relative_to(bench.workspace):
-                exclude.append(str(bench.skills_dir.relative_to(bench.workspace)))
-            self._snapshots = Snapshots(bench.workspace, self._base_dir, exclude=exclude)
+            self._snapshots = Snapshots(bench.workspace, self._base_dir, exclude=self._excluded)
         return self._snapshots
+
+    def _excluded(self) -> list[str]:
+        bench = self._bench
+        paths = list(getattr(bench.executor, "snapshot_exclude", ())) if self._has_code else []
+        if bench.skills_dir.is_relative_to(bench.workspace):
+            paths.append(str(bench.skills_dir.relative_to(bench.workspace)))
+        return paths
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints, the oldest first."""
@@ -136,10 +140,13 @@ class Timeline:
         The workspace comes first: if that fails, nothing has changed.
         """
         checkpoint, moment = await anyio.to_thread.run_sync(partial(self._load, wanted))
+        executor = self._bench.executor if self._has_code else None
+        pause = getattr(executor, "pause", None)
+        if pause is not None:
+            await anyio.to_thread.run_sync(pause)
         await self.snapshots.arestore(checkpoint.id)
         self._transcript.become(moment.transcript)
         self._shell = moment.shell
-        executor = self._bench.executor if self._has_code else None
         if isinstance(executor, ShellExecutor):
             await executor.set_shell_state(moment.shell)
             self._shell = None
