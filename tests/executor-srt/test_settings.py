@@ -256,7 +256,7 @@ def test_what_may_not_be_written_and_is_not_there_leaves_no_trace(tmp_path: Path
             assert executor._process is not None
             children = Path(f"/proc/{executor._process.pid}/task/{executor._process.pid}/children")
             os.kill(int(children.read_text().split()[0]), signal.SIGKILL)  # srt, which would have tidied up
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+    assert {path.name for path in tmp_path.iterdir()} - {".agentd"} == {"there"}  # the runner was killed, too
     assert (tmp_path / "there").read_text() == "as it was"
 
 
@@ -277,6 +277,24 @@ def test_an_interpreter_s_neighbours_are_not_shown_with_it(
     assert interpreter_paths(str(tmp_path / ".local/bin/python3")) == [str(tmp_path / ".local/bin"), versions]
     assert interpreter_paths(str(tmp_path / "bin/python3")) == [str(tmp_path / "bin")]
     assert interpreter_paths("/usr/bin/env")[-1] == "/usr"
+
+
+def test_a_proxy_that_says_nothing_is_no_sandbox_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentd_executor_srt import settings
+
+    with sandbox.make(tmp_path / "a", profile="strict") as executor:
+        assert executor.verify()[0] is True, executor.verify()
+    allowed = settings.Policy._allow_read
+    monkeypatch.setattr(
+        settings.Policy,
+        "_allow_read",
+        lambda policy: [path for path in allowed(policy) if path != policy.sandbox_dir],
+    )
+    with sandbox.make(tmp_path / "b", profile="strict") as executor:
+        ok, said = executor.verify()
+    assert (ok, "its proxy does not answer" in said) == (False, True)
 
 
 # --- what is missing ----------------------------------------------------------------------------

@@ -216,7 +216,11 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             skills_dir=self._guarded,
             secrets=self._secrets,
             sandbox_dir=sandbox_dir,
-            private=[run_base(sandbox_dir), *(path for path in private if path.exists())],
+            private=[
+                run_base(sandbox_dir),
+                sandbox_dir / "hidden",
+                *(path for path in private if path.exists()),
+            ],
             package_dirs=(Path(agentd.__file__).parent, Path(__file__).parent),
         )
 

@@ -14,7 +14,6 @@ from agentd.errors import ConfigError
 from agentd.execution import environment
 
 from agentd_executor_srt.domains import check_domains
-from agentd_executor_srt.placeholders import GIT_EXCLUDES
 from agentd_executor_srt.requirements import Programs
 
 __all__ = ["DENY_READ", "INHERITED", "Policy", "Profile", "Secret", "read_secrets"]
@@ -192,7 +191,8 @@ class Policy:
 
     def _allow_read(self) -> Iterable[Path]:
         """What is readable below a denied folder; what is denied below that is denied nevertheless."""
-        own = [self.workspace, self.sandbox_dir / GIT_EXCLUDES, *(Path(path) for path in self.needed())]
+        # its own folder, too: the socket of srt's proxy lies there, and to hide it would be to cut off every host
+        own = [self.workspace, self.sandbox_dir, *(Path(path) for path in self.needed())]
         if self.profile == "strict":
             system = [*_SYSTEM, *(f"/etc/{name}" for name in _ETC)]
             own += [Path(path) for path in system if os.path.exists(path)]
