@@ -389,6 +389,22 @@ def test_processes_of_the_host_can_be_neither_seen_nor_signalled_nor_traced(worl
             other.kill()
 
 
+def test_the_runner_s_pipes_and_memory_are_closed_to_code_and_its_own_are_not(world: World) -> None:
+    code = (
+        "import os\n"
+        "pid = os.getppid()\n"
+        "while pid:\n"
+        "    for what in ('fd', 'mem', 'environ', 'map_files'):\n"
+        "        try: os.close(os.open(f'/proc/{pid}/{what}', os.O_RDONLY)); print(pid, what)\n"
+        "        except OSError: pass\n"
+        "    pid = int(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1])\n"
+        "open('/proc/self/mem', 'rb').close()\n"
+        "print(len(os.listdir('/proc/self/fd')) > 2)\n"
+    )
+    assert world.python(code) == "True"
+    assert world.bash("cat /proc/$$/environ | wc -c") != "0"
+
+
 def test_namespaces_and_mounts_cannot_be_made(world: World) -> None:
     for command in (
         "unshare -Ur true",

@@ -43,12 +43,13 @@ def server() -> Iterator[http.server.ThreadingHTTPServer]:
 FETCH = "curl -s -m 5 --noproxy '' -o body -w '%{{http_code}}' {url}; cat body; rm -f body"
 
 
+@pytest.mark.parametrize("profile", ["default", "strict"])
 def test_hosts_are_allowed_and_denied_while_the_sandbox_runs(
-    tmp_path: Path, server: http.server.ThreadingHTTPServer
+    tmp_path: Path, server: http.server.ThreadingHTTPServer, profile: str
 ) -> None:
     host = f"127.0.0.1:{server.server_port}"
     fetch = FETCH.format(url=f"http://{host}/x")
-    with sandbox.make(tmp_path) as executor:
+    with sandbox.make(tmp_path, profile=profile) as executor:
         assert executor.execute_bash(fetch)[0].startswith("403")
         executor.allow_domain(host)
         until_it_says(executor, fetch, "200/x")
@@ -182,11 +183,13 @@ def certificate(tmp_path: Path) -> Path:
     return made
 
 
+@pytest.mark.parametrize("profile", ["default", "strict"])
 def test_code_sees_a_placeholder_and_the_named_host_gets_the_secret(
     tmp_path: Path,
     certificate: Path,
     server: http.server.ThreadingHTTPServer,
     monkeypatch: pytest.MonkeyPatch,
+    profile: str,
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -204,6 +207,7 @@ def test_code_sees_a_placeholder_and_the_named_host_gets_the_secret(
     try:
         with sandbox.make(
             tmp_path / "w",
+            profile=profile,
             secrets={"SERVICE_TOKEN": {"hosts": ["localhost"]}},
             allowed_domains=[f"127.0.0.1:{port}" for port in (server.server_port, other.server_port)],
         ) as executor:

@@ -155,6 +155,30 @@ def test_a_very_deep_folder_comes_back_as_well(workspace: Path) -> None:
     assert depth == 1500
 
 
+def test_a_workspace_that_a_link_has_been_put_on_the_way_to_is_not_given_away(
+    workspace: Path, tmp_path: Path
+) -> None:
+    (workspace / "in").mkdir()
+    (tmp_path / "link").symlink_to(workspace)
+    with pytest.raises(HandoverError, match="leads to"):
+        Tenancy(str(tmp_path / "link" / "in"))
+    assert (workspace / "in").stat().st_uid == 0
+
+
+def test_setuid_programs_in_a_folder_that_is_everybody_s_lose_their_bit_too(
+    workspace: Path, tmp_path: Path
+) -> None:
+    everybody = tmp_path / "everybody"
+    everybody.mkdir()
+    everybody.chmod(0o777)
+    with sandbox.make(workspace, allow_write=[everybody]) as executor:
+        code = f"cp /usr/bin/id {everybody}/id; chmod 4755 {everybody}/id; stat -c %a {everybody}/id"
+        assert executor.execute_bash(code) == ("4755\n", 0)
+    left = (everybody / "id").stat()
+    assert left.st_uid in UIDS  # as in /tmp, it stays whose it is
+    assert left.st_mode & 0o7000 == 0
+
+
 @pytest.mark.parametrize(
     "folder", ["/", "/etc", "/etc/ssl", "/usr", "/usr/share", "/tmp", str(Path.home()), "/home"]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from agentd.types import Limits
 from agentd_executor_srt.executor import SandboxRuntimeExecutor
 from agentd_executor_srt.factory import create_sandbox_runtime_executor, from_options
 from agentd_executor_srt.requirements import safe_path
+from agentd_executor_srt.settings import interpreter_paths
 
 
 def test_the_public_names_lead_here() -> None:
@@ -224,18 +226,75 @@ def test_what_code_left_for_other_programs_is_told(tmp_path: Path, caplog: pytes
             "git -C new config core.fsmonitor ./x; mkdir -p d/.vscode deep/.git/hooks; echo x > d/.vscode/tasks.json; "
             "echo x > AGENTS.md; echo x > d/conftest.py; ln -s /etc/passwd d/.envrc; echo fine > d/fine.py; "
             "echo 'gitdir: /x' > deep/sub; mkdir s; echo 'gitdir: ../x' > s/.git; "
-            "git init -q --bare bare; git -C bare config alias.x '!x'"
+            "git init -q --bare bare; git -C bare config alias.x '!x'; "
+            "mkdir $'a\\n\\e[31m'; echo x > $'a\\n\\e[31m/GEMINI.md'"
         )
         found = {risky.path for risky in executor.risky_files()}
         expected = {
             *("new/.git/hooks/post-checkout", "new/.git/config", "d/.vscode/tasks.json", "AGENTS.md"),
-            *("d/conftest.py", "d/.envrc", "s/.git", "bare/config"),
+            *("d/conftest.py", "d/.envrc", "s/.git", "bare/config", "a\n\x1b[31m/GEMINI.md"),
         }
         assert found == expected
         with caplog.at_level(logging.WARNING, "agentd.executor.srt"):
             executor.close()
-    assert "AGENTS.md (instructions for coding agents)" in caplog.text
+    assert "'AGENTS.md' (instructions for coding agents)" in caplog.text
+    assert "'a\\n\\x1b[31m/GEMINI.md'" in caplog.text
     assert "CLAUDE.md" not in caplog.text
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_may_not_be_written_and_is_not_there_leaves_no_trace(tmp_path: Path, killed: bool) -> None:
+    (tmp_path / "there").write_text("as it was")
+    with sandbox.make(tmp_path, deny_write=["AGENTS.md", "a/b", "there", tmp_path.parent / "x"]) as executor:
+        output, _ = executor.execute_bash(
+            "echo x > AGENTS.md; mkdir -p a/b && echo x > a/b/c; echo x > there; ls there"
+        )
+        assert "\nthere\n" in output
+        assert {"AGENTS.md", "a", "a/b"} <= set(executor.placeholders)
+        assert "there" not in executor.placeholders
+        if killed:
+            assert executor._process is not None
+            children = Path(f"/proc/{executor._process.pid}/task/{executor._process.pid}/children")
+            os.kill(int(children.read_text().split()[0]), signal.SIGKILL)  # srt, which would have tidied up
+    assert {path.name for path in tmp_path.iterdir()} - {".agentd"} == {"there"}  # the runner was killed, too
+    assert (tmp_path / "there").read_text() == "as it was"
+
+
+def test_an_interpreter_s_neighbours_are_not_shown_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in ("venv/bin", ".local/bin", "bin", "versions/3/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    real = tmp_path / "versions/3/bin/python3"
+    real.touch()
+    for link in ("venv/bin/python", ".local/bin/python3"):
+        (tmp_path / link).symlink_to(real)
+    (tmp_path / "venv/pyvenv.cfg").touch()
+    (tmp_path / "bin/python3").touch()
+    versions = str(tmp_path / "versions/3")
+    assert interpreter_paths(str(tmp_path / "venv/bin/python")) == [str(tmp_path / "venv"), versions]
+    assert interpreter_paths(str(tmp_path / ".local/bin/python3")) == [str(tmp_path / ".local/bin"), versions]
+    assert interpreter_paths(str(tmp_path / "bin/python3")) == [str(tmp_path / "bin")]
+    assert interpreter_paths("/usr/bin/env")[-1] == "/usr"
+
+
+def test_a_proxy_that_says_nothing_is_no_sandbox_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentd_executor_srt import settings
+
+    with sandbox.make(tmp_path / "a", profile="strict") as executor:
+        assert executor.verify()[0] is True, executor.verify()
+    allowed = settings.Policy._allow_read
+    monkeypatch.setattr(
+        settings.Policy,
+        "_allow_read",
+        lambda policy: [path for path in allowed(policy) if path != policy.sandbox_dir],
+    )
+    with sandbox.make(tmp_path / "b", profile="strict") as executor:
+        ok, said = executor.verify()
+    assert (ok, "its proxy does not answer" in said) == (False, True)
 
 
 # --- what is missing ----------------------------------------------------------------------------

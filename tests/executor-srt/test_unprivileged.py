@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sandbox
+from unprivileged import NOBODY, run_as_nobody
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="all other tests run as an unprivileged user already"
 )
 
-NOBODY = 65534
-HERE = Path(__file__).resolve().parent
-PYTHON = "/usr/bin/python3"
-
 PROGRAM = """
 import json, os, sys
-sys.path[:0] = json.loads(sys.argv[1])
 import sandbox
 from agentd.errors import RunnerDiedError
 got = {"uid": os.getuid()}
-with sandbox.make(sys.argv[2], deny_read=[sys.argv[3]], timeout=30) as executor:
+with sandbox.make(sys.argv[1], deny_read=[sys.argv[2]], timeout=30) as executor:
     got["verify"] = executor.verify()
     got["id"] = executor.execute_bash("id -u; echo x > made; cp /bin/true t; chmod 4755 t")
-    got["outside"] = executor.execute_bash(f"echo x > {sys.argv[3]}; cat {sys.argv[3]}")[1]
+    got["outside"] = executor.execute_bash(f"echo x > {sys.argv[2]}; cat {sys.argv[2]}")[1]
     got["python"] = executor.execute_python("print(6 * 7)")
     try:
         executor.execute_bash("kill -9 -1; sleep 30")
     except RunnerDiedError:
         got["after"] = executor.execute_bash("echo on")[0]
-got["left"] = sorted(os.listdir(sys.argv[2]))
-got["mode"] = os.stat(sys.argv[2] + "/t").st_mode & 0o7777
+got["left"] = sorted(os.listdir(sys.argv[1]))
+got["mode"] = os.stat(sys.argv[1] + "/t").st_mode & 0o7777
 print(json.dumps(got))
 """
 
@@ -45,23 +39,7 @@ print(json.dumps(got))
 @pytest.fixture
 def home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="agentd-nobody-") as folder:
-        os.chown(folder, NOBODY, NOBODY)
         yield Path(folder)
-
-
-def paths() -> list[str]:
-    """What the system's interpreter needs to import agentd, if it is of our version."""
-    done = subprocess.run(
-        [PYTHON, "-c", f"import sys; print(sys.version_info[:2] == {sys.version_info[:2]!r})"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.stdout.strip() != "True":
-        pytest.skip(
-            f"needs {PYTHON} of version {sys.version_info[0]}.{sys.version_info[1]}, which others than root may run"
-        )
-    return [str(HERE), *(path for path in sys.path if "site-packages" in path or path.endswith("/src"))]
 
 
 def test_the_sandbox_holds_for_nobody(home: Path) -> None:
@@ -69,18 +47,7 @@ def test_the_sandbox_holds_for_nobody(home: Path) -> None:
     outside = home / "outside"
     outside.write_text("s3cr3t")
     os.chown(outside, NOBODY, NOBODY)
-    done = subprocess.run(
-        [PYTHON, "-c", PROGRAM, json.dumps(paths()), str(home / "w"), str(outside)],
-        user=NOBODY,
-        group=NOBODY,
-        extra_groups=[],
-        env={"PATH": os.environ["PATH"], "HOME": str(home)},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_as_nobody(PROGRAM, str(home / "w"), str(outside), home=home)
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout)
     assert got["uid"] == NOBODY

@@ -83,7 +83,7 @@ BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD = 90, 91, 92, 93, 94, 95
 MAX_DESCRIPTOR = 1 << 16
 
 LINUX = sys.platform == "linux"
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 READ_SIZE = 256 * 1024
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
 PAUSE_S = 0.002  # a shorter time between two actions is none
@@ -587,6 +587,7 @@ class Python:
 
     def __init__(self, runner: Runner, broker: int) -> None:
         _settle({BROKER_FD: broker})
+        self.prctl = runner.prctl
         # As CPython starts: SIGINT raises, a broken pipe and a full file are errors of the call.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -611,6 +612,8 @@ class Python:
             self.job(*descriptors)
 
     def job(self, code_fd: int, out: int, err: int) -> None:
+        if self.prctl is not None:
+            self.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
         (length,) = U32.unpack(os.read(code_fd, 4))
         header = json.loads(os.read(code_fd, length))
         size = os.fstat(code_fd).st_size
@@ -1623,6 +1626,10 @@ class Runner:
                 pass  # a full disk: the actions will say so
         if self.prctl is not None:
             self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
+            # The nursery and the supervisors inherit it; a worker gives it up (`Python.job`, exec)
+            # to be debugged and measured as anywhere.
+            self.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         self.env.setdefault("AGENTD_PYTHON", sys.executable)
         self.serve_http()
         self.ready = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -42,6 +43,10 @@ def doctor(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=100,
+        env={
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / "state"),
+        },  # not the modes of this machine's folders
     )
 
 

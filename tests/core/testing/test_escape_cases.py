@@ -27,7 +27,7 @@ from agentd.testing.escapes import (
     run_cases,
     select,
 )
-from agentd.testing.escapes.table import markdown
+from agentd.testing.escapes.table import load_lists, markdown, with_reasons
 from agentd.testing.processes import living_with
 from agentd.types import Action, ActionResult, BashAction, OutputChunk, PythonAction
 
@@ -214,15 +214,41 @@ def test_a_table_for_people_and_an_exit_code_for_a_difference(tmp_path: Path) ->
     assert "is open and not on the list" in done.stdout
 
 
-def test_wrong_use_is_said_without_running_anything() -> None:
+def test_wrong_use_is_said_without_running_anything(repository: Path) -> None:
     assert "name an executor" in agentd().stderr
     assert "no JSON" in agentd("subprocess", "--options", "{").stderr
+    other = str(repository / "docs/escapes/srt.yaml")
+    assert "is of 'srt', not 'subprocess'" in agentd("subprocess", "--expect", other).stderr
     done = agentd("--list", "--only", "bridge")
     assert done.returncode == 0
     assert all(line.startswith("bridge/") for line in done.stdout.splitlines())
 
 
-def test_the_page_of_cases_is_up_to_date(repository: Path) -> None:
-    lists = sorted((repository / "docs/escapes").glob("*.yaml"))
-    page = (repository / "docs/escape-cases.md").read_text(encoding="utf-8")
-    assert page == markdown([load_expectation(path) for path in lists]), "generate it anew; its head says how"
+def test_the_pages_say_what_the_lists_say(repository: Path) -> None:
+    docs = repository / "docs"
+    lists = load_lists(docs)
+    page = (docs / "escape-cases.md").read_text(encoding="utf-8")
+    assert page == markdown(lists), "generate it anew; its head says how"
+    security = (docs / "security.md").read_text(encoding="utf-8")
+    assert security == with_reasons(security, lists), "generate it anew, with the page of cases"
+    for name, known in next(e for e in lists if e.name == "srt").known_open.items():
+        assert f"| `{name}` |" in security
+        assert known.reason.split(".")[0] in security
+
+
+def test_reasons_are_filled_in_where_a_page_asks_for_them() -> None:
+    one = Expectation(name="a", executor="x", known_open={"files/read-outside": KnownOpen(reason="r | s")})
+    two = Expectation(name="b", executor="x", known_open={})
+    page = with_reasons("1\n<!-- known-open: a b -->\nold\n<!-- /known-open -->\n2\n", [one, two])
+    assert "| `files/read-outside` | open |  | r / s |\n<!-- /known-open -->\n2\n" in page
+    assert "old" not in page
+    assert with_reasons(page, [one, two]) == page
+
+
+def test_every_list_is_of_cases_that_exist_and_gives_each_its_reason(repository: Path) -> None:
+    names = {case.name for case in CASES}
+    lists = load_lists(repository / "docs")
+    assert {"srt", "srt-strict", "subprocess"} <= {e.name for e in lists}
+    for expectation in lists:
+        assert set(expectation.known_open) <= names
+        assert all(len(known.reason) > 10 for known in expectation.known_open.values())

@@ -24,7 +24,9 @@ _STYLES = {"blocked": "green", "open": "yellow", "broken": "red", "not run": "di
 
 @click.command("escape-test")
 @click.argument("executor", required=False, shell_complete=plugin_names("executor"))
-@click.option("--options", metavar="JSON", default="{}", help="The executor's options, as a JSON object.")
+@click.option(
+    "--options", metavar="JSON", help="The executor's options, as a JSON object; else those of --expect."
+)
 @click.option("--only", metavar="GLOB", multiple=True, help="Only cases whose group/id, group or id matches.")
 @click.option("--expect", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Compare with a list of known-open cases; exit 1 on any difference.")  # fmt: skip
@@ -34,7 +36,7 @@ _STYLES = {"blocked": "green", "open": "yellow", "broken": "red", "not run": "di
 def escape_test(
     *,
     executor: str | None,
-    options: str,
+    options: str | None,
     only: Sequence[str],
     expect: Path | None,
     as_json: bool,
@@ -46,7 +48,7 @@ def escape_test(
     case did not run as meant). No case does harm where it succeeds. They say what these settings on this machine
     keep from the code; they are no proof that nothing else gets through.
     """
-    from agentd.testing.escapes import load_cases, select
+    from agentd.testing.escapes import differences, load_cases, load_expectation, select
 
     cases = load_cases()
     chosen = select(cases, only)
@@ -55,13 +57,19 @@ def escape_test(
         return 0
     if executor is None:
         raise click.UsageError("name an executor; `agentd plugins --kind executor` lists them")
-    outcomes = _run(executor, _options(options), chosen, show=not as_json)
-    differences = _compare(expect, outcomes, cases)
+    expected = None if expect is None else load_expectation(expect)
+    if expected is not None and expected.executor != executor:
+        raise click.BadParameter(
+            f"{expect} is of {expected.executor!r}, not {executor!r}", param_hint="--expect"
+        )
+    given = _options(options) if options is not None else {} if expected is None else dict(expected.options)
+    outcomes = _run(executor, given, chosen, show=not as_json)
+    differing = [] if expected is None else differences(expected, outcomes, cases)
     if as_json:
-        click.echo(json.dumps(_as_data(executor, outcomes, differences), indent=2))
+        click.echo(json.dumps(_as_data(executor, outcomes, differing), indent=2))
     else:
-        _print_summary(outcomes, differences, expect)
-    return 1 if differences else 0
+        _print_summary(outcomes, differing, expect)
+    return 1 if differing else 0
 
 
 def _options(text: str) -> dict[str, Any]:
@@ -89,12 +97,6 @@ def _run(name: str, options: dict[str, Any], cases: Sequence[Case], *, show: boo
         return await run_cases(make, cases, on_outcome=_printer() if show else lambda outcome: None)
 
     return anyio.run(main)
-
-
-def _compare(expect: Path | None, outcomes: Sequence[Outcome], cases: Sequence[Case]) -> list[str]:
-    from agentd.testing.escapes import differences, load_expectation
-
-    return [] if expect is None else differences(load_expectation(expect), outcomes, cases)
 
 
 def _word(outcome: Outcome) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,15 +22,20 @@ from agentd.types import Limits, PythonState
 
 from agentd_executor_srt import settings as rules
 from agentd_executor_srt.domains import check_domains
-from agentd_executor_srt.placeholders import PLACEHOLDERS, absent_names, git_excludes, write_git_excludes
+from agentd_executor_srt.placeholders import absent_names, git_excludes, placeholder_names, write_git_excludes
 from agentd_executor_srt.process import SandboxProcess, start_sandbox
 from agentd_executor_srt.requirements import Programs, explain, find_programs, safe_path
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
+from agentd_executor_srt.run_dir import make_run_dir, run_base
 from agentd_executor_srt.settings import Policy, Profile, read_secrets
 
 __all__ = ["SandboxRuntimeExecutor"]
 
 END_S = 15.0  # beyond the grace, how long the supervisor may take to kill, to tidy up and to hand back
+
+# What srt says when `which` has not told it within a second where a program is: all are there, `find_programs` has seen
+# them, but on a busy machine that is too short.
+SLOW_LOOKUP = ("Shell 'bash' not found in PATH", "Sandbox dependencies not available")
 
 log = logging.getLogger("agentd.executor.srt")
 
@@ -148,7 +153,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         if self._attached:
             self._guarded = self._guarded or self.workspace_dir / "skills"
             self._guarded.mkdir(parents=True, exist_ok=True)  # or srt would put an empty file in its place
-        self._sandbox_dir, self._made_by = _make_sandbox_dir(), os.getpid()
+        self._sandbox_dir, self._made_by = make_run_dir(), os.getpid()
         try:
             policy = self._policy = self._make_policy(programs, self._sandbox_dir)
             host_env = rules.host_environment(os.environ, self._sandbox_dir, path, policy)
@@ -164,7 +169,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         """Write srt's settings and return what the supervisor is to do (`supervisor.Job`)."""
         settings_file = sandbox_dir / "settings.json"
         _write_private(settings_file, policy.settings())
-        self.placeholders = absent_names(self.workspace_dir)
+        names = placeholder_names(self.workspace_dir, self.deny_write)
+        self.placeholders = absent_names(self.workspace_dir, names)
         write_git_excludes(sandbox_dir, self.workspace_dir, self.placeholders)
         programs = policy.programs
         return {
@@ -176,7 +182,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             "writable": [os.path.realpath(path) for path in self.allow_write if path.is_dir()],
             "run_dir": str(sandbox_dir),
             "readable": self._reachable(policy),
-            "placeholders": list(PLACEHOLDERS),
+            "placeholders": names,
             "made": ["skills"] if self._attached else [],
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
         }
@@ -192,6 +198,9 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         from agentd.snapshots.place import default_base_dir
 
         private = [default_base_dir().parent, *([self.base_dir] if self.base_dir is not None else [])]
+        for folder in private:  # what is not there yet cannot be denied, and tokens may be stored meanwhile
+            with contextlib.suppress(OSError):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Policy(
             workspace=self.workspace_dir,
             programs=programs,
@@ -207,18 +216,29 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             skills_dir=self._guarded,
             secrets=self._secrets,
             sandbox_dir=sandbox_dir,
-            private=[sandbox_dir / "hidden", *(path for path in private if path.exists())],
+            private=[
+                run_base(sandbox_dir),
+                sandbox_dir / "hidden",
+                *(path for path in private if path.exists()),
+            ],
             package_dirs=(Path(agentd.__file__).parent, Path(__file__).parent),
         )
 
     def _start(self) -> Connection:
-        try:
-            connection = super()._start()
-        except RunnerStartError as error:
-            raise self._unavailable(error) from error
+        connection = self._start_patiently()
         if self._sandbox_dir is not None:  # srt has read it, and no code runs yet
             (self._sandbox_dir / "settings.json").unlink(missing_ok=True)
         return connection
+
+    def _start_patiently(self) -> Connection:
+        attempts = 3
+        while True:
+            attempts -= 1
+            try:
+                return super()._start()
+            except RunnerStartError as error:
+                if not attempts or not any(said in str(error) for said in SLOW_LOOKUP):
+                    raise self._unavailable(error) from error
 
     def _unavailable(self, error: RunnerStartError) -> SandboxUnavailableError | RunnerStartError:
         said = str(error).partition("it said: ")[2]
@@ -348,22 +368,16 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     def _remove_sandbox_dir(self) -> None:
         if self._sandbox_dir is not None and self._made_by == os.getpid():  # not in a forked child
             shutil.rmtree(self._sandbox_dir, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other sandboxes are in it
+                run_base(self._sandbox_dir).rmdir()
         self._sandbox_dir = None
 
     def _log_risks(self) -> None:
         risky = self.risky_files()
         if risky:
-            named = ", ".join(f"{file.path} ({file.reason})" for file in risky[:20])
+            # their names are the code's to choose: quoted, they can neither end the line nor steer a terminal
+            named = ", ".join(f"{file.path!a} ({file.reason})" for file in risky[:20])
             log.warning("code in the sandbox left files that other programs may act on: %s", named)
-
-
-def _make_sandbox_dir() -> Path:
-    """A folder outside of the workspace, for srt's settings and its sockets: short, for their sake."""
-    made = Path(tempfile.mkdtemp(prefix="agentd-"))
-    hidden = made / "hidden"  # `verify` looks whether it is
-    hidden.mkdir()
-    (hidden / "file").write_text("hidden\n")
-    return made
 
 
 def _write_private(path: Path, value: object) -> None:

@@ -58,6 +58,9 @@ class Tenancy:
 
         Raises `HandoverError`.
         """
+        real = os.path.realpath(workspace)
+        if real != workspace:  # code of a session around it has put a link there
+            raise HandoverError(f"the way to the workspace {workspace} leads to {real} now; start anew")
         if _is_system_folder(workspace):
             raise HandoverError(
                 f"root's sandbox works in a folder that is handed over to an unprivileged user, and {workspace} is not "

@@ -9,7 +9,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["GIT_EXCLUDES", "PLACEHOLDERS", "absent_names", "git_excludes", "write_git_excludes"]
+__all__ = [
+    "GIT_EXCLUDES", "PLACEHOLDERS", "absent_names", "git_excludes", "placeholder_names", "write_git_excludes",
+]  # fmt: skip
 
 # srt's own list (DANGEROUS_FILES and directories of 0.0.83) and ours (settings.DENY_WRITE).
 PLACEHOLDERS = (
@@ -21,9 +23,19 @@ PLACEHOLDERS = (
 GIT_EXCLUDES = "gitexcludes"
 
 
-def absent_names(workspace: Path) -> tuple[str, ...]:
-    """Return the names that are not there now, for which placeholders will stand."""
-    return tuple(name for name in PLACEHOLDERS if not os.path.lexists(workspace / name))
+def placeholder_names(workspace: Path, deny_write: Iterable[Path]) -> list[str]:
+    """Return the names that a placeholder may stand for: the usual ones, and those of `deny_write` in the workspace.
+
+    srt puts it at the first folder on the way that is not there, so these count, too.
+    """
+    denied = [path.relative_to(workspace) for path in deny_write if path.is_relative_to(workspace)]
+    ways = [way.as_posix() for path in denied for way in (path, *path.parents)]
+    return list(dict.fromkeys([*PLACEHOLDERS, *(way for way in ways if way != ".")]))
+
+
+def absent_names(workspace: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Return those that are not there now, for which placeholders will stand."""
+    return tuple(name for name in names if not os.path.lexists(workspace / name))
 
 
 def write_git_excludes(folder: Path, workspace: Path, absent: Iterable[str]) -> None:

@@ -34,26 +34,27 @@ def connects(port):
     socket.create_connection(("127.0.0.1", port), 2).close()
     return True
 
-def asks_proxy(port):
+def answer_of_proxy(port):
     from urllib.parse import unquote, urlsplit
     from base64 import b64encode
     proxy = urlsplit(os.environ.get("HTTP_PROXY", ""))
     if not proxy.hostname:
-        return False
+        return b""
     user = b64encode(f"{unquote(proxy.username or '')}:{proxy.password}".encode()).decode()
     with socket.create_connection((proxy.hostname, proxy.port), 5) as connection:
         connection.settimeout(5)
         host = f"127.0.0.1:{port}"
         head = f"CONNECT {host} HTTP/1.1\\r\\nHost: {host}\\r\\nProxy-Authorization: Basic {user}\\r\\n\\r\\n"
         connection.sendall(head.encode())
-        return b" 200 " in connection.recv(200)
+        return connection.recv(200)
 
 GIVEN = json.loads(%r)
 print(json.dumps({
     "write": tries(lambda: opens(GIVEN["outside"], os.O_WRONLY)),
     "read": tries(lambda: opens(GIVEN["hidden"], os.O_RDONLY)),
     "loopback": tries(lambda: connects(GIVEN["port"])),
-    "proxy": tries(lambda: asks_proxy(GIVEN["port"])),
+    "proxy": tries(lambda: b" 200 " in answer_of_proxy(GIVEN["port"])),
+    "mute": not tries(lambda: answer_of_proxy(GIVEN["port"])),
     "root": os.getuid() == 0,
 }))
 """
@@ -62,6 +63,7 @@ _MEANING = {
     "read": "code can read a denied file",
     "loopback": "code reaches this machine's loopback",
     "proxy": "the proxy lets code reach a host that is not allowed",
+    "mute": "its proxy does not answer, so that no allowed host is reached",
     "root": "code runs as root",
 }
 

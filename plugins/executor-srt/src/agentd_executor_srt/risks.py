@@ -46,10 +46,13 @@ _FOLDERS = {
     **dict.fromkeys((".claude", ".cursor", ".codex", ".gemini"), "settings of coding agents"),
     **dict.fromkeys((".husky", ".githooks"), "git hooks"),
 }
+# Keys and sections whose value git runs, or takes more settings or hooks from. A key may follow its section's header on
+# the same line.
 _GIT_RUNS = re.compile(
-    rb"^\s*(?:fsmonitor|hookspath|sshcommand|pager|editor|askpass|textconv|command|cmd|driver|clean|smudge|process|helper"
-    rb"|program|path|external|insteadof|pushinsteadof|gitproxy|packobjectshook|uploadpack|receivepack|worktree)\s*=|"
-    rb"^\s*\[\s*(?:include|includeif|alias)",
+    rb"(?:^|\])[ \t]*(?:fsmonitor|\w*hooks?path|\w*hook|\w*command|\w*cmd|pager|editor|\w*askpass|textconv|driver|clean"
+    rb"|smudge|process|helper|\w*program|path|external|\w*insteadof|gitproxy|uploadpack|receivepack|worktree"
+    rb"|difffilter|templatedir|attributesfile|smtpserver|tunnel|httpd|vcs|update)[ \t]*=|"
+    rb"(?:^|\])[ \t]*\[[ \t]*(?:include|includeif|alias|pager)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -64,34 +67,46 @@ class RiskyFile:
 
 
 def find_risky_files(workspace: Path) -> dict[str, RiskyFile]:
-    """Return them by path. No link is followed; folders of installed packages are left out."""
+    """Return them by path. No link is followed; folders of installed packages are left out.
+
+    Code may change what is looked at meanwhile, or close it to us: what cannot be read is passed over.
+    """
     found: dict[str, RiskyFile] = {}
     todo = [("", "")]
     seen = 0
     while todo:
         folder, reason = todo.pop()
-        try:
-            entries = list(os.scandir(workspace / folder))
-        except OSError:  # gone, or closed
-            continue
-        if folder and {"HEAD", "objects", "refs", "config"} <= {entry.name for entry in entries}:
-            _repository(
-                workspace, folder, found
-            )  # a bare one: git takes every folder of this shape for its own
-            continue
+        entries = _entries(workspace, folder)
+        if {"HEAD", "objects", "refs"} <= {entry.name for entry in entries}:
+            # git takes every folder of this shape for a repository, whatever its name, and whatever else is in it
+            _repository(workspace, folder, found)
         for entry in entries:
             seen += 1
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.name == ".git":
-                _git(workspace, path, found)
+            path = os.path.join(folder, entry.name)
+            if entry.name == ".git" and not entry.is_dir(follow_symlinks=False):
+                _add(workspace, path, "leads git to another folder", found)
+            elif entry.name == ".git":
+                _repository(workspace, path, found)
+                todo.append((f"{path}/modules", ""))  # repositories of submodules
             elif entry.is_dir(follow_symlinks=False):
                 if entry.name not in SKIPPED and not (folder == "" and entry.name == "skills"):
                     todo.append((path, reason or _FOLDERS.get(entry.name, "")))
             else:
                 _file(entry, path, reason or _NAMES.get(entry.name, ""), found)
         if seen > MAX_ENTRIES:
+            found["."] = RiskyFile(".", f"has more than {MAX_ENTRIES} files, and not all were looked at", "")
             break
     return found
+
+
+def _entries(workspace: Path, folder: str) -> list[os.DirEntry[str]]:
+    """The entries of a folder, or none if it is gone, closed, or has become a link."""
+    try:
+        if not stat.S_ISDIR(os.lstat(workspace / folder).st_mode):
+            return []
+        return list(os.scandir(workspace / folder))
+    except OSError:
+        return []
 
 
 def _file(entry: os.DirEntry[str], path: str, reason: str, found: dict[str, RiskyFile]) -> None:
@@ -130,33 +145,25 @@ def _digest(path: str) -> str:
     return hashlib.blake2b(b"%o %d %s" % (about.st_mode, about.st_size, data), digest_size=16).hexdigest()
 
 
-def _git(workspace: Path, path: str, found: dict[str, RiskyFile]) -> None:
-    """Hooks that git would run, and settings that name commands; `.git` may also be a file that leads elsewhere."""
-    git = workspace / path
-    if git.is_symlink() or git.is_file():
-        _add(git, path, "leads git to another folder", found)
-        return
-    _repository(workspace, path, found)
-
-
 def _repository(workspace: Path, path: str, found: dict[str, RiskyFile]) -> None:
-    git = workspace / path
-    try:
-        hooks = list(os.scandir(git / "hooks"))
-    except OSError:
-        hooks = []
-    for hook in hooks:
-        if not hook.name.endswith(".sample") and hook.stat(follow_symlinks=False).st_mode & 0o111:
-            _add(git / "hooks" / hook.name, f"{path}/hooks/{hook.name}", "run by git", found)
+    """Look at hooks that git would run, and at settings that name commands."""
+    for name in ("hooks", "modules", "config", "config.worktree", "commondir"):
+        if os.path.islink(workspace / path / name):
+            _add(workspace, os.path.join(path, name), "leads git to another place", found)
+    for hook in _entries(workspace, os.path.join(path, "hooks")):
+        if not hook.name.endswith(".sample") and _is_executable(hook):
+            _add(workspace, os.path.join(path, "hooks", hook.name), "run by git", found)
     for name in ("config", "config.worktree"):
-        if _GIT_RUNS.search(_read(str(git / name))):
-            _add(git / name, f"{path}/{name}", "git runs commands that it names", found)
-    modules = git / "modules"
-    if modules.is_dir() and not modules.is_symlink():
-        for module in os.scandir(modules):
-            if module.is_dir(follow_symlinks=False):
-                _git(workspace, f"{path}/modules/{module.name}", found)
+        if _GIT_RUNS.search(_read(str(workspace / path / name))):
+            _add(workspace, os.path.join(path, name), "git runs commands that it names", found)
 
 
-def _add(file: Path, path: str, reason: str, found: dict[str, RiskyFile]) -> None:
-    found[path] = RiskyFile(path, reason, _digest(str(file)))
+def _is_executable(entry: os.DirEntry[str]) -> bool:
+    try:
+        return bool(entry.stat(follow_symlinks=False).st_mode & 0o111)
+    except OSError:
+        return False
+
+
+def _add(workspace: Path, path: str, reason: str, found: dict[str, RiskyFile]) -> None:
+    found[path] = RiskyFile(path, reason, _digest(str(workspace / path)))

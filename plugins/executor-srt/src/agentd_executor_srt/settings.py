@@ -14,7 +14,6 @@ from agentd.errors import ConfigError
 from agentd.execution import environment
 
 from agentd_executor_srt.domains import check_domains
-from agentd_executor_srt.placeholders import GIT_EXCLUDES
 from agentd_executor_srt.requirements import Programs
 
 __all__ = ["DENY_READ", "INHERITED", "Policy", "Profile", "Secret", "read_secrets"]
@@ -25,6 +24,9 @@ DENY_READ = ("~/.ssh", "~/.aws", "~/.gnupg")
 
 DENY_WRITE = (".claude", ".envrc")
 """What is refused in the workspace beside srt's own list: settings in which other programs look for commands."""
+
+SEARCH_DEPTH = 6
+"""How deep srt looks for repositories whose hooks it keeps: 3 by itself, 10 at most, which takes five times as long."""
 
 SHARED = (Path("/tmp/claude"),)
 """Folders that srt lets every sandbox of this machine write to, if they are there."""
@@ -167,6 +169,7 @@ class Policy:
             "bwrapPath": programs.bwrap,
             "socatPath": programs.socat,
             "ripgrep": {"command": programs.rg},
+            "mandatoryDenySearchDepth": SEARCH_DEPTH,
         }
         if self.secrets:
             network["tlsTerminate"] = {}
@@ -188,17 +191,19 @@ class Policy:
 
     def _allow_read(self) -> Iterable[Path]:
         """What is readable below a denied folder; what is denied below that is denied nevertheless."""
-        own = [self.workspace, *(Path(path) for path in self.needed())]
+        # its own folder, too: the socket of srt's proxy lies there, and to hide it would be to cut off every host
+        own = [self.workspace, self.sandbox_dir, *(Path(path) for path in self.needed())]
         if self.profile == "strict":
             system = [*_SYSTEM, *(f"/etc/{name}" for name in _ETC)]
             own += [Path(path) for path in system if os.path.exists(path)]
-            return [*own, *self.allow_write, self.sandbox_dir / GIT_EXCLUDES, *self.allow_read]
+            return [*own, *self.allow_write, *self.allow_read]
         denied = [*self.deny_read, *self.private]
         return [*(path for path in own if any(path.is_relative_to(d) for d in denied)), *self.allow_read]
 
     def _deny_write(self) -> Iterable[Path]:
         writable = [self.workspace, *self.allow_write]
-        own = [Path(path) for path in self.needed()]  # or the host would run what code put there
+        # or the host would run what code put there: the interpreter, srt's settings
+        own = [*(Path(path) for path in self.needed()), self.sandbox_dir.parent]
         inside = [path for path in own if any(path != w and path.is_relative_to(w) for w in writable)]
         shared = [path for path in SHARED if path.exists()]
         return [*(self.workspace / name for name in DENY_WRITE), *inside, *shared, *self.deny_write]
@@ -220,11 +225,23 @@ class Policy:
 
 
 def interpreter_paths(python: str) -> list[str]:
-    """The folders of an interpreter: its virtual environment's, and those of the one below it."""
-    paths = [Path(python).parent.parent, Path(os.path.realpath(python)).parent.parent]
+    """The folders of an interpreter: its virtual environment's, and those of the one below it.
+
+    `~/.local/bin/python3` may be a link to it: then its neighbours in `~/.local` are none of its business.
+    """
+    given, real = Path(python), Path(os.path.realpath(python))
+    environment_dir = given.parent.parent
+    paths = [environment_dir if (environment_dir / "pyvenv.cfg").exists() else given.parent, _prefix(real)]
     if python == sys.executable:
         paths += [Path(sys.prefix), Path(sys.base_prefix), Path(sys.base_exec_prefix)]
     return [str(path) for path in dict.fromkeys(paths) if str(path) != "/"]
+
+
+def _prefix(python: Path) -> Path:
+    """The folder that an interpreter is installed in, but never a whole home."""
+    home = Path(os.path.realpath(os.path.expanduser("~")))
+    wider = [python.parent.parent, python.parent, python]
+    return next(path for path in wider if path == python or not home.is_relative_to(path))
 
 
 def host_environment(host: Mapping[str, str], run_dir: Path, path: str, policy: Policy) -> dict[str, str]:

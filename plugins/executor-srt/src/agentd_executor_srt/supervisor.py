@@ -214,11 +214,12 @@ class Supervisor:
             os.close(root)
 
     def _settle_files(self) -> None:
+        # folders that are everybody's are neither handed over nor given back, which would take the bits away
+        uid = os.geteuid() if self.tenancy is None else self.tenancy.uid
+        for folder in (self.job.workspace, *self.job.writable):
+            strip_setuid(folder, uid, self.started)
         if self.tenancy is not None:
             self.tenancy.give_back()
-        else:
-            for folder in (self.job.workspace, *self.job.writable):
-                strip_setuid(folder, os.geteuid(), self.started)
 
 
 def _remove_empty(root: int, path: str, *, files: bool) -> None:
@@ -250,6 +251,8 @@ def _remove_all(run_dir: str) -> None:
             path = f"{folder}/{name}"
             _ignore_errors(os.unlink if os.path.islink(path) else os.rmdir, path)
     _ignore_errors(os.rmdir, run_dir)
+    # The folder of all sandboxes (`run_dir`), from which the last one is gone.
+    _ignore_errors(os.rmdir, os.path.dirname(run_dir))
 
 
 def _ignore_errors(function: Callable[[str], None], path: str) -> None:

@@ -35,7 +35,8 @@ class Case:
     `next` the block in `then`; `rerender` open if writing the skills anew changes anything outside.
 
     `needs` are conditions of the host without which the case says nothing (`path:GLOB`, `command:NAME`,
-    `socket:FAMILY:KIND:PROTOCOL`, `route4`, `route6`, `loopback6`); `why` says what is at stake where it is open.
+    `socket:FAMILY:KIND:PROTOCOL`, `route4`, `route6`, `loopback6`, `keyring`); `why` says what is at stake where it
+    is open.
     """
 
     id: str

@@ -29,10 +29,15 @@ class KnownOpen:
 
 @attrs.frozen(kw_only=True)
 class Expectation:
-    """A checked-in list: the executor's name and its known-open cases by `group/id`."""
+    """A checked-in list: the executor's name and its known-open cases by `group/id`.
+
+    It holds for an executor with these `options`. `name` is the file's, without its ending.
+    """
 
     executor: str
     known_open: dict[str, KnownOpen]
+    options: dict[str, str] = attrs.field(factory=dict)
+    name: str = ""
 
     def allowed(self, case: Case) -> set[str]:
         """Return the verdicts that this list allows for a case."""
@@ -46,7 +51,7 @@ class Expectation:
 
 
 def load_expectation(path: Path) -> Expectation:
-    """Read a list: YAML with `executor` and `known_open`, where an entry is a reason or `{reason, when}`.
+    """Read a list: YAML with `executor`, perhaps `options`, and `known_open`: a case's reason or `{reason, when}`.
 
     Raises `ConfigError` for a file that cannot be read or is of another shape.
     """
@@ -55,6 +60,7 @@ def load_expectation(path: Path) -> Expectation:
     try:
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         entries = data["known_open"]
+        data["name"] = path.stem
         data["known_open"] = {
             name: {"reason": entry} if isinstance(entry, str) else entry for name, entry in entries.items()
         }

@@ -60,9 +60,17 @@ def only_open(path: object, flags: int = os.O_RDONLY) -> None:
         os.close(os.open(str(path), flags | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC))
 
 
-def may_write(path: object) -> None:
-    """Ask whether writing is allowed, without writing. (Read-only mounts count.)"""
-    judge(os.access(str(path), os.W_OK, effective_ids=True), f"writing to {path}")
+def is_the_hosts(path: str) -> bool:
+    """Tell whether a system folder is the host's own; a sandbox may have put another at its path."""
+    places = W["places"]
+    assert isinstance(places, dict)
+    status = os.stat(path)
+    return path in places and tuple(places[path]) == (status.st_dev, status.st_ino)
+
+
+def may_write(path: str) -> None:
+    """Ask whether writing to a system folder of the host is allowed, without writing. (Read-only mounts count.)"""
+    judge(os.access(path, os.W_OK, effective_ids=True) and is_the_hosts(path), f"writing to {path}")
 
 
 def has_secret(data: bytes | str) -> bool:

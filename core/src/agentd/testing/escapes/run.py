@@ -20,6 +20,7 @@ from agentd.errors import AgentdError, ExecutorError
 from agentd.protocols import Executor
 from agentd.skills import AgentSkillsRenderer
 from agentd.testing.escapes.case import Case
+from agentd.testing.escapes.keyring import has_keyrings
 from agentd.testing.escapes.world import World
 from agentd.testing.processes import wait_until_gone
 from agentd.tools import ToolSet
@@ -67,6 +68,8 @@ def _has(kind: str, what: str) -> bool:
         return _reaches(socket.AF_INET, "192.0.2.1")
     if kind == "route6":
         return _reaches(socket.AF_INET6, "2001:db8::1")
+    if kind == "keyring":
+        return has_keyrings()
     raise ValueError(f"unknown need {kind!r}")
 
 

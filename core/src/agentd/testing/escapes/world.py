@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from agentd.testing.escapes.keyring import bait_key
+
 __all__ = ["BAITS", "SECRET_VARIABLE", "World"]
 
 BAITS: Final = (
@@ -26,6 +28,8 @@ BAITS: Final = (
 """Files below the home directory in which programs keep secrets."""
 
 SECRET_VARIABLE: Final = "ESCAPE_TEST_API_KEY"
+
+_PLACES: Final = ("/", "/etc", "/etc/cron.d", "/usr/bin", "/tmp", "/dev/shm")
 
 _DECOY = "import sys; print('ready', flush=True); sys.stdin.read()"
 
@@ -62,6 +66,7 @@ class World:
             variables = {"HOME": str(self.home), SECRET_VARIABLE: self.secret}
             stack.enter_context(_variables(self.environ, variables))
             self.decoy = stack.enter_context(_decoy(self.secret))
+            self._key = stack.enter_context(bait_key(f"agentd-{self.secret}", self.secret))
             self.before = self.fingerprint()
             self._stack = stack.pop_all()
         return self
@@ -103,6 +108,8 @@ class World:
             "udp_port": self._udp.getsockname()[1],
             "unix_socket": str(self.outside / "service.sock"),
             "abstract_socket": self._abstract,
+            "key": self._key,
+            "places": {path: _identity(path) for path in _PLACES if os.path.exists(path)},
         }
 
     def fingerprint(self) -> dict[str, tuple[int, int, int, int]]:
@@ -121,6 +128,12 @@ class World:
         before, self.before = self.before, self.fingerprint()
         names = sorted(before.keys() | self.before.keys())
         return [name for name in names if before.get(name) != self.before.get(name)]
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """What tells the host's folder from another that lies at its path in a sandbox."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
