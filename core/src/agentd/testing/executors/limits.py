@@ -14,7 +14,7 @@ from agentd.types import ActionResult, Limits
 
 __all__ = ["LimitsPart"]
 
-SMALL = Limits(timeout_s=40.0, grace_s=0.3, workspace_mib=64, workspace_inodes=5_000, processes=300)
+SMALL = Limits(timeout_s=40.0, grace_s=0.3, workspace_mib=64, workspace_inodes=1_000, processes=300)
 
 # Each is bounded by itself, for a place in which the limit does not hold.
 _FILL = """
@@ -27,9 +27,9 @@ for number in range(100):
 """
 _MANY_FILES = """
 import os, time
-for number in range(30_000):
+for number in range(8_000):
     os.close(os.open(f"empty{number}", os.O_CREAT))
-    if number % 100 == 0: time.sleep(0.03)
+    if number % 50 == 0: time.sleep(0.05)
 """
 _BOMB = """
 import os, time
