@@ -126,10 +126,10 @@ class ActionResult:
     """How an action ended and what it printed.
 
     `status`: `completed` (exit code 0), `failed` (any other end of its own), `timeout` or `cancelled`.
-    `exit_code` is 128 + N for death by signal N, as bash has it. `chunks` are the kept output in the
+    `exit_code` is 128 + N for death by signal N, as bash has it; 137 for a watched limit, too. `chunks` are the kept output in the
     order of arrival; where a stream was longer than its limit, its head and tail are kept and
     `dropped_bytes` counts the middle. Times in seconds, memory in bytes. `message` says in a sentence
-    what the exit code cannot: the time-out, the created file, the reason of a refused path.
+    what the exit code cannot: the time-out, the limit, the created file, the reason of a refused path.
     """
 
     status: ActionStatus

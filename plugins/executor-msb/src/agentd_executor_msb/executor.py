@@ -73,7 +73,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
     :param memory: MiB of the microVM.
     :param cpus: its virtual processors.
     :param timeout: seconds an action may take; short for `limits.timeout_s`.
-    :param limits: time-outs, output and resource limits of each process within the microVM.
+    :param limits: time-outs, output and resource limits within the microVM.
     :param state: `fresh` or `kept`, as for every executor.
     :param python: the interpreter in the guest, a path or a name on its PATH.
     :param envs: variables for the code. Of the host's own, nothing but `FROM_HOST` gets in.
