@@ -9,7 +9,8 @@ Frames
     of an unknown kind, or of the wrong direction, ends the connection. The first frame each way is HELLO.
 
     host -> runner
-      HELLO   JSON: version, workspace, env, inherit, limits, pythonpath, preload, http, token
+      HELLO   JSON: version, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
+              processes, workspace_bytes, workspace_inodes), pythonpath, preload, http, token
       RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
       CANCEL  id = action
       REPLY   id = call; u8 (0 ok, 1 error), then JSON
@@ -901,13 +902,11 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
             if not has_python and len(received) == 2:  # no desk: the first Python worker
                 import_for_python()
                 has_python = True
-            try:
-                pid = os.fork()
-                if pid == 0:
-                    _crew_main(runner, received)
+            pid = _try_fork()
+            if pid == 0:
+                _crew_main(runner, received)
+            elif pid > 0:  # else the runner sees the crew's socket close
                 crews[int(data[1:])] = pid
-            except BlockingIOError:  # no more processes: the runner sees the crew's socket close
-                pass
             for descriptor in received:
                 os.close(descriptor)
         elif data[:1] == b"K":
@@ -917,6 +916,13 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
             retired = True
             if not data:
                 poll.unregister(sock)
+
+
+def _try_fork() -> int:
+    try:
+        return os.fork()
+    except BlockingIOError:  # a limit on processes, ours or the place's
+        return -1
 
 
 def _reap_crews(crews: dict[int, int]) -> None:
@@ -1425,10 +1431,8 @@ class Walk:
                     parent, inode, names = above.pop()
                     if parent < 0:
                         parent = _open_folder("..", here)
-                        if (
-                            parent < 0 or os.fstat(parent).st_ino != inode
-                        ):  # it was moved: what is left is lost
-                            names = []
+                        if parent < 0 or os.fstat(parent).st_ino != inode:
+                            names = []  # it was moved: what is left there is not counted
                     if parent >= 0:
                         os.close(here)
                         here = parent
@@ -1488,9 +1492,8 @@ class Meter:
         self.next_walk = 0.0
         self.changed = False  # an action has run since the last walk began
         self.before: Use | None = None  # the use of the disks before the first action
-        self.then = self.at_start = Use(
-            0, 0
-        )  # the same when the last complete walk began, and when this one did
+        self.at_start = Use(0, 0)  # the same when this walk began
+        self.then = Use(0, 0)  # and when the last complete one did
         self.base: Use | None = None  # the use of the folders before the first action
         self.grown = Use(0, 0)  # since then
         self.free = self.reserve = sys.maxsize  # of the workspace's disk, bytes
@@ -1765,7 +1768,7 @@ class Runner:
                 return self.nursery.crew(kind)
             except OSError:  # the nursery was killed
                 self.retire_nursery()
-        raise OSError(errno.EAGAIN, "no new process can be made")
+        raise BlockingIOError(errno.EAGAIN, "no new process can be made")
 
     def take_crew(self, kind: str) -> Crew:
         self.last_start[kind] = time.monotonic()
@@ -1779,6 +1782,14 @@ class Runner:
             crew.close()
             crew = None
         return crew or self.new_crew(kind)
+
+    def take_crew_or_refuse(self, kind: str, ident: int) -> Crew | None:
+        try:
+            return self.take_crew(kind)
+        except OSError as error:
+            message = f"not run: {error.strerror}; try again when other programs and blocks have ended"
+            self.send_json(EXIT, ident, {"status": "failed", "exit_code": 1, "message": message})
+            return None
 
     def kill_crew(self, crew: Crew) -> None:
         """End a crew whose supervisor does not. If the nursery was killed too, all that it watched fell to us."""
@@ -1889,9 +1900,9 @@ class Runner:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
             except OSError:
                 pass  # a full disk: the actions will say so
-        inside = self.workspace.rstrip("/") + "/"
-        elsewhere = [folder for folder in self.folders if not folder.startswith(inside)]
-        self.meter = Meter([self.workspace, *elsewhere], self.limits)
+        # Not TMPDIR as such, which may have been set to a folder that others use.
+        own = [os.path.dirname(self.socket_path)] if self.socket_path else []
+        self.meter = Meter([self.workspace, *own], self.limits)
         if self.prctl is not None:
             self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.env.setdefault("AGENTD_PYTHON", sys.executable)
@@ -1954,8 +1965,8 @@ class Runner:
         elif header["type"] == "python" and header["state"] == "kept":
             self.kept_queue.append((ident, self.order, header, body))
             self.start_kept()
-        else:
-            self.dispatch(self.take_crew(header["type"]), ident, self.order, header, body)
+        elif (crew := self.take_crew_or_refuse(header["type"], ident)) is not None:
+            self.dispatch(crew, ident, self.order, header, body)
 
     def create(self, ident: int, header: dict[str, Any], body: bytes) -> None:
         started = time.monotonic()
@@ -1992,7 +2003,10 @@ class Runner:
             self.kept = None
             note = "the kept Python namespace was lost before this block: its interpreter had ended"
         if self.kept is None:
-            self.kept = self.take_crew("python")
+            self.kept = self.take_crew_or_refuse("python", ident)
+            if self.kept is None:
+                self.start_kept()
+                return
         self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
         self.kept_busy.note = note
 
@@ -2134,13 +2148,14 @@ class Runner:
                     pass
 
     def end_for(self, excess: str, running: list[Running]) -> None:
-        """End all that may be writing; which of them is, nobody knows."""
+        """End all blocks that may be writing; which of them is, nobody knows. Without one, it may be what a kept
+        interpreter has left running: if it goes on, that ends."""
         for action in running:
             action.excess = excess
             self.end(action.ident, "limit")
         if not running:
             self.notice = excess
-            if self.kept is not None and not self.actions:
+            if self.kept is not None and not self.actions and self.meter.tolerated.bytes:
                 self.kept.close()
                 self.kept = None
                 self.notice += "; the kept Python namespace is lost"
@@ -2220,7 +2235,7 @@ class Runner:
             )
             code = 137
         elif action.report is None:
-            messages.append("its supervisor was killed from outside; all its processes were ended")
+            messages.append("its supervisor was killed from outside, or no process could be made for it; all its processes were ended")
         elif by_signal:
             messages.append(f"ended by signal {_signal_name(code - 128)}")
         elif killed:

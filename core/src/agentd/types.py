@@ -126,8 +126,8 @@ class ActionResult:
     """How an action ended and what it printed.
 
     `status`: `completed` (exit code 0), `failed` (any other end of its own), `timeout` or `cancelled`.
-    `exit_code` is 128 + N for death by signal N, as bash has it; 137 for a watched limit, too. `chunks` are the kept output in the
-    order of arrival; where a stream was longer than its limit, its head and tail are kept and
+    `exit_code` is 128 + N for death by signal N, as bash has it; 137 for a watched limit, too. `chunks` are
+    the kept output in the order of arrival; where a stream was longer than its limit, its head and tail are kept and
     `dropped_bytes` counts the middle. Times in seconds, memory in bytes. `message` says in a sentence
     what the exit code cannot: the time-out, the limit, the created file, the reason of a refused path.
     """
@@ -180,8 +180,8 @@ class Limits:
     :ivar open_files: open files of a process.
     :ivar processes: processes and threads of the action. Besides, no more than this number are started by
         the user on top of what the machine had when the runner started; that is setrlimit's, and does not bind root.
-    :ivar workspace_mib: what a session may add to the workspace and its folder for temporary files, on the
-        disk. Where the disk of the workspace is nearly full (5 %, at most 1 GiB left), no more than that.
+    :ivar workspace_mib: what a session may add to the workspace and its own folder for temporary files, on
+        the disk. Where the disk of the workspace is nearly full (5 %, at most 1 GiB left), no more than that.
     :ivar workspace_inodes: the same in files, folders and links.
     :raises ConfigError: for a limit that is not above 0.
     """
