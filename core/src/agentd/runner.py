@@ -9,7 +9,8 @@ Frames
     of an unknown kind, or of the wrong direction, ends the connection. The first frame each way is HELLO.
 
     host -> runner
-      HELLO   JSON: version, workspace, env, inherit, limits, pythonpath, preload, http, token
+      HELLO   JSON: version, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
+              processes, workspace_bytes, workspace_inodes), pythonpath, preload, http, token
       RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
       CANCEL  id = action
       REPLY   id = call; u8 (0 ok, 1 error), then JSON
@@ -62,7 +63,7 @@ from collections import deque
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
@@ -92,6 +93,15 @@ SPARE_IDLE_S = 10.0  # how long after the last action a crew is kept ready
 LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker) may do so
 SPIN_S = 80e-6
 LOOK_S = 0.005  # how often the clocks are looked at while there is much to do
+WATCH_S = 0.25  # how often limits that only a look can tell are looked at, and how old an action is by then
+COUNT_S = 0.02  # how long counting an action's tasks may take while they run
+IDLE_WATCH_S = 5.0  # the same while only a kept interpreter lives
+WALK_PAUSE_S = 1.0  # between two walks through the workspace, if nothing hurries
+SLICE_S = 0.002  # how long a walk may hold up the loop at a time
+CALM_SHARE, HURRIED_SHARE = 0.02, 0.5  # of the time that may go into walks
+HELD_LEVELS = 256  # of a walk: folders kept open on the way down
+TIDY_UP = "Delete files first: blocks still run, but one that adds more is ended again"
+SPARE_BYTES, SPARE_INODES = 16 << 20, 2000  # how much more may come to be where a limit is exceeded already
 MAX_CHANNELS = 512
 KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself
 
@@ -221,16 +231,64 @@ def _signal_all(pids: list[int], number: int) -> None:
             pass
 
 
+def _stop_below(roots: list[int]) -> list[int]:
+    """Stop everything below `roots` and return it: a stopped process cannot fork away from us.
+
+    First whole groups, in one call each: that also reaches the processes that are being forked meanwhile, and
+    a fork bomb makes them faster than they can be listed.
+    """
+    stopped: dict[int, None] = {}
+    groups = {os.getpgrp(), 0}  # ours: a worker that has just been forked is still in it
+    todo = roots
+    while todo:
+        for pid in todo:
+            if (group := _group_of(pid)) not in groups:
+                groups.add(group)
+                _signal_all([-group], signal.SIGSTOP)
+        _signal_all(todo, signal.SIGSTOP)
+        stopped.update(dict.fromkeys(todo))
+        todo = [pid for pid in _descendants(roots) if pid not in stopped]
+    return list(stopped)
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
 def _kill_below(roots: list[int]) -> None:
-    """Stop, then kill, everything below `roots`: a stopped process cannot fork away from us."""
-    stopped: set[int] = set()
-    while True:
-        fresh = [pid for pid in _descendants(roots) if pid not in stopped]
-        if not fresh:
-            break
-        _signal_all(fresh, signal.SIGSTOP)
-        stopped.update(fresh)
-    _signal_all(list(stopped), signal.SIGKILL)
+    """Stop, then kill, everything below `roots`."""
+    _signal_all(_stop_below(roots), signal.SIGKILL)
+
+
+def _count_tasks(roots: list[int], until: float) -> int:
+    """Return how many processes and threads there are below `roots`, or were found until then."""
+    count, seen, todo = 0, set[int](), list(roots)
+    while todo and time.monotonic() < until:
+        pid = todo.pop()
+        if pid not in seen:
+            seen.add(pid)
+            count += _tasks_of(pid)
+            todo += _children_of(pid)
+    return count
+
+
+def _tasks_of(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
+def _tasks_here() -> int:
+    """Return how many processes and threads this machine has (0 where it does not say)."""
+    try:
+        with open("/proc/loadavg", "rb") as file:
+            return int(file.read().split()[3].partition(b"/")[2])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 # --- the supervisor -----------------------------------------------------------------------------
@@ -240,12 +298,16 @@ class Supervisor:
     """The root of one action's processes: waits for the worker, then ends whatever is left.
 
     It reports one JSON line on its control socket and exits. `T` and a grace in seconds on that socket ends
-    the action (TERM, grace, KILL); a closed socket (the runner is gone) ends it at once.
+    the action (TERM, grace, KILL); a closed socket (the runner is gone) ends it at once. `C` has it count the
+    action's tasks (processes and threads), if they may be more than `most`; then it ends the action.
     """
 
-    def __init__(self, control: socket.socket, worker: int) -> None:
+    def __init__(self, control: socket.socket, worker: int, most: int) -> None:
         self.control = control
         self.worker = worker
+        self.most = most
+        self.counted, self.tasks_then = most, 0  # not yet: as many as there may be
+        self.crowd = 0
         self.status: int | None = None
         self.deadline: float | None = None
         self.left_over = False
@@ -284,11 +346,34 @@ class Supervisor:
             self.poll.unregister(self.control)
             self.kill()
             return
-        grace_s = float(data[1:] or b"0")
-        self.deadline = time.monotonic() + grace_s
+        _, end, grace = data.partition(b"T")
+        if not end:
+            self.count()
+            return
+        self.deadline = time.monotonic() + float(grace)
         pids = _descendants(_children_of(os.getpid())) or [self.worker]
         _signal_all(pids, signal.SIGTERM)
         _signal_all(pids, signal.SIGCONT)  # a stopped process acts on TERM only when it goes on
+
+    def count(self) -> None:
+        """End the action if it has too many tasks.
+
+        A fork bomb grows faster than it can be counted, unless it is stopped first. An honest action is not
+        stopped: it is counted in a moment, and not again before the machine's tasks have grown by what is left.
+        """
+        now = _tasks_here()
+        if self.counted + now - self.tasks_then < self.most:
+            return
+        children, until = _children_of(os.getpid()), time.monotonic() + COUNT_S
+        self.counted, self.tasks_then = _count_tasks(children, until), now
+        if self.counted > self.most or time.monotonic() >= until:
+            stopped = _stop_below(children)
+            self.counted = sum(map(_tasks_of, stopped))
+            if self.counted > self.most:
+                self.crowd = self.counted
+                self.kill()
+            else:
+                _signal_all(stopped, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill all that is below; called again and again until nothing is."""
@@ -327,11 +412,12 @@ class Supervisor:
                     self.kill_group()
 
     def line(self, status: int) -> bytes:
-        """The report: wait status, CPU seconds, peak memory in bytes, number of processes killed."""
+        """The report: wait status, CPU seconds, peak memory in bytes, number of processes killed, tasks if
+        they were too many."""
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         unit = 1024 if LINUX else 1  # ru_maxrss is in KiB on Linux, in bytes on macOS
         return json.dumps(
-            [status, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, self.killed]
+            [status, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, self.killed, self.crowd]
         ).encode()
 
 
@@ -653,7 +739,7 @@ class Python:
             os.dup2(null, descriptor)
         os.close(null)
         unit = 1024 if LINUX else 1
-        self.broker.send(b"D" + json.dumps([code << 8, cpu_s, used.ru_maxrss * unit, 0]).encode())
+        self.broker.send(b"D" + json.dumps([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]).encode())
 
 
 def _main_module() -> dict[str, Any]:
@@ -865,10 +951,11 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
             if not has_python and len(received) == 2:  # no desk: the first Python worker
                 import_for_python()
                 has_python = True
-            pid = os.fork()
+            pid = _try_fork()
             if pid == 0:
                 _crew_main(runner, received)
-            crews[int(data[1:])] = pid
+            elif pid > 0:  # else the runner sees the crew's socket close
+                crews[int(data[1:])] = pid
             for descriptor in received:
                 os.close(descriptor)
         elif data[:1] == b"K":
@@ -878,6 +965,13 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
             retired = True
             if not data:
                 poll.unregister(sock)
+
+
+def _try_fork() -> int:
+    try:
+        return os.fork()
+    except BlockingIOError:  # a limit on processes, ours or the place's
+        return -1
 
 
 def _reap_crews(crews: dict[int, int]) -> None:
@@ -923,7 +1017,7 @@ def _crew_main(runner: Runner, received: list[int]) -> None:
             os._exit(70)
     os.dup2(control, 3)  # keep only the control socket
     os.closerange(4, MAX_DESCRIPTOR)
-    Supervisor(socket.socket(fileno=3), worker).run()
+    Supervisor(socket.socket(fileno=3), worker, runner.limits.get("processes", sys.maxsize)).run()
     os._exit(0)
 
 
@@ -1342,6 +1436,229 @@ def _replace(directory: int, name: str, content: bytes) -> None:
         os.close(descriptor)
 
 
+# --- what the workspace holds -------------------------------------------------------------------
+
+
+class Use:
+    """Bytes on the disk and inodes."""
+
+    def __init__(self, size: int, inodes: int) -> None:
+        self.bytes = size
+        self.inodes = inodes
+
+    def minus(self, other: Use) -> Use:
+        return Use(self.bytes - other.bytes, self.inodes - other.inodes)
+
+
+class Walk:
+    """Adds up what lies below some folders, a slice at a time: what is on the disk (holes are not), hard links
+    once, symlinks not followed, other file systems left out. What changes meanwhile is counted or not."""
+
+    def __init__(self, roots: list[str]) -> None:
+        self.use = Use(0, 0)
+        self.linked: set[tuple[int, int]] = set()
+        self.steps = self.walk(roots)
+
+    def advance(self, seconds: float) -> bool:
+        """Go on for a while; True when everything has been counted."""
+        until = time.perf_counter() + seconds
+        return all(time.perf_counter() < until for _ in self.steps)
+
+    def walk(self, roots: list[str]) -> Iterator[None]:
+        for root in roots:
+            top = _open_folder(root, None)
+            if top >= 0:
+                yield from self.tree(top)
+
+    def tree(self, here: int) -> Iterator[None]:
+        """Count depth first, by descriptors: no rename leads elsewhere, and no path is too long."""
+        device = os.fstat(here).st_dev
+        above: list[tuple[int, int, list[str]]] = []  # descriptor or -1, inode, folders to visit
+        try:
+            names: list[str] = []
+            yield from self.folder(here, device, names)
+            while True:
+                if names:
+                    below = _open_folder(names.pop(), here)
+                    if below >= 0:
+                        above.append((here, os.fstat(here).st_ino, names))
+                        if len(above) > HELD_LEVELS:
+                            os.close(here)
+                            above[-1] = (-1, *above[-1][1:])
+                        here, names = below, []
+                        yield from self.folder(here, device, names)
+                elif above:
+                    parent, inode, names = above.pop()
+                    if parent < 0:
+                        parent = _open_folder("..", here)
+                        if parent < 0 or os.fstat(parent).st_ino != inode:
+                            names = []  # it was moved: what is left there is not counted
+                    if parent >= 0:
+                        os.close(here)
+                        here = parent
+                else:
+                    return
+        finally:
+            for descriptor in (here, *(held for held, _, _ in above if held >= 0)):
+                os.close(descriptor)
+
+    def folder(self, here: int, device: int, folders: list[str]) -> Iterator[None]:
+        """Count the entries of one folder; note its folders."""
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    try:
+                        there = entry.stat(follow_symlinks=False)
+                    except OSError:  # it has gone
+                        continue
+                    if stat.S_ISDIR(there.st_mode):
+                        if there.st_dev == device:
+                            folders.append(entry.name)
+                            self.add(there)
+                    elif there.st_nlink < 2:
+                        self.add(there)
+                    elif (there.st_dev, there.st_ino) not in self.linked:
+                        self.linked.add((there.st_dev, there.st_ino))
+                        self.add(there)
+                    yield
+        except OSError:  # it was closed to us, or its disk fails
+            pass
+
+    def add(self, there: os.stat_result) -> None:
+        self.use.bytes += there.st_blocks * 512
+        self.use.inodes += 1
+
+
+def _open_folder(name: str, above: int | None) -> int:
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    except OSError:
+        return -1
+
+
+class Meter:
+    """Watches what code adds to the workspace and to its folder for temporary files.
+
+    Walking through them is the only way to know, and it may be long: so it is done in slices and within a
+    share of the time. How much the file systems have grown as a whole, which they tell at once, says when to
+    hurry. A limit is exceeded when two walks say so: a file that is moved meanwhile may be counted twice.
+    """
+
+    def __init__(self, roots: list[str], limits: dict[str, int]) -> None:
+        most = [limits.get(name, sys.maxsize) for name in ("workspace_bytes", "workspace_inodes")]
+        self.most = Use(*most)
+        self.roots = roots if min(most) < sys.maxsize else []
+        self.walk: Walk | None = None
+        self.next_walk = 0.0
+        self.changed = False  # an action has run since the last walk began
+        self.before: Use | None = None  # the use of the disks before the first action
+        self.at_start = Use(0, 0)  # the same when this walk began
+        self.then = Use(0, 0)  # and when the last complete one did
+        self.base: Use | None = None  # the use of the folders before the first action
+        self.grown = Use(0, 0)  # since then
+        self.free = self.reserve = sys.maxsize  # of the workspace's disk, bytes
+        self.suspected = False
+        self.settling = self.settles = False  # something was ended; this walk shows what that has left
+        self.tolerated = Use(0, 0)
+        self.excess = ""  # which limit is exceeded, in words
+
+    def begin(self) -> None:
+        """An action begins."""
+        self.changed = True
+        if self.before is None:
+            self.before = self.then = self.disks()
+
+    def disks(self) -> Use:
+        """Return how much of the disks that the folders are on is used, by whomever."""
+        use, seen = Use(0, 0), set[int]()
+        for root in self.roots:
+            try:
+                device, disk = os.stat(root).st_dev, os.statvfs(root)
+            except OSError:
+                continue
+            if not seen and disk.f_blocks:
+                self.free = disk.f_bavail * disk.f_frsize
+                self.reserve = min(1 << 30, disk.f_blocks * disk.f_frsize // 20)
+            if device not in seen:
+                seen.add(device)
+                use.bytes += (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+                use.inodes += disk.f_files - disk.f_ffree
+        return use
+
+    def look(self, running: bool, fair: bool) -> tuple[float, bool]:
+        """Go one step on. Return in how many seconds to look again, and whether to end what runs.
+
+        `fair` says that nothing is being ended: what grows now is not what an ended action still writes.
+        """
+        started = time.monotonic()
+        if self.walk is None and not (running or self.changed or self.suspected):
+            return float("inf"), False
+        now = self.disks()
+        hurried = self.hurried(now)
+        if self.walk is None:
+            if started < self.next_walk and not hurried:
+                return min(WATCH_S, self.next_walk - started), False
+            self.walk, self.at_start = Walk(self.roots), now
+            self.changed, self.settles = running, self.settling and fair
+        done = self.walk.advance(SLICE_S)
+        pause_s = (time.monotonic() - started) / (HURRIED_SHARE if hurried else CALM_SHARE)
+        if not done:
+            return pause_s, False
+        use, self.walk, self.then = self.walk.use, None, self.at_start
+        self.next_walk = started + max(WALK_PAUSE_S, pause_s)
+        end = self.judge(use)
+        return (pause_s if self.suspected else max(WATCH_S, pause_s)), end
+
+    def hurried(self, now: Use) -> bool:
+        """True if, by the growth of the disks since the last walk, a limit may be near."""
+        room = min(self.most.bytes - self.grown.bytes, max(self.free - self.reserve, 0))
+        left = self.most.inodes - self.grown.inodes
+        since = now.minus(self.then)
+        return (
+            self.suspected
+            or since.bytes > max(room // 4, SPARE_BYTES)
+            or since.inodes > max(left // 4, SPARE_INODES)
+        )
+
+    def judge(self, use: Use) -> bool:
+        """Compare what a walk has found with the limits; True if what runs must be ended."""
+        if self.base is None:  # what the disks have grown by until now is taken for the code's
+            since = self.at_start.minus(self.before or self.at_start)
+            mine = Use(min(use.bytes, max(since.bytes, 0)), min(use.inodes, max(since.inodes, 0)))
+            self.base = use.minus(mine)
+        grown = self.grown = use.minus(self.base)
+        self.excess = self.explain(grown)
+        spare = Use(grown.bytes + SPARE_BYTES, grown.inodes + SPARE_INODES)
+        suspected, self.suspected = self.suspected, False
+        if not self.excess:
+            self.tolerated = Use(0, 0)
+            self.settling = False
+        elif self.settling:
+            if self.settles:
+                self.tolerated, self.settling = spare, False
+        elif grown.bytes > self.tolerated.bytes or grown.inodes > self.tolerated.inodes:
+            self.settling, self.suspected = suspected, not suspected
+            return suspected
+        else:  # code is tidying up: what it has given back stays given back
+            self.tolerated = Use(
+                min(spare.bytes, self.tolerated.bytes), min(spare.inodes, self.tolerated.inodes)
+            )
+        return False
+
+    def explain(self, grown: Use) -> str:
+        size = f"the session has added {grown.bytes >> 20} MiB to the workspace and its temporary files"
+        if grown.bytes > self.most.bytes:
+            return f"{size}; the limit workspace_mib is {self.most.bytes >> 20}"
+        if grown.inodes > self.most.inodes:
+            return (
+                f"the session has added {grown.inodes} files and folders to the workspace; "
+                f"the limit workspace_inodes is {self.most.inodes}"
+            )
+        if self.roots and self.free < self.reserve < grown.bytes:
+            return f"{size}, and the disk has only {self.free >> 20} MiB left"
+        return ""
+
+
 # --- the runner ---------------------------------------------------------------------------------
 
 
@@ -1358,6 +1675,7 @@ class Running:
         self.deadline: float | None = None
         self.timeout_s: float | None = None
         self.ending = ""
+        self.excess = ""  # the limit for which it is being ended
         self.lost = False  # a kept interpreter that does not go on after this action
         self.note = ""
         self.report: list[Any] | None = None
@@ -1406,6 +1724,10 @@ class Runner:
         self.folders: list[str] = []
         self.output_bytes = 0
         self.grace_s = 0.0
+        self.meter = Meter([], {})
+        self.meter_due = float("inf")
+        self.tasks_due = 0.0
+        self.notice = ""  # for the next result
         self.watch(descriptor_in, self.on_host)
 
     # ..... the loop
@@ -1475,6 +1797,8 @@ class Runner:
 
     def timeout_ms(self) -> int | None:
         deadlines = [a.deadline for a in self.actions.values() if a.deadline is not None]
+        if self.meter_due < float("inf"):
+            deadlines.append(self.meter_due)
         if self.wanted:
             deadlines.append(self.refill_due)
         if self.spares:
@@ -1489,7 +1813,11 @@ class Runner:
         """Make the spares that were taken, now that what took them has been sent on its way."""
         for kind in self.wanted:
             if kind not in self.spares:
-                self.spares[kind] = self.new_crew(kind)
+                try:
+                    self.spares[kind] = self.new_crew(kind)
+                except OSError:  # no more processes, until what uses them up has ended
+                    self.refill_due = time.monotonic() + REFILL_S
+                    return
         self.wanted.clear()
 
     def new_crew(self, kind: str) -> Crew:
@@ -1500,7 +1828,7 @@ class Runner:
                 return self.nursery.crew(kind)
             except OSError:  # the nursery was killed
                 self.retire_nursery()
-        raise OSError("cannot fork")
+        raise BlockingIOError(errno.EAGAIN, "no new process can be made")
 
     def take_crew(self, kind: str) -> Crew:
         self.last_start[kind] = time.monotonic()
@@ -1514,6 +1842,14 @@ class Runner:
             crew.close()
             crew = None
         return crew or self.new_crew(kind)
+
+    def take_crew_or_refuse(self, kind: str, ident: int) -> Crew | None:
+        try:
+            return self.take_crew(kind)
+        except OSError as error:
+            message = f"not run: {error.strerror}; try again when other programs and blocks have ended"
+            self.send_json(EXIT, ident, {"status": "failed", "exit_code": 1, "message": message})
+            return None
 
     def kill_crew(self, crew: Crew) -> None:
         """End a crew whose supervisor does not. If the nursery was killed too, all that it watched fell to us."""
@@ -1613,6 +1949,8 @@ class Runner:
         inherited = {name: os.environ[name] for name in given.get("inherit", ()) if name in os.environ}
         self.env = {**given["env"], **inherited}
         self.limits = given["limits"]
+        if "RLIMIT_NPROC" in self.limits:  # it counts all of the user's tasks, those of before too
+            self.limits["RLIMIT_NPROC"] += _tasks_here()
         self.output_bytes = given["output_bytes"]
         self.grace_s = given["grace_s"]
         self.token = given["token"]
@@ -1624,6 +1962,9 @@ class Runner:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
             except OSError:
                 pass  # a full disk: the actions will say so
+        # Not TMPDIR as such, which may have been set to a folder that others use.
+        own = [os.path.dirname(self.socket_path)] if self.socket_path else []
+        self.meter = Meter([self.workspace, *own], self.limits)
         if self.prctl is not None:
             self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
@@ -1680,6 +2021,8 @@ class Runner:
         self.order += 1
         if ident in self.actions:
             raise FrameError(f"action {ident} runs already")
+        self.meter.begin()
+        self.meter_due = min(self.meter_due, time.monotonic() + WATCH_S)
         if header["type"] == "create":
             self.create(ident, header, body)
         elif header["type"] == "bash" and b"\0" in body:  # bash would stop reading there
@@ -1688,8 +2031,8 @@ class Runner:
         elif header["type"] == "python" and header["state"] == "kept":
             self.kept_queue.append((ident, self.order, header, body))
             self.start_kept()
-        else:
-            self.dispatch(self.take_crew(header["type"]), ident, self.order, header, body)
+        elif (crew := self.take_crew_or_refuse(header["type"], ident)) is not None:
+            self.dispatch(crew, ident, self.order, header, body)
 
     def create(self, ident: int, header: dict[str, Any], body: bytes) -> None:
         started = time.monotonic()
@@ -1726,7 +2069,10 @@ class Runner:
             self.kept = None
             note = "the kept Python namespace was lost before this block: its interpreter had ended"
         if self.kept is None:
-            self.kept = self.take_crew("python")
+            self.kept = self.take_crew_or_refuse("python", ident)
+            if self.kept is None:
+                self.start_kept()
+                return
         self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
         self.kept_busy.note = note
 
@@ -1833,6 +2179,8 @@ class Runner:
     def check_clocks(self, now: float) -> None:
         if self.old_nurseries:
             self.sweep_nurseries()
+        if now >= self.meter_due:
+            self.check_use(now)
         if not self.actions and not self.spares:
             return
         if self.spares and now >= max(self.last_start.values()) + SPARE_IDLE_S:
@@ -1845,6 +2193,38 @@ class Runner:
             else:  # its supervisor does not answer: stopped or killed by the code itself
                 self.kill_crew(action.crew)
                 action.deadline = now + 1.0
+
+    def check_use(self, now: float) -> None:
+        """Look at the limits that the kernel does not hold: what the workspace holds, and the tasks of an action."""
+        running = [action for action in self.actions.values() if not action.ending]
+        busy = bool(running or self.kept)
+        pause_s, end = self.meter.look(busy, fair=len(running) == len(self.actions))
+        if end:
+            self.end_for(self.meter.excess, running)
+        if not self.actions and pause_s == WATCH_S:  # at most threads of a kept interpreter
+            pause_s = IDLE_WATCH_S
+        self.meter_due = now + pause_s
+        most = self.limits.get("processes", sys.maxsize)
+        if running and now >= self.tasks_due and _tasks_here() >= most:
+            self.tasks_due = now + WATCH_S
+            for action in running:
+                try:
+                    action.crew.control.send(b"C")
+                except OSError:  # it has ended
+                    pass
+
+    def end_for(self, excess: str, running: list[Running]) -> None:
+        """End all blocks that may be writing; which of them is, nobody knows. Without one, it may be what a kept
+        interpreter has left running: if it goes on, that ends."""
+        for action in running:
+            action.excess = excess
+            self.end(action.ident, "limit")
+        if not running:
+            self.notice = excess
+            if self.kept is not None and not self.actions and self.meter.tolerated.bytes:
+                self.kept.close()
+                self.kept = None
+                self.notice += "; the kept Python namespace is lost"
 
     def on_broker(self, action: Running) -> None:
         try:
@@ -1901,7 +2281,7 @@ class Runner:
             self.start_kept()
 
     def result(self, action: Running, wall_s: float) -> dict[str, Any]:
-        status, cpu_s, memory, killed = action.report or [signal.SIGKILL, 0.0, 0, 0]
+        status, cpu_s, memory, killed, crowd = action.report or [signal.SIGKILL, 0.0, 0, 0, 0]
         code = os.waitstatus_to_exitcode(status)
         by_signal = code < 0
         code = 128 - code if by_signal else code
@@ -1909,10 +2289,19 @@ class Runner:
         if action.ending == "timeout":
             messages.append(f"timed out after {action.timeout_s:g} s and was ended with all its processes")
             code = 124  # as timeout(1) has it
-        elif action.ending:
+        elif action.ending == "cancelled":
             messages.append("cancelled and ended with all its processes")
+        elif action.ending:
+            messages.append(f"ended with all its processes: {action.excess}. {TIDY_UP}")
+            code = 137  # as what is ended for want of memory
+        elif crowd:
+            most = self.limits["processes"]
+            messages.append(
+                f"ended with all its processes: it had {crowd} processes and threads; the limit processes is {most}"
+            )
+            code = 137
         elif action.report is None:
-            messages.append("its supervisor was killed from outside; all its processes were ended")
+            messages.append("its supervisor was killed from outside, or no process could be made for it; all its processes were ended")
         elif by_signal:
             messages.append(f"ended by signal {_signal_name(code - 128)}")
         elif killed:
@@ -1921,8 +2310,12 @@ class Runner:
             messages.append("the kept Python namespace is lost")
         if action.note:
             messages.append(action.note)
+        if self.notice:
+            messages.append(f"{self.notice}. {TIDY_UP}")
+            self.notice = ""
+        ended = action.ending if action.ending in ("timeout", "cancelled") else ""
         return {
-            "status": action.ending or ("failed" if code else "completed"),
+            "status": ended or ("failed" if code else "completed"),
             "exit_code": code,
             "wall_s": wall_s,
             "cpu_s": cpu_s,

@@ -6,6 +6,8 @@ from typing import Literal
 
 import attrs
 
+from agentd.errors import ConfigError
+
 __all__ = [
     "Action",
     "ActionResult",
@@ -124,10 +126,10 @@ class ActionResult:
     """How an action ended and what it printed.
 
     `status`: `completed` (exit code 0), `failed` (any other end of its own), `timeout` or `cancelled`.
-    `exit_code` is 128 + N for death by signal N, as bash has it. `chunks` are the kept output in the
-    order of arrival; where a stream was longer than its limit, its head and tail are kept and
+    `exit_code` is 128 + N for death by signal N, as bash has it; 137 for a watched limit, too. `chunks` are
+    the kept output in the order of arrival; where a stream was longer than its limit, its head and tail are kept and
     `dropped_bytes` counts the middle. Times in seconds, memory in bytes. `message` says in a sentence
-    what the exit code cannot: the time-out, the created file, the reason of a refused path.
+    what the exit code cannot: the time-out, the limit, the created file, the reason of a refused path.
     """
 
     status: ActionStatus
@@ -165,8 +167,23 @@ class ActionResult:
 class Limits:
     """What an action may use. Every limit has a default; None lifts one where the type allows it.
 
-    The resource limits are the operating system's per-process limits (setrlimit), so they hold for each
-    process of the action alone. `processes` counts all processes of the user and does not bind root.
+    `cpu_s`, `memory_mib`, `file_mib` and `open_files` are the operating system's (setrlimit): they hold for
+    each process of the action by itself, and at once. The others are watched by the runner, at most
+    four times a second, so what happens between two looks is not held up.
+
+    :ivar timeout_s: seconds that an action may take.
+    :ivar grace_s: seconds between TERM and KILL for an action that is ended.
+    :ivar output_bytes: what is kept of each output stream.
+    :ivar cpu_s: CPU seconds of a process.
+    :ivar memory_mib: data of a process (its own memory, not its address space).
+    :ivar file_mib: size of a file.
+    :ivar open_files: open files of a process.
+    :ivar processes: processes and threads of the action. Besides, no more than this number are started by
+        the user on top of what the machine had when the runner started; that is setrlimit's, and does not bind root.
+    :ivar workspace_mib: what a session may add to the workspace and its own folder for temporary files, on
+        the disk. Where the disk of the workspace is nearly full (5 %, at most 1 GiB left), no more than that.
+    :ivar workspace_inodes: the same in files, folders and links.
+    :raises ConfigError: for a limit that is not above 0.
     """
 
     timeout_s: float | None = 60.0
@@ -177,6 +194,14 @@ class Limits:
     file_mib: int | None = 4096
     open_files: int | None = 4096
     processes: int | None = 4096
+    workspace_mib: int | None = 16_384
+    workspace_inodes: int | None = 1_000_000
+
+    def __attrs_post_init__(self) -> None:
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            if value is not None and (value < 0 or (value == 0 and field.name != "grace_s")):
+                raise ConfigError(f"Limits.{field.name}: must be above 0, got {value!r}")
 
 
 # --- tools -------------------------------------------------------------------------------------

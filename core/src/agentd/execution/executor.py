@@ -30,6 +30,7 @@ from agentd.errors import (
 from agentd.execution.connection import Connection, Pending
 from agentd.execution.environment import Place, base_environment, path_environment
 from agentd.execution.hub import shared_hub
+from agentd.execution.limits import read_limits, runner_limits
 from agentd.execution.process import RunnerProcess
 from agentd.execution.waiting import AsyncWaiter, ThreadWaiter
 from agentd.protocols import OnOutput, ToolDispatcher, ToolReply
@@ -61,7 +62,7 @@ class RunnerExecutor(ABC):
         workspace_dir: an existing or new directory; the only place that code is meant to write to.
         python: path of the interpreter that runs the runner and the Python blocks; default is the one
             that runs agentd. Never looked up on PATH.
-        limits: time-outs, output and resource limits, each with a default.
+        limits: time-outs, output and resource limits, each with a default; also as a mapping of plain data.
         timeout: seconds an action may take; a shorthand for `limits.timeout_s`.
         state: `fresh` runs every Python block as a new `__main__`; `kept` runs them all, one after the
             other, in one namespace that lasts until a time-out or the end.
@@ -69,7 +70,7 @@ class RunnerExecutor(ABC):
             but the names in `agentd.execution.environment.ALLOWED`.
     Raises
         WorkspaceError: the workspace is a file or cannot be made.
-        ConfigError: `python` is no executable file, or `state` no state.
+        ConfigError: `python` is no executable file, `state` no state, or a limit is none.
     """
 
     own_loopback = False
@@ -80,7 +81,7 @@ class RunnerExecutor(ABC):
         workspace_dir: str | Path = ".",
         *,
         python: str | Path | None = None,
-        limits: Limits | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
         timeout: float | None = None,
         state: PythonState = "fresh",
         env: Mapping[str, str] | None = None,
@@ -90,7 +91,7 @@ class RunnerExecutor(ABC):
         self.state = state
         self.workspace_dir = open_workspace(workspace_dir)
         self.python = _interpreter(python)
-        self.limits = limits or Limits()
+        self.limits = read_limits(limits)
         if timeout is not None:
             self.limits = attrs.evolve(self.limits, timeout_s=timeout)
         self.env = dict(env or {})
@@ -185,7 +186,7 @@ class RunnerExecutor(ABC):
             "workspace": str(self.workspace_dir),
             "folders": [env["TMPDIR"], env["HOME"]],
             "env": dict(env),
-            "limits": _rlimits(self.limits),
+            "limits": runner_limits(self.limits),
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
             "token": os.urandom(24).hex(),
@@ -463,21 +464,6 @@ def _interpreter(python: str | Path | None) -> str:
     if not os.path.isabs(path) or not os.access(path, os.X_OK):
         raise ConfigError(f"python={path!r} is no executable file; give the absolute path of an interpreter")
     return path
-
-
-def _rlimits(limits: Limits) -> dict[str, int]:
-    """Return setrlimit names and values. The memory limit counts data, not address space: V8, Go and
-    the JVM reserve far more address space than they use."""
-    mib = 1024 * 1024
-    values = {
-        "RLIMIT_CPU": limits.cpu_s,
-        "RLIMIT_DATA": limits.memory_mib and limits.memory_mib * mib,
-        "RLIMIT_FSIZE": limits.file_mib and limits.file_mib * mib,
-        "RLIMIT_NOFILE": limits.open_files,
-        "RLIMIT_NPROC": limits.processes,
-        "RLIMIT_CORE": 0,
-    }
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _ended(pending: Pending) -> bool:

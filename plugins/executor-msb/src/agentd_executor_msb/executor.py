@@ -15,7 +15,6 @@ from typing import Any
 import anyio
 import attrs
 from agentd import runner
-from agentd.config import structure
 from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, suggest
 from agentd.execution import RunnerExecutor, RunnerProcess
 from agentd.execution.connection import Connection
@@ -74,7 +73,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
     :param memory: MiB of the microVM.
     :param cpus: its virtual processors.
     :param timeout: seconds an action may take; short for `limits.timeout_s`.
-    :param limits: time-outs, output and resource limits of each process within the microVM.
+    :param limits: time-outs, output and resource limits within the microVM.
     :param state: `fresh` or `kept`, as for every executor.
     :param python: the interpreter in the guest, a path or a name on its PATH.
     :param envs: variables for the code. Of the host's own, nothing but `FROM_HOST` gets in.
@@ -108,7 +107,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         memory: int = 1024,
         cpus: int = 1,
         timeout: float | None = None,
-        limits: Limits | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
         state: PythonState = "fresh",
         python: str = "python3",
         envs: Mapping[str, str] | None = None,
@@ -329,8 +328,6 @@ def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> Microsandbo
     given = dict(options)
     if "env" in given:  # as other executors call it
         given["envs"] = {**given.pop("env"), **(given.get("envs") or {})}
-    if isinstance(given.get("limits"), Mapping):  # from a configuration file or the command line
-        given["limits"] = structure(given["limits"], Limits, where="limits")
     return MicrosandboxCLIExecutor(workspace_dir, **given)
 
 

@@ -91,7 +91,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         profile: Profile = "default",
         secrets: Mapping[str, Any] | None = None,
         python: str | Path | None = None,
-        limits: Limits | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
         state: PythonState = "fresh",
         env: Mapping[str, str] | None = None,
     ) -> None:

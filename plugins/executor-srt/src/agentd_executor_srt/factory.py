@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentd.config import structure
 from agentd.errors import ConfigError, suggest
 from agentd.types import Limits, PythonState
 
@@ -39,7 +38,7 @@ def create_sandbox_runtime_executor(
     profile: Profile = "default",
     secrets: Mapping[str, Any] | None = None,
     python: str | Path | None = None,
-    limits: Limits | None = None,
+    limits: Limits | Mapping[str, Any] | None = None,
     state: PythonState = "fresh",
     env: Mapping[str, str] | None = None,
 ) -> SandboxRuntimeExecutor:
@@ -74,7 +73,4 @@ def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SandboxRunt
                 f"unknown option {name!r} of the executor 'srt'; "
                 f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
             )
-    given = dict(options)
-    if isinstance(given.get("limits"), Mapping):  # from a configuration file or the command line
-        given["limits"] = structure(given["limits"], Limits, where="limits")
-    return SandboxRuntimeExecutor(workspace_dir, **given)
+    return SandboxRuntimeExecutor(workspace_dir, **options)

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentd.config import structure
 from agentd.errors import ConfigError, suggest
 from agentd.execution import RunnerExecutor, RunnerProcess, spawn
-from agentd.types import Limits
 
 __all__ = ["SubprocessExecutor", "from_options"]
 
@@ -37,7 +35,4 @@ def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessE
                 f"unknown option {name!r} of the executor 'subprocess'; "
                 f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
             )
-    given = dict(options)
-    if isinstance(given.get("limits"), Mapping):  # from a configuration file or the command line
-        given["limits"] = structure(given["limits"], Limits, where="limits")
-    return SubprocessExecutor(workspace_dir, **given)
+    return SubprocessExecutor(workspace_dir, **options)
