@@ -101,6 +101,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             timeout=timeout,
             state=state,
             env=env,
+            base_dir=self.base_dir,
         )
         self.profile = profile
         self.allowed_domains = check_domains("allowed_domains", allowed_domains)
@@ -164,7 +165,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         """Write srt's settings and return what the supervisor is to do (`supervisor.Job`)."""
         settings_file = sandbox_dir / "settings.json"
         _write_private(settings_file, policy.settings())
-        self.placeholders = absent_names(self.workspace_dir)
+        self.placeholders = self.snapshot_exclude = absent_names(self.workspace_dir)
         write_git_excludes(sandbox_dir, self.workspace_dir, self.placeholders)
         programs = policy.programs
         return {

@@ -13,7 +13,7 @@ from agentd.types import Limits
 
 __all__ = ["SubprocessExecutor", "from_options"]
 
-OPTIONS = ("python", "timeout", "limits", "state", "env")
+OPTIONS = ("python", "timeout", "limits", "state", "env", "base_dir")
 
 
 class SubprocessExecutor(RunnerExecutor):
