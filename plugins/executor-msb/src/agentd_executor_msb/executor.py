@@ -19,8 +19,8 @@ from agentd.execution import RunnerExecutor, RunnerProcess
 from agentd.execution.connection import Connection
 from agentd.execution.environment import Place, base_environment
 from agentd.execution.waiting import AsyncWaiter
-from agentd.protocols import ToolDispatcher
-from agentd.types import Action, BashAction, Limits, PythonAction, PythonState
+from agentd.protocols import OnOutput, ToolDispatcher
+from agentd.types import Action, ActionResult, BashAction, Limits, PythonAction, PythonState
 
 from agentd_executor_msb import disks, probes
 from agentd_executor_msb.boot import boot_command, boot_input
@@ -205,11 +205,28 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         return self.settings.create_options(self.workspace_dir, skills)
 
     def _start(self) -> Connection:
+        self._check_host()
+        self.python, self._guest_env = sdk_thread().run(self._enter())
+        return super()._start()
+
+    def _check_host(self) -> None:
         missing = probes.problems(self.settings)
         if missing:
             raise SandboxUnavailableError(f"the executor 'msb' cannot run here: {' '.join(missing)}")
-        self.python, self._guest_env = sdk_thread().run(self._enter())
-        return super()._start()
+
+    async def start(self) -> None:
+        """See `RunnerExecutor.start`. A cancellation ends the boot, and the microVM with it."""
+        if self._connected() is None and not self._closed:
+            await anyio.to_thread.run_sync(self._check_host)
+            await self._in_sdk(self._vm.up())  # in no thread: that could not be cancelled
+        await super().start()
+
+    async def run(
+        self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
+    ) -> ActionResult:
+        """See `RunnerExecutor.run`."""
+        await self.start()
+        return await super().run(action, action_id=action_id, on_output=on_output)
 
     async def _enter(self) -> tuple[str, dict[str, str]]:
         await self._vm.up()

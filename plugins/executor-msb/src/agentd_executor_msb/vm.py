@@ -12,6 +12,7 @@ detached one, and what is left of those whose host has died is removed when the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -56,6 +57,7 @@ class MicroVM:
         self._options = options
         self._fingerprint = fingerprint
         self._sandbox: Any = None  # the SDK's; while it is held, an attached microVM lives
+        self._lock = asyncio.Lock()
         self._owner = 0  # the process that has begun to make or find it; a forked child is another
         self._keeper: asyncio.Task[None] | None = None
 
@@ -72,21 +74,30 @@ class MicroVM:
         from microsandbox import MicrosandboxError
 
         self._owner = os.getpid()
-        try:
-            found = await asyncio.wait_for(self._find(), ANSWER_S)
-            if found is None:
-                self._sandbox = await asyncio.wait_for(self._make(), BOOT_S)
-            elif self._sandbox is None:
-                self._refuse_others(found)
-                self._sandbox = await asyncio.wait_for(found.connect(), ANSWER_S)
-        except MicrosandboxError as error:
-            raise explain(error, self.settings) from error
-        except TimeoutError as error:
-            raise SandboxUnavailableError(
-                f"the microVM {self.name!r} did not start in time; see `msb doctor` and `msb logs {self.name}`"
-            ) from error
+        async with self._lock:  # two actions may be the first
+            try:
+                await self._find_or_make()
+            except MicrosandboxError as error:
+                raise explain(error, self.settings) from error
+            except TimeoutError as error:
+                raise SandboxUnavailableError(
+                    f"the microVM {self.name!r} did not start in time; see `msb doctor` and `msb logs {self.name}`"
+                ) from error
         if self._touched and (self._keeper is None or self._keeper.done()):
             self._keeper = asyncio.ensure_future(self._keep())
+
+    async def _find_or_make(self) -> None:
+        found = await asyncio.wait_for(self._find(), ANSWER_S)
+        if found is None:
+            try:
+                self._sandbox = await asyncio.wait_for(self._make(), BOOT_S)
+            except BaseException:  # cancelled, too: a microVM that nobody waits for must not go on booting
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(self._remove(), ANSWER_S)
+                raise
+        elif self._sandbox is None:
+            self._refuse_others(found)
+            self._sandbox = await asyncio.wait_for(found.connect(), ANSWER_S)
 
     @property
     def _touched(self) -> bool:
