@@ -45,6 +45,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[standin.St
     """Put the stand-in in the place of the SDK's `Sandbox`; what it was asked is forgotten before each test."""
     monkeypatch.setenv("AGENTD_STANDIN_HOME", str(tmp_path / "standin"))
     monkeypatch.setattr(microsandbox, "Sandbox", standin.StandIn)
+    monkeypatch.setattr(microsandbox, "Snapshot", standin.StandInSnapshot)
     monkeypatch.setattr(probes, "virtualisation_problem", lambda: "")
     monkeypatch.setattr(probes, "unpulled_problem", standin.unpulled_problem)
     standin.StandIn.calls.clear()

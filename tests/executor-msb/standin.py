@@ -33,6 +33,11 @@ def root() -> Path:
     return Path(os.environ["AGENTD_STANDIN_HOME"])
 
 
+def disks() -> Path:
+    """Where kept "disks" lie."""
+    return root().with_name("standin-disks")
+
+
 class StandIn:
     """One "microVM": its configuration, and the commands that run in it."""
 
@@ -50,7 +55,7 @@ class StandIn:
         StandIn.calls.append(("create", name))
         StandIn.created[name] = options
         folder = root() / name
-        folder.mkdir(parents=True)
+        (folder / "disk").mkdir(parents=True)
         stored = {
             "labels": dict(options["labels"]),
             "volumes": {guest: _stored(mount) for guest, mount in options["volumes"].items()},
@@ -60,6 +65,25 @@ class StandIn:
         return StandIn(name)
 
     @staticmethod
+    async def restore(
+        snapshot: str, *, name: str, volumes: Mapping[str, MountConfig], **options: Any
+    ) -> StandIn:
+        StandIn.calls.append(("restore", name))
+        StandIn.created[name] = {**options, "volumes": volumes, "snapshot": snapshot}
+        folder = root() / name
+        shutil.copytree(disks() / snapshot / "disk", folder / "disk")
+        mounts = {guest: _stored(mount) for guest, mount in volumes.items()}
+        (folder / "config.json").write_text(json.dumps({"labels": {}, "volumes": mounts, "secrets": {}}))
+        return StandIn(name)
+
+    @staticmethod
+    async def list_with(*, cursor: str | None) -> Page:
+        return Page([StandIn(folder.name) for folder in sorted(root().iterdir())])
+
+    async def remove(self) -> None:
+        await self.destroy()
+
+    @staticmethod
     async def get(name: str) -> StandIn:
         if not (root() / name / "config.json").exists():
             raise SandboxNotFoundError(f"there is no {name}")
@@ -67,7 +91,8 @@ class StandIn:
 
     @property
     def status(self) -> SandboxStatus:
-        return SandboxStatus.RUNNING
+        stopped = (root() / self.name / "stopped").exists()
+        return SandboxStatus.STOPPED if stopped else SandboxStatus.RUNNING
 
     def config(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads((root() / self.name / "config.json").read_text())
@@ -98,6 +123,8 @@ class StandIn:
             elif os.path.exists(path):
                 found += ["--ro-bind", path, path]
         found += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        disk = root() / self.name / "disk"
+        found += ["--bind", str(disk), "/opt/disk"]
         for guest, (host, readonly) in sorted(config["volumes"].items()):
             found += ["--ro-bind" if readonly else "--bind", host, guest]
         for name, value in env.items():
@@ -126,6 +153,43 @@ class StandIn:
     ) -> Handle:
         StandIn.calls.append(("exec_stream", self.name))
         return Handle(await self._start([cmd, *args], env, cwd))
+
+
+class Page:
+    next_cursor = None
+
+    def __init__(self, sandboxes: list[StandIn]) -> None:
+        self.sandboxes = sandboxes
+
+
+class StandInSnapshot:
+    """A kept "disk": what a stand-in's code has written below /opt/disk."""
+
+    def __init__(self, ident: str) -> None:
+        self.id, self.image_ref = ident, "python"
+        about = json.loads((disks() / ident / "about.json").read_text())
+        self.group, self.labels, self.created_at = about["group"], about["labels"], about["created_at"]
+
+    @staticmethod
+    async def create(name: str, *, from_sandbox: str, group: str, labels: dict[str, str]) -> StandInSnapshot:
+        StandIn.calls.append(("snapshot", from_sandbox))
+        number = len(StandIn.calls)
+        ident = f"snap_{number:032x}"
+        shutil.copytree(root() / from_sandbox / "disk", disks() / ident / "disk")
+        about = {"group": group, "labels": labels, "created_at": 1000.0 * number}
+        (disks() / ident / "about.json").write_text(json.dumps(about))
+        return StandInSnapshot(ident)
+
+    @staticmethod
+    async def list() -> list[StandInSnapshot]:
+        return [StandInSnapshot(folder.name) for folder in disks().iterdir()] if disks().exists() else []
+
+    async def open(self) -> StandInSnapshot:
+        return self
+
+    @staticmethod
+    async def remove(ident: str, *, force: bool) -> None:
+        shutil.rmtree(disks() / ident)
 
 
 class Output:

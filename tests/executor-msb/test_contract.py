@@ -142,6 +142,10 @@ def test_a_secret_goes_to_its_hosts_alone_and_the_guest_gets_the_placeholder(tol
     assert told["inspect"]["config"]["env"] == []
 
 
+def test_no_command_line_shows_the_secret(told: dict[str, Any]) -> None:
+    assert told["secret_in_argv"] == 0
+
+
 def test_nothing_is_left_of_it_and_the_failure_is_agentds_own_error(
     told: dict[str, Any], place: Path, survivors: Callable[[str], list[str]]
 ) -> None:
@@ -150,16 +154,61 @@ def test_nothing_is_left_of_it_and_the_failure_is_agentds_own_error(
     assert told["start"] == "None" or told["start"].startswith("SandboxUnavailableError('the microVM did not")
 
 
+@pytest.fixture(scope="module")
+def kept() -> dict[str, Any]:
+    """What msb says of a real disk that was kept, and of a microVM that begins with it, up to its boot."""
+    place = Path(tempfile.mkdtemp(prefix="msb-"))
+    (place / "home").mkdir(mode=0o700)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "contract_disks.py"), str(place)],
+        env={"PATH": os.environ["PATH"], "HOME": str(place / "home"), "MSB_HOME": str(place / "home")},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    shutil.rmtree(place)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_msb_keeps_a_disk_under_a_name_of_its_own_with_the_label_beside_it(kept: dict[str, Any]) -> None:
+    assert kept["kept"]["label"] == "x/../../evil"
+    assert kept["unlabelled"]["label"] is None
+    assert kept["kept"]["image"] == "tiny"
+    assert abs(kept["kept"]["timestamp"] - kept["unlabelled"]["timestamp"]) < 60  # seconds
+    assert "there are: " in kept["unknown"]
+    assert kept["left"] == []
+
+
+def test_a_restored_microvm_has_the_mounts_and_rules_of_its_own_settings(kept: dict[str, Any]) -> None:
+    config = kept["inspect"]
+    assert config["snapshot_parent"] == kept["kept"]["id"]
+    (mount,) = config["mounts"]  # the skills of the microVM that the disk is from are not asked for
+    assert mount["guest"] == "/workspace"
+    assert mount["host"].endswith("/two")
+    assert (mount["options"]["nosuid"], mount["options"]["nodev"]) == (True, True)
+    assert config["resources"]["memory_mib"] == 300
+    assert (config["runtime"]["user"], config["security_profile"]) == ("1000", "restricted")
+    assert config["lifecycle"]["idle_timeout_secs"] == 60
+    policy = config["network"]["policy"]
+    assert (policy["default_egress"], policy["default_ingress"]) == ("deny", "deny")
+    assert {"domain": "api.github.com"} in [rule["destination"] for rule in policy["rules"]]
+    assert config["network"]["secrets"]["secrets"] == []
+
+
 def test_the_sdk_has_what_the_executor_uses() -> None:
     """A newer SDK without one of these breaks the executor only where a microVM runs, so it is held here."""
-    for name in ("create", "get", "exec", "exec_stream", "touch"):
+    for name in ("create", "restore", "get", "list_with", "exec", "exec_stream", "touch"):
         assert callable(getattr(microsandbox.Sandbox, name))
-    for name in ("connect", "resume", "destroy", "config", "status"):
+    for name in ("connect", "resume", "destroy", "remove", "config", "status"):
         assert hasattr(microsandbox.SandboxHandle, name)
     for name in ("take_stdin", "recv", "kill"):
         assert callable(getattr(microsandbox.ExecHandle, name))
     for name in ("write", "close"):
         assert callable(getattr(microsandbox.ExecSink, name))
+    for name in ("create", "list", "remove"):
+        assert callable(getattr(microsandbox.Snapshot, name))
     kinds = {"started", "stdout", "stderr", "exited", "failed", "stdin_error"}
     assert {str(kind) for kind in ExecEventType} == kinds
     assert {"running", "starting", "paused"} <= {str(status) for status in SandboxStatus}

@@ -2301,7 +2301,10 @@ class Runner:
             )
             code = 137
         elif action.report is None:
-            messages.append("its supervisor was killed from outside, or no process could be made for it; all its processes were ended")
+            messages.append(
+                "its supervisor was killed from outside, or no process could be made for it; "
+                "all its processes were ended"
+            )
         elif by_signal:
             messages.append(f"ended by signal {_signal_name(code - 128)}")
         elif killed:

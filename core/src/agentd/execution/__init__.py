@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from agentd.execution.executor import RunnerExecutor
 from agentd.execution.process import LocalProcess, RunnerProcess, spawn
+from agentd.execution.snapshotting import WorkspaceSnapshots
 
-__all__ = ["LocalProcess", "RunnerExecutor", "RunnerProcess", "spawn"]
+__all__ = ["LocalProcess", "RunnerExecutor", "RunnerProcess", "WorkspaceSnapshots", "spawn"]

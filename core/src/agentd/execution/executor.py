@@ -32,6 +32,7 @@ from agentd.execution.environment import Place, base_environment, path_environme
 from agentd.execution.hub import shared_hub
 from agentd.execution.limits import read_limits, runner_limits
 from agentd.execution.process import RunnerProcess
+from agentd.execution.snapshotting import WorkspaceSnapshots
 from agentd.execution.waiting import AsyncWaiter, ThreadWaiter
 from agentd.protocols import OnOutput, ToolDispatcher, ToolReply
 from agentd.types import (
@@ -52,7 +53,7 @@ START_TIMEOUT_S = 30.0
 HUNG_MARGIN_S = 10.0
 
 
-class RunnerExecutor(ABC):
+class RunnerExecutor(WorkspaceSnapshots, ABC):
     """Runs actions through one long-lived runner process (see `agentd.runner`).
 
     A subclass implements `launch` and may set `own_loopback`. Async methods work on asyncio and trio, the
@@ -68,6 +69,7 @@ class RunnerExecutor(ABC):
             other, in one namespace that lasts until a time-out or the end.
         env: variables added to the session's environment. Nothing else of the host's environment gets in
             but the names in `agentd.execution.environment.ALLOWED`.
+        base_dir: where snapshots of the workspace lie; by default in the user's state folder. Outside the workspace.
     Raises
         WorkspaceError: the workspace is a file or cannot be made.
         ConfigError: `python` is no executable file, `state` no state, or a limit is none.
@@ -85,6 +87,7 @@ class RunnerExecutor(ABC):
         timeout: float | None = None,
         state: PythonState = "fresh",
         env: Mapping[str, str] | None = None,
+        base_dir: str | Path | None = None,
     ) -> None:
         if state not in ("fresh", "kept"):
             raise ConfigError(f"state: must be 'fresh' or 'kept', got {state!r}")
@@ -95,6 +98,7 @@ class RunnerExecutor(ABC):
         if timeout is not None:
             self.limits = attrs.evolve(self.limits, timeout_s=timeout)
         self.env = dict(env or {})
+        self.base_dir = Path(base_dir).expanduser().absolute() if base_dir is not None else None
         self._place = Place(self.workspace_dir)
         self._tools: ToolDispatcher | None = None
         self._skills_dir: Path | None = None

@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 import posixpath
-import re
 import secrets as random
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import attrs
 from agentd import runner
-from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, suggest
+from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, UnknownSnapshotError, suggest
 from agentd.execution import RunnerExecutor, RunnerProcess
 from agentd.execution.connection import Connection
 from agentd.execution.environment import Place, base_environment
-from agentd.protocols import ToolDispatcher
-from agentd.types import Action, BashAction, Limits, PythonAction, PythonState
+from agentd.execution.waiting import AsyncWaiter
+from agentd.protocols import OnOutput, ToolDispatcher
+from agentd.types import Action, ActionResult, BashAction, Limits, PythonAction, PythonState
 
-from agentd_executor_msb import probes
+from agentd_executor_msb import disks, probes
 from agentd_executor_msb.boot import boot_command, boot_input
 from agentd_executor_msb.network import NetworkSetting
+from agentd_executor_msb.places import check_conversation, conversation_folder, slug
 from agentd_executor_msb.settings import (
     MountSetting,
     Pull,
     SecretSetting,
     Security,
     Settings,
+    local_image,
     read_mounts,
     read_secrets,
+    resolved_inside,
 )
 from agentd_executor_msb.stream import StreamProcess
 from agentd_executor_msb.thread import sdk_thread
-from agentd_executor_msb.vm import MicroVM
+from agentd_executor_msb.vm import ANSWER_S, RESTORED, MicroVM
 
 __all__ = ["MicrosandboxCLIExecutor", "create_microsandbox_cli_executor", "from_options"]
 
+T = TypeVar("T")
+log = logging.getLogger("agentd.executor.msb")
 OPTIONS = (
     *("image", "memory", "cpus", "timeout", "limits", "state", "python", "envs", "env", "volumes", "network"),
     *("secrets", "conversation_id", "user", "pull", "security", "guest_dir", "idle_timeout_s"),
+    *("vm_snapshot", "base_dir"),
 )
 # Of the host's environment: what is true in the guest as well. Paths, languages and proxies are not.
 FROM_HOST = (
@@ -90,6 +95,9 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
     :param security: `restricted` takes sudo and mounting from the guest's root.
     :param guest_dir: where the workspace lies in the guest.
     :param idle_timeout_s: seconds after which the microVM of a conversation ends when its host has died.
+    :param vm_snapshot: begin with this kept disk instead of the image's (`snapshot_vm`): the object, its id or its
+        label. Not together with `secrets`, `conversation_id` or an SDK's `Network`, which msb's restore does not take.
+    :param base_dir: where snapshots of the workspace lie; by default in the user's state folder.
 
     :raises ConfigError: a parameter has a value that it must not have.
     :raises WorkspaceError: the workspace is a file or cannot be made.
@@ -120,8 +128,13 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         security: Security = "default",
         guest_dir: str = "/workspace",
         idle_timeout_s: float = 900.0,
+        vm_snapshot: disks.VmSnapshot | str | None = None,
+        base_dir: str | Path | None = None,
     ) -> None:
-        super().__init__(workspace_dir, limits=limits, timeout=timeout, state=state, env=envs)
+        check_conversation(conversation_id)
+        super().__init__(
+            workspace_dir, limits=limits, timeout=timeout, state=state, env=envs, base_dir=base_dir
+        )
         if not isinstance(python, str) or not python:
             raise ConfigError(f"python: must be a path or a name in the guest, got {python!r}")
         self.settings = Settings(
@@ -136,7 +149,10 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
             pull=pull,
             security=security,
             idle_timeout_s=idle_timeout_s,
+            vm_snapshot=disks.check_disk(vm_snapshot),
         )
+        self.settings.check_mounts(self.workspace_dir)
+        self._refuse_what_restore_cannot(conversation_id)
         self.conversation_id = conversation_id
         self.python = python
         self._wanted_python = python
@@ -145,12 +161,32 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         self._host_skills: Path | None = None
         self._temporary = f"/tmp/agentd-{random.token_hex(4)}/tmp"  # not on a mount: sockets are made in it
         self._vm = MicroVM(
-            f"agentd-{slug(conversation_id) if conversation_id else random.token_hex(8)}",
+            self._new_name(conversation_id),
             self.settings,
             self._create_options,
             self.settings.fingerprint(self.workspace_dir),
             lasting=conversation_id is not None,
         )
+
+    def _new_name(self, conversation_id: str | None) -> str:
+        if self.settings.vm_snapshot is not None:
+            return RESTORED + random.token_hex(8)
+        return f"agentd-{slug(conversation_id) if conversation_id else random.token_hex(8)}"
+
+    def _refuse_what_restore_cannot(self, conversation_id: str | None) -> None:
+        if self.settings.vm_snapshot is None:
+            return
+        for name, refused in (
+            ("secrets", bool(self.settings.secrets)),
+            ("conversation_id", conversation_id is not None),
+            ("network", not isinstance(self.settings.network, str | list | tuple)),
+        ):
+            if refused:
+                what = "an SDK's Network" if name == "network" else name
+                raise ConfigError(
+                    f"vm_snapshot: cannot go with {what}, which microsandbox does not take when it restores a disk; "
+                    f"leave one of them out"
+                )
 
     @property
     def vm_name(self) -> str:
@@ -163,14 +199,33 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         skills = None
         if self._host_skills is not None and self._host_skills.is_dir():
             skills = (self._host_skills, self._skills_place(self._host_skills))
+        if self.settings.vm_snapshot is not None:
+            return self.settings.restore_options(self.workspace_dir, skills)
         return self.settings.create_options(self.workspace_dir, skills)
 
     def _start(self) -> Connection:
+        self._check_host()
+        self.python, self._guest_env = sdk_thread().run(self._enter())
+        return super()._start()
+
+    def _check_host(self) -> None:
         missing = probes.problems(self.settings)
         if missing:
             raise SandboxUnavailableError(f"the executor 'msb' cannot run here: {' '.join(missing)}")
-        self.python, self._guest_env = sdk_thread().run(self._enter())
-        return super()._start()
+
+    async def start(self) -> None:
+        """See `RunnerExecutor.start`. A cancellation ends the boot, and the microVM with it."""
+        if self._connected() is None and not self._closed:
+            await anyio.to_thread.run_sync(self._check_host)
+            await self._in_sdk(self._vm.up())  # in no thread: that could not be cancelled
+        await super().start()
+
+    async def run(
+        self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
+    ) -> ActionResult:
+        """See `RunnerExecutor.run`."""
+        await self.start()
+        return await super().run(action, action_id=action_id, on_output=on_output)
 
     async def _enter(self) -> tuple[str, dict[str, str]]:
         await self._vm.up()
@@ -215,7 +270,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         """
         inside = None
         if skills_dir is not None:
-            skills_dir = Path(skills_dir).resolve()
+            skills_dir = resolved_inside("skills_dir", Path(skills_dir), self.workspace_dir)
             inside = Path(self._skills_place(skills_dir))
             outside = not skills_dir.is_relative_to(self.workspace_dir)
             if outside and self._vm.known and skills_dir != self._host_skills:
@@ -238,6 +293,119 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
             return super()._encode(attrs.evolve(action, cwd=cwd))
         return super()._encode(attrs.evolve(action, cwd=cwd))
 
+    # --- the microVM's own disk
+
+    async def snapshot_vm(self, label: str | None = None) -> disks.VmSnapshot:
+        """Keep the microVM's disk: what code has installed or written outside the workspace.
+
+        The microVM is started if it does not run. The workspace lies on the host: `snapshot` keeps that.
+
+        :raises ConfigError: if the image is a path (msb keeps disks of a registry's images alone), or for a bad label.
+        :raises SandboxUnavailableError: if this host cannot run microVMs, or msb cannot keep the disk.
+        """
+        from agentd.snapshots.names import check_label
+
+        check_label(label)
+        if local_image(self.settings.image) and self.settings.vm_snapshot is None:
+            raise ConfigError(
+                f"snapshot_vm: the image is the path {self.settings.image!r}, and microsandbox keeps disks of images "
+                "from a registry alone; load it as an image first (msb load --input ARCHIVE)"
+            )
+        await self.start()
+        return await self._in_sdk(self._vm.keep(label))
+
+    async def list_vm_snapshots(self) -> list[disks.VmSnapshot]:
+        """All disks that agentd has kept on this machine, the oldest first."""
+        return await self._in_sdk(disks.all_disks())
+
+    async def delete_vm_snapshot(self, wanted: disks.VmSnapshot | str) -> disks.VmSnapshot:
+        """Remove a kept disk, by id or label. :raises UnknownSnapshotError: if there is none."""
+        return await self._in_sdk(disks.discard_disk(str(disks.check_disk(wanted))))
+
+    @classmethod
+    def from_vm_snapshot(
+        cls, vm_snapshot: disks.VmSnapshot | str, workspace_dir: str | Path = ".", **options: Any
+    ) -> MicrosandboxCLIExecutor:
+        """Make an executor whose microVM begins with a kept disk; `options` are those of this class."""
+        return cls(workspace_dir, vm_snapshot=vm_snapshot, **options)
+
+    async def fork_vm(self, workspace_dir: str | Path) -> MicrosandboxCLIExecutor:
+        """Return a second executor with a copy of this one's disk and of its workspace; the two share nothing more.
+
+        The copy of the microVM boots anew, so processes, memory and the shell's state are not in it. Tools are
+        attached by whoever uses it. It has started; it is the caller's to close.
+
+        :param workspace_dir: a folder for the copy of the workspace, empty or not there.
+        :raises ConfigError: as `snapshot_vm`; also with `secrets` or an SDK's `Network`.
+        :raises SandboxUnavailableError: as `snapshot_vm`.
+        :raises SnapshotError: if the folder is not empty.
+        """
+        child = self._sibling(workspace_dir)
+        disk = await self.snapshot_vm()
+        try:
+            child.settings = child._vm.settings = attrs.evolve(child.settings, vm_snapshot=disk.id)
+            await self._copy_workspace(child.workspace_dir)
+            await child.start()
+        except BaseException:
+            await child.aclose()
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._drop(disk)
+        return child
+
+    async def _copy_workspace(self, folder: Path) -> None:
+        kept = await self.asnapshot()
+        try:
+            await (await self._manager()).acopy_to(kept, folder)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.adelete_snapshot(kept)
+
+    async def _drop(self, disk: disks.VmSnapshot) -> None:
+        try:
+            await self.delete_vm_snapshot(disk)
+        except (
+            ExecutorError,
+            UnknownSnapshotError,
+        ) as error:  # what the caller has asked for was done, or has failed
+            log.warning("%s; remove it with: msb snapshot rm --force %s", error, disk.id)
+
+    def _sibling(self, workspace_dir: str | Path) -> MicrosandboxCLIExecutor:
+        own = self.settings
+        return type(self)(
+            workspace_dir,
+            image=own.image,
+            memory=own.memory,
+            cpus=own.cpus,
+            limits=self.limits,
+            state=self.state,
+            python=self._wanted_python,
+            envs=self.env,
+            volumes=[(str(m.host), m.guest, "ro" if m.readonly else "rw") for m in own.mounts],
+            network=own.network,
+            secrets={one.name: {"hosts": one.hosts, "value": one.value} for one in own.secrets},
+            user=own.user,
+            pull=own.pull,
+            security=own.security,
+            guest_dir=own.guest_dir,
+            idle_timeout_s=own.idle_timeout_s,
+            vm_snapshot="fork",  # its id is known when the disk has been kept
+            base_dir=self.base_dir,
+        )
+
+    async def _in_sdk(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work of the SDK's thread from any event loop; a cancellation ends the work, too."""
+        future = sdk_thread().start(work)
+        done = AsyncWaiter()
+        future.add_done_callback(lambda _: done.set())
+        try:
+            await done.wait()
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
+
     # --- the end
 
     def verify(self) -> tuple[bool, str]:
@@ -248,11 +416,19 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         """
         missing = probes.problems(self.settings)
         if not missing:
-            missing = list(filter(None, [sdk_thread().run(probes.unpulled_problem(self.settings.image))]))
+            missing = list(filter(None, [self._unpulled()]))
         if missing:
             return False, " ".join(missing)
         works, message = super().verify()
         return works, f"{message} in the microVM {self.vm_name}" if works else message
+
+    def _unpulled(self) -> str:
+        if self.settings.vm_snapshot is not None:  # it names its image itself
+            return ""
+        try:
+            return sdk_thread().run(probes.unpulled_problem(self.settings.image), ANSWER_S)
+        except Exception as error:  # the SDK's, or its silence
+            return f"microsandbox does not say which images there are ({type(error).__name__}: {error})."
 
     def close(self) -> None:
         """End every action and the runner, and remove the microVM. May be called again.
@@ -296,7 +472,7 @@ def create_microsandbox_cli_executor(
 ) -> MicrosandboxCLIExecutor:
     """Make an executor for a conversation, as programs written for agentd 0.8 do.
 
-    :param base_dir: where the conversation's files lie; the workspace is `workspace` in it. By default a
+    :param base_dir: where the conversation's files lie: `workspace` and `snapshots` in it. By default a
         folder named after the conversation in the user's state folder, or a temporary one without a
         conversation.
     :param workspace_dir: the workspace itself, if it is to lie elsewhere.
@@ -304,8 +480,10 @@ def create_microsandbox_cli_executor(
     :raises ConfigError: as `MicrosandboxCLIExecutor`; also for an unknown parameter.
     """
     _refuse_unknown(more)
+    check_conversation(conversation_id)
     if workspace_dir is None:
-        workspace_dir = _base_dir(conversation_id, base_dir) / "workspace"
+        base_dir = conversation_folder(conversation_id, base_dir)
+        workspace_dir = base_dir / "workspace"
     if additional_volumes is not None:
         more["volumes"] = [*additional_volumes, *more.get("volumes", ())]
     return from_options(
@@ -317,6 +495,7 @@ def create_microsandbox_cli_executor(
             "cpus": cpus,
             "timeout": timeout,
             "envs": envs,
+            "base_dir": base_dir,
             **more,
         },
     )
@@ -331,15 +510,6 @@ def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> Microsandbo
     return MicrosandboxCLIExecutor(workspace_dir, **given)
 
 
-def slug(conversation_id: str) -> str:
-    """Return a conversation's name as it may stand in a microVM's or a folder's; no two share one."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", conversation_id)[:48].strip("-")
-    if plain == conversation_id:
-        return plain
-    digest = hashlib.sha256(conversation_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{plain}.{digest}" if plain else digest
-
-
 def _refuse_unknown(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in OPTIONS:
@@ -347,16 +517,6 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
                 f"unknown option {name!r} of the executor 'msb'; "
                 f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
             )
-
-
-def _base_dir(conversation_id: str | None, base_dir: str | Path | None) -> Path:
-    if base_dir is not None:
-        return Path(base_dir).expanduser()
-    if conversation_id is None:
-        return Path(tempfile.mkdtemp(prefix="agentd-msb-"))
-    given = os.environ.get("XDG_STATE_HOME", "")
-    state = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
-    return state / "agentd" / "conversations" / slug(conversation_id)
 
 
 def _image(image: str | Path) -> str:

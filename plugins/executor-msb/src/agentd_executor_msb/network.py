@@ -39,6 +39,10 @@ def check_network(setting: NetworkSetting) -> NetworkSetting:
     elif isinstance(setting, Sequence):
         for text in setting:
             _parse(text)
+    elif not type(setting).__module__.startswith("microsandbox"):
+        raise ConfigError(
+            f"network: must be a word, a list of rules or a microsandbox.Network, got {setting!r}"
+        )
     return setting
 
 

@@ -19,7 +19,7 @@ from agentd_executor_msb.network import NetworkSetting, check_network, to_networ
 if TYPE_CHECKING:
     from microsandbox.types import MountConfig, SecretEntry
 
-__all__ = ["Mount", "Secret", "Settings", "local_image", "read_mounts", "read_secrets"]
+__all__ = ["Mount", "Secret", "Settings", "local_image", "read_mounts", "read_secrets", "resolved_inside"]
 
 Pull = Literal["if-missing", "always", "never"]
 Security = Literal["default", "restricted"]
@@ -66,6 +66,7 @@ class Settings:
     pull: Pull
     security: Security
     idle_timeout_s: float
+    vm_snapshot: str | None = None
 
     def __attrs_post_init__(self) -> None:
         for name, value in (("memory", self.memory), ("cpus", self.cpus)):
@@ -80,6 +81,8 @@ class Settings:
         ):
             if text not in allowed:
                 raise ConfigError(f"{name}: must be one of {', '.join(map(repr, allowed))}, got {text!r}")
+        if self.user is not None and not isinstance(self.user, str):
+            raise ConfigError(f"user: must be a text such as '1000:1000', got {self.user!r}")
         if self.idle_timeout_s < 10:
             raise ConfigError(f"idle_timeout_s: must be at least 10 seconds, got {self.idle_timeout_s!r}")
         _check_guest_path("guest_dir", self.guest_dir)
@@ -88,9 +91,9 @@ class Settings:
             raise ConfigError(
                 "secrets: they are of use only where the network allows their hosts; give network=[...] too"
             )
-        self._check_mounts()
+        self._check_places()
 
-    def _check_mounts(self) -> None:
+    def _check_places(self) -> None:
         seen = {self.guest_dir}
         for mount in self.mounts:
             _check_guest_path("volumes", mount.guest)
@@ -98,6 +101,24 @@ class Settings:
                 raise ConfigError(f"volumes: {mount.guest!r} is mounted twice")
             seen.add(mount.guest)
             _refuse_state(mount.host)
+
+    def check_mounts(self, workspace: Path) -> None:
+        """Refuse mounts of what lies in the workspace: code could put a link in its place before the next boot.
+
+        :raises ConfigError: with the mount.
+        """
+        for mount in self.mounts:
+            if mount.host == workspace or mount.host.is_relative_to(workspace):
+                raise ConfigError(
+                    f"volumes: {str(mount.host)!r} lies in the workspace, which code sees at {self.guest_dir!r} already"
+                )
+
+    def restore_options(self, workspace: Path, skills: tuple[Path, str] | None = None) -> dict[str, Any]:
+        """Return the same for the SDK's `Sandbox.restore`, which takes less."""
+        made = self.create_options(workspace, skills)
+        kept = {name: made[name] for name in ("memory", "cpus", "volumes", "user", "security")}
+        # The mounts of the microVM that the disk is from need not come back: the ones here are all that are wanted.
+        return {**kept, "network_policy": made["network"].policy, "allow_missing_resources": True}
 
     def create_options(self, workspace: Path, skills: tuple[Path, str] | None = None) -> dict[str, Any]:
         """Return the keyword arguments of the SDK's `Sandbox.create`, but for the lifecycle's.
@@ -208,8 +229,23 @@ def _bind(mount: Mount, user: str | None) -> MountConfig:
     )
 
 
+def resolved_inside(what: str, path: Path, workspace: Path) -> Path:
+    """Return a path resolved. One in the workspace must not lead out of it: code may have put a link there.
+
+    :raises ConfigError: if it does.
+    """
+    resolved = path.resolve()
+    lies_in = Path(os.path.abspath(path)).is_relative_to(workspace)
+    if lies_in and not resolved.is_relative_to(workspace):
+        raise ConfigError(
+            f"{what}: {str(path)!r} is a link that leads out of the workspace, to {str(resolved)!r}"
+        )
+    return resolved
+
+
 def _check_guest_path(what: str, path: str) -> None:
-    if not posixpath.isabs(path) or posixpath.normpath(path) != path or path == "/" or ":" in path:
+    plain = path.isprintable() and ":" not in path and not path.startswith("//")  # normpath keeps two slashes
+    if not plain or not posixpath.isabs(path) or posixpath.normpath(path) != path or path == "/":
         raise ConfigError(f"{what}: a place in the microVM is an absolute path such as '/data', got {path!r}")
 
 

@@ -4,17 +4,22 @@ There are two ways to live. A microVM of a session alone is *attached*: msb ends
 however it does. One of a named conversation is *detached*, so that a later process finds it again; it is
 told every now and then that somebody still wants it, and ends by itself `idle_timeout_s` after nobody has.
 Both are *ephemeral*: msb removes what it keeps of them when they have stopped.
+
+One that begins with a kept disk is *restored*. msb makes these neither attached nor ephemeral: it ends like a
+detached one, and what is left of those whose host has died is removed when the next one is restored.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from agentd.errors import ConfigError, RunnerStartError
+from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
 
+from agentd_executor_msb.disks import VmSnapshot, find_disk, keep_disk
 from agentd_executor_msb.probes import explain
 from agentd_executor_msb.settings import Settings
 
@@ -23,6 +28,8 @@ __all__ = ["MicroVM"]
 LABEL = "agentd.settings"
 STOP_S = 10.0
 ANSWER_S = 30.0
+BOOT_S = 900.0  # the image may have to be pulled
+RESTORED = "agentd.restored-"  # no conversation's microVM has a name like this
 # What an action needs to know of the guest: the interpreter, bash, then the environment, NUL between all.
 _LOOK = 'command -v "$1" || echo; command -v bash || echo; exec env -0'
 
@@ -50,6 +57,7 @@ class MicroVM:
         self._options = options
         self._fingerprint = fingerprint
         self._sandbox: Any = None  # the SDK's; while it is held, an attached microVM lives
+        self._lock = asyncio.Lock()
         self._owner = 0  # the process that has begun to make or find it; a forked child is another
         self._keeper: asyncio.Task[None] | None = None
 
@@ -66,17 +74,34 @@ class MicroVM:
         from microsandbox import MicrosandboxError
 
         self._owner = os.getpid()
-        try:
-            found = await self._find()
-            if found is None:
-                self._sandbox = await self._make()
-            elif self._sandbox is None:
-                self._refuse_others(found)
-                self._sandbox = await found.connect()
-        except MicrosandboxError as error:
-            raise explain(error, self.settings) from error
-        if self.lasting and (self._keeper is None or self._keeper.done()):
+        async with self._lock:  # two actions may be the first
+            try:
+                await self._find_or_make()
+            except MicrosandboxError as error:
+                raise explain(error, self.settings) from error
+            except TimeoutError as error:
+                raise SandboxUnavailableError(
+                    f"the microVM {self.name!r} did not start in time; see `msb doctor` and `msb logs {self.name}`"
+                ) from error
+        if self._touched and (self._keeper is None or self._keeper.done()):
             self._keeper = asyncio.ensure_future(self._keep())
+
+    async def _find_or_make(self) -> None:
+        found = await asyncio.wait_for(self._find(), ANSWER_S)
+        if found is None:
+            try:
+                self._sandbox = await asyncio.wait_for(self._make(), BOOT_S)
+            except BaseException:  # cancelled, too: a microVM that nobody waits for must not go on booting
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(self._remove(), ANSWER_S)
+                raise
+        elif self._sandbox is None:
+            self._refuse_others(found)
+            self._sandbox = await asyncio.wait_for(found.connect(), ANSWER_S)
+
+    @property
+    def _touched(self) -> bool:
+        return self.lasting or self.settings.vm_snapshot is not None
 
     async def _find(self) -> Any:
         """Return the SDK's handle of it, if it runs."""
@@ -101,6 +126,13 @@ class MicroVM:
     async def _make(self) -> Any:
         from microsandbox import Sandbox
 
+        if self.settings.vm_snapshot is not None:
+            disk = await find_disk(self.settings.vm_snapshot)
+            await _remove_left_over()
+            idle_timeout = self.settings.idle_timeout_s
+            return await Sandbox.restore(
+                disk.id, name=self.name, idle_timeout=idle_timeout, **self._options()
+            )
         return await Sandbox.create(
             self.name,
             **self._options(),
@@ -116,7 +148,7 @@ class MicroVM:
         while True:
             await asyncio.sleep(self.settings.idle_timeout_s / 3)
             try:
-                await sandbox.touch()
+                await asyncio.wait_for(sandbox.touch(), ANSWER_S)
             except Exception:  # it has stopped: the next action makes another
                 return
 
@@ -156,6 +188,12 @@ class MicroVM:
             )
         )
 
+    async def keep(self, label: str | None) -> VmSnapshot:
+        """Have msb keep its disk; it must be up. :raises SandboxUnavailableError: if msb cannot."""
+        # What code has written may be in the guest's memory still.
+        await self._answer(self._sandbox.exec("/bin/sh", ["-c", "sync"], user=self.settings.user))
+        return await keep_disk(self.name, label)
+
     async def _answer(self, question: Awaitable[Any]) -> Any:
         from microsandbox import MicrosandboxError
 
@@ -190,3 +228,21 @@ class MicroVM:
 
     def __repr__(self) -> str:
         return f"<MicroVM {self.name!r}{', up' if self._sandbox is not None else ''}>"
+
+
+async def _remove_left_over() -> None:
+    """Remove what msb keeps of restored microVMs that have stopped. Those that run are somebody's."""
+    from microsandbox import MicrosandboxError, Sandbox, SandboxStatus
+
+    found, cursor = [], None
+    while True:
+        page = await asyncio.wait_for(Sandbox.list_with(cursor=cursor), ANSWER_S)
+        found += [handle for handle in page.sandboxes if handle.name.startswith(RESTORED)]
+        if (cursor := page.next_cursor) is None:
+            break
+    for handle in found:
+        if handle.status in (SandboxStatus.STOPPED, SandboxStatus.CRASHED):
+            try:
+                await asyncio.wait_for(handle.remove(), ANSWER_S)
+            except (MicrosandboxError, TimeoutError):  # another process does so, or it has just been started
+                pass

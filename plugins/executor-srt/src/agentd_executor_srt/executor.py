@@ -106,6 +106,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             timeout=timeout,
             state=state,
             env=env,
+            base_dir=self.base_dir,
         )
         self.profile = profile
         self.allowed_domains = check_domains("allowed_domains", allowed_domains)

@@ -11,7 +11,7 @@ from agentd.execution import RunnerExecutor, RunnerProcess, spawn
 
 __all__ = ["SubprocessExecutor", "from_options"]
 
-OPTIONS = ("python", "timeout", "limits", "state", "env")
+OPTIONS = ("python", "timeout", "limits", "state", "env", "base_dir")
 
 
 class SubprocessExecutor(RunnerExecutor):

@@ -16,7 +16,7 @@ AGENTD_API = 1
 
 @hookimpl
 def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessExecutor:
-    """Options: `python`, `timeout`, `limits`, `state`, `env`; see `SubprocessExecutor`."""
+    """Options: `python`, `timeout`, `limits`, `state`, `env`, `base_dir`; see `SubprocessExecutor`."""
     from agentd_executor_subprocess.executor import from_options
 
     return from_options(workspace_dir, options)
