@@ -51,3 +51,9 @@ def test_importing_agentd_loads_nothing_but_itself_and_the_standard_library() ->
 )
 def test_no_public_name_loads_a_heavy_package(code: str) -> None:
     assert not {m.partition(".")[0] for m in loaded_by(code)} & HEAVY
+
+
+def test_the_daemons_configuration_loads_what_reads_yaml_only_to_read_it() -> None:
+    loaded = loaded_by("import agentd.daemon.loading, agentd.daemon.schema, agentd.daemon.uris")
+    assert "agentd.daemon.config" in loaded
+    assert not {m.partition(".")[0] for m in loaded} & (HEAVY | {"cattrs", "msgspec"})

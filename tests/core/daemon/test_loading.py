@@ -289,6 +289,27 @@ def test_an_agents_own_key_wins_and_some_mappings_are_put_together(write: Write)
     assert (elsewhere.executor, elsewhere.executor_options) == ("subprocess", {})
 
 
+@pytest.mark.parametrize(
+    ("defaults", "own", "options"),
+    [
+        ("executor_options: {a: 1}", "", {"a": 1}),
+        ("executor_options: {a: 1}", "executor: subprocess", {"a": 1}),
+        ("executor_options: {a: 1}", "executor: srt", {}),
+        (
+            "executor_options: {a: 1}, executor: srt",
+            "executor: subprocess, executor_options: {b: 2}",
+            {"b": 2},
+        ),
+        ("executor_options: {a: 1}, executor: srt", "executor: srt, executor_options: {a: 2}", {"a": 2}),
+    ],
+)
+def test_options_of_the_defaults_are_for_their_own_executor(
+    defaults: str, own: str, options: dict[str, int], write: Write
+) -> None:
+    path = write(f"defaults: {{mode: ptc, {defaults}}}\nagents: [{{name: a, model: m, {own}}}]")
+    assert load(path).agents[0].executor_options == options
+
+
 def test_several_files_are_one_configuration(write: Write) -> None:
     base = write(
         "defaults: {model: old, poll_interval: 5, budgets: {max_turns: 2}}\nplugins: {block: [a]}\nstate_dir: s\n",
@@ -324,7 +345,7 @@ def test_what_is_wrong_with_a_default_is_named_where_it_is_written(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(write("defaults:\n  mcp_servers:\n    - type: http\n", "base.yaml").parent)
-    write(AGENT, "team.yaml")
+    write("agents: [{name: a, model: m}, {name: b, model: m}]", "team.yaml")  # and once, not for each agent
     assert list(map(str, examine(["base.yaml", "team.yaml"]).problems)) == [
         "base.yaml:3:7: defaults.mcp_servers[0].url: is missing: a server of type 'http' has one"
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,47 +89,79 @@ ANYTHING = st.recursive(
 )  # fmt: skip
 
 
-def entries(cls: type, **known: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Mappings with keys of a class, mostly, and values that are right more often than not."""
-    keys = {field.name: known.get(field.name, ANYTHING) | ANYTHING for field in attrs.fields(cls)}
-    needed = {f.name: known.get(f.name, ANYTHING) for f in attrs.fields(cls) if f.default is attrs.NOTHING}
+def right(needed: dict[str, list[Any]], optional: dict[str, list[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Mappings with these keys; each has one of its values."""
     return st.fixed_dictionaries(
-        needed, optional={**{k: v for k, v in keys.items() if k not in needed}, "zz": SCALARS}
+        {key: st.sampled_from(values) for key, values in needed.items()},
+        optional={key: st.sampled_from(values) for key, values in optional.items()},
     )
 
 
-SERVERS = st.lists(
-    entries(
-        classes.ServerConfig,
-        command=st.just("x"),
-        env_vars=st.lists(st.just("K=V") | WORDS, max_size=2),
-        headers=st.dictionaries(st.just("A"), WORDS),
-    ),
-    max_size=2,
-)
+REFERENCE: Final = "${X}"
+SERVER: Final = {
+    "type": ["stdio"], "arguments": [[], ["-y"]], "env_vars": [[], ["K=V"], ["K=${X}"]], "headers": [{}], "url": [None],
+    "tool_filter": [[], ["a"], {"allow": None}, {"deny": ["b"]}], "timeout": [None, 1, 0.5, REFERENCE],
+}  # fmt: skip
 SHARED: Final = {
-    "model": st.just("m"),
-    "mcp_servers": SERVERS,
-    "budgets": entries(classes.BudgetsConfig),
-    "history": entries(classes.HistoryConfig, rule=st.sampled_from(["drop", "summarise"])),
-    "on_error": entries(classes.OnErrorConfig, retries=st.integers(-1, 3)),
-}
-AGENTS = entries(
-    classes.AgentConfig,
-    name=st.sampled_from(["a", "a b", "${X}", "x" * 65, "B-1"]),
-    subscriptions=st.lists(WORDS | entries(classes.SubscriptionConfig, uri=WORDS), max_size=2),
-    **SHARED,
+    "system_prompt": ["", "p"], "mode": ["ptc", "tools", "${W:-ptc}"],
+    "poll_interval": [1, 0.5, REFERENCE], "event_sinks": [[], ["jsonl"]],
+    "budgets": [{}, {"max_turns": None}, {"wall_time_s": 1.5, "max_result_chars": 9}],
+    "history": [{}, {"rule": "summarise", "max_tokens": 1, "keep_turns": 0}],
+    "on_error": [{}, {"retries": 0, "backoff_s": 1, "max_backoff_s": REFERENCE, "then": "skip"}],
+    "cwd": [None, "."], "provider": [None, "gemini"], "base_url": [None, "http://h", "${Y}/v1"], "api_key": [None, "k"],
+    "api": ["responses"], "model_options": [{"temperature": 0.5}], "checkpoints": [True, False, "${Z}"],
+}  # fmt: skip
+SUBSCRIPTION: Final = right(
+    {"uri": ["a://b", "tool://t/?u=1"]},
+    {"poll_interval": [None, 2], "diff": [True], "server": [None], "prompt": ["p"]},
 )
-FILES = st.fixed_dictionaries(
-    {"agents": st.lists(AGENTS, min_size=1, max_size=2)},
+AGENT: Final = st.builds(
+    lambda entry, servers, subscription: {**entry, "mcp_servers": servers, "subscriptions": [subscription]},
+    right(
+        {"name": ["a", "B-1.c", "n${X}"], "model": ["m", REFERENCE]},
+        SHARED,
+    ),
+    st.lists(right({"command": ["x"]}, SERVER), min_size=1, max_size=2),
+    st.just("c://d") | SUBSCRIPTION,
+)
+FILE: Final = st.fixed_dictionaries(
+    {"agents": st.lists(AGENT, min_size=1, max_size=1)},
     optional={
-        "defaults": entries(classes.AgentDefaults, **SHARED),
-        "plugins": entries(classes.PluginConfig),
-        "state_dir": SCALARS,
+        "defaults": right(
+            {}, {"model": ["m"], "executor": ["srt"], "executor_options": [{}, {"a": [1, None]}], **SHARED}
+        ),
+        "plugins": right({}, {"allow": [None, []], "block": [["x"]]}),
+        "state_dir": st.sampled_from([None, "s"]),
         "x-y": ANYTHING,
-        "zz": SCALARS,
     },
 )
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the path of every value inside."""
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from places(value, (*path, key))
+
+
+@st.composite
+def files(draw: st.DrawFn) -> dict[str, Any]:
+    """A file in which all is right but for one place, perhaps: another value, no value, or an unknown key."""
+    data: dict[str, Any] = json.loads(json.dumps(draw(FILE)))
+    *parents, last = draw(st.sampled_from(list(places(data))))
+    holder: Any = data
+    for part in parents:
+        holder = holder[part]
+    match draw(st.sampled_from(["nothing", "another", "remove", "add"])):
+        case "another":
+            holder[last] = draw(ANYTHING)
+        case "remove":
+            del holder[last]
+        case "add" if isinstance(holder, dict):
+            holder["zz"] = draw(ANYTHING)
+    return data
+
 
 # What the loader refuses and no schema can say, because it is about several values at once.
 BEYOND: Final = re.compile(
@@ -137,7 +169,7 @@ BEYOND: Final = re.compile(
     "|must be a URI such as|no server could have it|of a server of this agent|is the same as"
     "|there is an agent|give it here or under|names no tool|has no '='|no text in UTF-8|must look like tool"
     # what a reference leads to
-    "|is not set|is no reference|no closing brace|[$]{X}"
+    "|is not set|is no reference|no closing brace|[$]{[XYZ]}"
 )
 
 
@@ -146,14 +178,14 @@ def refused_by_schema(data: Mapping[str, Any]) -> bool:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(FILES | st.dictionaries(st.sampled_from(["agents", "defaults"]), ANYTHING))
+@given(files() | st.dictionaries(st.sampled_from(["agents", "defaults"]), ANYTHING))
 def test_what_the_schema_refuses_the_loader_refuses_and_the_other_way_round(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "schema.yaml"
     path.write_text(json.dumps(data))  # JSON is YAML, and all its texts are in quotes
     assume(not re.search(r"[0-9]e", path.read_text()))  # 1e-07 is no number in YAML 1.1
-    found = examine(path, environ={"X": "1"})
+    found = examine(path, environ={"X": "1", "Y": "http://h", "Z": "true"})
     if refused_by_schema(data):
         assert found.problems, list(VALIDATOR.iter_errors(data))
     else:

@@ -6,7 +6,6 @@ docstrings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import attrs
@@ -303,10 +302,3 @@ class DaemonConfig(_Reticent):
 
     def __repr__(self) -> str:
         return f"DaemonConfig(agents={self.agents!r}, ...)"
-
-    def agent(self, name: str) -> AgentConfig:
-        """Return the agent of this name; raises `KeyError`."""
-        return self._by_name()[name]
-
-    def _by_name(self) -> Mapping[str, AgentConfig]:
-        return {agent.name: agent for agent in self.agents}

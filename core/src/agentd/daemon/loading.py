@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
@@ -149,13 +150,17 @@ class _Reading:
         if not self._problems:
             config = self._converter.structure({**top, "defaults": defaults}, DaemonConfig)
             config = attrs.evolve(config, agents=tuple(agents))
-        order = [document.file for document in self._documents]
         return Examination(
             config=config,
-            problems=tuple(sorted(self._problems, key=lambda problem: _rank(problem, order))),
-            warnings=tuple(sorted(self._warnings, key=lambda problem: _rank(problem, order))),
+            problems=self._in_order(self._problems),
+            warnings=self._in_order(self._warnings),
             origins=tuple(origins),
         )
+
+    def _in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Sort by place; what is wrong in the defaults is one problem, not one of each agent."""
+        order = [document.file for document in self._documents]
+        return tuple(sorted(dict.fromkeys(problems), key=lambda problem: _rank(problem, order)))
 
     def _part(self, document: Document) -> _Part | None:
         """Note what in a file does not fit the classes."""
@@ -251,7 +256,8 @@ class _Reading:
 def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of both, those of `own` first; see `load` for the rule."""
     merged = dict(defaults)
-    if own.get("executor", merged.get("executor")) != merged.get("executor"):
+    executor = merged.get("executor", "subprocess")
+    if own.get("executor", executor) != executor:
         merged.pop("executor_options", None)
     for key, value in own.items():
         if key in _MERGED_KEYS and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
@@ -274,6 +280,7 @@ def _rank(problem: Problem, order: Sequence[str]) -> tuple[int, int, int]:
 # --- texts from references -----------------------------------------------------------------------
 
 
+@cache  # it writes and compiles code for each class
 def _make_converter() -> Converter:
     """Return a converter that takes a reference for a number, too: `poll_interval: ${SECONDS}`."""
     converter = make_converter()
