@@ -17,17 +17,9 @@ from agentd_executor_msb.executor import MicrosandboxCLIExecutor
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves helper modules unfindable
 
 import standin
+from kvm import why_no_kvm
 
 Make = Callable[..., MicrosandboxCLIExecutor]
-
-
-def why_no_kvm() -> str:
-    """Why a microVM cannot be booted in these tests, or nothing. Images are not pulled: a local one is named."""
-    if missing := probes.virtualisation_problem():
-        return missing
-    if "AGENTD_TEST_ROOTFS" not in os.environ:
-        return "AGENTD_TEST_ROOTFS names no local root file system (a directory with Python 3.11, bash, env)"
-    return ""
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ from agentd.errors import (
 from agentd_executor_msb import probes
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
 from agentd_executor_msb.vm import RESTORED
-from conftest import why_no_kvm
+from kvm import why_no_kvm
 from microsandbox import MicrosandboxError
 from microsandbox.types import NetworkPolicy
 from standin import BWRAP, StandIn, StandInSnapshot, disks, root

@@ -11,7 +11,7 @@ from agentd.protocols import Executor
 from agentd.testing import ExecutorContract
 from agentd.types import Limits
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
-from conftest import why_no_kvm
+from kvm import why_no_kvm
 from standin import BWRAP, GUEST_PYTHON, StandIn
 
 

@@ -17,8 +17,9 @@ class WorkspaceSnapshots:
     """What executors have in common here: the workspace is a directory of the host, whatever the sandbox is.
 
     They work before the first action, between blocks and while one runs. A restore does not change where the shell
-    is, unless the executor has to be paused for it (`srt`): then the next block has a fresh shell. The snapshots are on disk, in a store named after the workspace, so another executor over the same workspace,
-    also in a later process, finds them. Snapshot code is imported when it is first used.
+    is, unless the executor has to be paused for it (`srt`): then the next block has a fresh shell. The snapshots are
+    on disk, in a store named after the workspace, so another executor over the same workspace, also in a later
+    process, finds them. Snapshot code is imported when it is first used.
     """
 
     workspace_dir: Path
