@@ -17,6 +17,12 @@ __all__ = ["cli", "run_command_line"]
 _COMMANDS: Final = {
     "run": ("agentd.cli.run", "run", "Give an agent a task and watch it work."),
     "demo": ("agentd.cli.demo", "demo", "Watch an agent work on agentd's own code: no key, no network."),
+    "daemon": (
+        "agentd.cli.daemon",
+        "daemon",
+        "Run the agents that a configuration sets up; also: agentd FILE.yaml.",
+    ),
+    "status": ("agentd.cli.status", "status", "Show the agents of a running daemon."),
     "check": ("agentd.cli.check", "check", "Say what is wrong with a daemon's configuration."),
     "schema": ("agentd.cli.schema", "schema", "Print the JSON Schema of a daemon's configuration."),
     "plugins": ("agentd.cli.plugins_command", "plugins", "List the installed plugins."),
@@ -50,6 +56,8 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and args[0].endswith((".yaml", ".yml")):
+            args = ["daemon", *args]
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             from agentd.errors import suggest
 

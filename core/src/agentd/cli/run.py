@@ -205,24 +205,14 @@ def _make_sinks(log_dir: Path | None, names: tuple[str, ...]) -> list[EventSink]
 def _model_settings(order: _Order) -> dict[str, Any]:
     """Return what `Session` is told about the model. Raises `ConfigError` that names what is missing."""
     from agentd.errors import ConfigError
-    from agentd.models.routing import needs_litellm
+    from agentd.models.routing import client_settings
 
     name = order.model or os.environ.get("AGENTD_MODEL") or os.environ.get("OPENAI_MODEL")
     if not name:
         raise ConfigError(
             "no model: name one with --model NAME or set AGENTD_MODEL; `agentd demo` works without one"
         )
-    base_url = order.base_url or os.environ.get("OPENAI_BASE_URL")
-    api_key = os.environ.get("OPENAI_API_KEY")
-    if needs_litellm(name, base_url):  # LiteLLM finds the key of that provider itself
-        return {"model": name, "base_url": base_url, "api": order.api}
-    if not api_key and not base_url:
-        raise ConfigError(
-            "no API key: set OPENAI_API_KEY, or name a server of your own with --base-url URL; "
-            "`agentd demo` works without one"
-        )
-    # A server of one's own mostly wants no key, but the client insists on one.
-    return {"model": name, "base_url": base_url, "api_key": api_key or "none", "api": order.api}
+    return client_settings(name, base_url=order.base_url, api_key=None, api=order.api)
 
 
 def _carry_out(order: _Order, *, as_json: bool, quiet: bool) -> int:

@@ -12,7 +12,7 @@ from agentd.models.usage import Prices
 if TYPE_CHECKING:
     from agentd.protocols import Model
 
-__all__ = ["PROVIDERS", "needs_litellm", "open_model", "require_litellm"]
+__all__ = ["PROVIDERS", "client_settings", "needs_litellm", "open_model", "require_litellm"]
 
 PROVIDERS = frozenset(
     """
@@ -56,6 +56,28 @@ def require_litellm(name: str) -> None:
 
     if util.find_spec("litellm") is None:
         raise MissingPluginError(name, "agentd-core[litellm]")
+
+
+def client_settings(name: str, *, base_url: str | None, api_key: str | None, api: str) -> dict[str, Any]:
+    """Return what `Session` is told about a model that a command or a configuration names.
+
+    What is not given comes from `OPENAI_BASE_URL` and `OPENAI_API_KEY`.
+
+    :raises ConfigError: if OpenAI itself is to be asked and there is no key.
+    """
+    import os
+
+    base_url = base_url or os.environ.get("OPENAI_BASE_URL")
+    if needs_litellm(name, base_url):  # LiteLLM finds the key of that provider itself
+        return {"model": name, "base_url": base_url, "api_key": api_key, "api": api}
+    api_key = api_key or os.environ.get("OPENAI_API_KEY")
+    if not api_key and not base_url:
+        raise ConfigError(
+            "no API key: set OPENAI_API_KEY, or name a server of your own (--base-url URL, `base_url`); "
+            "`agentd demo` works without one"
+        )
+    # A server of one's own mostly wants no key, but the client insists on one.
+    return {"model": name, "base_url": base_url, "api_key": api_key or "none", "api": api}
 
 
 def open_model(
