@@ -1,7 +1,7 @@
 """Run in a process of its own with a fresh MSB_HOME: start a microVM with the real SDK, print what msb stored of it.
 
 The configuration is stored before the boot, so this works on hosts that cannot boot. Prints one JSON object:
-`inspect` is what `msb inspect` says of the executor's microVM, `left` what `msb list` says after `down`.
+`config` is what msb has stored of the executor's microVM, `left` what `msb list` says after `down`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,13 @@ from typing import Any
 
 from agentd_executor_msb.executor import create_microsandbox_cli_executor
 from agentd_executor_msb.thread import sdk_thread
+from microsandbox import Sandbox, SandboxNotFoundError
 
 MSB = Path(sys.executable).parent / "msb"
 
 
 def msb(*arguments: str) -> str:
-    try:
-        done = subprocess.run([MSB, *arguments], capture_output=True, text=True, timeout=5)
-    except subprocess.TimeoutExpired:  # one that meets the SDK while that sets MSB_HOME up waits for ever
-        return ""
+    done = subprocess.run([MSB, *arguments], capture_output=True, text=True, timeout=30)
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -40,6 +38,15 @@ def command_lines() -> list[bytes]:
     return found
 
 
+async def stored(name: str) -> dict[str, Any] | None:
+    """Return what `msb inspect` shows, asked of the SDK: the command may wait for ever while its own boot hangs."""
+    try:
+        config: dict[str, Any] = (await Sandbox.get(name)).config()
+    except SandboxNotFoundError:
+        return None
+    return config
+
+
 def main(options: dict[str, Any]) -> None:
     workspace = Path(options["workspace_dir"])
     (workspace / "skills").mkdir(parents=True)
@@ -47,18 +54,17 @@ def main(options: dict[str, Any]) -> None:
     executor.attach(tools=None, skills_dir=workspace / "skills")
     vm, thread = executor._vm, sdk_thread()
     starting = thread.start(vm.up())
-    stored = ""
+    config = None
     until = time.monotonic() + 60
-    while not stored and time.monotonic() < until:
-        stored = msb("inspect", vm.name, "--format", "json")
+    while config is None and not starting.done() and time.monotonic() < until:
+        config = thread.run(stored(vm.name), 30)
         wait([starting], timeout=0.1)
-        if starting.done() and not stored:
-            break
     shown = [line for line in command_lines() if os.environ["CONTRACT_SECRET"].encode() in line]
-    found = {"secret_in_argv": len(shown), "inspect": json.loads(stored or "null"), "name": vm.name}
+    found = {"secret_in_argv": len(shown), "config": config, "name": vm.name}
     if starting.done():
         found["error"] = repr(starting.exception())
-    thread.run(vm.down(), 30)
+    wait([starting], timeout=15)  # msb answers slowly while a boot hangs
+    thread.run(vm.down(), 60)
     found["left"] = msb("list", "--format", "json")
     wait([starting], timeout=30)
     found["start"] = repr(starting.exception()) if not starting.cancelled() else "cancelled"

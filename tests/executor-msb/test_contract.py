@@ -1,6 +1,6 @@
 """The real SDK and the real `msb`, as far as a host without hardware virtualisation goes: up to the boot.
 
-msb checks and stores a microVM's configuration before it boots it; `msb inspect` shows what it has understood.
+msb checks and stores a microVM's configuration before it boots it; the SDK shows what it has understood.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def told(place: Path) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    assert found["inspect"] is not None, found
+    assert found["config"] is not None, found
     return found
 
 
 def test_msb_has_stored_what_was_asked_for(told: dict[str, Any], place: Path) -> None:
-    config = told["inspect"]["config"]
+    config = told["config"]
     assert config["name"] == told["name"]
     assert config["resources"]["memory_mib"] == 700
     assert config["resources"]["cpus"] == 2
@@ -90,7 +90,7 @@ def test_msb_has_stored_what_was_asked_for(told: dict[str, Any], place: Path) ->
 def test_mounts_are_as_asked_and_can_neither_raise_rights_nor_make_devices(
     told: dict[str, Any], place: Path
 ) -> None:
-    mounts = {mount["guest"]: mount for mount in told["inspect"]["config"]["mounts"]}
+    mounts = {mount["guest"]: mount for mount in told["config"]["mounts"]}
     assert {guest: (m["host"], m["options"]["readonly"]) for guest, m in mounts.items()} == {
         "/workspace": (str(place / "workspace"), False),
         "/workspace/skills": (str(place / "workspace" / "skills"), True),
@@ -105,7 +105,7 @@ def test_mounts_are_as_asked_and_can_neither_raise_rights_nor_make_devices(
 
 
 def test_network_rules_are_understood_as_they_are_meant(told: dict[str, Any]) -> None:
-    network = told["inspect"]["config"]["network"]
+    network = told["config"]["network"]
     policy = network["policy"]
     assert (policy["default_egress"], policy["default_ingress"]) == ("deny", "deny")
     seen = [
@@ -134,12 +134,12 @@ def test_network_rules_are_understood_as_they_are_meant(told: dict[str, Any]) ->
 
 
 def test_a_secret_goes_to_its_hosts_alone_and_the_guest_gets_the_placeholder(told: dict[str, Any]) -> None:
-    (secret,) = told["inspect"]["config"]["network"]["secrets"]["secrets"]
+    (secret,) = told["config"]["network"]["secrets"]["secrets"]
     assert secret["env_var"] == "CONTRACT_SECRET"
     assert secret["placeholder"] == "$MSB_CONTRACT_SECRET"
     assert secret["allowed_hosts"] == [{"exact": "api.github.com"}]
     assert secret["require_tls_identity"] is True
-    assert told["inspect"]["config"]["env"] == []
+    assert told["config"]["env"] == []
 
 
 def test_no_command_line_shows_the_secret(told: dict[str, Any]) -> None:

@@ -111,6 +111,16 @@ def test_a_fork_bomb_is_ended_with_its_block(tmp_path: Path) -> None:
         assert executor.execute_bash("echo on") == ("on\n", 0)
 
 
+def test_a_folder_for_temporary_files_that_others_use_is_not_the_session_s(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    limits = Limits(workspace_mib=20)
+    with SubprocessExecutor(tmp_path / "w", limits=limits, env={"TMPDIR": str(shared)}) as executor:
+        code = "import os, time; os.posix_fallocate(os.open(os.environ['TMPDIR'] + '/x', 66), 0, 60 << 20)"
+        result = executor.run_sync(PythonAction(code=code + "; time.sleep(1.2)"))
+    assert result.status == "completed", result.message
+
+
 @pytest.mark.network
 def test_pip_install_lands_in_the_workspace_and_is_there_for_the_next_block(tmp_path: Path) -> None:
     with SubprocessExecutor(tmp_path, timeout=100) as executor:

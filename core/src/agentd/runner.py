@@ -10,7 +10,8 @@ Frames
 
     host -> runner
       HELLO   JSON: version, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
-              processes, workspace_bytes, workspace_inodes), pythonpath, preload, http, token
+              processes, workspace_bytes, workspace_inodes), watched (folders beside the workspace),
+              pythonpath, preload, http, token
       RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
       CANCEL  id = action
       REPLY   id = call; u8 (0 ok, 1 error), then JSON
@@ -1962,9 +1963,7 @@ class Runner:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
             except OSError:
                 pass  # a full disk: the actions will say so
-        # Not TMPDIR as such, which may have been set to a folder that others use.
-        own = [os.path.dirname(self.socket_path)] if self.socket_path else []
-        self.meter = Meter([self.workspace, *own], self.limits)
+        self.meter = Meter([self.workspace, *given.get("watched", ())], self.limits)
         if self.prctl is not None:
             self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.

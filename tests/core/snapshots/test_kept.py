@@ -280,6 +280,25 @@ def test_excluded_entries_are_reported_and_survive_every_restore(workspace: Path
     }
 
 
+def test_what_blocks_have_installed_is_kept_and_the_rest_of_agentds_folder_is_not(
+    workspace: Path, base_dir: Path
+) -> None:
+    snapshots = Snapshots(workspace, base_dir)
+    write(workspace, {"file": "1", ".agentd/home/x": "1"})
+    without = snapshots.snapshot()
+    assert without.stats.left_out == ()
+    write(workspace, {".agentd/site/module.py": "1"})
+    installed = snapshots.snapshot()
+    assert [left.path for left in installed.stats.left_out] == [".agentd/home"]
+    snapshots.restore(without)
+    assert not (workspace / ".agentd/site").exists()
+    assert not snapshots.diff(without)
+    assert (workspace / ".agentd/home/x").read_text() == "1"
+    snapshots.restore(installed)
+    assert (workspace / ".agentd/site/module.py").read_text() == "1"
+    assert snapshots.copy_to(installed, base_dir / "copy").joinpath(".agentd/site/module.py").exists()
+
+
 def test_set_id_bits_are_dropped_and_reported(workspace: Path, base_dir: Path) -> None:
     write(workspace, {"tool": "#!/bin/sh\n"})
     (workspace / "tool").chmod(0o6755)

@@ -189,6 +189,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
             "version": runner.VERSION,
             "workspace": str(self.workspace_dir),
             "folders": [env["TMPDIR"], env["HOME"]],
+            "watched": self._watched(env),
             "env": dict(env),
             "limits": runner_limits(self.limits),
             "output_bytes": self.limits.output_bytes,
@@ -199,6 +200,12 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
         if self._run_dir is not None:
             hello["socket"] = f"{self._run_dir}/tools.sock"
         return hello
+
+    def _watched(self, env: Mapping[str, str]) -> list[str]:
+        """Folders beside the workspace whose growth is the session's own: not one that `env` shares with others."""
+        temporary = env["TMPDIR"]
+        shared = "TMPDIR" in self.env or Path(temporary).is_relative_to(self._place.workspace)
+        return [] if shared else [temporary]
 
     def _bindings(self, env: Mapping[str, str]) -> dict[str, object]:
         paths = path_environment(env, self._place, self.python, self._skills_dir)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
-from agentd.snapshots.tree import join
+from agentd.snapshots.tree import Tree, join
+from agentd.snapshots.walker import DIRECTORY
 
 __all__ = ["OWN_FOLDER", "STAGING_PREFIX", "Paths", "Rules"]
 
@@ -41,6 +43,7 @@ class Rules:
         self._exclude_if = exclude_if
         self._by_path = self._paths is not None or exclude_if is not None
         self.trivial = not (self._exact or ignore or exclude_if)
+        self._own_kept = True
 
     def _set_exact(self, exclude: Paths) -> None:
         self._exact = {os.path.normpath(os.fsencode(path)) for path in exclude}
@@ -53,9 +56,20 @@ class Rules:
         other.trivial = not (other._exact or self._names or self._by_path)
         return other
 
+    def fitting(self, root_fd: int, like: Tree | None) -> Rules:
+        """The same for a scan of this workspace: agentd's folder is left out, unless blocks have installed something,
+        here or in the tree that the scan is for."""
+        other = copy.copy(self)
+        other._own_kept = _has_kept_part(root_fd) or (like is not None and OWN_FOLDER in like.children[0])
+        return other
+
+    def is_own(self, parent: bytes | None, name: bytes) -> bool:
+        """Whether the entry is agentd's folder and nothing of it is kept: then it is as if it were not there."""
+        return name == OWN_FOLDER and parent == b"" and not self._own_kept
+
     def excludes(self, parent: bytes | None, name: bytes) -> bool:
         """Whether the entry `name` of the folder with the path `parent` (None: too long) is left out."""
-        if not parent and parent is not None and name.startswith(STAGING_PREFIX):
+        if self.is_own(parent, name) or (parent == b"" and name.startswith(STAGING_PREFIX)):
             return True
         if parent == OWN_FOLDER and name != KEPT_OF_IT:
             return True
@@ -74,6 +88,19 @@ class Rules:
         if self._paths is not None and self._paths(text):
             return True
         return self._exclude_if is not None and self._exclude_if(text)
+
+
+def _has_kept_part(root_fd: int) -> bool:
+    try:
+        own = os.open(OWN_FOLDER, DIRECTORY, dir_fd=root_fd)
+    except OSError:  # it is not there, or somebody has put a link in its place
+        return False
+    try:
+        return stat.S_ISDIR(os.stat(KEPT_OF_IT, dir_fd=own, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+    finally:
+        os.close(own)
 
 
 def _pattern(globs: Iterable[str]) -> Callable[[str], object] | None:

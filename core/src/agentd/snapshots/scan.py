@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from agentd.snapshots.content import ContentReader, Poll
-from agentd.snapshots.rules import Rules
+from agentd.snapshots.rules import OWN_FOLDER, Rules
 from agentd.snapshots.tree import DIGEST, KEPT_BITS, File, Folder, Tree, join
 from agentd.snapshots.walker import ChangedError, Spot, Walker
 
@@ -101,7 +101,7 @@ class Scanner:
         poll: Poll | None = None,
     ) -> None:
         self._root_fd = root_fd
-        self._rules = rules
+        self._rules = rules.fitting(root_fd, like)
         self._reader = reader
         self._cache = cache
         self._stored = stored
@@ -144,13 +144,14 @@ class Scanner:
             return []
         index = self._begin(at, found)
         likes, like_folders = self._likes(at.like)
-        strict = not (self._rules.trivial and at.parent >= 0)
+        strict = not self._rules.trivial or at.parent < 0 or at.path == OWN_FOLDER
         files, find, has = self._folders[index].files, self._cache.find, self._has
         subfolders = []
         for entry in names:
             name = entry.name.encode(_ENCODING, _ERRORS)
             if strict and self._rules.excludes(at.path, name):
-                self._leave(index, name, "excluded")
+                if not self._rules.is_own(at.path, name):
+                    self._leave(index, name, "excluded")
                 continue
             try:
                 status = entry.stat(follow_symlinks=False)

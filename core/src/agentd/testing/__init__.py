@@ -6,6 +6,7 @@ command line uses, needs neither pytest nor hypothesis.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,8 @@ def __getattr__(name: str) -> Any:
         import pytest
 
         # so that a failing `assert` of a contract shows its values, as one in a test file does
-        pytest.register_assert_rewrite(module)
+        if module not in sys.modules:
+            pytest.register_assert_rewrite(module)
     return getattr(import_module(module), name)
 
 
