@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 def person_path(folder: Path, npm_servers: Mapping[str, list[str]]) -> str:
-    """Make a folder for PATH with what the page uses and return it. `npx` starts what is installed already.
+    """Make a folder for PATH with what a person has, and return it. `npx` and `uvx` start what is installed already.
 
     Node.js is not in it: mcp-server-fetch would get a package from npm then.
     """
@@ -62,14 +62,23 @@ def person_path(folder: Path, npm_servers: Mapping[str, list[str]]) -> str:
     scripts = Path(sys.executable).parent
     for name in ("agentd", "mcp-server-fetch"):
         (folder / name).symlink_to(scripts / name)
+    _script(
+        folder / "uvx",
+        f'name="$1"; shift\n'
+        f'if [ "$name" = mcp-server-fetch ]; then set -- --allow-private-ips "$@"; fi\n'
+        f'exec {scripts}/"$name" "$@"\n',
+    )
     (folder / "python3").symlink_to(sys.executable)
     for name in ("bash", "cat", "mkdir"):
         (folder / name).symlink_to(str(shutil.which(name)))
     cases = "".join(f'{name}) exec {" ".join(argv)} "$@" ;;\n' for name, argv in npm_servers.items())
-    npx = folder / "npx"
-    npx.write_text(f'#!/bin/sh\nname="$2"; shift 2\ncase "$name" in\n{cases}esac\nexit 1\n')
-    npx.chmod(0o755)
+    _script(folder / "npx", f'name="$2"; shift 2\ncase "$name" in\n{cases}esac\nexit 1\n')
     return str(folder)
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
 
 
 class Terminal:
