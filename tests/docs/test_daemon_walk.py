@@ -12,7 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from agentd.cli.daemon import daemon
+from agentd.cli.status import status
+from agentd.daemon.loading import examine
 from walk import Block, Terminal, blocks_of, free_port, person_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,3 +168,22 @@ def test_the_unit_of_the_page_is_one_that_systemd_understands(tmp_path: Path) ->
         ["systemd-analyze", "verify", str(file)], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_configuration_of_the_readme_is_right(tmp_path: Path) -> None:
+    _, _, section = (ROOT / "README.md").read_text().partition("## The daemon\n")
+    found = re.search(r"```yaml\n(.*?)```", section, re.S)
+    assert found is not None
+    (tmp_path / "agents.yaml").write_text(found[1])
+    result = examine([tmp_path / "agents.yaml"])
+    assert (result.problems, result.warnings) == ((), ())
+
+
+@pytest.mark.parametrize("command", [daemon, status], ids=lambda command: str(command.name))
+def test_the_command_line_page_has_every_option_of_the_daemon_s_commands(command: click.Command) -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    _, _, section = page.partition(f"\n## `agentd {command.name}`\n")
+    section = section.partition("\n## ")[0]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.opts != ["--debug"]:
+            assert f"`{parameter.opts[0]}" in section, parameter.opts
