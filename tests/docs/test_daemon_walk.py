@@ -12,11 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import pytest
 from agentd.cli.daemon import daemon
 from agentd.cli.status import status
+from agentd.daemon.journal import Journal
 from agentd.daemon.loading import examine
+from agentd.daemon.telling import task_of
 from walk import Block, Terminal, blocks_of, free_port, person_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,3 +190,12 @@ def test_the_command_line_page_has_every_option_of_the_daemon_s_commands(command
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.opts != ["--debug"]:
             assert f"`{parameter.opts[0]}" in section, parameter.opts
+
+
+def test_an_agent_is_told_of_an_attempt_as_the_page_says(tmp_path: Path) -> None:
+    (told,) = (block.text for block in blocks_of(PAGE.read_text()) if block.title == "told")
+    with Journal.open(tmp_path / "journal.db") as journal:
+        trigger = journal.begin(journal.accept("news", origin="repl", task="Go on.").id)
+        journal.retry_later(trigger.id, "the provider is down")
+        again = attrs.evolve(journal.begin(trigger.id), id="1k1435m9x8a")
+    assert task_of(again, None, 1000) == " ".join(told.split()) + "\n\nGo on."

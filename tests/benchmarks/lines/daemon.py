@@ -133,7 +133,7 @@ def _measured(quick: bool, start: Start) -> Figures:
         with start(board, model):
             board.connected()
             _until_it_listens(board, model)
-            waits = [_wait(board, model) for _ in range(WARM + (12 if quick else 60))]
+            waits = [_wait(board, model) for _ in range(WARM + (12 if quick else 30))]
     return {"wake_ms": statistics.median(waits[WARM:]) * 1000}
 
 
