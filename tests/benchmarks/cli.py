@@ -35,6 +35,7 @@ LINES = (
     "mcp_sessions",
     "json_loop",
     "prompt_bytes",
+    "daemon",
     "srt",
 )
 WORKER = Path(__file__).with_name("worker.py")

@@ -23,7 +23,8 @@ def loop_caller() -> LoopCaller:
     if trio is not None:
         try:
             token = trio.lowlevel.current_trio_token()
-        except RuntimeError:  # trio is imported, but this is no trio loop
+        except (RuntimeError, AttributeError):
+            # No trio loop runs here. (AttributeError: another thread is just importing trio.)
             pass
         else:
             return token.run_sync_soon  # type: ignore[no-any-return]
