@@ -34,7 +34,7 @@ def typed_arguments(uri: str, texts: Mapping[str, Texts], schema: Mapping[str, o
     """
     properties = schema.get("properties")
     known: Mapping[str, object] = properties if isinstance(properties, Mapping) else {}
-    if known and not schema.get("additionalProperties") and not schema.get("patternProperties"):
+    if known and schema.get("additionalProperties", False) is False and "patternProperties" not in schema:
         for name in texts:
             if name not in known:
                 listed = ", ".join(map(repr, known))

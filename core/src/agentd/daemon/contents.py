@@ -94,7 +94,7 @@ async def _tool_place(uri: str, candidates: Sequence[ServerShare]) -> Place:
         for spec in specs:
             if spec.name == name:
                 return Place(share, uri, name, typed_arguments(uri, texts, spec.input_schema))
-    raise unheard or UnknownToolError(name, [spec.name for _, specs in lists for spec in specs])
+    raise unheard or UnknownToolError(name, {spec.name for _, specs in lists for spec in specs})
 
 
 async def _each(
