@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from agentd.daemon.daemon import Daemon
 from agentd.daemon.journal import Journal, Trigger
 from agentd.daemon.state import StateFolder
 from agentd.demo.replay import ReplayServer, Request
+from agentd.errors import JournalError
 from agentd.events import Event, RunEnd, RunStart
 
 HERE = Path(__file__).parent
@@ -189,6 +190,28 @@ class Command:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def triggers(self, agent: str = "news") -> list[Trigger]:
+        """All triggers of an agent, the oldest first."""
+        with self.reading() as journal:
+            return journal.recent(agent, 100_000)[::-1] if journal is not None else []
+
+    def seen(self, uri: str, agent: str = "news") -> str | None:
+        """What the agent was last told of a resource."""
+        with self.reading() as journal:
+            seen = journal.last_seen(agent, uri) if journal is not None else None
+        return None if seen is None else seen.content
+
+    @contextmanager
+    def reading(self) -> Iterator[Journal | None]:
+        """Give the journal to read beside the daemon; None as long as it has not made one."""
+        try:
+            journal = Journal.open(self.state / "journal.db", readonly=True)
+        except JournalError:
+            yield None
+            return
+        with journal:
+            yield journal
 
     def kill(self) -> None:
         """End it as a crash would."""
