@@ -231,6 +231,13 @@ class Command:
                 self.process.wait()
                 raise AssertionError(f"the daemon did not end:\n{self.tail()}") from None
 
+    def peak_mib(self) -> int:
+        """How much memory the process has had at most; 0 where nobody knows."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status")
+        lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+        return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), 0)
+
     def tail(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")[-5000:]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from agentd.daemon.config import AgentConfig, OnErrorConfig
+from agentd.daemon.config import AgentConfig, BudgetsConfig, OnErrorConfig
 from agentd.daemon.journal import Journal
 from agentd.demo.recording import Turn
 from agentd.demo.replay import Fault, ReplayServer
@@ -158,6 +159,37 @@ async def test_an_outage_of_the_provider_is_waited_out_and_the_task_stands_once_
     (task,) = told(model.requests[-1])
     assert task.count("<content>") == 1
     assert f"This is attempt 4 at the task {trigger.id}" in task
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model_options": {"max_retries": 0, "timeout": 0.5}},
+        {"budgets": BudgetsConfig(wall_time_s=0.5)},
+    ],
+    ids=["timeout", "wall time"],
+)
+async def test_a_provider_that_falls_silent_is_asked_again(keys: dict[str, Any], tmp_path: Path) -> None:
+    with ReplayServer(["Here again."], faults={0: Fault("stall")}, repeat=True) as model:
+        async with living(tmp_path / "state", agent(model, **keys)) as daemon:
+            await daemon.daemon.submit("news", "one")
+            await daemon.until(lambda: daemon.status().last_error)
+            (trigger,) = await daemon.settled(1)
+            assert (trigger.state, trigger.attempts, trigger.result) == ("done", 2, "Here again.")
+    assert len(told(model.requests[-1])) == 1
+
+
+async def test_a_provider_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
+    rule = OnErrorConfig(backoff_s=0.01, max_backoff_s=1000.0)
+    refusal = Fault("status", status=429, retry_after_s=600)
+    with ReplayServer(["Fine."], faults={0: refusal}, repeat=True) as model:
+        async with living(tmp_path / "state", agent(model, on_error=rule)) as daemon:
+            await daemon.daemon.submit("news", "one")
+            next_try_at = await daemon.until(lambda: daemon.status().next_try_at)
+            assert next_try_at > time.time() + 500
+            assert daemon.daemon.resume("news")  # a person need not wait
+            (trigger,) = await daemon.settled(1)
+            assert trigger.attempts == 2
 
 
 async def test_a_task_that_had_begun_to_act_goes_on_without_being_told_again(

@@ -225,14 +225,19 @@ def test_no_accepted_trigger_is_lost_whatever_is_killed(world: World) -> None:
         assert journal is not None
         prove(world, journal)
         attempts = [t.attempts for name in world.agents for t in journal.recent(name, 100_000)]
+    peak_mib = world.command.peak_mib()
     world.command.end()
     print(
         f"{SOAK_S:g} s: {sum(world.contents.values())} changes, {len(attempts)} triggers, {sum(attempts)} attempts, "
-        f"{len(world.model.requests)} requests, {world.server_kills} servers and {world.daemon_kills} daemons killed"
+        f"{len(world.model.requests)} requests, {world.server_kills} servers and {world.daemon_kills} daemons killed, "
+        f"{peak_mib} MiB at most"
     )
     assert world.server_kills
     assert world.daemon_kills
     assert not list(world.command.state.glob("journal.db.*damaged*"))
+    assert "Traceback" not in world.command.log.read_text(encoding="utf-8"), (
+        "something failed that was not expected"
+    )
     until(lambda: not survivors(world.folder), "the end of all servers")
 
 

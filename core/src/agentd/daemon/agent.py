@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -18,15 +18,23 @@ from agentd.daemon.control import AgentState, AgentStatus
 from agentd.daemon.conversation import ask_apart, is_unfinished, take_back
 from agentd.daemon.history import bound
 from agentd.daemon.journal import Journal, SettledState, Trigger
+from agentd.daemon.sessions import make_session, model_settings
 from agentd.daemon.sources import ServerShare
 from agentd.daemon.state import StateFolder
 from agentd.daemon.telling import mark_of, task_of
-from agentd.errors import AgentdError, ConfigError, JournalError, PluginError, SandboxUnavailableError
+from agentd.errors import (
+    AgentdError,
+    ConfigError,
+    JournalError,
+    ModelError,
+    PluginError,
+    SandboxUnavailableError,
+)
 from agentd.events import Event, RunEnd, TurnEnd
-from agentd.models.routing import client_settings
+from agentd.models.retry import asked_wait
 from agentd.registry import Registry
 from agentd.session import Session
-from agentd.transcript import Transcript
+from agentd.transcript import Message, Transcript
 
 __all__ = ["AgentWorker"]
 
@@ -145,7 +153,14 @@ class AgentWorker:
         :raises AgentdError: if the agent cannot work at all (a wrong setting, a workspace that cannot be used).
         """
         transcript = self._journal.load_transcript(self.name) or Transcript()
-        async with self._make_session(transcript) as session:
+        async with make_session(
+            self.config,
+            folder=self._folder,
+            shares=self.shares,
+            registry=self._registry,
+            transcript=transcript,
+            sink=_Listener(self),
+        ) as session:
             self.session = session
             try:
                 await self._kept(lambda: self._journal.interrupt(self.name))  # of a worker that broke off
@@ -191,33 +206,6 @@ class AgentWorker:
             log.warning("%s: not ready for work: %s", self.name, text, exc_info=None if known else error)
         self._is_prepared = True
 
-    def _make_session(self, transcript: Transcript) -> Session:
-        config = self.config
-        code: dict[str, Any] = {}
-        if config.mode == "ptc":
-            code = {"executor": config.executor, "executor_options": config.executor_options}
-        return Session(
-            **self._model(),
-            **code,
-            mode=config.mode,
-            cwd=config.cwd or self._folder.workspace(self.name),
-            tools=(),
-            mcp_servers=self.shares,
-            instructions=config.system_prompt,
-            budgets=config.budgets.limits(),
-            sinks=[*config.event_sinks, _Listener(self)],
-            registry=self._registry,
-            transcript=transcript,
-            snapshots_dir=self._folder.snapshots,
-            model_options=config.model_options,
-        )
-
-    def _model(self) -> dict[str, Any]:
-        config = self.config
-        name = f"{config.provider}/{config.model}" if config.provider else config.model
-        key = config.api_key.reveal() if config.api_key is not None else None
-        return client_settings(name, base_url=config.base_url, api_key=key, api=config.api)
-
     async def _work_on(self, session: Session, trigger: Trigger) -> None:
         trigger = await self._kept(lambda: self._journal.begin(trigger.id))
         self._state, self._queued, self._is_flushed = "running", None, False
@@ -246,10 +234,21 @@ class AgentWorker:
                 subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
                 goes_on = is_unfinished(messages, mark_of(trigger))
                 max_chars = self.config.budgets.max_result_chars
-                return await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
+                end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
+                return self._answered(end, messages)
             finally:
                 self._turn = None
         raise _Cancelled
+
+    def _answered(self, end: RunEnd, messages: Sequence[Message]) -> RunEnd:
+        """Return the end of a run, unless its time ran out while the provider kept silent."""
+        answers = sum(message.role == "answer" for message in messages[self._said_before :])
+        if end.stop_reason == "wall_time" and answers < end.turns:
+            raise ModelError(
+                f"model {self.config.model!r}: its provider said nothing until the time of the task was over "
+                f"(`wall_time_s`: {self.config.budgets.wall_time_s:g}); a `timeout` in `model_options` gives up sooner"
+            )
+        return end
 
     async def _done(self, session: Session, trigger: Trigger, end: RunEnd) -> None:
         answered = end.stop_reason == "answer"
@@ -299,7 +298,8 @@ class AgentWorker:
         hopeless = isinstance(error, HOPELESS)  # the next task would fail the same way: nothing is skipped
         if not hopeless and self._backoff.tries < rule.retries:
             await self._kept(lambda: self._journal.retry_later(trigger.id, text))
-            await self._pause("retrying", text, self._backoff.next_s())
+            wished_s = min(asked_wait(error) or 0.0, rule.max_backoff_s)  # by the provider
+            await self._pause("retrying", text, max(self._backoff.next_s(), wished_s))
             return
         self.failures += 1
         if rule.then == "skip" and not hopeless:
@@ -347,7 +347,7 @@ class AgentWorker:
 
     async def _summarise(self, text: str) -> str:
         """Ask the agent's own model."""
-        return await ask_apart({**self._model(), "options": self.config.model_options}, text)
+        return await ask_apart(model_settings(self.config), text)
 
     def hear(self, event: Event) -> None:
         """Take an event of the session."""

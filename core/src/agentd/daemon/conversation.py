@@ -38,12 +38,13 @@ def is_unfinished(messages: Sequence[Message], mark: str) -> bool:
 async def ask_apart(settings: Mapping[str, Any], text: str) -> str:
     """Ask a model something in a conversation of its own and return the answer.
 
-    :param settings: what `open_model` takes, with the name as `model`.
+    :param settings: see `agentd.daemon.sessions.model_settings`.
     :raises ModelError: if it does not answer.
     """
     from agentd.models.routing import open_model
 
-    model = open_model(settings["model"], **{key: value for key, value in settings.items() if key != "model"})
+    given = dict(settings)
+    model = open_model(given.pop("model"), options=given.pop("model_options"), **given)
     try:
         model.add_task(text)
         async with model.stream() as events:
