@@ -19,10 +19,12 @@ def loop_caller() -> LoopCaller:
     The returned function may be called from any thread and never blocks. It raises `RuntimeError` when the
     loop is closed (asyncio) or over (trio's `RunFinishedError`).
     """
-    trio = sys.modules.get("trio")
-    if trio is not None:
+    # Another thread may be importing trio at this moment; then it has no loop here, and not yet all its names.
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    current_token = getattr(lowlevel, "current_trio_token", None)
+    if current_token is not None:
         try:
-            token = trio.lowlevel.current_trio_token()
+            token = current_token()
         except RuntimeError:  # trio is imported, but this is no trio loop
             pass
         else:
