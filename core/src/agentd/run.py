@@ -37,7 +37,7 @@ class Tee(Listener):
         for sink in list(self._sinks):
             try:
                 sink.emit(event)
-            except Exception:  # a plugin's boundary: a sink does not end a run
+            except (Exception, SystemExit):  # a plugin's boundary: a sink does not end a run
                 log.exception("the event sink %r failed and is left out from now on", sink)
                 self._sinks.remove(sink)
 

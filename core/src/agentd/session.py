@@ -227,6 +227,19 @@ class Session:
         self._check_open()
         return await self._run(task, None)
 
+    async def prepare(self) -> None:
+        """Do now what the first run would do before its first request: list the tools, make the model's client.
+
+        Waits for a run that is under way. Raises what `run` raises.
+        """
+        self._check_open()
+        assert self._busy is not None
+        async with self._busy:
+            model = await self._ready()
+            prepare = getattr(model, "prepare", None)
+            if prepare is not None:
+                await prepare()
+
     def _check_open(self) -> TaskGroup:
         if self._group is None:
             raise ConfigError("this Session is not open: use it as `async with Session(...) as session:`")

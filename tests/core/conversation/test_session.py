@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import pytest
 from agentd.budgets import Budgets
+from agentd.demo.replay import ReplayServer
 from agentd.errors import ConfigError, ModelError, UnknownPluginError, WorkspaceError
 from agentd.events import CodeOutput, RunEnd, TextDelta
 from agentd.session import Session
@@ -437,3 +438,29 @@ async def test_a_stream_cut_by_the_provider_keeps_the_transcript(tmp_path: Path)
                 await session.ask("go")
     assert session.transcript.messages[-1].role == "results"
     assert session.transcript.executions[0].code == "echo one\n"
+
+
+@pytest.mark.anyio
+async def test_a_prepared_session_has_its_tools_and_client_and_has_asked_nobody(tmp_path: Path) -> None:
+    with ReplayServer(["Hello."]) as server:
+        settings: dict[str, Any] = {
+            "base_url": server.base_url,
+            "api_key": "none",
+            "mode": "tools",
+            "tools": (),
+        }
+        async with Session("replay", cwd=tmp_path, **settings) as session:
+            await session.prepare()
+            assert not server.requests
+            assert not session.transcript.messages
+            assert (await session.ask("Hi")).text == "Hello."
+        assert len(server.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_what_is_wrong_is_told_by_prepare_and_again_by_the_run(tmp_path: Path) -> None:
+    model = ScriptModel(["never said"])
+    async with Session(model, executor="nosuch", cwd=tmp_path) as session:
+        for work in (session.prepare, lambda: session.ask("Hi")):
+            with pytest.raises(UnknownPluginError, match="nosuch"):
+                await work()

@@ -15,6 +15,15 @@ from agentd.daemon.problems import Problem
 # pytest's importlib mode leaves helper modules that lie beside the tests unfindable
 sys.path.insert(0, str(Path(__file__).parent))
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker of the long test known."""
+    config.addinivalue_line(
+        "markers",
+        "soak: agents, servers and kills for a minute (AGENTD_TEST_SOAK_S: seconds; the seed is printed)",
+    )
+
+
 Write = Callable[..., Path]
 
 

@@ -105,6 +105,16 @@ def test_what_was_last_seen_is_noted_with_the_trigger(journal: Journal) -> None:
     assert journal.last_seen("news", "file:///c") is None
 
 
+def test_one_agent_that_starts_anew_takes_up_what_it_had_begun_and_no_other_does(journal: Journal) -> None:
+    begun = [journal.begin(journal.accept(name, origin="repl", task="x").id) for name in ("news", "mail")]
+    assert journal.interrupt("news") == 1
+    found = journal.next_trigger("news")
+    assert found is not None
+    assert (found.id, found.state, found.attempts) == (begun[0].id, "interrupted", 1)
+    assert journal.next_trigger("mail") is None
+    assert journal.interrupt("news") == 0
+
+
 def test_what_was_running_is_found_interrupted_after_a_restart_and_can_begin_again(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     with Journal.open(path) as journal:

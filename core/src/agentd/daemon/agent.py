@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import anyio
+import anyio.to_thread
 import attrs
 
 from agentd.daemon.backoff import Backoff
 from agentd.daemon.config import AgentConfig
 from agentd.daemon.control import AgentState, AgentStatus
+from agentd.daemon.conversation import ask_apart, is_unfinished, take_back
 from agentd.daemon.history import bound
-from agentd.daemon.journal import Journal, Trigger
+from agentd.daemon.journal import Journal, SettledState, Trigger
+from agentd.daemon.sessions import make_session, model_settings
 from agentd.daemon.sources import ServerShare
 from agentd.daemon.state import StateFolder
-from agentd.daemon.telling import task_of
-from agentd.errors import AgentdError, ConfigError
+from agentd.daemon.telling import mark_of, task_of
+from agentd.errors import (
+    AgentdError,
+    ConfigError,
+    JournalError,
+    ModelError,
+    PluginError,
+    SandboxUnavailableError,
+)
 from agentd.events import Event, RunEnd, TurnEnd
-from agentd.models.routing import client_settings, open_model
-from agentd.protocols import ModelText
+from agentd.models.retry import asked_wait
 from agentd.registry import Registry
 from agentd.session import Session
-from agentd.transcript import Transcript
+from agentd.transcript import Message, Transcript
 
 __all__ = ["AgentWorker"]
 
 log = logging.getLogger("agentd.daemon")
 
+T = TypeVar("T")
 OnEvent = Callable[[str, Event], None]
+HOPELESS: Final = (ConfigError, PluginError, SandboxUnavailableError)
+"""Errors that trying again does not mend: a person must."""
+QUIET_S: Final = 1.0
+"""After so long without work, what waits for the disk may be done."""
 KEPT_TRIGGERS: Final = 1000
 PRUNE_EVERY: Final = 100
 RESULT_CHARS: Final = 20_000
@@ -81,6 +96,8 @@ class AgentWorker:
         self._queued: int | None = None
         self._said_before = 0
         self._handled = 0
+        self._is_prepared = False
+        self._is_flushed = True
         self.failures = 0
         """Triggers that were given up, or ended without an answer."""
 
@@ -90,7 +107,8 @@ class AgentWorker:
     def status(self) -> AgentStatus:
         """How the agent is now."""
         if self._queued is None:
-            self._queued = sum(1 for t in self._journal.pending(self.name) if t.id != self._status.current)
+            counts = self._journal.counts(self.name)
+            self._queued = counts.get("pending", 0) + counts.get("interrupted", 0)
         servers = tuple(share.status for share in self.shares)
         return attrs.evolve(self._status, state=self._state, queued=self._queued, servers=servers)
 
@@ -135,63 +153,67 @@ class AgentWorker:
         :raises AgentdError: if the agent cannot work at all (a wrong setting, a workspace that cannot be used).
         """
         transcript = self._journal.load_transcript(self.name) or Transcript()
-        async with self._make_session(transcript) as session:
+        async with make_session(
+            self.config,
+            folder=self._folder,
+            shares=self.shares,
+            registry=self._registry,
+            transcript=transcript,
+            sink=_Listener(self),
+        ) as session:
             self.session = session
             try:
+                await self._kept(lambda: self._journal.interrupt(self.name))  # of a worker that broke off
                 while not self._leaving:
                     self._wake = anyio.Event()
                     trigger = self._journal.next_trigger(self.name)
                     if trigger is None and until_empty:
                         return
                     if trigger is None:
-                        await self._rest()
+                        await self._rest(session)
                     else:
                         await self._work_on(session, trigger)
             finally:
                 self.session = None
                 self._state = "stopped"
 
-    async def _rest(self) -> None:
-        self._state, self._queued = "idle", 0
-        if self._handled:
-            await anyio.to_thread.run_sync(self._journal.checkpoint)
-        await self._wake.wait()
+    async def _rest(self, session: Session) -> None:
+        """Wait for a trigger, and do meanwhile what would hold one up."""
+        self._state, self._queued = "idle", None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._use_rest, session)
+            await self._wake.wait()
+            group.cancel_scope.cancel()
 
-    def _make_session(self, transcript: Transcript) -> Session:
-        config = self.config
-        code: dict[str, Any] = {}
-        if config.mode == "ptc":
-            code = {"executor": config.executor, "executor_options": config.executor_options}
-        return Session(
-            **self._model(),
-            **code,
-            mode=config.mode,
-            cwd=config.cwd or self._folder.workspace(self.name),
-            tools=(),
-            mcp_servers=self.shares,
-            instructions=config.system_prompt,
-            budgets=config.budgets.limits(),
-            sinks=[*config.event_sinks, _Listener(self)],
-            registry=self._registry,
-            transcript=transcript,
-            snapshots_dir=self._folder.snapshots,
-            model_options=config.model_options,
-        )
+    async def _use_rest(self, session: Session) -> None:
+        if not self._is_prepared:
+            await self._prepare(session)
+        if not self._is_flushed:
+            await anyio.sleep(QUIET_S)
+            try:
+                await anyio.to_thread.run_sync(self._journal.checkpoint, abandon_on_cancel=True)
+            except JournalError as error:  # nothing depends on it
+                log.warning("%s: %s", self.name, error)
+            self._is_flushed = True
 
-    def _model(self) -> dict[str, Any]:
-        config = self.config
-        name = f"{config.provider}/{config.model}" if config.provider else config.model
-        key = config.api_key.reveal() if config.api_key is not None else None
-        return client_settings(name, base_url=config.base_url, api_key=key, api=config.api)
+    async def _prepare(self, session: Session) -> None:
+        """List the tools and make the model's client, so that the first task need not wait for that."""
+        try:
+            await session.prepare()
+        except Exception as error:  # a plugin's boundary; the first task meets it again
+            text = str(error) or type(error).__name__
+            known = isinstance(error, AgentdError)
+            log.warning("%s: not ready for work: %s", self.name, text, exc_info=None if known else error)
+        self._is_prepared = True
 
     async def _work_on(self, session: Session, trigger: Trigger) -> None:
-        trigger = self._journal.begin(trigger.id)
-        self._state, self._queued = "running", None
+        trigger = await self._kept(lambda: self._journal.begin(trigger.id))
+        self._state, self._queued, self._is_flushed = "running", None, False
         self._status = attrs.evolve(self._status, current=trigger.id, next_try_at=None)
         try:
             end = await self._attempt(session, trigger)
         except _Cancelled:
-            self._settled(self._journal.settle(trigger.id, state="done", error="cancelled by a person"))
+            await self._settle(trigger, state="done", error="cancelled by a person")
         except Exception as error:
             if not isinstance(error, AgentdError):  # a plugin's boundary, or a defect: the others go on
                 log.exception("%s: working on %s failed", self.name, trigger.id)
@@ -200,35 +222,54 @@ class AgentWorker:
             await self._done(session, trigger, end)
         finally:
             self._status = attrs.evolve(self._status, current="")
-            self._save()
+            self._try_to_save()
 
     async def _attempt(self, session: Session, trigger: Trigger) -> RunEnd:
-        await self._shorten(session)
         self._said_before = len(session.transcript.messages)
-        subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
-        task = task_of(trigger, subscription, self.config.budgets.max_result_chars)
         with anyio.CancelScope() as self._turn:
             try:
-                return await session.ask(task)
+                await self._shorten(session)
+                messages = session.transcript.messages
+                self._said_before = len(messages)
+                subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
+                goes_on = is_unfinished(messages, mark_of(trigger))
+                max_chars = self.config.budgets.max_result_chars
+                end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
+                return self._answered(end, messages)
             finally:
                 self._turn = None
         raise _Cancelled
 
+    def _answered(self, end: RunEnd, messages: Sequence[Message]) -> RunEnd:
+        """Return the end of a run, unless its time ran out while the provider kept silent."""
+        answers = sum(message.role == "answer" for message in messages[self._said_before :])
+        if end.stop_reason == "wall_time" and answers < end.turns:
+            raise ModelError(
+                f"model {self.config.model!r}: its provider said nothing until the time of the task was over "
+                f"(`wall_time_s`: {self.config.budgets.wall_time_s:g}); a `timeout` in `model_options` gives up sooner"
+            )
+        return end
+
     async def _done(self, session: Session, trigger: Trigger, end: RunEnd) -> None:
         answered = end.stop_reason == "answer"
         error = "" if answered else f"ended without an answer: {end.stop_reason}"
-        state = "done" if answered else "failed"
         self.failures += not answered
-        settled = self._journal.settle(trigger.id, state=state, result=end.text[:RESULT_CHARS], error=error)  # type: ignore[arg-type]
         self._backoff.reset()
-        self._settled(settled)
+        result = end.text[:RESULT_CHARS]
+        await self._settle(trigger, state="done" if answered else "failed", result=result, error=error)
         if self.config.checkpoints:
             try:
                 await session.checkpoint()
             except AgentdError as exc:
                 log.warning("%s: no checkpoint of %s could be kept: %s", self.name, trigger.id, exc)
 
-    def _settled(self, trigger: Trigger) -> None:
+    async def _settle(
+        self, trigger: Trigger, *, state: SettledState, result: str = "", error: str = ""
+    ) -> None:
+        await self._kept(self._save)
+        trigger = await self._kept(
+            lambda: self._journal.settle(trigger.id, state=state, result=result, error=error)
+        )
         self._status = attrs.evolve(
             self._status,
             last_result=trigger.result or self._status.last_result,
@@ -237,7 +278,7 @@ class AgentWorker:
         )
         self._handled += 1
         if self._handled % PRUNE_EVERY == 0:
-            self._journal.prune(self.name, KEPT_TRIGGERS)
+            await self._kept(lambda: self._journal.prune(self.name, KEPT_TRIGGERS))
         log.info(
             "%s: %s %s%s", self.name, trigger.id, trigger.state, f": {trigger.error}" if trigger.error else ""
         )
@@ -248,29 +289,25 @@ class AgentWorker:
         """Try again later; after the last retry, skip the trigger or park the agent with it."""
         text = str(error) or type(error).__name__
         self._status = attrs.evolve(self._status, last_error=text)
-        await self._take_back_task(session)
+        try:
+            await take_back(session, self._said_before)
+        except AgentdError:  # the model cannot even be made: that is the failure that is told
+            pass
+        await self._kept(self._save)
         rule = self.config.on_error
-        hopeless = isinstance(error, ConfigError)
+        hopeless = isinstance(error, HOPELESS)  # the next task would fail the same way: nothing is skipped
         if not hopeless and self._backoff.tries < rule.retries:
-            self._journal.retry_later(trigger.id, text)
-            await self._pause("retrying", text, self._backoff.next_s())
-        elif rule.then == "skip":
-            self.failures += 1
+            await self._kept(lambda: self._journal.retry_later(trigger.id, text))
+            wished_s = min(asked_wait(error) or 0.0, rule.max_backoff_s)  # by the provider
+            await self._pause("retrying", text, max(self._backoff.next_s(), wished_s))
+            return
+        self.failures += 1
+        if rule.then == "skip" and not hopeless:
             self._backoff.reset()
-            self._settled(self._journal.settle(trigger.id, state="skipped", error=text))
+            await self._settle(trigger, state="skipped", error=text)
         else:
-            self.failures += 1
-            self._journal.retry_later(trigger.id, text)
+            await self._kept(lambda: self._journal.retry_later(trigger.id, text))
             await self._pause("parked", text, None)
-
-    async def _take_back_task(self, session: Session) -> None:
-        """Forget a task that was not answered at all, or each try would add one to the conversation."""
-        messages = session.transcript.messages
-        if len(messages) == self._said_before + 1 and messages[-1].role == "task":
-            try:
-                await session.continue_from(attrs.evolve(session.transcript, messages=messages[:-1]))
-            except AgentdError:  # the model cannot even be made: that is the failure that is told
-                pass
 
     async def _pause(self, state: AgentState, error: str, wait_s: float | None) -> None:
         self._state, self._queued = state, None
@@ -306,33 +343,53 @@ class AgentWorker:
         )
         if shorter is not None:
             await session.continue_from(shorter)
-            self._save()
+            self._try_to_save()
 
     async def _summarise(self, text: str) -> str:
-        """Ask the agent's own model, in a conversation apart."""
-        model = open_model(**_for_open(self._model()), options=self.config.model_options)
-        try:
-            model.add_task(text)
-            async with model.stream() as events:
-                return "".join([event.text async for event in events if isinstance(event, ModelText)])
-        finally:
-            close = getattr(model, "aclose", None)
-            if close is not None:
-                await close()
+        """Ask the agent's own model."""
+        return await ask_apart(model_settings(self.config), text)
+
+    def hear(self, event: Event) -> None:
+        """Take an event of the session."""
+        if isinstance(event, TurnEnd):
+            used = self._status.usage + event.usage
+            self._status = attrs.evolve(self._status, turns=self._status.turns + 1, usage=used)
+            self._try_to_save(event)
+        self._on_event(self.name, event)
+
+    # --- the journal -------------------------------------------------------------------------------
+
+    async def _kept(self, write: Callable[[], T]) -> T:
+        """Write into the journal. As long as the disk is full, wait: what was done must not be done again for that.
+
+        :raises JournalError: if that is not what is wrong, or the agent is to leave.
+        """
+        backoff = Backoff(first_s=1.0, longest_s=60.0)
+        state = self._state
+        while True:
+            try:
+                done = write()
+            except JournalError as error:
+                if error.errno != errno.ENOSPC or self._leaving:
+                    raise
+                self._status = attrs.evolve(self._status, last_error=str(error))
+                await self._pause("retrying", str(error), backoff.next_s())
+            else:
+                self._state = state
+                return done
 
     def _save(self) -> None:
         if self.session is not None:
             self._journal.save_transcript(self.name, self.session.transcript)
 
-    def hear(self, event: Event) -> None:
-        """Take an event of the session."""
-        if isinstance(event, TurnEnd):
+    def _try_to_save(self, turn: TurnEnd | None = None) -> None:
+        """Save what can be saved. What cannot is saved with the end of the task, which waits for that."""
+        try:
             self._save()
-            used = self._status.usage + event.usage
-            self._status = attrs.evolve(self._status, turns=self._status.turns + 1, usage=used)
-            if self._status.current:
-                self._journal.note_turn(self._status.current, event.turn, event.usage)
-        self._on_event(self.name, event)
+            if turn is not None and self._status.current:
+                self._journal.note_turn(self._status.current, turn.turn, turn.usage)
+        except JournalError as error:
+            log.warning("%s: %s", self.name, error)
 
 
 class _Listener:
@@ -346,7 +403,3 @@ class _Listener:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-def _for_open(settings: dict[str, Any]) -> dict[str, Any]:
-    return {"name": settings["model"], **{key: value for key, value in settings.items() if key != "model"}}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import attrs
 
+from agentd.daemon.arguments import typed_arguments
 from agentd.daemon.sources import ServerShare
 from agentd.daemon.uris import TOOL_SCHEME, parse_tool_uri, safe_uri, uri_scheme
-from agentd.errors import ConfigError, ToolError
+from agentd.errors import ConfigError, ToolError, UnknownToolError, suggest
 from agentd.results import cut_middle
 from agentd.types import Blob
 
 __all__ = ["Content", "Place", "find_place"]
 
+T = TypeVar("T")
 MAX_CHARS: Final = 1_000_000
 """Of a content, what the journal keeps and an agent may be told."""
 
@@ -57,7 +59,7 @@ async def find_place(uri: str, shares: Sequence[ServerShare], server: str | None
     """Return which of an agent's servers has the content.
 
     A tool belongs to the first server that lists it; a resource to the only server there is, the first that lists it,
-    or else the first that can read it.
+    or else the first that can read it. A server that cannot be asked now keeps nobody else's from being found.
 
     :param server: the name of the server, if the configuration says it.
     :raises ConfigError: if none has it.
@@ -65,89 +67,59 @@ async def find_place(uri: str, shares: Sequence[ServerShare], server: str | None
     """
     candidates = [share for share in shares if server in (None, share.name)]
     if not candidates:
-        names = ", ".join(repr(share.name) for share in shares) or "none"
-        raise ConfigError(f"{safe_uri(uri)}: no server for it; the agent's servers: {names}")
+        raise ConfigError(_no_server(uri, shares, server))
     if uri_scheme(uri) == TOOL_SCHEME:
         return await _tool_place(uri, candidates)
     if len(candidates) == 1:
         return Place(candidates[0], uri)
-    for share in candidates:
-        if any(str(item.get("uri")) == uri for item in await share.list_resources()):
+    lists, unheard = await _each(candidates, lambda share: share.list_resources())
+    for share, resources in lists:
+        if any(str(resource.get("uri")) == uri for resource in resources):
             return Place(share, uri)
-    for share in candidates:
-        try:
-            await share.read_resource(uri)
-        except ToolError:
-            continue
-        return Place(share, uri)
+    if unheard is not None:
+        raise unheard
+    readable, _ = await _each(candidates, lambda share: share.read_resource(uri))
+    if readable:
+        return Place(readable[0][0], uri)
     raise ConfigError(
-        f"{safe_uri(uri)}: none of the servers {', '.join(repr(s.name) for s in candidates)} has this resource; "
-        "name the right one with `server`"
+        f"{safe_uri(uri)}: none of the servers {_names(candidates)} has this resource; name the right one with "
+        "`server`, or correct the URI"
     )
 
 
 async def _tool_place(uri: str, candidates: Sequence[ServerShare]) -> Place:
     name, texts = parse_tool_uri(uri)
-    known: list[str] = []
-    for share in candidates:
-        for spec in await share.all_tools():
+    lists, unheard = await _each(candidates, lambda share: share.all_tools())
+    for share, specs in lists:
+        for spec in specs:
             if spec.name == name:
-                return Place(share, uri, name, _typed(uri, texts, spec.input_schema))
-            known.append(spec.name)
-    from agentd.errors import UnknownToolError
-
-    raise UnknownToolError(name, known)
+                return Place(share, uri, name, typed_arguments(uri, texts, spec.input_schema))
+    raise unheard or UnknownToolError(name, {spec.name for _, specs in lists for spec in specs})
 
 
-def _typed(uri: str, texts: Mapping[str, str | list[str]], schema: Mapping[str, object]) -> dict[str, object]:
-    """Convert arguments, which are texts in a URI, to the types that the tool's schema names."""
-    properties = schema.get("properties")
-    known: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
-    return {name: _value(uri, name, text, known.get(name)) for name, text in texts.items()}
+async def _each(
+    shares: Sequence[ServerShare], ask: Callable[[ServerShare], Awaitable[T]]
+) -> tuple[list[tuple[ServerShare, T]], ToolError | None]:
+    """Ask one server after the other; return those that answered, and the first error."""
+    answers: list[tuple[ServerShare, T]] = []
+    failure: ToolError | None = None
+    for share in shares:
+        try:
+            answers.append((share, await ask(share)))
+        except ToolError as error:
+            failure = failure or error
+    return answers, failure
 
 
-def _value(uri: str, name: str, text: str | list[str], schema: object) -> object:
-    kinds = _kinds(schema)
-    if "array" in kinds:
-        items = schema.get("items") if isinstance(schema, Mapping) else None
-        return [_value(uri, name, item, items) for item in ([text] if isinstance(text, str) else text)]
-    if not isinstance(text, str):
-        raise ConfigError(f"{safe_uri(uri)}: the argument {name!r} is given twice, and the tool takes one")
-    if not kinds or "string" in kinds:
-        return text
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    if not any(_fits(value, kind) for kind in kinds):
-        raise ConfigError(
-            f"{safe_uri(uri)}: the argument {name!r} must be of the type {' or '.join(sorted(kinds))}"
-        )
-    return value
+def _names(shares: Sequence[ServerShare]) -> str:
+    return ", ".join(repr(share.name) for share in shares)
 
 
-def _kinds(schema: object) -> set[str]:
-    """The JSON types that a schema admits; empty if it does not say."""
-    if not isinstance(schema, Mapping):
-        return set()
-    kind = schema.get("type")
-    kinds = {kind} if isinstance(kind, str) else set(kind) if isinstance(kind, list) else set()
-    for key in ("anyOf", "oneOf"):
-        choices = schema.get(key)
-        for choice in choices if isinstance(choices, list) else ():
-            kinds |= _kinds(choice)
-    return kinds
-
-
-def _fits(value: object, kind: str) -> bool:
-    types: Any = {
-        "integer": int,
-        "number": (int, float),
-        "boolean": bool,
-        "null": type(None),
-        "object": dict,
-    }.get(kind, ())
-    return isinstance(value, types) and (kind == "boolean" or not isinstance(value, bool))
+def _no_server(uri: str, shares: Sequence[ServerShare], server: str | None) -> str:
+    if not shares:
+        return f"{safe_uri(uri)}: the agent has no server that could have it; add one to `mcp_servers`"
+    hint = suggest(server or "", [share.name for share in shares])
+    return f"{safe_uri(uri)}: the agent has no server {server!r}; `server` must be one of: {_names(shares)}{hint}"
 
 
 def _content(value: object) -> Content:

@@ -135,7 +135,11 @@ class Daemon:
 
     def _tell(self, agent: str, event: Event) -> None:
         for listener in list(self._listeners):
-            listener(agent, event)
+            try:
+                listener(agent, event)
+            except Exception:  # whoever listens is no reason to stop working: a pipe that nobody reads, say
+                log.exception("a listener to the agents' events failed and is left out from now on")
+                self._listeners = [other for other in self._listeners if other is not listener]
 
     # --- the configuration -------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import attrs
 
 from agentd.daemon.config import ServerConfig
 from agentd.daemon.control import ServerStatus
-from agentd.errors import UnknownToolError
+from agentd.errors import ToolError, UnknownToolError
 from agentd.protocols import (
     DirectSource,
     OnProgress,
@@ -49,6 +49,8 @@ class _Server:
         """`SourceHost`: the server, or the connection to it, says something."""
         if level in ("warning", "error", "critical", "alert", "emergency"):
             self._warning = text
+            if self.status.state == "down":  # why it is down is said after that it is
+                self.status = attrs.evolve(self.status, error=text)
         for share in list(self.shares):
             if share.host is not None:
                 share.host.log(level, text)
@@ -171,7 +173,7 @@ class ServerShare:
         """Return a resource."""
         source = self._resources()
         if source is None:
-            raise UnknownToolError(uri, [])
+            raise ToolError(f"the server {self.name!r} has no resources; correct `server` or the URI")
         return await source.read_resource(uri)
 
     async def list_prompts(self) -> Sequence[Mapping[str, object]]:

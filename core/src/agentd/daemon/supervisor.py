@@ -76,10 +76,13 @@ class Supervisor:
         try:
             while self.config is not None:
                 self._changed = anyio.Event()
+                began = anyio.current_time()
                 try:
                     good = await self._live(self.config, once=once)
                 except Exception as error:  # the agent's boundary: the others go on
-                    self._tell(error)
+                    self._tell(_bare(error))
+                    if anyio.current_time() - began > LONGEST_WAIT_S:
+                        backoff.reset()
                     good = False
                 else:
                     self._error = ""
@@ -96,7 +99,7 @@ class Supervisor:
     def _tell(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         if not isinstance(error, AgentdError):
-            log.exception("%s: failed", self.name)
+            log.error("%s: failed, and starts again", self.name, exc_info=error)
         elif text != self._error:
             log.error("%s: cannot work: %s", self.name, text)
         self._error = text
@@ -142,3 +145,10 @@ class Supervisor:
             await worker.run(until_empty=True)
             group.cancel_scope.cancel()
         return good and not worker.failures
+
+
+def _bare(error: Exception) -> Exception:
+    """Return the error that a task group has wrapped."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -8,21 +8,33 @@ from agentd.daemon.config import SubscriptionConfig
 from agentd.daemon.journal import Trigger
 from agentd.results import cut_middle
 
-__all__ = ["task_of"]
+__all__ = ["mark_of", "task_of"]
 
 MAX_DIFF_LINES = 20_000
 """Of both contents together, beyond which no difference is made: it takes time with the square."""
 
 
-def task_of(trigger: Trigger, config: SubscriptionConfig | None, max_chars: int) -> str:
+def mark_of(trigger: Trigger) -> str:
+    """Return what the task of a change has in its text, and no other."""
+    return f"[task {trigger.id}]"
+
+
+def task_of(
+    trigger: Trigger, config: SubscriptionConfig | None, max_chars: int, *, goes_on: bool = False
+) -> str:
     """Return the task for the model: a person's message, or what has changed.
 
     :param config: the subscription, if it is still in the configuration.
     :param max_chars: how long a content may be; the middle of a longer one is cut.
+    :param goes_on: the conversation breaks off in the middle of this task, so the content is known.
     """
     parts = [_repeat(trigger)] if trigger.attempts > 1 else []
     if not trigger.uri:
         return "\n\n".join([*parts, trigger.task])
+    if goes_on:
+        return "\n\n".join(
+            [*parts, f"Go on where it broke off; what has changed stands above. {mark_of(trigger)}"]
+        )
     parts.append(_headline(trigger))
     if trigger.task:
         parts.append(trigger.task)
@@ -43,7 +55,7 @@ def _headline(trigger: Trigger) -> str:
     more = f" {trigger.coalesced + 1} times since you were told last; this is the newest state" * bool(
         trigger.coalesced
     )
-    return f"The resource {trigger.uri} has changed{more}. [task {trigger.id}]"
+    return f"The resource {trigger.uri} has changed{more}. {mark_of(trigger)}"
 
 
 def _block(tag: str, text: str, max_chars: int) -> str:

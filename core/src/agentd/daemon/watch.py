@@ -116,7 +116,7 @@ class Watch:
         while True:
             try:
                 place = await find_place(self.config.uri, self._shares, self.config.server)
-            except AgentdError as error:
+            except Exception as error:  # a plugin's boundary: the agent goes on, and so does its watching
                 self._failed(error)
                 await anyio.sleep(self._backoff.next_s())
             else:
@@ -127,16 +127,19 @@ class Watch:
         try:
             content = await self._read(place)
             self._take(content)
-        except (AgentdError, TimeoutError) as error:
+        except Exception as error:  # a plugin's boundary, as above
             self._failed(error)
         else:
             self.error = ""
             self._backoff.reset()
 
     def _failed(self, error: Exception) -> None:
-        text = str(error) or f"no answer within {READ_TIMEOUT_S:g} s"
+        late = f"no answer within {READ_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else ""
+        text = str(error) or late or type(error).__name__
         if text != self.error:  # said once, not with every try
-            log.warning("%s: %s cannot be read: %s", self.agent, safe_uri(self.config.uri), text)
+            trace = None if isinstance(error, (AgentdError, TimeoutError)) else error
+            uri = safe_uri(self.config.uri)
+            log.warning("%s: %s cannot be watched: %s", self.agent, uri, text, exc_info=trace)
         self.error = text
 
     async def _read(self, place: Place) -> Content:

@@ -76,6 +76,10 @@ def _on_asyncio() -> bool:
 class _OwnedChat(ChatModel):
     lazy: LazyClient | None = None
 
+    async def prepare(self) -> None:
+        """Make the client now, not with the first request. Raises `ConfigError`, `MissingPluginError`."""
+        await self._source.open()
+
     async def aclose(self) -> None:
         if self.lazy is not None:
             await self.lazy.aclose()
@@ -83,6 +87,10 @@ class _OwnedChat(ChatModel):
 
 class _OwnedResponses(ResponsesModel):
     lazy: LazyClient | None = None
+
+    async def prepare(self) -> None:
+        """Make the client now, not with the first request. Raises `ConfigError`, `MissingPluginError`."""
+        await self._source.open()
 
     async def aclose(self) -> None:
         if self.lazy is not None:

@@ -66,7 +66,8 @@ class Source:
         self.response: Any = None
         """The HTTP response of the first stream, once it is there."""
 
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Make what is asked, unless it is there. Raises what `opener` raises."""
         if self._opener is not None:
             self._create, self.is_async = await self._opener()
             self._opener = None
@@ -79,7 +80,7 @@ class Source:
 
     async def request(self, kwargs: Mapping[str, Any]) -> Any:
         """Return the whole answer."""
-        await self._open()
+        await self.open()
         retries = retries_for(self._create, kwargs)
         return await repeated(partial(self._ask, kwargs), retries, str(kwargs.get("model")))
 
@@ -92,7 +93,7 @@ class Source:
     @asynccontextmanager
     async def stream(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
         """Ask for a stream and give its items. Leaving the context closes the connection."""
-        await self._open()
+        await self.open()
         retries = retries_for(self._create, kwargs)
         async with AsyncExitStack() as stack:
             begin = partial(self._begin, stack, kwargs, ahead=retries.count > 0)

@@ -41,6 +41,7 @@ BEGIN = """
     UPDATE triggers SET state = 'running', attempts = attempts + 1, started_at = ?
     WHERE id = ? AND state IN ('pending', 'interrupted')
 """
+INTERRUPT = "UPDATE triggers SET state = 'interrupted' WHERE agent = ? AND state = 'running'"
 RETRY = "UPDATE triggers SET state = 'pending', error = ? WHERE id = ? AND ended_at IS NULL"
 SETTLE = """
     UPDATE triggers SET state = ?, result = ?, error = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL
@@ -110,6 +111,12 @@ class TriggerTable(Database):
         with self.write("begin a trigger") as c:
             changed = c.execute(BEGIN, (time.time(), trigger_id)).rowcount
             return self._one(c, "begin a trigger", trigger_id, changed)
+
+    def interrupt(self, agent: str) -> int:
+        """Have the agent's running triggers wait again, for one that starts anew; return how many. Raises
+        `JournalError`."""
+        with self.write(f"take up what agent {agent!r} had begun") as c:
+            return c.execute(INTERRUPT, (agent,)).rowcount
 
     def retry_later(self, trigger_id: str, error: str) -> Trigger:
         """Have it wait again, with the error of this attempt. Raises `JournalError` if it is settled."""

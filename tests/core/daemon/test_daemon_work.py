@@ -1,0 +1,133 @@
+"""An agent's work over time: its conversation goes on after restarts and stays within bounds, checkpoints are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from agentd.daemon.config import HistoryConfig
+from agentd.demo.replay import Fault, ReplayServer
+from living import agent, files_server, living, told
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The daemon is asyncio's."""
+    return "asyncio"
+
+
+@pytest.fixture
+def model() -> Iterator[ReplayServer]:
+    with ReplayServer(["Noted."], repeat=True) as server:
+        yield server
+
+
+async def test_the_conversation_goes_on_after_a_restart(tmp_path: Path, model: ReplayServer) -> None:
+    config = agent(model, system_prompt="Be brief.")
+    for text in ("one", "two", "three"):
+        async with living(tmp_path / "state", config) as daemon:
+            await daemon.daemon.submit("news", text)
+            await daemon.runs_end(1)
+            await daemon.until(lambda: not daemon.journal.pending("news") and daemon.status().state == "idle")
+    assert model.requests[-1].messages == [
+        ("system", "Be brief."),
+        ("user", "one"),
+        ("assistant", "Noted."),
+        ("user", "two"),
+        ("assistant", "Noted."),
+        ("user", "three"),
+    ]
+
+
+async def test_what_was_being_answered_when_the_daemon_ended_is_answered_after_its_restart(
+    tmp_path: Path, model: ReplayServer
+) -> None:
+    model.faults[0] = Fault("stall")
+    async with living(tmp_path / "state", agent(model)) as daemon:
+        submitted = await daemon.daemon.submit("news", "one")
+        await daemon.asked(model, 1)
+    async with living(tmp_path / "state", agent(model)) as daemon:
+        (trigger,) = await daemon.settled(1)
+        assert (trigger.id, trigger.attempts, trigger.state) == (submitted, 2, "done")
+    assert f"This is attempt 2 at the task {submitted}" in model.requests[-1].last
+
+
+@pytest.mark.parametrize("rule", ["drop", "summarise"])
+async def test_the_conversation_is_bounded_and_the_system_prompt_and_the_newest_tasks_stay(
+    rule: str, tmp_path: Path
+) -> None:
+    limit = 2000
+    history = HistoryConfig(rule=rule, max_tokens=limit, keep_turns=2)  # type: ignore[arg-type]
+    with ReplayServer(["The answer."], repeat=True) as model:
+        config = agent(model, system_prompt="Be brief.", history=history)
+        async with living(tmp_path / "state", config) as daemon:
+            for number in range(12):
+                await daemon.daemon.submit("news", f"task {number} " + "word " * 250)
+            await daemon.settled(12)
+            kept = daemon.journal.load_transcript("news")
+    assert kept is not None
+    asked = [request for request in model.requests if request.messages[0][0] == "system"]
+    assert len(asked) == 12
+    for number, request in enumerate(asked):
+        said = told(request)
+        assert request.messages[0] == ("system", "Be brief.")
+        assert request.last.startswith(f"task {number} ")
+        if number > 1:
+            assert [text.split()[1] for text in said[-3:-1]] == [str(number - 2), str(number - 1)]
+        assert sum(len(text) for _, text in request.messages) // 4 < 1.3 * limit
+    summaries = [request for request in model.requests if request.messages[0][0] != "system"]
+    assert bool(summaries) == (rule == "summarise")
+    assert any("earlier tasks" in text for text in told(asked[-1])) == (rule == "summarise")
+    if rule == "summarise":
+        assert "[task]\ntask 0 " in summaries[0].last
+
+
+async def test_a_summary_that_fails_does_not_hold_up_the_task(tmp_path: Path) -> None:
+    history = HistoryConfig(rule="summarise", max_tokens=1000, keep_turns=1)
+    with ReplayServer(["The answer."], faults={4: Fault("status", status=500)}, repeat=True) as model:
+        async with living(tmp_path / "state", agent(model, history=history)) as daemon:
+            for number in range(5):
+                await daemon.daemon.submit("news", f"task {number} " + "word " * 250)
+            done = await daemon.settled(5)
+    assert [(t.state, t.attempts) for t in done] == [("done", 1)] * 5
+
+
+async def test_with_checkpoints_each_task_leaves_one_and_a_person_can_go_back(
+    tmp_path: Path, model: ReplayServer
+) -> None:
+    config = agent(model, checkpoints=True)
+    async with living(tmp_path / "state", config) as daemon:
+        for number, text in enumerate(("one", "two"), 1):
+            await daemon.daemon.submit("news", text)
+            await daemon.settled(number)
+            await daemon.until(lambda: daemon.status().state == "idle")
+        worker = daemon.daemon._worker("news")
+        assert worker.session is not None
+        first, second = worker.session.checkpoints()
+        assert (first.turn, second.turn) == (1, 2)
+        assert await daemon.daemon.rewind("news", first.id) == first.id
+        await daemon.daemon.submit("news", "three")
+        await daemon.settled(3)
+    assert told(model.requests[-1]) == ["one", "three"]
+    async with living(tmp_path / "state", config) as daemon:  # and so it stays
+        await daemon.daemon.submit("news", "four")
+        await daemon.settled(4)
+    assert told(model.requests[-1]) == ["one", "three", "four"]
+
+
+async def test_an_agent_is_ready_before_its_first_task(tmp_path: Path, model: ReplayServer) -> None:
+    folder, log = tmp_path / "watched", tmp_path / "log"
+    folder.mkdir()
+    config = agent(model, files_server(folder, "--log", str(log)))
+    async with living(tmp_path / "state", config) as daemon:
+        await daemon.until(lambda: daemon.server().state == "up")
+        worker = daemon.daemon._worker("news")
+        await daemon.until(lambda: worker._is_prepared)
+        assert log.read_text().count("tools/list") == 1
+        await daemon.daemon.submit("news", "one")
+        await daemon.settled(1)
+        assert log.read_text().count("tools/list") == 1
+    assert model.requests[0].body["tools"][0]["function"]["name"] == "look"
