@@ -6,7 +6,6 @@ command line uses, needs neither pytest nor hypothesis.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +47,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = f"{__name__}.{_HOMES[name]}"
-    if name.endswith("Contract"):
-        import pytest
-
-        # so that a failing `assert` of a contract shows its values, as one in a test file does
-        if module not in sys.modules:
-            pytest.register_assert_rewrite(module)
     return getattr(import_module(module), name)
 
 
