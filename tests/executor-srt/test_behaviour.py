@@ -23,6 +23,7 @@ ELSEWHERE = {
     "test_a_forgotten_executor_ends_its_runner": "has its own test",
     "test_pip_install_lands_in_the_workspace_and_is_there_for_the_next_block": "needs a registry on the list",
     "test_an_unknown_option_names_the_known_ones": "has its own test",
+    "test_a_folder_for_temporary_files_that_others_use_is_not_the_session_s": "writes outside the workspace",
     "test_limits_may_come_as_plain_data": "has its own test",
     "test_a_workspace_that_is_a_file_is_refused": "starts nothing",
     "test_a_stopped_supervisor_cannot_stop_the_time_out": "takes four seconds, none of them the sandbox's",

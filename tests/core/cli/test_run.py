@@ -410,7 +410,18 @@ def test_words_are_completed(agentd: Agentd) -> None:
         }
         return [line.partition(",")[2] for line in agentd().stdout.splitlines()]
 
-    commands = ["run", "demo", "check", "schema", "plugins", "doctor", "escape-test", "completion"]
+    commands = [
+        "run",
+        "demo",
+        "daemon",
+        "status",
+        "check",
+        "schema",
+        "plugins",
+        "doctor",
+        "escape-test",
+        "completion",
+    ]
     assert completed("agentd ") == commands
     assert completed("agentd run --executor su") == ["subprocess"]
     assert "--wall-time" in completed("agentd run --w")

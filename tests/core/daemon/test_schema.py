@@ -223,13 +223,23 @@ GOOD_AGENTS = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+class _Quoted(yaml.SafeDumper):
+    """Quotes every text: without quotes, `08` and the like mean different things to different readers of YAML."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"')
+
+
+_Quoted.add_representer(str, _Quoted.represent_str)
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(GOOD_AGENTS, min_size=1, max_size=3, unique_by=lambda agent: str(agent["name"]).casefold()))
 def test_a_valid_configuration_comes_out_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, agents: list[dict[str, Any]]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "round.yaml"
-    text = yaml.safe_dump({"agents": agents}, allow_unicode=True, sort_keys=False)
+    text = yaml.dump({"agents": agents}, Dumper=_Quoted, allow_unicode=True, sort_keys=False)
     path.write_text(text.replace("$", "$$"), encoding="utf-8")
     found = examine(path, environ={})
     assert found.problems == ()
