@@ -85,6 +85,11 @@ class StateFolder:
             pid = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise StateFolderBusyError(self.path, pid) from None
+        except OSError as exc:
+            os.close(self._lock)
+            raise WorkspaceError(
+                f"the state folder {str(self.path)!r} cannot be locked: {exc.strerror}"
+            ) from exc
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
         return self

@@ -93,10 +93,12 @@ class Supervisor:
         finally:
             self.ended.set()
 
-    def _tell(self, error: Exception) -> None:
+    def _tell(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]  # of a task group
         text = str(error) or type(error).__name__
         if not isinstance(error, AgentdError):
-            log.exception("%s: failed", self.name)
+            log.error("%s: failed", self.name, exc_info=error)
         elif text != self._error:
             log.error("%s: cannot work: %s", self.name, text)
         self._error = text
