@@ -126,19 +126,23 @@ async def _serve(made: Daemon, folder: StateFolder, signals: Signals, *, once: b
     import anyio
 
     loop = asyncio.get_running_loop()
+    reload_due = asyncio.Event()
+
+    def stop() -> None:
+        log.info("stopping")
+        made.stop()
+
+    async def reload_when_due() -> None:
+        while await reload_due.wait():
+            reload_due.clear()  # signals that come from now on lead to one more
+            await made.reload()
+
     async with anyio.create_task_group() as group:
-
-        def stop() -> None:
-            log.info("stopping")
-            made.stop()
-
-        def reload() -> None:
-            group.start_soon(made.reload)
-
         with signals.obeyed_by(
             stop=lambda: loop.call_soon_threadsafe(stop),
-            reload=lambda: loop.call_soon_threadsafe(reload),
+            reload=lambda: loop.call_soon_threadsafe(reload_due.set),
         ):
+            group.start_soon(reload_when_due)
             if repl:
                 group.start_soon(_talk, made, folder, signals)
             await made.run(once=once)

@@ -60,7 +60,6 @@ class Daemon:
         self._notifier = Notifier()
         self._stop = anyio.Event()
         self._once = False
-        self._reloading = anyio.Lock()
         self._working: anyio.abc.TaskGroup
 
     # --- running -----------------------------------------------------------------------------------
@@ -143,23 +142,22 @@ class Daemon:
     async def reload(self) -> None:
         """Read the configuration again. What has not changed goes on undisturbed; what has, after its task at hand.
 
-        A configuration that cannot be used is told in the log, and the old one stays. With `once` nothing is read.
+        One call at a time. A configuration that cannot be used is told in the log, and the old one stays. With `once` nothing is read.
         """
         if self._read_again is None or self._once:
             return
         await self.started.wait()
-        async with self._reloading:
-            self._notifier.reloading()
-            try:
-                # A file that cannot be read to its end, such as a pipe, must not keep the daemon from ending.
-                config = await anyio.to_thread.run_sync(self._read_again, abandon_on_cancel=True)
-            except ConfigError as error:
-                log.error("the configuration was not reloaded, the old one stays:\n%s", error)
-            except Exception:  # nothing that a file holds ends the daemon
-                log.exception("the configuration was not reloaded, the old one stays")
-            else:
-                self._adopt(config)
-            self._notifier.ready(len(self.config.agents))
+        self._notifier.reloading()
+        try:
+            # A file that cannot be read to its end, such as a pipe, must not keep the daemon from ending.
+            config = await anyio.to_thread.run_sync(self._read_again, abandon_on_cancel=True)
+        except ConfigError as error:
+            log.error("the configuration was not reloaded, the old one stays:\n%s", error)
+        except Exception:  # nothing that a file holds ends the daemon
+            log.exception("the configuration was not reloaded, the old one stays")
+        else:
+            self._adopt(config)
+        self._notifier.ready(len(self.config.agents))
 
     def _adopt(self, config: DaemonConfig) -> None:
         if config.plugins != self.config.plugins or config.state_dir != self.config.state_dir:

@@ -74,6 +74,7 @@ class StateFolder:
     def __enter__(self) -> StateFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.workspace("").mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise WorkspaceError(
