@@ -125,7 +125,10 @@ def test_others_can_read_nothing_of_what_the_daemon_keeps(home: Home) -> None:
     life = home.start(umask=0)
     life.becomes("a", state="idle")
     os.umask(previous)
-    modes = {p.relative_to(home.state): stat.S_IMODE(p.lstat().st_mode) for p in [home.state, *home.state.iterdir()]}
+    modes = {
+        p.relative_to(home.state): stat.S_IMODE(p.lstat().st_mode)
+        for p in [home.state, *home.state.iterdir()]
+    }
     life.stop()
     assert Path("control.sock") in modes and Path("journal.db") in modes
     open_to_others = {str(path): oct(mode) for path, mode in modes.items() if mode & 0o077}
@@ -206,7 +209,10 @@ def test_once_handles_what_is_there_and_ends(home: Home) -> None:
     home.post("page", "first")
     home.post("other", "second")
     assert home.start("--once").wait() == 0
-    assert [("first" in said(r), "second" in said(r)) for r in home.model.requests] == [(True, False), (False, True)]
+    assert [("first" in said(r), "second" in said(r)) for r in home.model.requests] == [
+        (True, False),
+        (False, True),
+    ]
     assert home.start("--once").wait() == 0  # nothing has changed since
     assert len(home.model.requests) == 2
     assert not home.living_servers()

@@ -43,8 +43,7 @@ class Signals:
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self._timer is not None:
-            self._timer.cancel()
+        # The deadline stays: the process has not ended yet, and a thread that hangs would keep it from that.
 
     @contextmanager
     def obeyed_by(self, *, stop: Callable[[], object], reload: Callable[[], object]) -> Iterator[None]:

@@ -142,7 +142,8 @@ class Daemon:
     async def reload(self) -> None:
         """Read the configuration again. What has not changed goes on undisturbed; what has, after its task at hand.
 
-        One call at a time. A configuration that cannot be used is told in the log, and the old one stays. With `once` nothing is read.
+        A configuration that cannot be used is told in the log, and the old one stays. With `once` nothing is read.
+        To be called again when it has returned.
         """
         if self._read_again is None or self._once:
             return

@@ -27,7 +27,7 @@ class Notifier:
 
     def ready(self, agents: int) -> None:
         """Say that the daemon works."""
-        self._send(f"READY=1\nSTATUS={agents} agents")
+        self._send(f"READY=1\nSTATUS={agents} {'agent' if agents == 1 else 'agents'}")
 
     def reloading(self) -> None:
         """Say that the configuration is being read again; `ready` follows."""
