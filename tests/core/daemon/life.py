@@ -1,4 +1,4 @@
-"""The daemon as a person runs it: the command `agentd` in a process of its own, with servers and a model of the test."""
+"""The daemon as a person runs it: the command `agentd` in a process of its own, with the test's servers and model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOARD = Path(__file__).with_name("board.py")
 PATIENCE_S = 60.0  # a loaded machine; what is awaited comes at once otherwise
 
 
-def call(name: str, **arguments: Any) -> Answer:
+def call(name: str, /, **arguments: Any) -> Answer:
     """An answer of the model that calls a tool."""
     return Answer(calls=[("call_1", name, json.dumps(arguments))])
 

@@ -64,8 +64,10 @@ def begin_stream(home: Home) -> Life:
     return life
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("begin", [begin_block, begin_call, begin_stream])
+@pytest.mark.parametrize(
+    ("begin", "number"),
+    [(begin_block, signal.SIGTERM), (begin_call, signal.SIGINT), (begin_stream, signal.SIGTERM)],
+)
 def test_a_signal_ends_what_runs_and_the_daemon_with_0(
     home: Home, begin: Callable[[Home], Life], number: signal.Signals
 ) -> None:
@@ -217,7 +219,8 @@ def test_a_change_reaches_agents_that_are_parked_or_wait_for_their_next_try(home
     home.post("page", "new")
     life.becomes("parked", state="parked", queued=0)
     waiting = life.becomes("waits", state="retrying")
-    assert waiting["next_try_at"] is not None and "again in" in life.log
+    assert waiting["next_try_at"] is not None
+    assert "again in" in life.log
     home.write(home.agent("parked", **watched), home.agent("waits", **watched))
     life.send(signal.SIGHUP)
     for name in ("parked", "waits"):

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from agentd.cli.options import debug_option
 from agentd.cli.signals import Signals
 
 if TYPE_CHECKING:
+    from agentd.daemon.config import DaemonConfig
     from agentd.daemon.daemon import Daemon
     from agentd.daemon.state import StateFolder
 
@@ -57,24 +59,24 @@ def daemon(
     A second signal, or an end that takes longer than 30 s, ends it at once (130 or 143). With --json, 141 if the reader
     of the output went away.
     """
-    import asyncio
+    import anyio
 
     from agentd.daemon.daemon import Daemon
-    from agentd.daemon.loading import load
     from agentd.daemon.problems import InvalidConfigError
     from agentd.daemon.state import StateFolder, default_state_dir
 
     _set_up_log(logging.WARNING if quiet else logging.INFO)
     try:
-        config = load(files)
+        config = _read(files)
     except InvalidConfigError as error:
         return _print_problems(error)
     chosen = state_dir or config.state_dir or default_state_dir(files)
     with Signals() as signals, StateFolder(chosen) as folder:
-        made = Daemon(config, folder, reload=lambda: load(files))
+        made = Daemon(config, folder, reload=lambda: _read(files))
         with _events_printed(made, signals) if as_json else nullcontext():
             repl = not (no_repl or once or as_json)
-            asyncio.run(_serve(made, folder, signals, once=once, repl=repl))
+            work = partial(_serve, made, folder, signals, once=once, repl=repl)
+            anyio.run(work, backend="asyncio")
     # An orderly end is a success, however it was asked for; with --once it has cut work off.
     if signals.exit_code is not None and (once or signals.exit_code == exits.BROKEN_PIPE):
         return signals.exit_code
@@ -89,6 +91,21 @@ def _events_printed(made: Daemon, signals: Signals) -> Iterator[None]:
     with Outlet(1, on_broken=lambda: signals.end(exits.BROKEN_PIPE)) as outlet:
         made.listen(lambda agent, event: outlet.put({"agent": agent, **as_dict(event)}))
         yield
+
+
+def _read(files: tuple[Path, ...]) -> DaemonConfig:
+    """Read the configuration; what `agentd check` would object to, plugins included, is an error here, too."""
+    from agentd.cli.check import absent_plugins
+    from agentd.daemon.loading import examine
+    from agentd.daemon.problems import InvalidConfigError
+
+    found = examine(files)
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    problems = [*found.problems, *absent_plugins(found)]
+    if problems or found.config is None:
+        raise InvalidConfigError(problems)
+    return found.config
 
 
 def _print_problems(error: Exception) -> int:

@@ -18,7 +18,7 @@ from agentd.daemon.journal import Journal, Trigger
 from agentd.daemon.sources import ServerShare
 from agentd.daemon.state import StateFolder
 from agentd.daemon.telling import task_of
-from agentd.errors import AgentdError, ConfigError, JournalError
+from agentd.errors import AgentdError, ConfigError
 from agentd.events import Event, RunEnd, TurnEnd
 from agentd.models.routing import client_settings, open_model
 from agentd.protocols import ModelText
@@ -203,12 +203,12 @@ class AgentWorker:
             self._save()
 
     async def _attempt(self, session: Session, trigger: Trigger) -> RunEnd:
+        await self._shorten(session)
+        self._said_before = len(session.transcript.messages)
         subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
         task = task_of(trigger, subscription, self.config.budgets.max_result_chars)
         with anyio.CancelScope() as self._turn:
             try:
-                await self._shorten(session)
-                self._said_before = len(session.transcript.messages)
                 return await session.ask(task)
             finally:
                 self._turn = None
@@ -327,18 +327,12 @@ class AgentWorker:
     def hear(self, event: Event) -> None:
         """Take an event of the session."""
         if isinstance(event, TurnEnd):
-            self._save_turn(event)
+            self._save()
             used = self._status.usage + event.usage
             self._status = attrs.evolve(self._status, turns=self._status.turns + 1, usage=used)
-        self._on_event(self.name, event)
-
-    def _save_turn(self, event: TurnEnd) -> None:
-        try:
-            self._save()
             if self._status.current:
                 self._journal.note_turn(self._status.current, event.turn, event.usage)
-        except JournalError as error:  # a sink that raises is heard no more; the end of the task tries again
-            log.error("%s: %s", self.name, error)
+        self._on_event(self.name, event)
 
 
 class _Listener:

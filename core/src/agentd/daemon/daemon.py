@@ -133,9 +133,9 @@ class Daemon:
         for listener in list(self._listeners):
             try:
                 listener(agent, event)
-            except Exception:  # whoever looks on must not keep an agent from its work
-                log.exception("a listener failed and hears nothing more")
-                self._listeners.remove(listener)
+            except Exception:  # whoever listens is no reason to stop working: a pipe that nobody reads, say
+                log.exception("a listener to the agents' events failed and is left out from now on")
+                self._listeners = [other for other in self._listeners if other is not listener]
 
     # --- the configuration -------------------------------------------------------------------------
 

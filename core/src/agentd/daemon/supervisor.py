@@ -79,7 +79,7 @@ class Supervisor:
                 try:
                     good = await self._live(self.config, once=once)
                 except Exception as error:  # the agent's boundary: the others go on
-                    self._tell(error)
+                    self._tell(_bare(error))
                     good = False
                 else:
                     self._error = ""
@@ -93,12 +93,10 @@ class Supervisor:
         finally:
             self.ended.set()
 
-    def _tell(self, error: BaseException) -> None:
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]  # of a task group
+    def _tell(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         if not isinstance(error, AgentdError):
-            log.error("%s: failed", self.name, exc_info=error)
+            log.error("%s: failed, and starts again", self.name, exc_info=error)
         elif text != self._error:
             log.error("%s: cannot work: %s", self.name, text)
         self._error = text
@@ -144,3 +142,10 @@ class Supervisor:
             await worker.run(until_empty=True)
             group.cancel_scope.cancel()
         return good and not worker.failures
+
+
+def _bare(error: Exception) -> Exception:
+    """Return the error that a task group has wrapped."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
