@@ -146,7 +146,7 @@ async def _serve(made: Daemon, folder: StateFolder, signals: Signals, *, once: b
     reload_due = asyncio.Event()
 
     def stop() -> None:
-        log.info("stopping")
+        log.info("stopping; a second signal ends it at once")
         made.stop()
 
     async def reload_when_due() -> None:
