@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import threading
@@ -11,8 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from agentd.daemon.notify import Notifier
+from agentd.daemon.status import StatusError, ask_status, serve_status
 from fake_openai import Answer
 from life import Home, eventually
 
@@ -70,17 +73,44 @@ def test_without_a_file_or_folder_status_says_what_it_needs(home: Home) -> None:
     assert "--state-dir" in result.stderr
 
 
-def test_a_daemon_that_does_not_answer_is_an_error_and_not_a_defect(home: Home) -> None:
-    home.write(home.agent())
-    life = home.start()
-    life.becomes("a", state="idle")
-    life.send(signal.SIGSTOP)
-    result = home.run("status", "--state-dir", str(home.state))
-    life.send(signal.SIGCONT)
-    assert result.returncode == 2
-    assert "does not answer within 5 s" in result.stderr
-    assert "defect" not in result.stderr
-    assert life.stop() == 0
+def test_a_daemon_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentd.daemon.status.TIMEOUT_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(tmp_path / "control.sock"))
+        stopped.listen(0)
+        for _ in range(3):  # the backlog fills up: then connecting fails already
+            with pytest.raises(StatusError, match="does not answer within"):
+                ask_status(tmp_path / "control.sock")
+
+
+def test_a_full_table_of_descriptors_does_not_end_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("agentd.daemon.status.ACCEPT_AGAIN_S", 0.01)
+    path = tmp_path / "control.sock"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            await group.start(serve_status, path, list)
+            with socket.socket(socket.AF_UNIX) as client:
+                free = os.dup(0)
+                os.close(free)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+                try:
+                    client.connect(str(path))
+                    with anyio.fail_after(30):
+                        while "could not be taken: [Errno 24]" not in caplog.text:
+                            await anyio.sleep(0.01)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            status = await anyio.to_thread.run_sync(ask_status, path)
+            assert status is not None
+            assert status["agents"] == []
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+    assert not path.exists()
 
 
 def test_those_who_ask_and_do_not_read_hold_nobody_up(home: Home) -> None:
