@@ -13,7 +13,11 @@ from agentd.daemon.loading import examine
 from agentd.daemon.problems import Problem
 
 # pytest's importlib mode leaves helper modules that lie beside the tests unfindable
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "conversation")]
+
+from fake_openai import Answer, FakeOpenAI  # noqa: E402 - found on the path above
+from life import Home  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -56,6 +60,27 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     """A new journal."""
     with Journal.open(tmp_path / "state" / "journal.db") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the daemons of these tests keep their compiled modules."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture
+def model() -> Iterator[FakeOpenAI]:
+    """A model that answers `well`, unless the test gives it other answers."""
+    with FakeOpenAI(Answer(text="well"), repeat=True) as server:
+        yield server
+
+
+@pytest.fixture
+def home(tmp_path: Path, compiled: Path, model: FakeOpenAI) -> Iterator[Home]:
+    """A place for a daemon; what is started in it ends with the test."""
+    place = Home(tmp_path, compiled, model)
+    yield place
+    place.close()
 
 
 def messages(problems: tuple[Problem, ...]) -> list[str]:

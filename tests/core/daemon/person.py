@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,9 +21,16 @@ import pyte
 PROGRAM = Path(__file__).with_name("repl_daemon.py")
 PATIENCE_S = 60.0  # a loaded machine; what is awaited comes at once otherwise
 
+# Makes the terminal the controlling one, so that ^C sends SIGINT where a program leaves that to it.
+_ON_A_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 
 class Person:
-    """The REPL in a process of its own, with a terminal of `columns` x `rows`."""
+    """The REPL, or another program, in a process of its own, with a terminal of `columns` x `rows`."""
 
     def __init__(
         self,
@@ -32,6 +39,8 @@ class Person:
         rows: int = 24,
         env: Mapping[str, str] | None = None,
         history: Path | None = None,
+        program: Sequence[str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.screen = pyte.HistoryScreen(columns, rows, history=50_000, ratio=0.1)
         self.raw = b""
@@ -42,6 +51,8 @@ class Person:
         self._log, log = os.pipe()
         self._noted = b""
         command = [sys.executable, str(PROGRAM), str(orders), str(log), *([str(history)] if history else [])]
+        if program is not None:
+            command = [sys.executable, "-c", _ON_A_TERMINAL, *program]
         inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "COLORTERM")}
         self.process = subprocess.Popen(
             command,
@@ -50,6 +61,7 @@ class Person:
             stderr=slave,
             env={**inherited, "TERM": "xterm-256color", "PYTHONWARNINGS": "error", **(env or {})},
             start_new_session=True,
+            cwd=cwd,
             pass_fds=(orders, log),
         )
         for fd in (slave, orders, log):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agentd.daemon.problems import Problem
     from agentd.registry import Registry
 
-__all__ = ["check"]
+__all__ = ["absent_plugins", "check"]
 
 
 @click.command("check")
@@ -31,7 +31,7 @@ def check(*, files: tuple[str, ...], as_json: bool) -> int:
     from agentd.daemon.loading import examine
 
     found = examine(files)
-    errors = [*found.problems, *_absent_plugins(found)]
+    errors = [*found.problems, *absent_plugins(found)]
     if as_json:
         _print_json(found, errors)
     else:
@@ -80,7 +80,7 @@ def _as_dict(problem: Problem) -> dict[str, Any]:
 # --- plugins -----------------------------------------------------------------------------------
 
 
-def _absent_plugins(found: Examination) -> Iterator[Problem]:
+def absent_plugins(found: Examination) -> Iterator[Problem]:
     """Yield a problem for each plugin that an agent names and that cannot be used, without importing one."""
     if found.config is None:
         return

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from agentd.cli import exits
-from agentd.cli.interrupts import end_now
 from agentd.cli.options import debug_option
+from agentd.cli.signals import Signals
 
 if TYPE_CHECKING:
     from agentd.daemon.config import DaemonConfig
     from agentd.daemon.daemon import Daemon
     from agentd.daemon.state import StateFolder
-    from agentd.events import Event
 
 __all__ = ["daemon"]
 
-STOP_S: Final = 30.0
-"""How long an orderly end may take: running code, servers that ignore TERM."""
+log = logging.getLogger("agentd.daemon")
 
 
 @click.command("daemon")
@@ -52,24 +51,61 @@ def daemon(
     """Run the agents that the configuration FILEs set up, until Ctrl-C or SIGTERM.
 
     Agents wake when a resource that they subscribe to changes. In a terminal there is a prompt to talk with them.
-    SIGHUP reads the configuration again. `agentd check FILE...` says what is wrong with one.
-    """
-    import asyncio
+    SIGHUP reads the configuration again. `agentd check FILE...` says what is wrong with one. Files named `.env` are not
+    read.
 
-    from agentd.daemon.loading import load
+    Exit code 0 after SIGTERM, SIGINT and the prompt's end; 2 if the configuration cannot be used or another daemon has
+    the state folder. With --once, 1 if something failed, 130 or 143 if SIGINT or SIGTERM ended it before its time.
+    A second signal, or an end that takes longer than 30 s, ends it at once (130 or 143). With --json, 141 if the reader
+    of the output went away.
+    """
+    import anyio
+
+    from agentd.daemon.daemon import Daemon
     from agentd.daemon.problems import InvalidConfigError
     from agentd.daemon.state import StateFolder, default_state_dir
 
     _set_up_log(logging.WARNING if quiet else logging.INFO)
     try:
-        config = load(files)
+        config = _read(files)
     except InvalidConfigError as error:
         return _print_problems(error)
     chosen = state_dir or config.state_dir or default_state_dir(files)
-    with StateFolder(chosen) as folder:
-        return asyncio.run(
-            _serve(config, folder, files, once=once, as_json=as_json, repl=not (no_repl or once or as_json))
-        )
+    with Signals() as signals, StateFolder(chosen) as folder:
+        made = Daemon(config, folder, reload=lambda: _read(files))
+        with _events_printed(made, signals) if as_json else nullcontext():
+            repl = not (no_repl or once or as_json)
+            work = partial(_serve, made, folder, signals, once=once, repl=repl)
+            anyio.run(work, backend="asyncio")
+    # An orderly end is a success, however it was asked for; with --once it has cut work off.
+    if signals.exit_code is not None and (once or signals.exit_code == exits.BROKEN_PIPE):
+        return signals.exit_code
+    return exits.UNFINISHED if made.failures else exits.OK
+
+
+@contextmanager
+def _events_printed(made: Daemon, signals: Signals) -> Iterator[None]:
+    from agentd.cli.outlet import Outlet
+    from agentd.events import as_dict
+
+    with Outlet(1, on_broken=lambda: signals.end(exits.BROKEN_PIPE)) as outlet:
+        made.listen(lambda agent, event: outlet.put({"agent": agent, **as_dict(event)}))
+        yield
+
+
+def _read(files: tuple[Path, ...]) -> DaemonConfig:
+    """Read the configuration; what `agentd check` would object to, plugins included, is an error here, too."""
+    from agentd.cli.check import absent_plugins
+    from agentd.daemon.loading import examine
+    from agentd.daemon.problems import InvalidConfigError
+
+    found = examine(files)
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    problems = [*found.problems, *absent_plugins(found)]
+    if problems or found.config is None:
+        raise InvalidConfigError(problems)
+    return found.config
 
 
 def _print_problems(error: Exception) -> int:
@@ -95,100 +131,42 @@ def _set_up_log(level: int) -> None:
     # Where systemd reads it, the journal has the time itself.
     time = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
     handler.setFormatter(logging.Formatter(f"{time}%(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    log = logging.getLogger("agentd")
-    log.handlers = [handler]
-    log.setLevel(level)
-    log.propagate = False
+    root = logging.getLogger("agentd")
+    root.handlers = [handler]
+    root.setLevel(level)
+    root.propagate = False
 
 
-async def _serve(
-    config: DaemonConfig,
-    folder: StateFolder,
-    files: tuple[Path, ...],
-    *,
-    once: bool,
-    as_json: bool,
-    repl: bool,
-) -> int:
+async def _serve(made: Daemon, folder: StateFolder, signals: Signals, *, once: bool, repl: bool) -> None:
+    import asyncio
+
     import anyio
 
-    from agentd.daemon.daemon import Daemon
-    from agentd.daemon.loading import load
+    loop = asyncio.get_running_loop()
+    reload_due = asyncio.Event()
 
-    made = Daemon(config, folder, reload=lambda: load(files))
-    if as_json:
-        made.listen(_print_event)
-    stops = _Stops()
+    def stop() -> None:
+        log.info("stopping; a second signal ends it at once")
+        made.stop()
+
+    async def reload_when_due() -> None:
+        while await reload_due.wait():
+            reload_due.clear()  # signals that come from now on lead to one more
+            await made.reload()
+
     async with anyio.create_task_group() as group:
-
-        async def work() -> None:
-            try:
-                await made.run(once=once)
-            finally:
-                group.cancel_scope.cancel()
-
-        group.start_soon(work)
-        group.start_soon(_obey, made, stops)
-        if repl:
-            group.start_soon(_talk, made, folder)
-    stops.over()
-    if stops.code is not None and once:
-        return stops.code
-    return exits.UNFINISHED if made.failures else exits.OK
+        with signals.obeyed_by(
+            stop=lambda: loop.call_soon_threadsafe(stop),
+            reload=lambda: loop.call_soon_threadsafe(reload_due.set),
+        ):
+            group.start_soon(reload_when_due)
+            if repl:
+                group.start_soon(_talk, made, folder, signals)
+            await made.run(once=once)
+        group.cancel_scope.cancel()
 
 
-def _print_event(agent: str, event: Event) -> None:
-    import json
-
-    from agentd.events import as_dict
-
-    sys.stdout.write(json.dumps({"agent": agent, **as_dict(event)}) + "\n")
-    sys.stdout.flush()
-
-
-class _Stops:
-    """The way down: an orderly stop first, an end at once if that takes too long or is asked for again."""
-
-    def __init__(self) -> None:
-        self.code: int | None = None
-        self._timer: threading.Timer | None = None
-
-    def begin(self, number: int) -> None:
-        """Take a signal that ends the daemon."""
-        code = exits.INTERRUPTED if number == signal.SIGINT else exits.TERMINATED
-        if self.code is not None:
-            end_now(code)
-        self.code = code
-        self._timer = threading.Timer(STOP_S, self._too_long, (code,))
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _too_long(self, code: int) -> None:
-        os.write(
-            2, b"agentd: the orderly end took too long; ending now, what was accepted is in the journal\n"
-        )
-        end_now(code)
-
-    def over(self) -> None:
-        """The orderly end has come."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-async def _obey(made: Daemon, stops: _Stops) -> None:
-    """Act on signals: TERM and INT end the daemon, HUP reads the configuration again."""
-    import anyio
-
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                await made.reload()
-            else:
-                stops.begin(number)
-                made.stop()
-
-
-async def _talk(made: Daemon, folder: StateFolder) -> None:
+async def _talk(made: Daemon, folder: StateFolder, signals: Signals) -> None:
     """Offer a prompt, if a person is there; without one the daemon just works."""
     from agentd.daemon.repl import repl_possible, run_repl
     from agentd.errors import MissingPluginError
@@ -198,7 +176,8 @@ async def _talk(made: Daemon, folder: StateFolder) -> None:
     await made.started.wait()
     try:
         await run_repl(made, history_file=folder.repl_history)
+        signals.limit()  # the person has quit
     except MissingPluginError as error:
-        logging.getLogger("agentd.daemon").warning("no prompt: %s", error)
+        log.warning("no prompt: %s", error)
     except Exception:  # the prompt is a convenience: the agents go on without it
-        logging.getLogger("agentd.daemon").exception("the prompt failed; the agents go on")
+        log.exception("the prompt failed; the agents go on")

@@ -33,8 +33,8 @@ def _children_of(pid: int) -> list[int]:
     return found
 
 
-def end_now(code: int = exits.INTERRUPTED) -> NoReturn:
-    """Kill every process below this one and leave without any clean-up."""
+def end_now(code: int = exits.INTERRUPTED, reason: str = "") -> NoReturn:
+    """Kill every process below this one and leave without any clean-up; `reason` is told after that."""
     known: list[int] = []
     # Stopped processes start nothing more; look again for what was started in the meantime.
     while new := [pid for pid in _children_of(os.getpid()) if pid not in known]:
@@ -45,6 +45,10 @@ def end_now(code: int = exits.INTERRUPTED) -> NoReturn:
     for pid in known:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
+    if reason:
+        with suppress(OSError):
+            os.set_blocking(2, False)  # whoever does not read it must not hold this up
+            os.write(2, f"agentd: {reason}\n".encode())
     os._exit(code)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -56,7 +56,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and args[0].endswith((".yaml", ".yml")):
+        if args and args[0] not in _COMMANDS and args[0].lower().endswith((".yaml", ".yml")):
             args = ["daemon", *args]
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             from agentd.errors import suggest
@@ -124,10 +124,23 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tame_streams() -> None:
-    # A character that the terminal's encoding lacks must not end a run.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us: the next file opened must not get its number
+            setattr(sys, name, stream := _opened_on(number))
+        if number and hasattr(stream, "reconfigure"):
+            # A character that the terminal's encoding lacks must not end a run.
             stream.reconfigure(errors="backslashreplace")
+
+
+def _opened_on(number: int) -> TextIO:
+    """Open /dev/null as a standard stream."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    if descriptor != number:
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.set_inheritable(number, True)
+    return open(number, "r" if number == 0 else "w", closefd=False)
 
 
 def _quiet_pipe() -> int:

@@ -60,7 +60,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stop = anyio.Event()
         self._once = False
-        self._group: anyio.abc.TaskGroup | None = None
+        self._working: anyio.abc.TaskGroup
 
     # --- running -----------------------------------------------------------------------------------
 
@@ -75,29 +75,25 @@ class Daemon:
         with Journal.open(self.folder.journal) as self._journal:
             if self._journal.damaged is not None:
                 log.error("the journal was damaged; it is kept as %s", self._journal.damaged)
-            async with anyio.create_task_group() as self._group:
-                await self._group.start(serve_status, self.folder.socket, self.agents)
-                self._group.start_soon(self._notifier.keep_alive)
-                async with anyio.create_task_group() as working:
-                    self._working = working
+            async with anyio.create_task_group() as group:
+                await group.start(serve_status, self.folder.socket, self.agents)
+                group.start_soon(self._notifier.keep_alive)
+                async with anyio.create_task_group() as self._working:
                     for agent in self.config.agents:
                         self._begin(agent)
                     self.started.set()
                     self._notifier.ready(len(self.config.agents))
-                    if not once:
-                        await self._stop.wait()
-                        self._notifier.stopping()
-                        working.cancel_scope.cancel()
-                    else:
-                        working.start_soon(self._stop_working)
-                        for supervisor in list(self._supervisors.values()):
-                            await supervisor.ended.wait()
-                        working.cancel_scope.cancel()
-                self._group.cancel_scope.cancel()
+                    if once:
+                        self._working.start_soon(self._stop_when_all_have_ended)
+                    await self._stop.wait()
+                    self._notifier.stopping()
+                    self._working.cancel_scope.cancel()
+                group.cancel_scope.cancel()
 
-    async def _stop_working(self) -> None:
-        await self._stop.wait()
-        self._working.cancel_scope.cancel()
+    async def _stop_when_all_have_ended(self) -> None:
+        for supervisor in list(self._supervisors.values()):
+            await supervisor.ended.wait()
+        self.stop()
 
     def _begin(self, config: AgentConfig) -> None:
         supervisor = Supervisor(config, self._pool, self._make_worker, self._make_watch)
@@ -146,18 +142,23 @@ class Daemon:
     async def reload(self) -> None:
         """Read the configuration again. What has not changed goes on undisturbed; what has, after its task at hand.
 
-        A configuration that cannot be used is told in the log, and the old one stays.
+        A configuration that cannot be used is told in the log, and the old one stays. With `once` nothing is read.
+        To be called again when it has returned.
         """
-        if self._read_again is None:
+        if self._read_again is None or self._once:
             return
+        await self.started.wait()
         self._notifier.reloading()
         try:
-            config = await anyio.to_thread.run_sync(self._read_again)
+            # A file that cannot be read to its end, such as a pipe, must not keep the daemon from ending.
+            config = await anyio.to_thread.run_sync(self._read_again, abandon_on_cancel=True)
         except ConfigError as error:
             log.error("the configuration was not reloaded, the old one stays:\n%s", error)
+        except Exception:  # nothing that a file holds ends the daemon
+            log.exception("the configuration was not reloaded, the old one stays")
         else:
             self._adopt(config)
-        self._notifier.ready(len(self._supervisors))
+        self._notifier.ready(len(self.config.agents))
 
     def _adopt(self, config: DaemonConfig) -> None:
         if config.plugins != self.config.plugins or config.state_dir != self.config.state_dir:
@@ -173,7 +174,12 @@ class Daemon:
             if name not in self._supervisors:
                 log.info("%s: added", name)
                 self._begin(agent)
+        order = {name: index for index, name in enumerate(wanted)}
+        self._supervisors = dict(
+            sorted(self._supervisors.items(), key=lambda item: order.get(item[0], len(order)))
+        )
         self.config = config
+        log.info("the configuration was reloaded: %d agents", len(wanted))
 
     # --- Control -----------------------------------------------------------------------------------
 
@@ -185,6 +191,8 @@ class Daemon:
         """Give the agent a person's message; see `Control`."""
         assert self._journal is not None
         supervisor = self._find(agent)
+        if supervisor.config is None:
+            raise ConfigError(f"the agent {agent!r} is no longer in the configuration and is ending")
         trigger = self._journal.accept(agent, origin="repl", task=text)
         if supervisor.worker is not None:
             supervisor.worker.wake()

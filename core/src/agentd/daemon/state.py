@@ -74,6 +74,7 @@ class StateFolder:
     def __enter__(self) -> StateFolder:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.workspace("").mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise WorkspaceError(
@@ -85,6 +86,11 @@ class StateFolder:
             pid = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise StateFolderBusyError(self.path, pid) from None
+        except OSError as exc:
+            os.close(self._lock)
+            raise WorkspaceError(
+                f"the state folder {str(self.path)!r} cannot be locked: {exc.strerror}"
+            ) from exc
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, b"%d\n" % os.getpid(), 0)
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,11 +16,22 @@ import anyio.abc
 import attrs
 
 from agentd.daemon.control import AgentStatus
+from agentd.errors import AgentdError, JournalError
 
-__all__ = ["ask_status", "serve_status"]
+__all__ = ["StatusError", "ask_status", "serve_status"]
+
+log = logging.getLogger("agentd.daemon")
 
 VERSION: Final = 1
 TIMEOUT_S: Final = 5.0
+ACCEPT_AGAIN_S: Final = 1.0
+
+
+class StatusError(AgentdError):
+    """The daemon cannot be asked how its agents are."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"the daemon behind {str(path)!r} cannot be asked: {reason}")
 
 
 async def serve_status(
@@ -42,13 +54,20 @@ async def serve_status(
             with anyio.move_on_after(TIMEOUT_S):
                 try:
                     await stream.send(_encode(agents()))
+                except JournalError as error:
+                    log.warning("the status could not be told: %s", error)
                 except (anyio.BrokenResourceError, OSError):
                     pass
 
     try:
         async with listener:
             task_status.started()
-            await listener.serve(answer)
+            while True:
+                try:
+                    await listener.serve(answer)
+                except* anyio.BrokenResourceError as error:  # no descriptor was free: later there may be one
+                    log.warning("a status connection could not be taken: %s", error.exceptions[0].__cause__)
+                await anyio.sleep(ACCEPT_AGAIN_S)
     finally:
         path.unlink(missing_ok=True)
 
@@ -61,7 +80,7 @@ def _encode(agents: list[AgentStatus]) -> bytes:
 def ask_status(path: Path) -> dict[str, Any] | None:
     """Return what the daemon behind the socket says of its agents; None if none runs.
 
-    :raises TimeoutError: if it does not answer.
+    :raises StatusError: if one runs and does not answer, or may not be asked.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(TIMEOUT_S)
@@ -70,8 +89,12 @@ def ask_status(path: Path) -> dict[str, Any] | None:
                 client.connect(short)
             with client.makefile("rb") as answer:
                 found: dict[str, Any] = json.loads(answer.readline())
-        except (FileNotFoundError, ConnectionError, ValueError):
-            return None
+        except (FileNotFoundError, NotADirectoryError, ConnectionError, ValueError):
+            return None  # or it ended while it was asked
+        except (TimeoutError, BlockingIOError):
+            raise StatusError(path, f"it does not answer within {TIMEOUT_S:g} s") from None
+        except OSError as error:
+            raise StatusError(path, error.strerror or str(error)) from None
     return found
 
 

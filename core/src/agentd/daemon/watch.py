@@ -66,6 +66,7 @@ class Watch:
         """Watch until cancelled. Failures are logged and tried again."""
         self._call = loop_caller()
         place = await self._find()
+        await self._greet(place)
         end = place.share.subscribe(self.config.uri, self._tell)
         try:
             while True:
@@ -122,6 +123,13 @@ class Watch:
             else:
                 self.error = ""
                 return place
+
+    async def _greet(self, place: Place) -> None:
+        """Start the server, so that it is said at once why it cannot be started; subscribing tries again in silence."""
+        try:
+            await place.share.all_tools()
+        except Exception as error:  # a plugin's boundary
+            self._failed(error)
 
     async def _look(self, place: Place) -> None:
         try:

@@ -10,11 +10,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
 from typing import Any, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskStatus
 
 from agentd.eventloop import loop_caller
 from agentd.tools.pool import pool
@@ -63,7 +62,8 @@ class TaskLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Work, Lost]] = deque()
-        self._group: TaskGroup | None = None
+        self._arrived: deque[tuple[Work, Lost]] = deque()
+        self._woken: anyio.Event | None = None
         self._call_soon: Callable[..., object] | None = None
         self._closed = False
         self._thread: int | None = None
@@ -71,19 +71,24 @@ class TaskLoop:
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run what is posted until cancelled; then the tasks are cancelled too."""
         async with anyio.create_task_group() as group:
-            self._group = group
+            self._woken = anyio.Event()
             self._thread = threading.get_ident()
-            self._context = copy_context()
             with self._lock:
                 self._call_soon = loop_caller()
-                waiting, self._waiting = self._waiting, deque()
-            for work, lost in waiting:
-                self._spawn(work, lost)
+                self._arrived.extend(self._waiting)
+                self._waiting.clear()
             task_status.started()
             try:
-                await anyio.sleep_forever()
+                while True:
+                    # In a task: from a callback, anyio 4.16 starts none in a loop that asyncio.run has made.
+                    while self._arrived:
+                        group.start_soon(self._arrived.popleft()[0])
+                    await self._woken.wait()
+                    self._woken = anyio.Event()
             finally:
                 self._closed = True
+                for _, lost in self._arrived:
+                    lost()
 
     def post(self, work: Work, lost: Lost) -> None:
         """Start `work` in the loop, from any thread; returns at once. `lost` is called if there is no loop"""
@@ -107,14 +112,11 @@ class TaskLoop:
         return self._thread == threading.get_ident()
 
     def _spawn(self, work: Work, lost: Lost) -> None:
-        # Not in a task of the group: the context of whoever posts is a foreign thread's.
-        try:
-            if self._closed or self._group is None:
-                raise RuntimeError("closed")
-            start: Callable[[Work], object] = self._group.start_soon
-            self._context.copy().run(start, work)
-        except RuntimeError:
+        if self._closed or self._woken is None:
             lost()
+            return
+        self._arrived.append((work, lost))
+        self._woken.set()
 
 
 _shared_lock = threading.Lock()
