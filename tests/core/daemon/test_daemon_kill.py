@@ -13,7 +13,7 @@ from agentd.daemon.journal import Trigger
 from agentd.demo.replay import Fault, ReplayServer
 from living import HERE, Command, told, until
 
-KILLS = 8
+KILLS = 6
 
 
 @pytest.fixture
@@ -53,6 +53,7 @@ def command(tmp_path: Path, folder: Path, model: ReplayServer) -> Iterator[Comma
     made.end()
 
 
+@pytest.mark.timeout(300)  # starts of the command, each some seconds on a loaded machine
 def test_a_task_under_way_is_done_again_after_a_kill_and_the_model_is_told(
     command: Command, folder: Path, model: ReplayServer
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_task_under_way_is_done_again_after_a_kill_and_the_model_is_told(
     assert f"This is attempt 3 at the task {done.id}" in task
 
 
+@pytest.mark.timeout(300)
 def test_kills_at_any_moment_lose_no_change_and_the_conversation_goes_on(
     command: Command, folder: Path, model: ReplayServer
 ) -> None:
