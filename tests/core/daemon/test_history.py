@@ -12,7 +12,7 @@ from agentd.daemon.history import Message, bound, estimate, tokens
 from agentd.results import format_results
 from agentd.transcript import Execution, NativeCall, Transcript
 from agentd.types import Usage
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 
@@ -274,6 +274,7 @@ SUMMARIES = st.sampled_from(["", "short", "s" * 5000, RuntimeError("no")])
     later=TASKS,
     rule=st.sampled_from(["drop", "summarise"]),
 )
+@example(tasks=[(0, [])], max_tokens=536, keep_turns=1, says="short", later=[(3000, [])], rule="summarise")
 def test_a_bounded_history_is_short_whole_and_final(
     tasks: list[tuple[int, list[int]]],
     max_tokens: int,

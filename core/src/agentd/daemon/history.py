@@ -89,6 +89,7 @@ async def bound(
     if rule == "summarise":
         if len(gone) == 1 and _summarised(gone[0]) and tokens(gone[0], count) <= room:
             return None  # all that is left besides it must stay
+        room = min(room, sum(tokens(task, count) for task in gone) - 1)  # or nothing would become shorter
         summary = await _summary(gone, summarise, room, max_tokens, count)
     return attrs.evolve(
         transcript, messages=[*summary, *kept], executions=_executions_of(kept, transcript.executions)
