@@ -17,8 +17,8 @@ import click
 import pytest
 from agentd.cli.daemon import daemon
 from agentd.cli.status import status
+from agentd.daemon.config.loading import examine
 from agentd.daemon.journal import Journal
-from agentd.daemon.loading import examine
 from agentd.daemon.telling import task_of
 from walk import Block, Terminal, blocks_of, free_port, person_path
 

@@ -87,7 +87,7 @@ def test_no_plugin_is_imported(agentd: Command) -> None:
     done = agentd("check", "agents.yaml")
     assert done.returncode == 0, done.stderr
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "agentd.daemon.loading" in loaded
+    assert "agentd.daemon.config.loading" in loaded
     assert not {
         name for name in loaded if name.startswith(("agentd_", "openai", "mcp", "litellm", "prompt_toolkit"))
     }

@@ -8,9 +8,9 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from agentd.daemon.config.loading import examine
+from agentd.daemon.config.problems import Problem
 from agentd.daemon.journal import Journal
-from agentd.daemon.loading import examine
-from agentd.daemon.problems import Problem
 
 # pytest's importlib mode leaves helper modules that lie beside the tests unfindable
 HERE = Path(__file__).parent
@@ -18,15 +18,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "conversation")]
 
 from fake_openai import Answer, FakeOpenAI  # noqa: E402 - found on the path above
 from life import Home  # noqa: E402
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker of the long test known."""
-    config.addinivalue_line(
-        "markers",
-        "soak: agents, servers and kills for a minute (AGENTD_TEST_SOAK_S: seconds; the seed is printed)",
-    )
-
 
 Write = Callable[..., Path]
 

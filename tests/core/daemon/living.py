@@ -14,7 +14,13 @@ from typing import Any, TypeVar
 
 import anyio
 import attrs
-from agentd.daemon.config import AgentConfig, DaemonConfig, OnErrorConfig, ServerConfig, SubscriptionConfig
+from agentd.daemon.config.values import (
+    AgentConfig,
+    DaemonConfig,
+    OnErrorConfig,
+    ServerConfig,
+    SubscriptionConfig,
+)
 from agentd.daemon.control import AgentStatus, ServerStatus
 from agentd.daemon.daemon import Daemon
 from agentd.daemon.journal import Journal, Trigger

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agentd.daemon.config import AgentConfig, BudgetsConfig, OnErrorConfig
+from agentd.daemon.config.values import AgentConfig, BudgetsConfig, OnErrorConfig
 from agentd.daemon.journal import Journal
 from agentd.demo.recording import Turn
 from agentd.demo.replay import Fault, ReplayServer

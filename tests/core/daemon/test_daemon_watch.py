@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from agentd.daemon.arguments import typed_arguments
-from agentd.daemon.config import ServerConfig
+from agentd.daemon.config.values import ServerConfig
 from agentd.demo.replay import Fault, ReplayServer
 from agentd.errors import ConfigError
 from living import agent, files_server, living, modern_server, once, starts, told, watching

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agentd.daemon.config import HistoryConfig
+from agentd.daemon.config.values import HistoryConfig
 from agentd.demo.replay import Fault, ReplayServer
 from living import agent, files_server, living, told
 

@@ -11,7 +11,9 @@ import attrs
 import pytest
 from agentd.budgets import Budgets
 from agentd.config import PluginConfig
-from agentd.daemon.config import (
+from agentd.daemon.config.loading import examine, load
+from agentd.daemon.config.problems import InvalidConfigError
+from agentd.daemon.config.values import (
     BudgetsConfig,
     HistoryConfig,
     OnErrorConfig,
@@ -19,8 +21,6 @@ from agentd.daemon.config import (
     SubscriptionConfig,
     ToolFilter,
 )
-from agentd.daemon.loading import examine, load
-from agentd.daemon.problems import InvalidConfigError
 from agentd.errors import ConfigError
 
 Write = Callable[..., Path]

@@ -10,10 +10,10 @@ import click
 from agentd.cli.exits import USAGE
 
 if TYPE_CHECKING:
-    from agentd.daemon.checks import Finding
-    from agentd.daemon.config import AgentConfig, DaemonConfig
-    from agentd.daemon.loading import Examination
-    from agentd.daemon.problems import Problem
+    from agentd.daemon.config.checks import Finding
+    from agentd.daemon.config.loading import Examination
+    from agentd.daemon.config.problems import Problem
+    from agentd.daemon.config.values import AgentConfig, DaemonConfig
     from agentd.registry import Registry
 
 __all__ = ["absent_plugins", "check"]
@@ -28,7 +28,7 @@ def check(*, files: tuple[str, ...], as_json: bool) -> int:
     Several FILEs make one configuration. Starts nothing and imports no plugin; whether the executors and
     sinks that agents name are installed is looked up in their metadata. Exit code 2 if anything is wrong.
     """
-    from agentd.daemon.loading import examine
+    from agentd.daemon.config.loading import examine
 
     found = examine(files)
     errors = [*found.problems, *absent_plugins(found)]
@@ -101,7 +101,7 @@ def _registry(config: DaemonConfig) -> Registry:
 
 
 def _plugin_findings(agent: AgentConfig, registry: Registry) -> Iterator[Finding]:
-    from agentd.daemon.checks import Finding
+    from agentd.daemon.config.checks import Finding
 
     wanted: list[tuple[tuple[str | int, ...], str, str]] = []
     if agent.mode == "ptc":

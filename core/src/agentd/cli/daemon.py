@@ -18,7 +18,7 @@ from agentd.cli.options import debug_option
 from agentd.cli.signals import Signals
 
 if TYPE_CHECKING:
-    from agentd.daemon.config import DaemonConfig
+    from agentd.daemon.config.values import DaemonConfig
     from agentd.daemon.daemon import Daemon
     from agentd.daemon.state import StateFolder
 
@@ -61,8 +61,8 @@ def daemon(
     """
     import anyio
 
+    from agentd.daemon.config.problems import InvalidConfigError
     from agentd.daemon.daemon import Daemon
-    from agentd.daemon.problems import InvalidConfigError
     from agentd.daemon.state import StateFolder, default_state_dir
 
     _set_up_log(logging.WARNING if quiet else logging.INFO)
@@ -96,8 +96,8 @@ def _events_printed(made: Daemon, signals: Signals) -> Iterator[None]:
 def _read(files: tuple[Path, ...]) -> DaemonConfig:
     """Read the configuration; what `agentd check` would object to, plugins included, is an error here, too."""
     from agentd.cli.check import absent_plugins
-    from agentd.daemon.loading import examine
-    from agentd.daemon.problems import InvalidConfigError
+    from agentd.daemon.config.loading import examine
+    from agentd.daemon.config.problems import InvalidConfigError
 
     found = examine(files)
     for warning in found.warnings:

@@ -15,6 +15,6 @@ def schema() -> None:
     """
     import json
 
-    from agentd.daemon.schema import make_schema
+    from agentd.daemon.config.schema import make_schema
 
     click.echo(json.dumps(make_schema(), indent=2))

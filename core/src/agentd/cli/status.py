@@ -52,7 +52,7 @@ def _folder(files: tuple[Path, ...], state_dir: Path | None) -> str | Path:
         raise click.UsageError(
             "name the configuration FILE that the daemon was started with, or its --state-dir"
         )
-    from agentd.daemon.loading import examine
+    from agentd.daemon.config.loading import examine
     from agentd.daemon.state import default_state_dir
 
     config = examine(files).config  # a broken configuration does not keep one from looking

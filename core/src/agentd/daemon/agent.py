@@ -13,7 +13,7 @@ import anyio.to_thread
 import attrs
 
 from agentd.daemon.backoff import Backoff
-from agentd.daemon.config import AgentConfig
+from agentd.daemon.config.values import AgentConfig
 from agentd.daemon.control import AgentState, AgentStatus
 from agentd.daemon.conversation import ask_apart, is_unfinished, take_back
 from agentd.daemon.history import bound

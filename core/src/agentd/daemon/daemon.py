@@ -9,7 +9,7 @@ import anyio
 import anyio.abc
 
 from agentd.daemon.agent import AgentWorker
-from agentd.daemon.config import AgentConfig, DaemonConfig
+from agentd.daemon.config.values import AgentConfig, DaemonConfig
 from agentd.daemon.control import AgentStatus
 from agentd.daemon.journal import Journal
 from agentd.daemon.notify import Notifier

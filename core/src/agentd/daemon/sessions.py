@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from agentd.daemon.config import AgentConfig
+from agentd.daemon.config.values import AgentConfig
 from agentd.daemon.sources import ServerShare
 from agentd.daemon.state import StateFolder
 from agentd.models.routing import client_settings

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from agentd.daemon.config import ServerConfig
+from agentd.daemon.config.values import ServerConfig
 from agentd.daemon.control import ServerStatus
 from agentd.errors import ToolError, UnknownToolError
 from agentd.protocols import (

@@ -11,7 +11,7 @@ import attrs
 
 from agentd.daemon.agent import AgentWorker
 from agentd.daemon.backoff import Backoff
-from agentd.daemon.config import AgentConfig
+from agentd.daemon.config.values import AgentConfig
 from agentd.daemon.control import AgentState, AgentStatus
 from agentd.daemon.sources import ServerPool, ServerShare
 from agentd.daemon.watch import Watch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from agentd.daemon.config import SubscriptionConfig
+from agentd.daemon.config.values import SubscriptionConfig
 from agentd.daemon.journal import Trigger
 from agentd.results import cut_middle
 

@@ -10,7 +10,7 @@ from typing import Final
 import anyio
 
 from agentd.daemon.backoff import Backoff
-from agentd.daemon.config import SubscriptionConfig
+from agentd.daemon.config.values import SubscriptionConfig
 from agentd.daemon.contents import Content, Place, find_place
 from agentd.daemon.journal import Journal
 from agentd.daemon.sources import ServerShare

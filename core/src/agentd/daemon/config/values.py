@@ -1,4 +1,4 @@
-"""The configuration of the daemon as values, as `agentd.daemon.loading` reads it from files.
+"""The configuration of the daemon as values, as `agentd.daemon.config.loading` reads it from files.
 
 What each key means is said here and nowhere else: the JSON Schema takes its descriptions from these
 docstrings.
@@ -213,7 +213,7 @@ class OnErrorConfig(_Reticent):
         the next task.
     """
 
-    retries: Annotated[int, Bounds(ge=0)] = 5
+    retries: Annotated[int, Bounds(ge=0)] = 10  # with the pauses below, a quarter of an hour
     backoff_s: Seconds = 1.0
     max_backoff_s: Seconds = 300.0
     then: Literal["park", "skip"] = "park"

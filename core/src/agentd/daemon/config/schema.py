@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from agentd.config import PluginConfig
-from agentd.daemon.config import (
+from agentd.daemon.config.values import (
     AgentConfig,
     AgentDefaults,
     BudgetsConfig,

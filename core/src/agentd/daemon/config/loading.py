@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 import attrs
 
-from agentd.daemon.checks import Finding, agent_findings, agent_warnings
-from agentd.daemon.config import AgentConfig, DaemonConfig, Secret
-from agentd.daemon.document import Document, read_document
-from agentd.daemon.problems import InvalidConfigError, Position, Problem
-from agentd.daemon.references import Substituted, is_open, revealed
+from agentd.daemon.config.checks import Finding, agent_findings, agent_warnings
+from agentd.daemon.config.document import Document, read_document
+from agentd.daemon.config.problems import InvalidConfigError, Position, Problem
+from agentd.daemon.config.references import Substituted, is_open, revealed
+from agentd.daemon.config.values import AgentConfig, DaemonConfig, Secret
 from agentd.structuring import DataPath, UnfitError, find_faults, make_converter, one_of, shown
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def _from_reference(scalar: type, hook: Any) -> Any:
     def read(value: object, kind: Any) -> Any:
         if not isinstance(value, Substituted) or not value.whole:
             return hook(value, kind)
-        from agentd.daemon.scalars import BadScalarError, read_plain
+        from agentd.daemon.config.scalars import BadScalarError, read_plain
 
         try:
             return hook(read_plain(str(value), scalar.__name__), kind)

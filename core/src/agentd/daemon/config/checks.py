@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from agentd.daemon.config import AgentConfig, ServerConfig, SubscriptionConfig
+from agentd.daemon.config.values import AgentConfig, ServerConfig, SubscriptionConfig
 from agentd.daemon.uris import TOOL_SCHEME, parse_tool_uri, safe_uri, uri_scheme
 from agentd.errors import ConfigError, suggest
 from agentd.structuring import DataPath

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from agentd.daemon.problems import Position, Problem
-from agentd.daemon.references import BadReferenceError, References, Substituted
-from agentd.daemon.scalars import BadScalarError, read_plain
+from agentd.daemon.config.problems import Position, Problem
+from agentd.daemon.config.references import BadReferenceError, References, Substituted
+from agentd.daemon.config.scalars import BadScalarError, read_plain
 from agentd.structuring import DataPath, dotted
 
 if TYPE_CHECKING:
