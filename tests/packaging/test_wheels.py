@@ -51,6 +51,13 @@ def test_every_wheel_is_typed_and_licensed_and_the_meta_wheel_has_no_modules(
             assert all(name.startswith("agentd") for name in modules), wheel.name
 
 
+def test_the_meta_wheel_brings_the_command_itself_as_uvx_and_pipx_want_it(wheels: Path) -> None:
+    (wheel,) = wheels.glob("agentd-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert "agentd = agentd.__main__:main" in archive.read(name).decode()
+
+
 @pytest.mark.parametrize("distributions", COMBINATIONS, ids="+".join)
 def test_each_combination_passes_its_own_check(distributions: tuple[str, ...], environment: Make) -> None:
     done = environment(*distributions).run("agentd", "plugins", "--check", "--json")
