@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ class Person:
             case "seen":
                 assert rows(self.printed)[-len(rows(block.text)) :] == rows(block.text)
             case "status":
+                deadline = time.monotonic() + 60
+                while "unknown" in self.printed and time.monotonic() < deadline:  # as the page says
+                    self.printed = self.run("agentd status news.yaml")
                 assert rows(re.sub(r"pid \d+", "pid 4711", self.printed)) == rows(block.text)
             case "screen":
                 assert self.daemon is not None

@@ -217,7 +217,7 @@ def test_a_change_reaches_agents_that_are_parked_or_wait_for_their_next_try(home
     life = home.start()
     home.asked("resources/read", 2)
     home.post("page", "new")
-    life.becomes("parked", state="parked", queued=0)
+    life.becomes("parked", state="parked", queued=1)
     waiting = life.becomes("waits", state="retrying")
     assert waiting["next_try_at"] is not None
     assert "again in" in life.log

@@ -89,12 +89,18 @@ async def find_place(uri: str, shares: Sequence[ServerShare], server: str | None
 
 async def _tool_place(uri: str, candidates: Sequence[ServerShare]) -> Place:
     name, texts = parse_tool_uri(uri)
-    lists, unheard = await _each(candidates, lambda share: share.all_tools())
-    for share, specs in lists:
-        for spec in specs:
-            if spec.name == name:
-                return Place(share, uri, name, typed_arguments(uri, texts, spec.input_schema))
-    raise unheard or UnknownToolError(name, {spec.name for _, specs in lists for spec in specs})
+    known: set[str] = set()
+    unheard: ToolError | None = None
+    for share in candidates:  # those behind the first that has it need not even start
+        try:
+            specs = {spec.name: spec for spec in await share.all_tools()}
+        except ToolError as error:
+            unheard = unheard or error
+            continue
+        if name in specs:
+            return Place(share, uri, name, typed_arguments(uri, texts, specs[name].input_schema))
+        known |= specs.keys()
+    raise unheard or UnknownToolError(name, known)
 
 
 async def _each(

@@ -33,7 +33,7 @@ class AgentStatus:
     :param name: as the configuration has it.
     :param state: `retrying` waits until `next_try_at` and tries the same trigger again; `parked` has failed too
         often and waits for `resume`.
-    :param queued: triggers that are accepted and not begun.
+    :param queued: triggers that wait: new ones, and one that is to be tried again.
     :param current: id of the trigger that is being handled, or empty.
     :param model: the model's name.
     :param turns: rounds of the model since the daemon started.
