@@ -3,9 +3,11 @@
 #   PYTHON=...   the interpreter for the virtual environment (default: python3, or the first that is >= 3.11)
 #   VENV=...     where the virtual environment is (default: .venv)
 #   ARGS=...     more arguments for the command of demo, test-only and bench
+#   JOBS=...     how many processes run the tests (default: 3; they wait more than they work)
 SHELL := /bin/bash
 VENV ?= .venv
 ARGS ?=
+JOBS ?= 3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PYTHON
@@ -31,7 +33,7 @@ demo: $(READY)  ## Watch an agent work on this repository: no key, no network
 test: lint test-only docs  ## Lint, all tests, docs with warnings as errors: what CI runs
 
 test-only: $(READY)  ## The tests alone (ARGS="tests/core -k name")
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(READY)  ## ruff check, ruff format --check, mypy --strict
 	$(BIN)/ruff check .

@@ -26,6 +26,11 @@ def same(x: str) -> str:
     return x
 
 
+def large() -> str:
+    """More than a socket holds."""
+    return "a" * 1_000_000
+
+
 def fails() -> None:
     """Never works."""
     raise ValueError("on purpose")
@@ -60,7 +65,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         release.wait(20)
         return "released"
 
-    tools = ToolSet([double, same, fails, later, blocks], on_call=calls.append)
+    tools = ToolSet([double, same, large, fails, later, blocks], on_call=calls.append)
     skills = tmp_path / "skills"
     Registry().create_skill_renderer().render(tools.specs(), skills)
     with SubprocessExecutor(tmp_path / "work", timeout=30) as executor:
@@ -95,7 +100,7 @@ def test_curl_calls_a_tool_with_the_token_and_not_without(world: World) -> None:
     output, _ = world.bash(f"{curl} -w ' %{{http_code}}' -d '{{\"x\": 6}}' $AGENTD_TOOLS_URL/call/double")
     assert output.endswith(" 401")
     names = [t["name"] for t in json.loads(world.bash(f"{curl} {auth} $AGENTD_TOOLS_URL/tools")[0])]
-    assert names == ["double", "same", "fails", "later", "blocks"]
+    assert names == ["double", "same", "large", "fails", "later", "blocks"]
     assert json.loads(world.bash(f"{curl} {auth} $AGENTD_TOOLS_URL/health")[0]) == {"status": "ok"}
     output, _ = world.bash(
         f"{curl} {auth} -w ' %{{http_code}}' -d '{{\"x\": \"6\"}}' $AGENTD_TOOLS_URL/call/double"
@@ -200,27 +205,106 @@ def test_new_bindings_reach_a_session_that_runs(world: World, tmp_path: Path) ->
     tools.close()
 
 
-def test_hostile_requests_end_their_channel_and_nothing_else(world: World) -> None:
-    code = (
-        "import os, socket, struct\n"
-        "broker = socket.socket(fileno=int(os.environ['AGENTD_TOOLS_FD']))\n"
-        "def channel():\n"
-        "    a, b = socket.socketpair()\n"
-        "    broker.sendmsg([b'C'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack('i', b.fileno()))])\n"
-        "    b.close()\n"
-        "    return a\n"
-        "for data in (b'\\xff' * 8, b'\\0\\0\\0\\1x', b'\\0\\0\\0\\4\\xff\\xffab'):\n"
-        "    a = channel(); a.sendall(data)\n"
-        "    a.settimeout(5)\n"
-        "    print(a.recv(100)[5:] or 'closed')\n"
+HOSTILE = """
+import os, socket, struct
+broker = socket.socket(fileno=int(os.environ['AGENTD_TOOLS_FD']))
+
+def channel(kind=b'C', ours=None, theirs=None):
+    if theirs is None:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(5)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack('i', theirs.fileno()))]
+    broker.sendmsg([kind], rights)
+    theirs.close()
+    return ours
+
+def request(name, data):
+    body = struct.pack('!H', len(name)) + name + data
+    return struct.pack('!I', len(body)) + body
+
+def said(ours):
+    try:
+        return ours.recv(100)[5:] or 'closed'
+    except ConnectionResetError:
+        return 'closed'
+
+double = request(b'double', b'{"x":1}')
+"""
+
+
+@pytest.mark.parametrize("kind", [b"C", b"L"], ids=["to the host", "by the runner"])
+def test_hostile_requests_end_their_channel_and_nothing_else(world: World, kind: bytes) -> None:
+    code = HOSTILE + (
+        f"kind = {kind!r}\n"
+        "for data in (b'\\xff' * 8, b'\\0\\0\\0\\1xx', b'\\0\\0\\0\\4\\xff\\xffab'):\n"
+        "    a = channel(kind); a.sendall(data); print(said(a))\n"
+        "a = channel(kind); a.sendall(request(b'\\xff', b'{}')); print(b'UnknownTool' in said(a))\n"
+        "a = channel(kind)\n"
+        "for byte in double: a.send(bytes([byte]))\n"
+        "print(said(a))\n"
         "for data in (b'X', b'D[0,0,0,0]', b'C'):\n"
         "    broker.send(data)\n"
-        "[channel() for _ in range(1500)] and None\n"
+        "kept = [channel(kind) for _ in range(1500)]\n"
         "broker.send(b'')\n"
     )
-    world.executor.run_sync(PythonAction(code=code, timeout_s=20))
+    result = world.executor.run_sync(PythonAction(code=code, timeout_s=20))
+    first, second, third, *rest = result.stdout.decode().splitlines()
+    assert (first, second, rest) == ("closed", "closed", ["True", "b'2'"])
+    assert third == "closed" or "ToolError" in third
     assert world.executor.run_sync(BashAction(command="echo on")).stdout == b"on\n"
     assert world.python("from lib.tools import double; print(double(1))") == ("2\n", 0)
+
+
+def test_what_is_no_channel_of_the_hosts_kind_is_closed(world: World) -> None:
+    code = HOSTILE + (
+        "for theirs in (open('/dev/null'), open('/dev/zero'), socket.socket(), socket.socketpair(type=2)[0]):\n"
+        "    channel(b'C', None, theirs)\n"
+        "a = channel(); a.sendall(double * 2); print(said(a))\n"  # one after the other, please
+        "a = channel(); a.sendall(request(b'double', b' ' * 70000)); print(said(a))\n"
+        "ours, theirs = socket.socketpair()\n"
+        "mine = theirs.dup(); mine.setblocking(True)\n"
+        "channel(b'C', ours, theirs); ours.sendall(double); mine.recv(100)\n"  # under the host's nose
+        "mine.close(); ours.settimeout(0.2)\n"
+        "try: ours.recv(1)\n"
+        "except TimeoutError: pass\n"
+        "from lib.tools import double; print(double(2))\n"
+    )
+    assert world.python(code) == ("closed\nclosed\n4\n", 0)
+
+
+def test_more_threads_than_the_host_gives_channels_to_call_at_once(world: World) -> None:
+    code = (
+        "import threading\n"
+        "from lib.tools import double\n"
+        "meet, got = threading.Barrier(100), []\n"
+        "def work(i):\n"
+        "    got.append(double(i)); meet.wait(20); got.append(double(i))\n"
+        "threads = [threading.Thread(target=work, args=(i,)) for i in range(100)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "print(sorted(got) == sorted([2 * i for i in range(100)] * 2))\n"
+    )
+    assert world.python(code) == ("True\n", 0)
+
+
+def test_a_call_that_nobody_waits_for_is_carried_out(world: World) -> None:
+    assert world.python(HOSTILE + "channel().sendall(double); os._exit(0)") == ("", 0)
+    assert [(call.name, call.result) for call in world.calls] == [("double", "2")]
+
+
+def test_answers_that_the_code_does_not_read_hold_up_nobody(world: World) -> None:
+    code = HOSTILE + (
+        "def exactly(a, size):\n"
+        "    data = b''\n"
+        "    while len(data) < size: data += a.recv(size - len(data))\n"
+        "    return data\n"
+        "big = request(b'large', b'{}')\n"
+        "held = [channel() for _ in range(20)]\n"
+        "for a in held: a.sendall(big)\n"
+        "from lib.tools import double\n"
+        "print(double(2))\n"
+        "print({len(exactly(a, struct.unpack('!I', exactly(a, 4))[0])) for a in held})\n"
+    )
+    assert world.python(code) == ("4\n{1000003}\n", 0)
 
 
 def test_hostile_http_requests_are_refused_and_the_session_goes_on(world: World) -> None:

@@ -2,7 +2,9 @@
 
 This one file uses the standard library alone, because executors ship it into places where nothing else is
 installed. The host starts `python -I runner.py` wherever it likes and speaks *frames* with it over the
-runner's standard input and output. Nothing else connects the two: no port, no file, no signal.
+runner's standard input and output. Nothing else connects the two: no port, no file, no signal. Only a runner
+that is a plain child process may inherit a *direct line* as well, over which it passes the sockets that code
+calls tools with on to the host (`agentd.execution.line`).
 
 Frames
     !IBI  length of the payload, kind, id; then the payload. A payload is at most `MAX_FRAME` bytes. A frame
@@ -11,7 +13,7 @@ Frames
     host -> runner
       HELLO   JSON: version, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
               processes, workspace_bytes, workspace_inodes), watched (folders beside the workspace),
-              pythonpath, preload, http, token
+              pythonpath, preload, http, token, line (an inherited descriptor: the host's direct line)
       RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
       CANCEL  id = action
       REPLY   id = call; u8 (0 ok, 1 error), then JSON
@@ -104,6 +106,9 @@ HELD_LEVELS = 256  # of a walk: folders kept open on the way down
 TIDY_UP = "Delete files first: blocks still run, but one that adds more is ended again"
 SPARE_BYTES, SPARE_INODES = 16 << 20, 2000  # how much more may come to be where a limit is exceeded already
 MAX_CHANNELS = 512
+MAX_DIRECT = 64 * 1024  # bytes of a request that code sends to the host past us
+MAX_DIRECT_CHANNELS = 32  # of one action: the host's descriptors are not the code's to use up
+NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself
 
 
@@ -1677,6 +1682,7 @@ class Running:
         self.timeout_s: float | None = None
         self.ending = ""
         self.excess = ""  # the limit for which it is being ended
+        self.passed_on = 0  # channels that the host has
         self.lost = False  # a kept interpreter that does not go on after this action
         self.note = ""
         self.report: list[Any] | None = None
@@ -1717,6 +1723,7 @@ class Runner:
         self.catalog = "[]"
         self.pythonpath: list[str] = []
         self.listener: socket.socket | None = None
+        self.line: socket.socket | None = None
         self.url = ""
         # From the host's HELLO:
         self.workspace = self.cwd = self.socket_path = self.token = self.bash = ""
@@ -1971,6 +1978,10 @@ class Runner:
             # to be debugged and measured as anywhere.
             self.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         self.env.setdefault("AGENTD_PYTHON", sys.executable)
+        if "line" in given:
+            self.line = socket.socket(fileno=given["line"])
+            self.line.set_inheritable(False)
+            self.line.setblocking(False)
         self.serve_http()
         self.ready = True
         self.setup(given)
@@ -2234,7 +2245,9 @@ class Runner:
             data, ancillary = b"", []
         for _level, _kind, packed in ancillary:
             for descriptor in array.array("i", packed[: len(packed) - len(packed) % 4]):
-                if data[:1] == b"C" and len(self.channels) < MAX_CHANNELS:
+                if data[:1] == b"C" and action.crew is not self.kept and self.pass_on(action, descriptor):
+                    _close(descriptor)
+                elif data[:1] in (b"C", b"L") and len(self.channels) < MAX_CHANNELS:
                     Channel(self, action.crew, socket.socket(fileno=descriptor))
                 else:
                     _close(descriptor)
@@ -2243,6 +2256,18 @@ class Runner:
         elif data[:1] == b"D" and action is self.kept_busy and not action.ending:
             action.report = json.loads(data[1:])
             self.finish(action)
+
+    def pass_on(self, action: Running, descriptor: int) -> bool:
+        """Give a channel to the host, if there is a line to it: then it takes the calls itself."""
+        if self.line is None or action.passed_on >= MAX_DIRECT_CHANNELS:
+            return False
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        try:
+            self.line.sendmsg([U32.pack(action.ident)], rights)
+        except OSError:  # full, or the host is going
+            return False
+        action.passed_on += 1
+        return True
 
     def on_control(self, action: Running) -> None:
         try:

@@ -9,12 +9,14 @@ import struct
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from agentd import runner
 from agentd.errors import ProtocolError, RunnerDiedError
 from agentd.execution.hub import Hub
+from agentd.execution.line import Line, LineEnds, OnCall
 from agentd.execution.process import RunnerProcess
 from agentd.protocols import OnOutput
 from agentd.types import ActionResult, OutputChunk, OutputStream
@@ -25,8 +27,6 @@ READ_SIZE = 1 << 16  # below malloc's mmap threshold: larger buffers cost small 
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
 MAX_CALLS = 1024  # tool calls of one runner at once
 STDERR_KEPT = 8192
-
-OnCall = Callable[[int, int, str, bytes], None]
 
 
 class Waiter(Protocol):
@@ -39,6 +39,8 @@ _open: weakref.WeakSet[Connection] = weakref.WeakSet()
 def _close_in_child() -> None:
     # A forked child must not keep a runner alive after this program's end, nor read its frames.
     for connection in list(_open):
+        if connection._line is not None:
+            connection._line.close_in_child()
         for descriptor in connection.descriptors():
             try:
                 os.close(descriptor)
@@ -102,10 +104,17 @@ class Pending:
 class Connection:
     """The frames of one runner process. Thread-safe; reading happens in the hub's thread.
 
-    `on_call(call, action, name, arguments)` is called in that thread for every tool call.
+    `on_call(action, name, arguments, reply)` is called in that thread for every tool call.
     """
 
-    def __init__(self, process: RunnerProcess, hub: Hub, on_call: OnCall, ready: Waiter) -> None:
+    def __init__(
+        self,
+        process: RunnerProcess,
+        hub: Hub,
+        on_call: OnCall,
+        ready: Waiter,
+        line: LineEnds | None = None,
+    ) -> None:
         self.process = process
         self.lost: str | None = None
         self.hello: dict[str, Any] | None = None
@@ -125,11 +134,12 @@ class Connection:
             os.set_blocking(descriptor, False)
         if process.stderr >= 0:
             hub.watch(process.stderr, selectors.EVENT_READ, self._read_stderr)
+        self._line = None if line is None else Line(line.ours, hub, on_call)
         hub.watch(process.stdout, selectors.EVENT_READ, self._read)
 
     def descriptors(self) -> list[int]:
         """The pipe's ends on our side."""
-        ends = (self.process.stdin, self.process.stdout, self.process.stderr)
+        ends = [self.process.stdin, self.process.stdout, self.process.stderr]
         return [descriptor for descriptor in ends if descriptor >= 0]
 
     # --- sending
@@ -201,8 +211,7 @@ class Connection:
             return
         self.send(kind, ident, payload)
 
-    def reply(self, call: int, ok: bool, payload: bytes) -> None:
-        """Answer a tool call."""
+    def _reply(self, call: int, ok: bool, payload: bytes) -> None:
         self._open_calls.discard(call)
         self.send(runner.REPLY, call, (b"\0" if ok else b"\1") + payload)
 
@@ -248,6 +257,8 @@ class Connection:
         elif kind == runner.FATAL:
             self.kill(str(json.loads(payload)["message"]))
         elif kind in (runner.EXIT, runner.SHELL):
+            if self._line is not None and kind == runner.EXIT:
+                self._line.finish(ident)
             with self._lock:
                 pending = self._pending.pop(ident, None)
             if pending is not None:
@@ -264,13 +275,13 @@ class Connection:
 
     def _call(self, call: int, payload: bytes) -> None:
         action, length = struct.unpack_from("!IH", payload)
-        name = payload[6 : 6 + length].decode()
+        name = payload[6 : 6 + length].decode("utf-8", "replace")
         if len(self._open_calls) >= MAX_CALLS:
             error = {"type": "ToolError", "message": f"more than {MAX_CALLS} tool calls at once"}
-            self.reply(call, False, json.dumps(error).encode())
+            self._reply(call, False, json.dumps(error).encode())
             return
         self._open_calls.add(call)
-        self._on_call(call, action, name, payload[6 + length :])
+        self._on_call(action, name, payload[6 + length :], partial(self._reply, call))
 
     # --- the end
 
@@ -291,6 +302,8 @@ class Connection:
             )
             pending, self._pending = self._pending, {}
         _open.discard(self)
+        if self._line is not None:
+            self._line.close()
         for descriptor in self.descriptors():
             self._hub.forget(descriptor, lambda d=descriptor: os.close(d))  # type: ignore[misc]
         self.process.kill()

@@ -31,7 +31,8 @@ from agentd.execution.connection import Connection, Pending
 from agentd.execution.environment import Place, base_environment, path_environment
 from agentd.execution.hub import shared_hub
 from agentd.execution.limits import read_limits, runner_limits
-from agentd.execution.process import RunnerProcess
+from agentd.execution.line import OnCall, Reply
+from agentd.execution.process import LocalProcess, RunnerProcess
 from agentd.execution.snapshotting import WorkspaceSnapshots
 from agentd.execution.waiting import AsyncWaiter, ThreadWaiter
 from agentd.protocols import OnOutput, ToolDispatcher, ToolReply
@@ -170,8 +171,12 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
             self._remove_run_dir()
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
-        connection = Connection(process, shared_hub(), _call_through(weakref.ref(self)), ready)
-        connection.send_json(runner.HELLO, 0, self._hello(env))
+        line = process.line if isinstance(process, LocalProcess) else None
+        connection = Connection(process, shared_hub(), _call_through(weakref.ref(self)), ready, line)
+        hello = self._hello(env)
+        if line is not None:
+            hello["line"] = line.theirs
+        connection.send_json(runner.HELLO, 0, hello)
         ready.wait(START_TIMEOUT_S)
         if connection.hello is None:
             connection.kill(f"no hello within {START_TIMEOUT_S:g} s")
@@ -365,12 +370,12 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
 
     # --- tool calls
 
-    def _on_call(self, connection: Connection, call: int, action: int, name: str, arguments: bytes) -> None:
-        def reply(answer: ToolReply) -> None:
-            if len(answer.payload) > runner.MAX_CALL:
-                connection.reply(call, False, _tool_error(f"{name}() gave {len(answer.payload)} bytes"))
+    def _on_call(self, action: int, name: str, arguments: bytes, answer: Reply) -> None:
+        def reply(result: ToolReply) -> None:
+            if len(result.payload) > runner.MAX_CALL:
+                answer(False, _tool_error(f"{name}() gave {len(result.payload)} bytes"))
             else:
-                connection.reply(call, answer.ok, answer.payload)
+                answer(result.ok, result.payload)
 
         if self._tools is None:
             reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
@@ -485,12 +490,12 @@ def _tool_error(message: str) -> bytes:
     return json.dumps({"type": "ToolError", "message": message}).encode()
 
 
-def _call_through(executor: weakref.ref[RunnerExecutor]) -> Any:
+def _call_through(executor: weakref.ref[RunnerExecutor]) -> OnCall:
     """Hand tool calls on without keeping a forgotten executor alive."""
 
-    def on_call(call: int, action: int, name: str, arguments: bytes) -> None:
+    def on_call(action: int, name: str, arguments: bytes, reply: Reply) -> None:
         owner = executor()
-        if owner is not None and owner._connection is not None:
-            owner._on_call(owner._connection, call, action, name, arguments)
+        if owner is not None:
+            owner._on_call(action, name, arguments, reply)
 
     return on_call

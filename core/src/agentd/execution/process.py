@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from agentd.execution.line import LineEnds, line_pair
 
 __all__ = ["LocalProcess", "RunnerProcess", "spawn"]
 
@@ -31,14 +34,15 @@ class RunnerProcess(Protocol):
 
 
 class LocalProcess:
-    """A `RunnerProcess` around `subprocess.Popen`."""
+    """A `RunnerProcess` around `subprocess.Popen`, with a direct line for tool calls if there is one."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], line: LineEnds | None = None) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self._process = process
         self.pid = process.pid
+        self.line = line
         # Duplicates, so that Popen's file objects cannot close a descriptor that the I/O thread still uses.
         self.stdin, self.stdout, self.stderr = (
             os.dup(stream.fileno()) for stream in (process.stdin, process.stdout, process.stderr)
@@ -58,13 +62,18 @@ class LocalProcess:
             return None
 
 
-def spawn(command: Sequence[str], env: Mapping[str, str], cwd: str) -> LocalProcess:
+def spawn(command: Sequence[str], env: Mapping[str, str], cwd: str, *, line: bool = False) -> LocalProcess:
     """Start `command` with exactly this environment, in a session of its own, with a pipe each way.
 
-    Raises `OSError` when the command cannot be started.
+    :param line: the runner is this process itself, not one in a sandbox: give it a direct line for tool calls, too.
+    :raises OSError: when the command cannot be started.
     """
-    return LocalProcess(
-        subprocess.Popen(
+    with contextlib.ExitStack() as theirs:
+        ends = None
+        if line:
+            ends, end = line_pair()
+            theirs.enter_context(end)
+        process = subprocess.Popen(
             list(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -72,7 +81,7 @@ def spawn(command: Sequence[str], env: Mapping[str, str], cwd: str) -> LocalProc
             env=dict(env),
             cwd=cwd,
             bufsize=0,
-            close_fds=True,
+            pass_fds=() if ends is None else (ends.theirs,),
             start_new_session=True,
         )
-    )
+    return LocalProcess(process, ends)

@@ -24,7 +24,7 @@ class SubprocessExecutor(RunnerExecutor):
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
         # Not the workspace: the runner must not import or hold anything of it.
-        return spawn(command, env, cwd="/")
+        return spawn(command, env, cwd="/", line=True)
 
 
 def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessExecutor:

@@ -35,6 +35,9 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
 _LENGTH = struct.Struct("!I")
 _HEAD = struct.Struct("!IH")
 _AWAKE_S = 200e-6
+_LARGE = (
+    32 * 1024
+)  # more may be too much for this thread's channel, which has the host itself at its other end
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # code may have set SIGPIPE back to its default
 
 
@@ -80,7 +83,12 @@ def call(name: str, arguments: dict[str, Any]) -> Any:
     channel: _Channel | _Http | None = _state.__dict__.get("channel")
     if channel is None or channel.pid != os.getpid():
         channel = _open_channel()
-    return channel.call(name, _encoded(name, arguments))
+    data = _encoded(name, arguments)
+    if len(data) > _LARGE and isinstance(channel, _Channel):
+        sock = _ask_broker(b"L")
+        if sock is not None:
+            return _Channel(sock).call(name, data)
+    return channel.call(name, data)
 
 
 def call_given(name: str, arguments: dict[str, Any]) -> Any:
@@ -230,8 +238,8 @@ def _open_channel() -> _Channel | _Http:
     return channel
 
 
-def _ask_broker() -> socket.socket | None:
-    """Return our end of a new channel, or None where the broker is out of reach."""
+def _ask_broker(kind: bytes = b"C") -> socket.socket | None:
+    """Return our end of a new channel (b"L": for a large request), or None where the broker is out of reach."""
     try:
         number = int(os.environ["AGENTD_TOOLS_FD"])
         if not stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -247,7 +255,7 @@ def _ask_broker() -> socket.socket | None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))]
-            broker.sendmsg([b"C"], rights, _NO_SIGNAL)
+            broker.sendmsg([kind], rights, _NO_SIGNAL)
     except OSError as error:
         if ours is not None:
             ours.close()
