@@ -19,6 +19,7 @@ import attrs
 from agentd.errors import AgentdError
 from agentd.registry import PluginRecord, Registry
 from agentd.registry.official import OFFICIAL_PLUGINS
+from agentd.statedir import user_state_dir
 
 __all__ = ["Check", "run_checks"]
 
@@ -220,16 +221,15 @@ def _extras() -> Iterator[Check]:
 
 def _state() -> Iterator[Check]:
     """agentd's folder of state: nobody else may read it, or OAuth tokens and snapshots lie open."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
-    for path in (base / "agentd", base / "agentd" / "oauth", base / "agentd" / "snapshots"):
+    base = user_state_dir()
+    for path in (base, *(base / name for name in ("oauth", "snapshots", "daemon"))):
         try:
             status = path.lstat()
         except OSError:
             yield Check("state", str(path), "info", "", "not made yet")
             continue
         mode = stat.S_IMODE(status.st_mode)
-        private = path.name in ("oauth", "snapshots")
+        private = path != base
         if stat.S_ISLNK(status.st_mode) or not stat.S_ISDIR(status.st_mode):
             yield Check("state", str(path), "failed", "", "is no directory")
         elif private and mode & 0o077:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agentd.errors import AgentdError, WorkspaceError
-from agentd.snapshots.place import default_base_dir
+from agentd.statedir import make_private, user_state_dir
 
 __all__ = ["StateFolder", "StateFolderBusyError", "default_state_dir"]
 
@@ -29,11 +29,11 @@ class StateFolderBusyError(AgentdError):
 def default_state_dir(files: Iterable[str | os.PathLike[str]]) -> Path:
     """Return the folder of the daemon with these configuration files: the same for the same files.
 
-    It lies in the user's state folder (`$XDG_STATE_HOME/agentd/daemon`, `~/.local/state` without it).
+    It lies in the user's state folder.
     """
     paths = sorted(str(Path(file).resolve()) for file in files)
     digest = hashlib.sha256("\0".join(paths).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-    return default_base_dir().parent / "daemon" / f"{Path(paths[0]).stem}-{digest}"
+    return user_state_dir() / "daemon" / f"{Path(paths[0]).stem}-{digest}"
 
 
 class StateFolder:
@@ -73,8 +73,7 @@ class StateFolder:
 
     def __enter__(self) -> StateFolder:
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.workspace("").mkdir(mode=0o700, exist_ok=True)
+            make_private(self.workspace(""))
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise WorkspaceError(

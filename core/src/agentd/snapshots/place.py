@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from agentd.errors import ConfigError
 from agentd.snapshots.digest import digest_of
+from agentd.statedir import user_state_dir
 
 __all__ = ["default_base_dir", "store_folder"]
 
 
 def default_base_dir() -> Path:
-    """The folder for the snapshots of all workspaces of this user.
-
-    `$XDG_STATE_HOME/agentd/snapshots` (`~/.local/state/...` without it), on macOS below
-    `~/Library/Application Support`.
-    """
-    if sys.platform == "darwin":
-        state = Path.home() / "Library" / "Application Support"
-    else:
-        given = os.environ.get("XDG_STATE_HOME", "")
-        # a relative one is to be ignored, says the XDG base directory specification
-        state = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
-    return state / "agentd" / "snapshots"
+    """The folder for the snapshots of all workspaces of this user, in `agentd.statedir.user_state_dir()`."""
+    return user_state_dir() / "snapshots"
 
 
 def store_folder(workspace: Path, base_dir: str | os.PathLike[str] | None) -> Path:

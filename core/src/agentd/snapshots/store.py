@@ -35,6 +35,7 @@ from agentd.snapshots.packs import PackSet, PackWriter, sync_folder, write_all
 from agentd.snapshots.tree import DIGEST, Tree
 from agentd.snapshots.values import LeftOut, Snapshot, SnapshotStats
 from agentd.snapshots.walker import remove_at
+from agentd.statedir import make_private
 
 __all__ = ["SnapshotStore"]
 
@@ -59,7 +60,7 @@ class SnapshotStore:
         self.temporary = folder / "tmp"
         try:
             for part in (folder, self._manifests, self._attached, folder / "packs", self.temporary):
-                part.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(part)
             if folder.stat().st_mode & 0o077:
                 folder.chmod(0o700)
             self._check_format(about or {})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tempfile
 from pathlib import Path
 
 from agentd.errors import ConfigError
+from agentd.statedir import user_state_dir
 
 __all__ = ["check_conversation", "conversation_folder", "slug"]
 
@@ -39,6 +39,4 @@ def conversation_folder(conversation_id: str | None, base_dir: str | Path | None
         return Path(base_dir).expanduser()
     if conversation_id is None:
         return Path(tempfile.mkdtemp(prefix="agentd-msb-"))
-    given = os.environ.get("XDG_STATE_HOME", "")
-    state = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
-    return state / "agentd" / "conversations" / slug(conversation_id)
+    return user_state_dir() / "conversations" / slug(conversation_id)

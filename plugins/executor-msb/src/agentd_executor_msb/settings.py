@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import attrs
 from agentd.errors import ConfigError
+from agentd.statedir import make_private
 
 from agentd_executor_msb.network import NetworkSetting, check_network, to_network
 
@@ -256,7 +257,7 @@ def _state() -> Path:
 def _close_state() -> None:
     """See that nobody else of this host can read msb's state: it stores secrets' values as they are."""
     state = _state()
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(state)
     if state.stat().st_mode & 0o077:
         raise ConfigError(
             f"secrets: microsandbox stores their values in {str(state)!r}, which other users of this machine can "

@@ -18,6 +18,7 @@ from agentd.execution import RunnerExecutor
 from agentd.execution.connection import Connection
 from agentd.protocols import ToolDispatcher
 from agentd.runner import KILL_MARGIN_S
+from agentd.statedir import make_private, user_state_dir
 from agentd.types import Limits, PythonState
 
 from agentd_executor_srt import settings as rules
@@ -132,9 +133,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         if "/" in self.conversation_id or self.conversation_id in (".", ".."):
             raise ConfigError(f"conversation_id: a name, not a path, got {self.conversation_id!r}")
         if self.base_dir is None:
-            from agentd.snapshots.place import default_base_dir
-
-            self.base_dir = default_base_dir().parent / "conversations"
+            self.base_dir = user_state_dir() / "conversations"
         return self.base_dir / self.conversation_id / "workspace"
 
     def _paths(self, option: str, given: Iterable[str | Path] | None) -> list[Path]:
@@ -196,12 +195,10 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         return list(dict.fromkeys(os.path.realpath(path) for path in wanted if os.path.exists(path)))
 
     def _make_policy(self, programs: Programs, sandbox_dir: Path) -> Policy:
-        from agentd.snapshots.place import default_base_dir
-
-        private = [default_base_dir().parent, *([self.base_dir] if self.base_dir is not None else [])]
+        private = [user_state_dir(), *([self.base_dir] if self.base_dir is not None else [])]
         for folder in private:  # what is not there yet cannot be denied, and tokens may be stored meanwhile
             with contextlib.suppress(OSError):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(folder)
         return Policy(
             workspace=self.workspace_dir,
             programs=programs,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from agentd.errors import AgentdError
+from agentd.statedir import make_private, user_state_dir
 
 if TYPE_CHECKING:
     from mcp.client.auth.oauth2 import OAuthContext
@@ -43,9 +44,7 @@ class TokenFileError(AgentdError, PermissionError):
 
 def tokens_dir() -> Path:
     """Return the user's folder of token files (`$XDG_STATE_HOME/agentd/oauth`); it need not exist."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return base / "agentd" / "oauth"
+    return user_state_dir() / "oauth"
 
 
 def token_path(folder: Path, server_url: str, client_id: str = "") -> Path:
@@ -171,7 +170,7 @@ class TokenFile:
 
     def _write(self, data: dict[str, Any]) -> None:
         if not self._check_folder():
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.path.parent)
             self._check_folder()
         content = json.dumps({**data, "version": _VERSION}, indent=1).encode()
         beside = self.path.with_name(f".{self.path.name}.{token_hex(8)}")

@@ -18,6 +18,7 @@ from agentd.daemon.journal.ids import TriggerIds
 from agentd.daemon.journal.repair import fresh_name, is_damage, salvage, set_aside
 from agentd.daemon.journal.schema import MIGRATIONS, migrate
 from agentd.errors import JournalError
+from agentd.statedir import make_private
 
 __all__ = ["Database"]
 
@@ -221,7 +222,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 
 def _make_private(path: Path) -> None:
     """Make the folder and the file if they are not there; SQLite gives its log the same mode as the file."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != 0o600:
