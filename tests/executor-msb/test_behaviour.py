@@ -223,9 +223,10 @@ def test_the_bindings_cannot_be_changed_from_inside(executor: MicrosandboxCLIExe
 
 def test_resource_limits_hold_in_the_guest(executor: MicrosandboxCLIExecutor) -> None:
     executor.limits = Limits(file_mib=1, open_files=64)
-    output, code = executor.execute_bash("head -c 3000000 /dev/zero > big; stat -c %s big; ulimit -n")
-    assert output.splitlines()[-2:] == ["1048576", "64"]
-    assert code == 0
+    result = executor.run_sync(
+        BashAction(command="head -c 3000000 /dev/zero > big; stat -c %s big; ulimit -n")
+    )
+    assert (result.stdout.split(), result.exit_code) == ([b"1048576", b"64"], 0)
 
 
 def test_nothing_is_left_in_the_workspace_and_a_closed_executor_says_so(

@@ -11,7 +11,20 @@ import sandbox
 from agentd_executor_srt.run_dir import make_run_dir, run_base
 
 
-def test_code_that_may_write_to_the_temporary_folder_cannot_touch_another_sandbox(tmp_path: Path) -> None:
+def test_code_that_may_write_to_the_temporary_folder_cannot_touch_another_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        # One of its own, with a short path: srt itself must not lie in a folder that code can write to.
+        tempfile.TemporaryDirectory(prefix="agentd-t-") as temporary,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(tempfile, "tempdir", temporary)
+        os.chmod(temporary, 0o1777)
+        _check_that_it_cannot(tmp_path)
+
+
+def _check_that_it_cannot(tmp_path: Path) -> None:
     with (
         sandbox.make(tmp_path / "a") as one,
         sandbox.make(tmp_path / "b", allow_write=[tempfile.gettempdir()]) as two,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import ExecutorClosedError, RunnerDiedError, RunnerStartError
+from agentd.execution.hub import shared_hub
 from agentd.types import BashAction, Limits, OutputChunk, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 
@@ -171,3 +172,15 @@ def test_a_forgotten_executor_ends_its_runner(tmp_path: Path) -> None:
 def test_a_lifted_time_out_is_none(tmp_path: Path) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(timeout_s=None)) as executor:
         assert executor.execute_bash("echo no hurry") == ("no hurry\n", 0)
+
+
+def test_an_action_right_after_a_close_meets_a_new_runner(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path) as executor:
+        executor.execute_bash("X=1")
+        connection = executor._connection
+        assert connection is not None
+        shared_hub().call(lambda: time.sleep(0.5))  # busy: what ends is noted late
+        connection.close(5.0)  # as a sandbox does that needs other settings
+        output, status = executor.execute_bash("echo on${X-}")
+        assert (output.splitlines()[0], status) == ("on", 0)
+        assert "with a fresh shell" in output

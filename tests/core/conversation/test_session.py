@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import subprocess
 import sys
 import threading
@@ -381,7 +382,8 @@ def test_the_sync_twin_works_inside_a_running_event_loop(tmp_path: Path) -> None
 
 def test_ctrl_c_ends_a_sync_run_and_the_code(tmp_path: Path, marker: str) -> None:
     program = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, it is ignored
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from script_model import ScriptModel
 from agentd.sync_session import SyncSession
@@ -393,15 +395,16 @@ try:
 except KeyboardInterrupt:
     print("interrupted", session.transcript.executions[0].status, flush=True)
 """
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    for line in child.stdout:
-        if line == "code_output\n":
-            break
-    import signal
-
-    child.send_signal(signal.SIGINT)
-    rest, _ = child.communicate(timeout=20)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if line == "code_output\n":
+                    break
+            child.send_signal(signal.SIGINT)
+            rest, _ = child.communicate(timeout=20)
+        finally:
+            child.kill()
     assert rest.splitlines()[-1] == "interrupted cancelled"
     assert child.returncode == 0
     assert not running(marker)

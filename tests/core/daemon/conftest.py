@@ -23,6 +23,21 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    """The daemon is asyncio's."""
+    return "asyncio"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder that a server serves, with a page."""
+    made = tmp_path / "watched"
+    made.mkdir()
+    (made / "page").write_text("0")
+    return made
+
+
+@pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Write a configuration file (`agents.yaml`) and return its path."""
 

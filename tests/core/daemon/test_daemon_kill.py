@@ -23,14 +23,6 @@ def model() -> Iterator[ReplayServer]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "watched"
-    made.mkdir()
-    (made / "page").write_text("0")
-    return made
-
-
-@pytest.fixture
 def command(tmp_path: Path, folder: Path, model: ReplayServer) -> Iterator[Command]:
     """A daemon with one agent that watches the page; JSON is YAML."""
     server = {

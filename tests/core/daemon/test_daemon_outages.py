@@ -22,23 +22,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The daemon is asyncio's."""
-    return "asyncio"
-
-
-@pytest.fixture
 def model() -> Iterator[ReplayServer]:
     with ReplayServer(["Noted."], repeat=True) as server:
         yield server
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "watched"
-    made.mkdir()
-    (made / "page").write_text("0")
-    return made
 
 
 def page_agent(model: ReplayServer, folder: Path, *options: str, **keys: Any) -> AgentConfig:

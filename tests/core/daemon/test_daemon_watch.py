@@ -18,22 +18,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The daemon is asyncio's."""
-    return "asyncio"
-
-
-@pytest.fixture
 def model() -> Iterator[ReplayServer]:
     with ReplayServer(["Noted."], repeat=True) as server:
         yield server
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "watched"
-    made.mkdir()
-    return made
 
 
 def polled(folder: Path) -> ServerConfig:

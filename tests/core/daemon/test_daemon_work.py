@@ -14,12 +14,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The daemon is asyncio's."""
-    return "asyncio"
-
-
-@pytest.fixture
 def model() -> Iterator[ReplayServer]:
     with ReplayServer(["Noted."], repeat=True) as server:
         yield server

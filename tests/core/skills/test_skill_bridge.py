@@ -78,7 +78,7 @@ class Broker:
                 return
             if not message:
                 return
-            assert message == b"C"
+            assert message in (b"C", b"L")
             (descriptor,) = struct.unpack("i", ancillary[0][2])
             channel = socket.socket(fileno=descriptor)
             self.channels += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def _print_table(found: dict[str, Any]) -> None:
             ", ".join(_server(server) for server in agent["servers"]),
             " ".join(said.split())[:200],
         )
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=1000)  # a line for each agent, for `grep`
     console.print(f"daemon, pid {found['pid']}", markup=False, highlight=False)
     console.print(table, markup=False)
 

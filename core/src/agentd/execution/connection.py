@@ -137,6 +137,11 @@ class Connection:
         self._line = None if line is None else Line(line.ours, hub, on_call)
         hub.watch(process.stdout, selectors.EVENT_READ, self._read)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether actions may be sent. The end that `close` has begun is noted in `lost` a moment later."""
+        return self.lost is None and not self._closed
+
     def descriptors(self) -> list[int]:
         """The pipe's ends on our side."""
         ends = [self.process.stdin, self.process.stdout, self.process.stderr]

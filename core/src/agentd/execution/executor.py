@@ -138,7 +138,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
 
     def _connected(self) -> Connection | None:
         connection = self._connection
-        return connection if connection is not None and connection.lost is None else None
+        return connection if connection is not None and connection.is_open else None
 
     def _connect(self) -> Connection:
         """Return the live connection, starting a runner if there is none. Blocks; thread-safe."""
@@ -149,7 +149,8 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
             if connection is not None:
                 return connection
             if self._connection is not None:
-                self._note = f"note: {self._connection.lost}; a new one was started, with a fresh shell"
+                reason = self._connection.lost or "the runner was closed"
+                self._note = f"note: {reason}; a new one was started, with a fresh shell"
                 self._remove_run_dir()
             self._connection = self._start()
             return self._connection

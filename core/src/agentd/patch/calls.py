@@ -20,7 +20,7 @@ from agentd.offers import Offers
 from agentd.patch import chat_request, responses_request
 from agentd.patch.chat_stream import ChatStreamer
 from agentd.patch.collector import Collector
-from agentd.patch.native_items import RESULTS, without_ours
+from agentd.patch.native_items import RESULTS
 from agentd.patch.record import both, make_record
 from agentd.patch.responses_stream import ResponsesStreamer
 from agentd.patch.state import Holder, Mode, PatchState, SyncTask
@@ -184,7 +184,7 @@ class Call:
         name = arguments.pop("model")
         create, is_async = self._served_by(name)
         if self.api == "responses":
-            arguments = without_ours(arguments)
+            arguments = responses_request.without_ours(arguments)
             given = arguments.pop("input", None)
             if not isinstance(given, str):
                 given = responses_request.own_items_as_text(list(given or ()))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentd.budgets import Budgets
 from agentd.errors import ConfigError, MissingPluginError
+from agentd.patch.raw import is_raw
 
 if TYPE_CHECKING:
     from agentd.patch.state import Holder, Mode, PatchState
@@ -21,7 +22,6 @@ __all__ = ["patch_openai_with_mcp", "patch_openai_with_ptc", "unpatch_openai"]
 
 C = TypeVar("C")
 MARK = "_agentd"
-RAW_HEADERS = ("x-stainless-raw-response",)
 """The SDK marks calls through `with_raw_response` and `with_streaming_response` with this header."""
 
 
@@ -270,19 +270,13 @@ def _mode(
 
 def _cleaned(api: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments for the SDK's own call, without what only agentd understands."""
-    from agentd.patch import chat_request, native_items
+    from agentd.patch import chat_request, responses_request
 
     if api == "chat" and isinstance(kwargs.get("messages"), list):
         return {**kwargs, "messages": chat_request.restored(kwargs["messages"])}
     if api == "responses":
-        return native_items.without_ours(kwargs)
+        return responses_request.without_ours(kwargs)
     return kwargs
-
-
-def is_raw(kwargs: dict[str, Any]) -> bool:
-    """Tell whether this call wants the HTTP response rather than the SDK's types."""
-    headers = kwargs.get("extra_headers") or {}
-    return any(str(name).lower() in RAW_HEADERS for name in headers)
 
 
 def _arguments(kwargs: dict[str, Any]) -> tuple[bool, dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from agentd.models.failure import is_programming_error, refused
 from agentd.models.retry import Repeatable, Retries, client_count, repeated, repeated_sync, retries_for
 from agentd.models.routing import needs_litellm, require_litellm
-from agentd.patch.client import is_raw
+from agentd.patch.raw import is_raw
 from agentd.patch.record import both
 
 __all__ = ["async_embed", "sync_embed"]

@@ -15,7 +15,7 @@ from agentd.protocols import ModelToolCall
 if TYPE_CHECKING:
     from agentd.offers import Offers
 
-__all__ = ["RESULTS", "expanded", "marker", "mcp_item", "plain_call", "without_ours"]
+__all__ = ["RESULTS", "expanded", "marker", "mcp_item", "plain_call"]
 
 RESULTS: Final = "tool_call.results"
 """The value of `include` that asks for the tools' results in a stream; the provider does not know it."""
@@ -116,21 +116,6 @@ def expanded(items: Iterable[Any]) -> list[Any]:
             }
         )
     return found + outputs
-
-
-def without_ours(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return a request's arguments as the provider may see them."""
-    from agentd.patch.responses_request import own_items_as_text
-
-    made = dict(kwargs)
-    if isinstance(made.get("input"), list):
-        made["input"] = own_items_as_text(made["input"])
-    include = made.get("include")
-    if isinstance(include, list | tuple) and RESULTS in include:
-        made["include"] = [i for i in include if i != RESULTS]
-        if not made["include"]:
-            del made["include"]
-    return made
 
 
 def _plain(item: Any) -> dict[str, Any]:

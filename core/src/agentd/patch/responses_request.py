@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentd.patch.native_items import expanded
+from agentd.patch.native_items import RESULTS, expanded
 from agentd.results import format_results
 from agentd.transcript import Execution
 from agentd.types import Usage
 
-__all__ = ["CONTAINER", "add_usage", "code_item", "own_items_as_text", "with_instructions"]
+__all__ = ["CONTAINER", "add_usage", "code_item", "own_items_as_text", "with_instructions", "without_ours"]
 
 CONTAINER = "agentd"
 """The `container_id` of the code items that are ours."""
@@ -76,6 +76,19 @@ def executed_item(done: Execution, native: Mapping[str, Any] | None = None) -> A
 
 
 # --- items that come back -----------------------------------------------------------------------------
+
+
+def without_ours(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's arguments as the provider may see them."""
+    made = dict(kwargs)
+    if isinstance(made.get("input"), list):
+        made["input"] = own_items_as_text(made["input"])
+    include = made.get("include")
+    if isinstance(include, list | tuple) and RESULTS in include:
+        made["include"] = [i for i in include if i != RESULTS]
+        if not made["include"]:
+            del made["include"]
+    return made
 
 
 def own_items_as_text(items: Sequence[Any]) -> list[Any]:
