@@ -169,7 +169,7 @@ async def test_leaving_a_stream_early_closes_the_connection(api: str, kind: str)
                 async for event in events:
                     if event.text:
                         break
-            hung_up = await anyio.to_thread.run_sync(server.hung_up.wait, 10)
+            hung_up = await anyio.to_thread.run_sync(server.hung_up.wait, 60)
     assert hung_up
 
 
