@@ -3,11 +3,11 @@
 #   PYTHON=...   the interpreter for the virtual environment (default: python3, or the first that is >= 3.11)
 #   VENV=...     where the virtual environment is (default: .venv)
 #   ARGS=...     more arguments for the command of demo, test-only and bench
-#   JOBS=...     how many processes run the tests (default: 3; they wait more than they work)
+#   JOBS=...     how many processes run the tests (default: 2; each starts others)
 SHELL := /bin/bash
 VENV ?= .venv
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PYTHON

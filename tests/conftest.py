@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Several processes test at once, on machines of any speed: how long an example takes says nothing of the code.
+settings.register_profile("agentd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("agentd")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
