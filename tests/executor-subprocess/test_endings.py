@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import ExecutorClosedError, RunnerDiedError, RunnerStartError
+from agentd.execution import spawn
 from agentd.execution.hub import shared_hub
 from agentd.types import BashAction, Limits, OutputChunk, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
@@ -184,3 +185,11 @@ def test_an_action_right_after_a_close_meets_a_new_runner(tmp_path: Path) -> Non
         output, status = executor.execute_bash("echo on${X-}")
         assert (output.splitlines()[0], status) == ("on", 0)
         assert "with a fresh shell" in output
+
+
+def test_a_runner_that_cannot_be_started_leaves_no_descriptor(tmp_path: Path) -> None:
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(5):
+        with pytest.raises(OSError, match="no such thing"):
+            spawn(["/no such thing"], {}, "/", line=True)
+    assert len(os.listdir("/dev/fd")) == before

@@ -68,11 +68,12 @@ def spawn(command: Sequence[str], env: Mapping[str, str], cwd: str, *, line: boo
     :param line: the runner is this process itself, not one in a sandbox: give it a direct line for tool calls, too.
     :raises OSError: when the command cannot be started.
     """
-    with contextlib.ExitStack() as theirs:
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
         ends = None
         if line:
             ends, end = line_pair()
             theirs.enter_context(end)
+            ours.enter_context(ends.ours)
         process = subprocess.Popen(
             list(command),
             stdin=subprocess.PIPE,
@@ -84,4 +85,5 @@ def spawn(command: Sequence[str], env: Mapping[str, str], cwd: str, *, line: boo
             pass_fds=() if ends is None else (ends.theirs,),
             start_new_session=True,
         )
+        ours.pop_all()  # it is started: the line is used
     return LocalProcess(process, ends)

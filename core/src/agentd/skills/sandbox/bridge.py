@@ -35,9 +35,8 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
 _LENGTH = struct.Struct("!I")
 _HEAD = struct.Struct("!IH")
 _AWAKE_S = 200e-6
-_LARGE = (
-    32 * 1024
-)  # more may be too much for this thread's channel, which has the host itself at its other end
+# More may be too much for a thread's own channel, which may have the host itself at its other end.
+_LARGE = 32 * 1024
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # code may have set SIGPIPE back to its default
 
 
