@@ -2237,10 +2237,19 @@ class Runner:
                 self.notice += "; the kept Python namespace is lost"
 
     def on_broker(self, action: Running) -> None:
+        data = self.take_message(action)
+        if data == b"":
+            self.unwatch(action.crew.broker.fileno())
+        elif data is not None and data[:1] == b"D" and action is self.kept_busy and not action.ending:
+            action.report = json.loads(data[1:])
+            self.finish(action)
+
+    def take_message(self, action: Running) -> bytes | None:
+        """Take a message of the code, and the channel that came with it; None if there is no message now."""
         try:
             data, ancillary, *_ = action.crew.broker.recvmsg(512, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return
+            return None
         except OSError:
             data, ancillary = b"", []
         for _level, _kind, packed in ancillary:
@@ -2251,11 +2260,7 @@ class Runner:
                     Channel(self, action.crew, socket.socket(fileno=descriptor))
                 else:
                     _close(descriptor)
-        if not data:
-            self.unwatch(action.crew.broker.fileno())
-        elif data[:1] == b"D" and action is self.kept_busy and not action.ending:
-            action.report = json.loads(data[1:])
-            self.finish(action)
+        return bytes(data)
 
     def pass_on(self, action: Running, descriptor: int) -> bool:
         """Give a channel to the host, if there is a line to it: then it takes the calls itself."""
@@ -2295,7 +2300,11 @@ class Runner:
         for output in action.outputs:
             output.finish()
         if action.crew is not self.kept or action.ending:
+            for _ in range(MAX_CHANNELS):  # what was sent before the end is still carried out
+                if not self.take_message(action):
+                    break
             for channel in [c for c in self.channels if c.crew is action.crew]:
+                channel.ready(select.POLLIN)
                 channel.close()
         self.keep_state(action)
         self.send_json(EXIT, action.ident, self.result(action, wall_s))
