@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from agentd.types import BashAction
@@ -36,6 +38,44 @@ def test_an_unset_variable_stays_unset_and_plain_variables_end_with_the_block(
 ) -> None:
     run(executor, "unset LANG; plain=1; export kept=1")
     assert run(executor, "echo [${LANG-unset}] [${plain-gone}] [$kept]") == ("[unset] [gone] [1]\n", 0)
+
+
+def test_what_was_read_only_stays_so_even_if_its_value_is_the_one_of_before(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, env={"GIVEN": "1"}) as executor:
+        run(executor, "readonly GIVEN")
+        assert run(executor, "(GIVEN=2) 2>/dev/null || echo refused $GIVEN") == ("refused 1\n", 0)
+
+
+def test_functions_with_the_names_of_builtins_do_not_hurt_the_next_block(
+    executor: SubprocessExecutor,
+) -> None:
+    names = "read exec export unset printf eval exit set source trap local declare shopt cd return"
+    run(executor, f'set -o pipefail; for name in {names}; do eval "$name() {{ echo mine; }}"; done')
+    output, code = run(
+        executor, "builtin set -o | grep pipefail; read; X=1; builtin export X; builtin exit 3"
+    )
+    assert (output.split(), code) == (["pipefail", "on", "mine"], 3)
+    assert run(executor, "echo $X; read") == ("1\nmine\n", 0)
+
+
+def test_what_a_block_writes_for_the_next_one_does_not_run_before_it(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path) as executor:
+        run(executor, "echo 'builtin echo >> planted' >&93")
+        time.sleep(0.2)  # the next bash has started and waits
+        assert not (tmp_path / "planted").exists()
+        assert run(executor, "test -e planted && echo then") == ("then\n", 0)
+
+
+def test_a_time_limit_for_read_does_not_end_the_bash_that_waits(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, env={"TMOUT": "1"}) as executor:
+        run(executor, "true")
+        time.sleep(1.3)
+        assert run(executor, "echo on $TMOUT") == ("on 1\n", 0)
+
+
+def test_supervisors_are_used_again(executor: SubprocessExecutor) -> None:
+    supervisors = {run(executor, "echo $PPID") for _ in range(8)}
+    assert len(supervisors) <= 3
 
 
 def test_an_option_switched_off_stays_off(executor: SubprocessExecutor) -> None:

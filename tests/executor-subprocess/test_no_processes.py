@@ -27,7 +27,7 @@ def limit(pids, soft):
 
 def family(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [pid, *map(int, file.read().split())]
+        return [pid, *(below for child in file.read().split() for below in family(int(child)))]
 
 with SubprocessExecutor(sys.argv[2], timeout=20) as executor:
     executor.execute_bash("true")

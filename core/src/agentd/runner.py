@@ -33,9 +33,10 @@ Frames
 Processes
     Each action has a *crew*: a supervisor, which adopts whatever the action leaves behind and kills it, and
     its worker, the action's bash or Python. A spare crew of each kind in use is made ahead: the Python has
-    rehearsed its part, the bash has started and waits, so that an action costs a message and neither two
-    forks nor the page faults and the start of a shell behind them.
-    Crews are forked by a *nursery*, a copy of the runner with everything imported: a process that forks
+    rehearsed its part, the bash has started and waits, so that an action costs a message and neither a
+    fork nor the page faults and the start of a shell behind it. A supervisor that has seen an action to its
+    end, and has nothing left below it, starts the worker of a later one.
+    Supervisors are forked by a *nursery*, a copy of the runner with everything imported: a process that forks
     pays for each page that it touches afterwards, and the runner's loop must not. Every process has a
     single thread (a fork copies only one).
 
@@ -82,8 +83,10 @@ READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
 TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL))
 TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL, SHELL))
 
+COMMAND = struct.Struct("!cd")  # of the runner to a supervisor: a letter, the grace in seconds
+
 # Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
-BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD = 90, 91, 92, 93, 94, 95
+BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD, BASE_FD = 90, 91, 92, 93, 94, 95, 96
 MAX_DESCRIPTOR = 1 << 16
 
 LINUX = sys.platform == "linux"
@@ -301,11 +304,12 @@ def _tasks_here() -> int:
 
 
 class Supervisor:
-    """The root of one action's processes: waits for the worker, then ends whatever is left.
+    """The root of one action's processes: waits for the worker, then ends whatever is left and reports that in
+    one JSON line on its control socket.
 
-    It reports one JSON line on its control socket and exits. `T` and a grace in seconds on that socket ends
-    the action (TERM, grace, KILL); a closed socket (the runner is gone) ends it at once. `C` has it count the
-    action's tasks (processes and threads), if they may be more than `most`; then it ends the action.
+    A `COMMAND` on that socket: `T` ends the action (TERM, grace, KILL); `C` has it count the action's tasks
+    (processes and threads), if they may be more than `most`, and end the action that has more. A closed socket
+    (the runner is gone) ends the action at once.
     """
 
     def __init__(self, control: socket.socket, worker: int, most: int) -> None:
@@ -314,7 +318,9 @@ class Supervisor:
         self.most = most
         self.counted, self.tasks_then = most, 0  # not yet: as many as there may be
         self.crowd = 0
-        self.status: int | None = None
+        self.status = 0
+        self.ended = False  # the worker
+        self.cpu_s, self.memory = 0.0, 0
         self.deadline: float | None = None
         self.left_over = False
         self.killed = 0
@@ -325,7 +331,7 @@ class Supervisor:
             self.poll.register(self.pidfd, select.POLLIN)
         except (AttributeError, OSError):  # not Linux, or an old one: look every few milliseconds
             self.pidfd = -1
-        self.line(0)  # a rehearsal: the pages that it touches are copied now and not when it counts
+        self.line()  # a rehearsal: the pages that it touches are copied now and not when it counts
 
     def run(self) -> None:
         while not self.reap():
@@ -335,28 +341,30 @@ class Supervisor:
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 self.kill()
         try:
-            self.control.sendall(self.line(self.status or 0))
+            self.control.sendall(self.line())
         except OSError:
             pass
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
 
     def timeout_ms(self) -> int | None:
-        if self.pidfd < 0 or self.status is not None:
+        if self.pidfd < 0 or self.ended:
             return 2
         if self.deadline is None:
             return None
         return max(1, int((self.deadline - time.monotonic()) * 1000) + 1)
 
     def command(self) -> None:
-        data = self.control.recv(64)
+        data = self.control.recv(COMMAND.size)
         if not data:
             self.poll.unregister(self.control)
             self.kill()
             return
-        _, end, grace = data.partition(b"T")
-        if not end:
+        letter, grace_s = COMMAND.unpack(data)
+        if letter == b"C":
             self.count()
             return
-        self.deadline = time.monotonic() + float(grace)
+        self.deadline = time.monotonic() + grace_s
         pids = _descendants(_children_of(os.getpid())) or [self.worker]
         _signal_all(pids, signal.SIGTERM)
         _signal_all(pids, signal.SIGCONT)  # a stopped process acts on TERM only when it goes on
@@ -388,7 +396,7 @@ class Supervisor:
             if self.left_over and not self.killed:
                 self.killed = len(_descendants(below))
             _kill_below(below)
-        elif self.status is None:  # no /proc (macOS): what has left the worker's group survives
+        elif not self.ended:  # no /proc (macOS): what has left the worker's group survives
             self.kill_group()
         self.deadline = time.monotonic() + LEFT_OVER_S
 
@@ -402,48 +410,51 @@ class Supervisor:
         """Collect what has ended; True when nothing is left."""
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 return True
             if pid == 0:
-                if self.status is not None and self.deadline is None:
+                if self.ended and self.deadline is None:
                     self.left_over = True
                     self.deadline = time.monotonic() + LEFT_OVER_S
                 return False
+            self.cpu_s += used.ru_utime + used.ru_stime
+            self.memory = max(self.memory, used.ru_maxrss)
             if pid == self.worker:
-                self.status = status
+                self.status, self.ended = status, True
                 if self.pidfd >= 0:
                     self.poll.unregister(self.pidfd)
                 if not LINUX:  # nobody is adopted there: the worker's own group is what can be ended
                     self.kill_group()
 
-    def line(self, status: int) -> bytes:
+    def line(self) -> bytes:
         """The report: wait status, CPU seconds, peak memory in bytes, number of processes killed, tasks if
         they were too many."""
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         unit = 1024 if LINUX else 1  # ru_maxrss is in KiB on Linux, in bytes on macOS
-        return json.dumps(
-            [status, used.ru_utime + used.ru_stime, used.ru_maxrss * unit, self.killed, self.crowd]
-        ).encode()
+        return json.dumps([self.status, self.cpu_s, self.memory * unit, self.killed, self.crowd]).encode()
 
 
 # --- the worker: bash ---------------------------------------------------------------------------
 
-# What bash runs. Builtins only: every external command would cost 0.7 ms. It starts ahead of time and waits
-# at the gate for a byte; then JOB restores the state and reads the code. The code is `eval`ed on the first
-# line, so that error messages name the block's own lines. The state is written by an EXIT trap, and after the
-# code, which may have set an EXIT trap of its own; META is written last and so says that the state is whole.
+# What bash runs. Builtins only: every external command would cost 0.7 ms. It starts ahead of time, exports the
+# base environment and waits at the gate for a byte; then JOB restores the state and reads the code. Nothing that
+# code has left runs before the gate. `builtin`: the functions that it has left may have any name. The code is
+# `eval`ed on the first line, so that error messages name the block's own lines. The state is written by an EXIT
+# trap, and after the code, which may have set an EXIT trap of its own; META is written last and so says that the
+# state is whole.
 _BASH_SCRIPT = (
-    f"IFS= read -r -n 1 -u {GATE_FD} || exit; "
+    f"source /dev/fd/{BASE_FD} 2>/dev/null; exec {BASE_FD}<&-; "
+    f"TMOUT= IFS= read -r -n 1 -u {GATE_FD} || exit; "
     "__agentd_save() {"
-    " local o=$SHELLOPTS b=$BASHOPTS; set +euCxv; [[ $__agentd_saved ]] && return; __agentd_saved=1;"
-    ' builtin eval "$__agentd_undo";'
+    # The local name hides what is another for every block: the state would never be the one of before.
+    " builtin local o=$SHELLOPTS b=$BASHOPTS AGENTD_TOOLS_URL; builtin set +euCxv; __agentd_saved=1;"
+    ' builtin eval "$__agentd_undo"; builtin unset -f __agentd_save;'
     f" {{ builtin export -p; builtin declare -f; builtin declare -xF; }} >&{SAVE_FD};"
     f' builtin printf \'%s\\0\' "$o" "$b" "$PWD" >&{META_FD};'
-    " }; trap '{ __agentd_save; } 2>/dev/null' EXIT; "
+    " }; trap '{ [[ $__agentd_saved ]] || __agentd_save; } 2>/dev/null' EXIT; "
     f"source /dev/fd/{JOB_FD} 2>/dev/null; "
-    'eval "$__agentd_code"; '
-    "{ __agentd_rc=$?; __agentd_save; exit $__agentd_rc; } 2>/dev/null"
+    'builtin eval "$__agentd_code"; '
+    "{ __agentd_rc=$?; [[ $__agentd_saved ]] || __agentd_save; builtin exit $__agentd_rc; } 2>/dev/null"
 )
 # Options that would stop every later block from running are not carried over, nor are those that only
 # describe how the shell was started.
@@ -457,87 +468,91 @@ _DECLARED = r"""declare -(\w+) (\w+)(?:=("(?:[^"\\]|\\.)*"|\$'(?:[^'\\]|\\.)*'|\
 
 
 class ShellState:
-    """What one bash block leaves to the next: exports and functions as bash source, and the options."""
+    """What one bash block leaves to the next, apart from the base environment.
 
-    def __init__(self, source: bytes, options: str, shopts: str) -> None:
+    So it fits another session, which has a base of its own, and holds none of the values that the user passed.
+    `source` are exports and functions as bash source, `unset` the names of the base that are exported no more.
+    """
+
+    def __init__(self, source: str, options: str, shopts: str, unset: list[str]) -> None:
         self.source = source
         self.options = options.split(":")
         self.shopts = [name for name in shopts.split(":") if name and name not in _READ_ONLY_SHOPTS]
+        self.unset = unset
 
-    def switches(self) -> str:
-        """The `set` options. They stand in front of the code itself: they would change our own commands."""
-        on = [f"set -o {name}; " for name in self.options if name and name not in _NOT_CARRIED]
-        off = [f"set +o {name}; " for name in _DEFAULT_ON if name not in self.options]
-        return "".join(on + off)
-
-    def apart_from(self, base: dict[str, str]) -> dict[str, Any]:
-        """Return the state as plain data, without what the base environment gave and is still the same.
-
-        So it fits another session, which has a base of its own, and holds none of the values that the user
-        passed. `unset` are the names of the base that are exported no more.
-        """
+    @classmethod
+    def saved(cls, source: str, options: str, shopts: str, base: dict[str, str]) -> ShellState:
+        """Return the state of what bash has saved."""
         import re
 
         line = re.compile(_DECLARED, re.DOTALL)
-        source = os.fsdecode(self.source)
         kept, position, seen = [], 0, set()
         while found := line.match(source, position):
             position = found.end()
             flags, name, value = found.groups()
             seen.add(name)
-            ours = name in base and value == _as_bash_prints(base[name])
+            ours = flags == "x" and name in base and value == _as_bash_prints(base[name])
             if "f" in flags or not (ours or name.startswith("AGENTD_TOOLS_")):
                 kept.append(found[0])
+        return cls("".join(kept) + source[position:], options, shopts, sorted(base.keys() - seen))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the state as plain data: what the initializer takes."""
         return {
-            "source": "".join(kept) + source[position:],
+            "source": self.source,
             "options": ":".join(self.options),
             "shopts": ":".join(self.shopts),
-            "unset": sorted(base.keys() - seen),
+            "unset": self.unset,
         }
 
-    @classmethod
-    def upon(cls, base: dict[str, str], given: dict[str, Any], moved: Callable[[str], str]) -> ShellState:
-        """Return the state that `apart_from` gave, upon another base; `moved` puts paths right."""
-        exports = _exports({name: value for name, value in base.items() if name not in given["unset"]})
-        return cls(exports + os.fsencode(moved(given["source"])), given["options"], given["shopts"])
+    def switches(self) -> str:
+        """The `set` options. They stand in front of the code itself: they would change our own commands."""
+        on = [f"builtin set -o {name}; " for name in self.options if name and name not in _NOT_CARRIED]
+        off = [f"builtin set +o {name}; " for name in _DEFAULT_ON if name not in self.options]
+        return "".join(on + off)
 
-    def restore(self) -> bytes:
+    def restore(self) -> str:
         # First the `shopt` options: with extglob, functions parse differently.
         first = f"shopt -s {' '.join(self.shopts)}\n" if self.shopts else ""
-        return first.encode() + self.source
+        gone = f"unset -v {' '.join(self.unset)}\n" if self.unset else ""
+        return first + gone + self.source
 
 
-def _bash_job(
-    cwd: str, state: ShellState | None, base: dict[str, str], ours: dict[str, str], env: dict[str, str]
-) -> bytes:
-    """Return what bash sources before the code. Without a state, the base environment is exported.
+def _bash_job(cwd: str, state: ShellState | None, ours: dict[str, str], env: dict[str, str]) -> bytes:
+    """Return what bash sources before the code.
 
     `ours` is exported for every action; `env` for this one only, so what was there before is noted.
     """
     switches = state.switches() if state is not None else ""
-    # First of all the directory: what the state says of OLDPWD comes after it.
-    before = os.fsencode(f"cd -- {_shell_quote(cwd)}\n")
-    before += state.restore() if state is not None else _exports(base)
-    after = (
-        f"PWD={_shell_quote(cwd)}\n",
-        f"IFS= read -r -d '' -u {CODE_FD} __agentd_code\n",
-        f'__agentd_code="unset __agentd_code; {switches}$__agentd_code"\n',
-        f"exec {CODE_FD}<&- {JOB_FD}<&- {GATE_FD}<&-\nunset REPLY\n",
+    return os.fsencode(
+        "".join(
+            (
+                # First of all the directory: what the state says of OLDPWD comes after it.
+                f"cd -- {_shell_quote(cwd)}\n",
+                state.restore() if state is not None else "",
+                "\n",
+                *map(_undo, env),
+                _exports({**ours, **env}),
+                f"PWD={_shell_quote(cwd)}\n",
+                f"IFS= builtin read -r -d '' -u {CODE_FD} __agentd_code\n",
+                f'__agentd_code="builtin unset __agentd_code; {switches}$__agentd_code"\n',
+                f"builtin exec {CODE_FD}<&- {JOB_FD}<&- {GATE_FD}<&-\nbuiltin unset REPLY\n",
+            )
+        )
     )
-    undo = "".join(map(_undo, env))
-    return before + b"\n" + os.fsencode(undo) + _exports({**ours, **env}) + os.fsencode("".join(after))
 
 
 def _undo(name: str) -> str:
     """Return a line that adds to `__agentd_undo` how a variable gets its old value back; bash 3.2 can read it."""
     return (
-        f"if [[ ${{{name}+x}} ]]; then printf -v __agentd_old 'export {name}=%q;' \"${name}\"; "
-        f"else __agentd_old='unset {name};'; fi; __agentd_undo+=$__agentd_old; unset __agentd_old\n"
+        f"if [[ ${{{name}+x}} ]]; then builtin printf -v __agentd_old 'builtin export {name}=%q;' \"${name}\"; "
+        f"else __agentd_old='builtin unset {name};'; fi; __agentd_undo+=$__agentd_old; "
+        "builtin unset __agentd_old\n"
     )
 
 
-def _exports(env: dict[str, str]) -> bytes:
-    return os.fsencode("".join(f"export {k}={_shell_quote(v)}\n" for k, v in env.items()))
+def _exports(env: dict[str, str]) -> str:
+    return "".join(f"builtin export {k}={_shell_quote(v)}\n" for k, v in env.items())
 
 
 def _as_bash_prints(value: str) -> str:
@@ -551,22 +566,31 @@ def _shell_quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _become_bash(runner: Runner, broker: int, descriptors: list[int]) -> None:
-    """Turn this process into a bash that waits at its gate."""
-    code, job, save, meta, gate, out, err = descriptors
-    moves = {1: out, 2: err, CODE_FD: code, JOB_FD: job, SAVE_FD: save, META_FD: meta, GATE_FD: gate}
-    _settle({BROKER_FD: broker, **moves})
-    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    _limit(runner.limits)
-    try:
-        os.chdir(runner.workspace)
-        # Nothing but PATH: all other variables come out of the job, so that what was unset stays unset.
-        env = {"PATH": runner.env.get("PATH", "")}
-        os.execve(runner.bash, ["bash", "--norc", "--noprofile", "-c", _BASH_SCRIPT, "bash"], env)
-    except OSError as error:
-        os.write(2, f"cannot start {runner.bash}: {error.strerror}\n".encode())
-        os._exit(126 if error.errno == errno.EACCES else 127)
+def _spawn_bash(runner: Runner, received: list[int]) -> int:
+    """Start a bash that waits at its gate: not a fork's child, which would cost as much as all of its start.
+
+    Raises `OSError`.
+    """
+    broker, code, job, save, meta, base, gate, out, err = received
+    moves = {1: out, 2: err, BROKER_FD: broker, CODE_FD: code, JOB_FD: job}
+    moves.update({SAVE_FD: save, META_FD: meta, GATE_FD: gate, BASE_FD: base})
+    bounds = "".join(
+        f"ulimit -{_ULIMIT[name][0]} {n // _ULIMIT[name][1]}; " for name, n in _bounds(runner.limits)
+    )
+    script = f"{{ {bounds}}} 2>/dev/null; {_BASH_SCRIPT}" if bounds else _BASH_SCRIPT
+    os.chdir(runner.workspace)
+    return os.posix_spawn(
+        runner.bash,
+        ["bash", "--norc", "--noprofile", "-c", script, "bash"],
+        # Nothing but PATH: all other variables come out of BASE, which argv would show to everybody.
+        {"PATH": runner.env.get("PATH", "")},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+            *((os.POSIX_SPAWN_DUP2, source, target) for target, source in moves.items()),
+        ],
+        setsid=True,
+        setsigdef=[getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGXFSZ")],
+    )
 
 
 # --- what all workers do ------------------------------------------------------------------------
@@ -590,15 +614,29 @@ def _settle(moves: dict[int, int]) -> None:
     os.closerange(start, MAX_DESCRIPTOR)
 
 
-def _limit(limits: dict[str, int]) -> None:
+# What limits have on any system, and bash's `ulimit` for each: its letter, and its unit in bytes.
+_ULIMIT = {
+    "RLIMIT_CPU": ("t", 1),
+    "RLIMIT_DATA": ("d", 1024),
+    "RLIMIT_FSIZE": ("f", 1024),
+    "RLIMIT_NOFILE": ("n", 1),
+    "RLIMIT_NPROC": ("u", 1),
+    "RLIMIT_CORE": ("c", 1024),
+}
+
+
+def _bounds(limits: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """Yield setrlimit's limits, at most what we have ourselves."""
     for name, value in limits.items():
-        number = getattr(resource, name, None)
-        if number is None:  # not on this system
-            continue
-        _, hard = resource.getrlimit(number)
-        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        if name in _ULIMIT:
+            _, hard = resource.getrlimit(getattr(resource, name))
+            yield name, value if hard == resource.RLIM_INFINITY else min(value, hard)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    for name, bound in _bounds(limits):
         try:
-            resource.setrlimit(number, (bound, bound))
+            resource.setrlimit(getattr(resource, name), (bound, bound))
         except (OSError, ValueError):
             pass
 
@@ -794,9 +832,9 @@ def rehearse() -> None:
 class Nursery:
     """The process that forks crews, and the runner's socket to it.
 
-    Messages: `F` and the crew's number with two descriptors (control, broker) forks a crew; `K` and a number
-    kills that crew and every process that fell to the nursery, and is answered with `K`; `R` retires the
-    nursery: it ends when its last crew does. A closed socket does the same.
+    Messages: `F`, the crew's number and its kind, with the supervisor's end of the control socket, forks a
+    supervisor; `K` and a number kills that crew and every process that fell to the nursery, and is answered
+    with `K`; `R` retires the nursery: it ends when its last crew does. A closed socket does the same.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -813,26 +851,24 @@ class Nursery:
                 os._exit(70)
         theirs.close()
 
-    def crew(self, kind: str) -> Crew:
-        """Fork one; `kind` is `bash` or `python`. Raises `OSError` if the nursery is gone."""
-        control, their_control = socket.socketpair()
-        broker, their_broker = _message_pair()
-        desk = Desk() if kind == "bash" else None
+    def crew(self, kind: str, base: bytes) -> Crew:
+        """Fork a supervisor and let it start a worker: `bash`, which exports `base`, or `python`.
+
+        Raises `OSError` if the nursery is gone.
+        """
+        control, theirs = socket.socketpair()
         self.count += 1
-        rights = [their_control.fileno(), their_broker.fileno(), *(desk.theirs() if desk else ())]
-        message = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", rights))]
         try:
-            self.socket.sendmsg([b"F%d" % self.count], message)
-        except OSError:
-            if desk is not None:
-                desk.close()
-            raise
+            # The order is there already when the supervisor comes to be: if it does not, its end is what we see.
+            crew = Crew(self, self.count, kind, control, base)
+            try:
+                _send_with(self.socket, b"F%d %s" % (self.count, kind.encode()), [theirs.fileno()])
+            except OSError:
+                crew.close()
+                raise
         finally:
-            their_control.close()
-            their_broker.close()
-            if desk is not None:
-                desk.close_ends()
-        return Crew(self, self.count, control, broker, desk)
+            theirs.close()
+        return crew
 
     def retire(self) -> None:
         try:
@@ -844,42 +880,48 @@ class Nursery:
 class Desk:
     """What the runner shares with a bash that waits: files without a name, its output, and its gate."""
 
-    def __init__(self) -> None:
-        self.code, self.job, self.save, self.meta = (_anonymous_file() for _ in range(4))
+    def __init__(self, base: bytes) -> None:
+        self.code, self.job, self.save, self.meta, self.base = (_anonymous_file() for _ in range(5))
         self.out, out = os.pipe()
         self.err, err = os.pipe()
         gate, self.gate = os.pipe()
         self.ends = (gate, out, err)
+        self.write(self.base, base)
 
     def theirs(self) -> list[int]:
-        """The descriptors in the order that `_become_bash` takes."""
-        return [self.code, self.job, self.save, self.meta, *self.ends]
+        """The descriptors in the order that `_spawn_bash` takes."""
+        return [self.code, self.job, self.save, self.meta, self.base, *self.ends]
 
     def close_ends(self) -> None:
         """Close the ends that are bash's, once it has them."""
-        for descriptor in self.ends:
+        for descriptor in (self.base, *self.ends):
             os.close(descriptor)
+
+    @staticmethod
+    def write(descriptor: int, data: bytes) -> None:
+        view, offset = memoryview(data), 0
+        while view:  # pwrite: bash reads from the same place in the file that we write at
+            written = os.pwrite(descriptor, view, offset)
+            view, offset = view[written:], offset + written
 
     def open_gate(self, job: bytes, code: bytes) -> None:
         """Hand over the job and let bash begin."""
-        for descriptor, data in ((self.job, job), (self.code, code)):
-            view, offset = memoryview(data), 0
-            while view:  # pwrite: bash reads from the same place in the file that we write at
-                written = os.pwrite(descriptor, view, offset)
-                view, offset = view[written:], offset + written
+        self.write(self.job, job)
+        self.write(self.code, code)
         try:
             os.write(self.gate, b"\n")
         except BrokenPipeError:  # it has ended; its supervisor says how
             pass
 
-    def state(self) -> tuple[ShellState, str] | None:
-        """What bash has saved, and its directory; None if it did not come to its end."""
+    def saved(self) -> tuple[str, str, str, str] | None:
+        """What bash has saved: source, `set` options, `shopt` options, directory; None if it did not come to
+        its end."""
         fields = os.pread(self.meta, 1 << 20, 0).split(b"\0")
         if len(fields) != 4:
             return None
         source = os.pread(self.save, os.fstat(self.save).st_size, 0)
         options, shopts, cwd = (os.fsdecode(field) for field in fields[:3])
-        return ShellState(source, options, shopts), cwd
+        return os.fsdecode(source), options, shopts, cwd
 
     def close(self, outputs: bool = True) -> None:
         """Close our ends; not the outputs, if they were handed on."""
@@ -893,16 +935,42 @@ class Desk:
 class Crew:
     """A supervisor and its worker, as the runner sees them."""
 
-    def __init__(
-        self, nursery: Nursery, number: int, control: socket.socket, broker: socket.socket, desk: Desk | None
-    ) -> None:
+    def __init__(self, nursery: Nursery, number: int, kind: str, control: socket.socket, base: bytes) -> None:
         self.nursery = nursery
-        self.desk = desk
+        self.kind = kind
         self.number = number
         self.control = control
-        self.broker = broker
         self.action = 0  # the action that it works on; a kept interpreter works on one after the other
-        self.forked = time.monotonic()
+        self.man(base)
+
+    def man(self, base: bytes) -> None:
+        """Have the supervisor start a worker; a bash exports `base`. Raises `OSError`."""
+        self.action = 0
+        self.broker, theirs = _message_pair()
+        self.desk = desk = Desk(base) if self.kind == "bash" else None
+        rights = [theirs.fileno(), *(desk.theirs() if desk is not None else ())]
+        try:
+            _send_with(self.control, COMMAND.pack(b"W", 0), rights)
+        except OSError:
+            self.close()
+            raise
+        finally:
+            theirs.close()
+            if desk is not None:
+                desk.close_ends()
+
+    def rest(self) -> None:
+        """Let go of a worker that has ended; the supervisor waits for the next one."""
+        self.broker.close()
+        if self.desk is not None:
+            self.desk.close(outputs=not self.action)
+            self.desk = None
+
+    def command(self, letter: bytes, grace_s: float = 0.0) -> None:
+        try:
+            self.control.send(COMMAND.pack(letter, grace_s))
+        except OSError:  # it has ended
+            pass
 
     def alive(self) -> bool:
         """False if its worker or its supervisor has ended (something killed it while it waited)."""
@@ -926,10 +994,11 @@ class Crew:
     def close(self) -> None:
         """Let go: the supervisor sees its socket close and ends everything below it."""
         self.control.close()
-        self.broker.close()
-        if self.desk is not None:
-            self.desk.close(outputs=not self.action)
-            self.desk = None
+        self.rest()
+
+
+def _send_with(sock: socket.socket, message: bytes, descriptors: list[int]) -> None:
+    sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
 
 def _nursery_main(runner: Runner, sock: socket.socket) -> None:
@@ -951,19 +1020,19 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
             os._exit(0)
         if not poll.poll(20 if retired else None):
             continue
-        data, ancillary, *_ = sock.recvmsg(64, socket.CMSG_SPACE(9 * 4))
+        data, ancillary, *_ = sock.recvmsg(64, socket.CMSG_SPACE(4))
         if data[:1] == b"F":
-            received = list(array.array("i", ancillary[0][2]))
-            if not has_python and len(received) == 2:  # no desk: the first Python worker
+            number, kind = data[1:].split()
+            (control,) = array.array("i", ancillary[0][2])
+            if kind == b"python" and not has_python:
                 import_for_python()
                 has_python = True
             pid = _try_fork()
             if pid == 0:
-                _crew_main(runner, received)
+                _crew_main(runner, control)
             elif pid > 0:  # else the runner sees the crew's socket close
-                crews[int(data[1:])] = pid
-            for descriptor in received:
-                os.close(descriptor)
+                crews[int(number)] = pid
+            os.close(control)
         elif data[:1] == b"K":
             _kill_crew(crews, int(data[1:]))
             sock.send(b"K")
@@ -1001,30 +1070,58 @@ def _kill_crew(crews: dict[int, int], number: int) -> None:
         time.sleep(0.002)
 
 
-def _crew_main(runner: Runner, received: list[int]) -> None:
-    """The supervisor's process from its fork on; it forks the worker: bash if there is a desk, else Python."""
-    control, broker, *desk = received
+def _crew_main(runner: Runner, control: int) -> None:
+    """The supervisor's process from its fork on. On `W` it starts a worker: bash if a desk comes along, else
+    Python."""
+    os.dup2(control, 3, inheritable=False)  # keep only the control socket
+    os.closerange(4, MAX_DESCRIPTOR)
     if runner.prctl is not None:
         runner.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    supervisor = os.getpid()
-    worker = os.fork()
-    if worker == 0:
+    sock = socket.socket(fileno=3)
+    while True:
+        data, ancillary, *_ = sock.recvmsg(COMMAND.size, socket.CMSG_SPACE(9 * 4))
+        if not data:
+            os._exit(0)
+        if data[:1] != b"W":  # meant for an action that had ended by itself
+            continue
+        received = list(array.array("i", ancillary[0][2]))
+        for descriptor in received:
+            os.set_inheritable(descriptor, False)
+        worker = _start_worker(runner, received)
+        for descriptor in received:
+            os.close(descriptor)
+        Supervisor(sock, worker, runner.limits.get("processes", sys.maxsize)).run()
+
+
+def _start_worker(runner: Runner, received: list[int]) -> int:
+    """Start the bash or fork the Python that waits for an action; return its pid."""
+    error: OSError | None = None
+    if len(received) > 1:
         try:
-            if runner.prctl is not None:
-                runner.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != supervisor:  # it died before the line above
-                os._exit(70)
-            if desk:
-                _become_bash(runner, broker, desk)
-            Python(runner, broker).run()
-        except BaseException as error:
-            sys.__excepthook__(type(error), error, error.__traceback__)
-        finally:
+            return _spawn_bash(runner, received)
+        except BlockingIOError:  # a limit on processes, ours or the place's: the runner sees our socket close
             os._exit(70)
-    os.dup2(control, 3)  # keep only the control socket
-    os.closerange(4, MAX_DESCRIPTOR)
-    Supervisor(socket.socket(fileno=3), worker, runner.limits.get("processes", sys.maxsize)).run()
-    os._exit(0)
+        except OSError as failure:
+            error = failure
+    supervisor = os.getpid()
+    worker = _try_fork()
+    if worker < 0:
+        os._exit(70)
+    if worker:
+        return worker
+    try:
+        if error is not None:
+            os.write(received[-1], f"cannot start {runner.bash}: {error.strerror}\n".encode())
+            os._exit(126 if error.errno == errno.EACCES else 127)
+        if runner.prctl is not None:
+            runner.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != supervisor:  # it died before the line above
+            os._exit(70)
+        Python(runner, received[0]).run()
+    except BaseException as broken:
+        sys.__excepthook__(type(broken), broken, broken.__traceback__)
+    finally:
+        os._exit(70)
 
 
 class Output:
@@ -1715,10 +1812,12 @@ class Runner:
         self.nursery: Nursery | None = None
         self.old_nurseries: list[Nursery] = []
         self.spares: dict[str, Crew] = {}  # by kind
+        self.idle: dict[str, Crew] = {}  # by kind: a supervisor without a worker
         self.kept: Crew | None = None
         self.kept_queue: deque[tuple[int, int, dict[str, Any], bytes]] = deque()
         self.kept_busy: Running | None = None
         self.state: ShellState | None = None
+        self.saved = ("", "", "")  # what the state was made of
         self.state_order = 0
         self.catalog = "[]"
         self.pythonpath: list[str] = []
@@ -1809,7 +1908,7 @@ class Runner:
             deadlines.append(self.meter_due)
         if self.wanted:
             deadlines.append(self.refill_due)
-        if self.spares:
+        if self.spares or self.idle:
             deadlines.append(max(self.last_start.values()) + SPARE_IDLE_S)
         if self.old_nurseries:  # look whether they have ended
             deadlines.append(time.monotonic() + 0.1)
@@ -1829,11 +1928,19 @@ class Runner:
         self.wanted.clear()
 
     def new_crew(self, kind: str) -> Crew:
+        base = os.fsencode(_exports(self.env))
+        idle = self.idle.pop(kind, None)
+        if idle is not None:
+            try:
+                idle.man(base)
+                return idle
+            except OSError:  # something has killed it
+                pass
         for _ in range(2):
             if self.nursery is None:
                 self.nursery = Nursery(self)
             try:
-                return self.nursery.crew(kind)
+                return self.nursery.crew(kind, base)
             except OSError:  # the nursery was killed
                 self.retire_nursery()
         raise BlockingIOError(errno.EAGAIN, "no new process can be made")
@@ -1871,7 +1978,10 @@ class Runner:
         """Let the nursery end when its last crew does; the next crew comes from a new one."""
         for crew in self.spares.values():
             crew.close()
+        for crew in self.idle.values():
+            crew.control.close()
         self.spares.clear()
+        self.idle.clear()
         if self.nursery is not None:
             self.nursery.retire()
             self.old_nurseries.append(self.nursery)
@@ -1957,6 +2067,9 @@ class Runner:
         inherited = {name: os.environ[name] for name in given.get("inherit", ()) if name in os.environ}
         self.env = {**given["env"], **inherited}
         self.limits = given["limits"]
+        for name in self.limits:
+            if name.startswith("RLIMIT_") and name not in _ULIMIT:
+                raise FrameError(f"unknown limit {name}")
         if "RLIMIT_NPROC" in self.limits:  # it counts all of the user's tasks, those of before too
             self.limits["RLIMIT_NPROC"] += _tasks_here()
         self.output_bytes = given["output_bytes"]
@@ -2098,7 +2211,7 @@ class Runner:
         ours, own = self.tools_env(ident), header.get("env") or {}
         if crew.desk is not None:
             out, err = crew.desk.out, crew.desk.err
-            crew.desk.open_gate(_bash_job(cwd, self.state, self.env, ours, own), body)
+            crew.desk.open_gate(_bash_job(cwd, self.state, ours, own), body)
         else:
             out, err = self.hand_over(crew, ident, header, cwd, ours, own, body)
         action.outputs = [
@@ -2181,19 +2294,16 @@ class Runner:
             return
         action.ending = why
         action.deadline = time.monotonic() + self.grace_s + KILL_MARGIN_S
-        try:
-            action.crew.control.send(b"T%f" % self.grace_s)
-        except OSError:
-            pass
+        action.crew.command(b"T", self.grace_s)
 
     def check_clocks(self, now: float) -> None:
         if self.old_nurseries:
             self.sweep_nurseries()
         if now >= self.meter_due:
             self.check_use(now)
-        if not self.actions and not self.spares:
+        if not self.actions and not self.spares and not self.idle:
             return
-        if self.spares and now >= max(self.last_start.values()) + SPARE_IDLE_S:
+        if (self.spares or self.idle) and now >= max(self.last_start.values()) + SPARE_IDLE_S:
             self.retire_nursery()  # an idle session gives its memory back
         for action in list(self.actions.values()):
             if action.deadline is None or now < action.deadline:
@@ -2218,10 +2328,7 @@ class Runner:
         if running and now >= self.tasks_due and _tasks_here() >= most:
             self.tasks_due = now + WATCH_S
             for action in running:
-                try:
-                    action.crew.control.send(b"C")
-                except OSError:  # it has ended
-                    pass
+                action.crew.command(b"C")
 
     def end_for(self, excess: str, running: list[Running]) -> None:
         """End all blocks that may be writing; which of them is, nobody knows. Without one, it may be what a kept
@@ -2285,11 +2392,19 @@ class Runner:
             self.kill_crew(action.crew)
         action.lost = action.crew is self.kept
         self.finish(action)
-        if action.crew is self.kept:
+        if action.lost:
             self.kept = None
-        action.crew.close()
+        self.dismiss(action.crew, reported=bool(data))
         if self.kept is None:
             self.start_kept()
+
+    def dismiss(self, crew: Crew, reported: bool) -> None:
+        """Keep a crew's supervisor for the next worker if it has done its part and there is none yet."""
+        if reported and crew.nursery is self.nursery and crew.kind not in self.idle:
+            crew.rest()
+            self.idle[crew.kind] = crew
+        else:
+            crew.close()
 
     def finish(self, action: Running) -> None:
         """An action is over: send the rest of its output, keep its state, say how it ended."""
@@ -2361,11 +2476,14 @@ class Runner:
 
     def keep_state(self, action: Running) -> None:
         """The state of the latest block, in the order written, is the one that the next bash starts from."""
-        saved = action.crew.desk.state() if action.crew.desk is not None else None
+        saved = action.crew.desk.saved() if action.crew.desk is not None else None
         # None: it was killed, or replaced itself with exec; the state before it stays.
         if saved is not None and action.order > self.state_order:
-            self.state, self.cwd = saved
+            self.cwd = saved[3]
             self.state_order = action.order
+            if saved[:3] != self.saved:
+                self.saved = saved[:3]
+                self.state = ShellState.saved(*self.saved, self.env)
 
     def on_shell(self, ident: int, given: dict[str, Any] | None) -> None:
         """Tell the shell's state, or replace it first: a session goes back to a checkpoint."""
@@ -2378,12 +2496,13 @@ class Runner:
             self.send_json(SHELL, ident, self.shell())
 
     def shell(self) -> dict[str, Any]:
-        state = self.state.apart_from(self.env) if self.state is not None else {"source": None}
+        state = self.state.plain() if self.state is not None else {"source": None}
         return {"workspace": self.workspace, "cwd": self.cwd, **state}
 
     def set_shell(self, given: dict[str, Any] | None) -> None:
         self.order += 1
         self.state_order = self.order
+        self.saved = ("", "", "")
         if self.kept is not None:  # its namespace is of a time that is no more
             self.kept.close()
         if given is None:
@@ -2397,7 +2516,10 @@ class Runner:
             return str(here.sub(lambda _: self.workspace, text))
 
         self.cwd = moved(given["cwd"])
-        self.state = None if given["source"] is None else ShellState.upon(self.env, given, moved)
+        if given["source"] is None:
+            self.state = None
+        else:
+            self.state = ShellState(moved(given["source"]), given["options"], given["shopts"], given["unset"])
 
     # ..... tool calls
 
