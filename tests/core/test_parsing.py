@@ -254,9 +254,10 @@ def test_what_is_skimmed_is_the_prose_that_feed_would_return(text: str, cuts: li
     answer = both()
     out: list[Segment] = []
     for start, end in pairwise(sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})):
-        if answer.skim(text[start:end]):
+        skimmed = answer.skim(text[start:end])
+        if skimmed == "prose":
             out.append(Segment("prose", text[start:end], start, end))
-        else:
+        elif not skimmed:
             out += answer.feed(text[start:end])
     out += answer.close()
     assert shape(out) == shape(read(both(), text))
@@ -272,6 +273,51 @@ def test_a_line_of_prose_is_skimmed_and_a_fence_or_a_tag_is_not() -> None:
     assert not answer.skim("this:\n```")
     assert answer.feed("this:\n```")[0] == Segment("prose", "this:\n", 26, 32)
     assert not answer.skim("bash:execute")
+
+
+def test_inside_a_block_what_cannot_end_it_is_held_without_a_look() -> None:
+    answer = both()
+    answer.feed("```bash:execute\n")
+    assert answer.skim("echo '<b>' `date`\n") == "held"
+    assert answer.skim("  echo\n") == "held"
+    assert not answer.skim("\n  ")  # may be the indentation of the closing fence
+    assert answer.feed("\n  ") == []
+    assert not answer.skim("```")
+    assert answer.feed("```\nB")[0].block == Block("bash", "execute", "echo '<b>' `date`\n  echo\n\n", "bash")
+
+    answer = both()
+    answer.feed('<invoke name="bash:execute"><parameter name="command"> ')
+    assert answer.skim("ls\n```\n") == "held"
+    assert not answer.skim("</parameter></invoke>")
+    (segment,) = answer.feed("</parameter></invoke>")
+    assert segment.block == Block("bash", "execute", " ls\n```\n", "bash")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_closing_fence_is_found_wherever_the_skimmed_text_is_cut(cut: int, end: str) -> None:
+    lines = [
+        "```bash:execute",
+        "a",
+        "  `b`",
+        "",
+        " ``",
+        "\t```",
+        "````x",
+        "c ```",
+        "   ```",
+        "after",
+        "```x",
+        "",
+    ]
+    text = end.join(lines)
+    answer = both()
+    out: list[Segment] = []
+    for start in range(0, len(text), cut):
+        if not answer.skim(piece := text[start : start + cut]):
+            out += answer.feed(piece)
+    out += answer.close()
+    assert [s.block for s in out if s.block] == [s.block for s in read(both(), text) if s.block]
 
 
 # --- cost --------------------------------------------------------------------------------------

@@ -196,10 +196,11 @@ class TurnLoop:
         if event.text:
             rnd.parts.append(event.text)
             rnd.length += len(event.text)
-            if not rnd.has_blocks and rnd.parser.skim(event.text):  # plain prose: nothing to look at
+            skimmed = "" if rnd.has_blocks else rnd.parser.skim(event.text)
+            if skimmed == "prose":
                 rnd.prose.append(event.text)
                 listener.emit(TextDelta(event.text))
-            else:
+            elif not skimmed:
                 for segment in rnd.parser.feed(event.text):
                     if self._segment(rnd, segment):
                         break

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final
+from typing import Final, Literal
 
 from agentd.errors import PluginError
 from agentd.protocols import Parser
@@ -120,6 +120,11 @@ class _Reader:
         stops: str | None = getattr(self.parser, "stops", None)
         return stops
 
+    def holds(self) -> str | None:
+        """What can end that the parser holds the text back that comes next (see `ParserStack`)."""
+        holds: str | None = getattr(self.parser, "holds", None)
+        return holds
+
     def take(self, segments: Sequence[Segment]) -> None:
         """Note what the parser returned; prose in front only moves `front`."""
         found = self.found
@@ -173,7 +178,8 @@ class ParserStack:
     regular expression (its source), or None. It is searched in the next text with the character before it
     in front (at the beginning, and behind a block, a line feed). Text in which it is not found is prose at
     once, and the parser is given it later, in one piece with what follows. That spares the parsers most of
-    the prose.
+    the prose. An attribute `holds` is the same for a parser that holds text back, such as a block that has
+    begun: text in which it is not found is held back as well.
 
     Raises `PluginError` if a parser's segments have gaps or overlap.
     """
@@ -189,10 +195,12 @@ class ParserStack:
         self._single = self._readers[0].parser if len(self._readers) == 1 else None
         self._lead = self._readers[0]  # the others need nothing more now
         self._level = True  # all readers have read everything, hold nothing back, and found prose last
-        self._stop: Callable[[str], object] = _stop_always  # finds what makes text more than prose, or None
+        self._stop: Callable[[str], object] = _stop_always  # finds what the parsers have to look at, or None
         self._last = "\n"  # the character before the text that comes next
-        self._passed: list[str] = []  # such prose, behind _end: returned, but not seen by the parsers ...
-        self._skimmed: list[str] = []  # ... and behind it, not even counted in _done
+        self._passed: list[
+            str
+        ] = []  # prose without it, behind _end: returned, but not seen by the parsers ...
+        self._skimmed: list[str] = []  # ... and behind it, not even counted in _done, or held back for _lead
 
     def feed(self, text: str) -> list[Segment]:
         """Take the next characters; return the segments that are certain now."""
@@ -200,35 +208,42 @@ class ParserStack:
             return list(self._single.feed(text))
         if self._level:
             return self._feed_level(text)
-        if len(text) > _SMALL_FEED:
+        short = len(text) <= _SMALL_FEED
+        if self._skimmed:
+            text = "".join(self._skimmed) + text
+            self._skimmed.clear()
+        if not short:
             return self._feed_long(text)
         self._pieces.append(text)  # what follows is all that happens inside a block
         segments = self._lead.parser.feed(text)
         if not segments:
+            self._note_stops(text[-1:] or self._last)
             return []
         self._join_pieces()
         self._lead.take(segments)
         return self._advance(final=False)
 
-    def skim(self, text: str) -> bool:
-        """Take the next characters if they are nothing but prose, whole and now; else leave them to `feed`.
+    def skim(self, text: str) -> Literal["", "prose", "held"]:
+        """Take the next characters if that changes nothing, else leave them to `feed`.
 
-        A short cut for who needs no positions: `True` stands for the one segment that `feed` would return.
-        It may be `False` although the text is prose.
+        A short cut for who needs no positions. `prose` stands for the one segment that `feed` would return,
+        `held` for none. It may be empty although the text is one of both.
         """
         if self._stop(self._last + text) is not None:
-            return False
+            return ""
         if text:
             self._skimmed.append(text)
             self._last = text[-1]
-        return True
+        return "prose" if self._level else "held"
 
     def close(self) -> list[Segment]:
         """End the text; return the segments of what was still held back."""
         if self._single is not None:
             return list(self._single.close())
-        self._count_skimmed()
-        text = self._take_back("")
+        if self._level:  # nobody holds anything back
+            return []
+        text = "".join(self._skimmed)
+        self._skimmed.clear()
         self._settle()
         self._text += text
         self._end += len(text)
@@ -302,7 +317,7 @@ class ParserStack:
         if self._level:
             self._stop = _any_of(tuple([reader.stops() for reader in self._readers]))
         else:
-            self._stop = _stop_always
+            self._stop = _any_of((self._lead.holds(),))
 
     def _leave_level(self, count: int, start: int) -> None:
         """Note what `_feed_level` did not: `count` readers found prose from `start` on, the next read it."""

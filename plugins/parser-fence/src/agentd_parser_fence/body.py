@@ -46,6 +46,13 @@ class BodyReader:
         return self._where == _CONTENT
 
     @property
+    def ends(self) -> str | None:
+        """A pattern for what can be the beginning of the closing line, with the character before it; or None."""
+        if self._where == _CONTENT or (self._where == _INDENT and self._column == 0):
+            return rf"\r|\n[ \t]*{self._char}|\n[ \t]+\Z"
+        return None
+
+    @property
     def in_closing_line(self) -> bool:
         """True if the current line, were it to end here, would be the closing one."""
         return self._where == _TAIL or (self._where == _RUN and self._run >= self._length)

@@ -79,6 +79,11 @@ class FenceParser:
             return r"[\r\n]" if self._where == _PROSE else None
         return _STOPS
 
+    @property
+    def holds(self) -> str | None:
+        """What can end the block of which the text comes next; see `ParserStack`."""
+        return None if self._cr or self._where != _BLOCK else self._body.ends
+
     def feed(self, text: str) -> Sequence[Segment]:
         """Take the next characters; return the segments that are certain now."""
         if self._in_line and "\n" not in text and "\r" not in text:  # by far the most frequent case

@@ -81,6 +81,11 @@ class XmlParser:
         """What can make more than prose of the text that comes next; see `ParserStack`."""
         return r"<(?:[A-Za-z_]|\Z)" if self._where == _PROSE and not self._tail else None
 
+    @property
+    def holds(self) -> str | None:
+        """What can end the call of which the text comes next; see `ParserStack`."""
+        return ">" if self._where == _CALL else None
+
     def feed(self, text: str) -> Sequence[Segment]:
         """Take the next characters; return the segments that are certain now."""
         if self._where == _CALL and ">" not in text:
