@@ -2123,7 +2123,8 @@ class Runner:
             self.env[key] = value
         self.catalog = given.get("catalog", self.catalog)
         self.pythonpath = given.get("pythonpath", self.pythonpath)
-        for module in [name for name in sys.modules if name == "lib" or name.startswith("lib.")]:
+        old = [name for name in sys.modules if name == "lib" or name.startswith("lib.")]
+        for module in old:
             del sys.modules[module]
         before = sys.path[:]
         sys.path[:0] = self.pythonpath  # for the imports below only: the runner trusts no folder of code
@@ -2135,7 +2136,8 @@ class Runner:
                 pass  # the block that imports it will show why
         sys.path[:] = before
         self.retire_nursery()
-        gc.collect()
+        if old:
+            gc.collect()
         gc.freeze()
 
     # ..... actions

@@ -128,11 +128,12 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
 
         Without `site` (-S): the runner needs none, and brings it in itself where blocks are forked.
         The file is run through its import loader, which keeps compiled code: compiling it at every start
-        would take 30 ms and 3 MB.
+        would take 30 ms and 3 MB. Nothing of what is imported becomes garbage: looking for it takes time.
         """
         path = str(Path(runner.__file__))
         load = f"exec(machinery.SourceFileLoader('__main__', {path!r}).get_code('__main__'))"
-        return [self.python, "-I", "-S", "-X", "utf8", "-c", f"from importlib import machinery; {load}"]
+        code = f"import gc; gc.disable(); from importlib import machinery; {load}"
+        return [self.python, "-I", "-S", "-X", "utf8", "-c", code]
 
     # --- starting
 
