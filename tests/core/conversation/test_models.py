@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -14,6 +17,7 @@ import pytest
 from agentd.errors import ConfigError, MissingPluginError, ModelError, ModelStreamError
 from agentd.models import ChatModel, ResponsesModel, open_model
 from agentd.models.routing import needs_litellm
+from agentd.models.source import _shut
 from agentd.protocols import ModelFinish, ModelText
 from fake_openai import Answer, FakeOpenAI
 
@@ -169,8 +173,31 @@ async def test_leaving_a_stream_early_closes_the_connection(api: str, kind: str)
                 async for event in events:
                     if event.text:
                         break
-            hung_up = await anyio.to_thread.run_sync(server.hung_up.wait, 60)
+            hung_up = await anyio.to_thread.run_sync(server.hung_up.wait, 10)
     assert hung_up
+
+
+def test_a_provider_that_waits_for_room_hears_of_the_end() -> None:
+    """The buffers on the way are full, and the thread that reads has emptied ours before it lets go."""
+    hung_up = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                connection.sendall(b"x" * 65_536)
+        hung_up.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, openai.DefaultHttpxClient() as client:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        with client.stream("GET", "http://127.0.0.1:%d" % listener.getsockname()[1]) as response:
+            time.sleep(0.5)
+            _shut(SimpleNamespace(response=response))
+            for _ in response.iter_raw():
+                pass
+        assert hung_up.wait(5)
 
 
 @BOTH

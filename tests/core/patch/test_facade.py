@@ -160,7 +160,7 @@ def test_a_model_that_writes_for_ever_behind_a_block_is_hung_up_on(
     server = serve(Answer(text="```bash:execute\necho one\n```\n", forever=True), "done")
     outcome = call(way, patched(server, asynchronous=way.startswith("async")))
     assert text_of(way, outcome) == "done"
-    assert server.hung_up.wait(60)
+    assert server.hung_up.wait(10)
 
 
 # --- whole answers -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -35,6 +36,7 @@ Opener = Callable[[], Awaitable[tuple[Callable[..., Any], bool]]]
 
 READ_AHEAD = 4096
 HANG_UP_S = 0.5
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
 class Source:
@@ -336,6 +338,10 @@ def _shut(stream: Any) -> None:
     connection = network.get_extra_info("socket") if network is not None else None
     if connection is not None:
         try:
+            # Closed like this, it is reset. Else a provider that waits because our buffer was full would not hear
+            # of the end: the thread may read the buffer to its end first, and after a shutdown nobody is told that
+            # there is room again.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # it is closed already
