@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -55,8 +56,9 @@ class World:
         return self.executor.execute_bash(code)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(params=["child", "fork"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """The runner is a child of the program or, beside another one, a fork."""
     calls: list[ToolCall] = []
     release = threading.Event()
 
@@ -68,7 +70,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     tools = ToolSet([double, same, large, fails, later, blocks], on_call=calls.append)
     skills = tmp_path / "skills"
     Registry().create_skill_renderer().render(tools.specs(), skills)
-    with SubprocessExecutor(tmp_path / "work", timeout=30) as executor:
+    with ExitStack() as stack:
+        if request.param == "fork":
+            neighbour = stack.enter_context(SubprocessExecutor(tmp_path / "neighbour"))
+            neighbour.execute_bash("true")
+        executor = stack.enter_context(SubprocessExecutor(tmp_path / "work", timeout=30))
         executor.attach(tools=tools, skills_dir=skills)
         yield World(executor, calls, release)
     release.set()

@@ -42,6 +42,13 @@ Processes
 
       host == pipe == runner --- nursery -+- supervisor --- worker (own session) --- what the code starts
                                           +- supervisor --- worker ...
+
+Fork server
+    With the argument `--serve`, this file is no runner yet: it forks runners for a host that has several
+    (`agentd.execution.forkserver`). Its standard input is a socket of messages. `F` with the descriptors of
+    standard input, output and errors and of the direct line forks a runner, which has the line as descriptor 3;
+    the answer is its pid, with a pidfd, or 0. `W` and the pid of a runner that has ended ask for its wait status.
+    The end of the socket ends this process, and no runner.
 """
 
 from __future__ import annotations
@@ -74,6 +81,7 @@ if TYPE_CHECKING:
 VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
 MAX_CALL = MAX_FRAME - 1024
+SERVE = "--serve"
 HEADER = struct.Struct("!IBI")
 U32 = struct.Struct("!I")
 
@@ -445,7 +453,7 @@ class Supervisor:
 _BASH_SCRIPT = (
     f"source /dev/fd/{BASE_FD} 2>/dev/null; exec {BASE_FD}<&-; "
     f"TMOUT= IFS= read -r -n 1 -u {GATE_FD} || exit; "
-    "__agentd_save() {"
+    "__agentd_save() { unset -f builtin;"  # what follows needs it, and what the next block's job says
     # The local name hides what is another for every block: the state would never be the one of before.
     " builtin local o=$SHELLOPTS b=$BASHOPTS AGENTD_TOOLS_URL; builtin set +euCxv; __agentd_saved=1;"
     ' builtin eval "$__agentd_undo"; builtin unset -f __agentd_save;'
@@ -2563,15 +2571,58 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
+def _serve() -> None:
+    """Fork runners for the host; return in each of them."""
+    os.dup2(0, 3, inheritable=False)
+    sock = socket.socket(fileno=3)
+    prctl = _load_prctl()
+    if prctl is not None:
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    gc.freeze()
+    while True:
+        data, ancillary, *_ = sock.recvmsg(16, socket.CMSG_SPACE(4 * 4))
+        if not data:
+            os._exit(0)
+        if data[:1] == b"W":
+            sock.send(b"%d" % _wait_status(int(data[1:])))
+            continue
+        received = list(array.array("i", ancillary[0][2]))
+        pid = _try_fork()
+        if pid == 0:
+            sock.detach()
+            for source, target in zip(received, (0, 1, 2, 3), strict=True):  # they have larger numbers
+                os.dup2(source, target)
+            os.closerange(4, MAX_DESCRIPTOR)
+            os.setsid()
+            return
+        for descriptor in received:
+            os.close(descriptor)
+        if pid < 0:
+            sock.send(b"0")
+        else:
+            pidfd = os.pidfd_open(pid)
+            _send_with(sock, b"%d" % pid, [pidfd])
+            os.close(pidfd)
+
+
+def _wait_status(pid: int) -> int:
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return 0
+
+
 def main() -> None:
     """Run on standard input and output until the host closes them."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the host ends us by closing the pipe
+    if sys.argv[1:] == [SERVE]:
+        _serve()
     descriptor_in, descriptor_out = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)  # nothing but frames may reach the pipe
     os.dup2(null, 1)
     os.close(null)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the host ends us by closing the pipe
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     for descriptor in (descriptor_in, descriptor_out):
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)

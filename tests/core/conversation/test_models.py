@@ -192,7 +192,8 @@ def test_a_provider_that_waits_for_room_hears_of_the_end() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listener, openai.DefaultHttpxClient() as client:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        with client.stream("GET", "http://127.0.0.1:%d" % listener.getsockname()[1]) as response:
+        port = listener.getsockname()[1]
+        with client.stream("GET", f"http://127.0.0.1:{port}") as response:
             time.sleep(0.5)
             _shut(SimpleNamespace(response=response))
             for _ in response.iter_raw():

@@ -1,13 +1,14 @@
 """The host's side of the runner: start it, speak frames with it, wait for actions.
 
 A new executor subclasses `RunnerExecutor` and implements `launch`; `spawn` is there for those that start a
-local command.
+local command, `start_runner` for those that start nothing but the runner.
 """
 
 from __future__ import annotations
 
 from agentd.execution.executor import RunnerExecutor
+from agentd.execution.forkserver import start_runner
 from agentd.execution.process import LocalProcess, RunnerProcess, spawn
 from agentd.execution.snapshotting import WorkspaceSnapshots
 
-__all__ = ["LocalProcess", "RunnerExecutor", "RunnerProcess", "WorkspaceSnapshots", "spawn"]
+__all__ = ["LocalProcess", "RunnerExecutor", "RunnerProcess", "WorkspaceSnapshots", "spawn", "start_runner"]

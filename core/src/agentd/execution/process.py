@@ -65,6 +65,7 @@ class LocalProcess:
 def spawn(command: Sequence[str], env: Mapping[str, str], cwd: str, *, line: bool = False) -> LocalProcess:
     """Start `command` with exactly this environment, in a session of its own, with a pipe each way.
 
+    :param cwd: not the workspace: a runner must not import or hold anything of it.
     :param line: the runner is this process itself, not one in a sandbox: give it a direct line for tool calls, too.
     :raises OSError: when the command cannot be started.
     """

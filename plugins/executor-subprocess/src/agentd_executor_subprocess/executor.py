@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agentd.errors import ConfigError, suggest
-from agentd.execution import RunnerExecutor, RunnerProcess, spawn
+from agentd.execution import RunnerExecutor, RunnerProcess, start_runner
 
 __all__ = ["SubprocessExecutor", "from_options"]
 
@@ -23,8 +23,7 @@ class SubprocessExecutor(RunnerExecutor):
     """
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
-        # Not the workspace: the runner must not import or hold anything of it.
-        return spawn(command, env, cwd="/", line=True)
+        return start_runner(command, env)
 
 
 def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessExecutor:

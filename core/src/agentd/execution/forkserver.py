@@ -1,0 +1,228 @@
+"""Runners of the second and every further session: forks of one process that has everything imported.
+
+An interpreter's start and its imports take most of a session's start, and most of its memory. A program with one
+session has only its runner. From the second one at a time on, a *fork server* (the runner's file with the argument
+`--serve`; see `agentd.runner`) starts the others, and shares its memory with them. It ends with the last of them. It
+has nothing of any session: no environment, no pipe. Linux only, for want of pidfds elsewhere.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+
+from agentd import runner
+from agentd.execution.line import LineEnds, line_pair
+from agentd.execution.process import LocalProcess, spawn
+
+__all__ = ["ForkedProcess", "start_runner"]
+
+FORK_S = 10.0  # how long the fork server may take for a runner, its own start included
+COLLECT_S = 0.5  # and for an exit code, which is not worth more
+LINE = 3  # the descriptor of the direct line in a forked runner
+
+
+class ForkServer:
+    """The process, and the socket on which it is asked. Thread-safe."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        self._runners = 0
+        self._broken = False
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*command, runner.SERVE],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+                    cwd="/",
+                    start_new_session=True,
+                )
+        except BaseException:
+            self._socket.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def fork(self, descriptors: Sequence[int]) -> tuple[int, int]:
+        """Start a runner on these descriptors (input, output, errors, line); return its pid and a pidfd.
+
+        Raises `OSError`: no process can be made, or the fork server is gone.
+        """
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        with self._lock:
+            self._socket.settimeout(FORK_S)
+            self._socket.sendmsg([b"F"], rights)
+            data, ancillary, *_ = self._socket.recvmsg(16, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            if not ancillary:
+                raise OSError("the fork server is gone, or can make no more processes")
+            self._runners += 1
+        (pidfd,) = array.array("i", ancillary[0][2])
+        return int(data), pidfd
+
+    def collect(self, pid: int) -> int | None:
+        """Return the exit code of a runner that has ended; None if the fork server cannot tell."""
+        with self._lock:
+            self._runners -= 1
+            try:
+                self._socket.settimeout(COLLECT_S)
+                self._socket.send(b"W%d" % pid)
+                return os.waitstatus_to_exitcode(int(self._socket.recv(16)))
+            except (OSError, ValueError):
+                self._broken = True  # or its late answer would be taken for another one
+                return None
+
+    @property
+    def is_of_use(self) -> bool:
+        """False if it has no runner left, or does not answer."""
+        return self._runners > 0 and not self._broken
+
+    def close(self) -> None:
+        """End it; the runners go on."""
+        self._socket.close()
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close_in_child(self) -> None:
+        """Let go of the socket in a forked child, which would keep the process alive."""
+        self._socket.close()
+        self._process.returncode = 0  # it is not ours to wait for
+
+
+class ForkedProcess:
+    """A `RunnerProcess` that is the fork server's child."""
+
+    def __init__(
+        self, starter: Starter, server: ForkServer, forked: tuple[int, int], ours: list[int], line: LineEnds
+    ) -> None:
+        self.pid, self._pidfd = forked
+        self.stdin, self.stdout, self.stderr = ours
+        self.line = line
+        self.server = server
+        self._starter = starter
+        self._lock = threading.Lock()
+        self._code: int | None = None
+
+    def kill(self) -> None:
+        with self._lock, contextlib.suppress(ProcessLookupError):
+            if self._pidfd >= 0:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def wait(self, timeout_s: float) -> int | None:
+        pidfd = self._pidfd
+        if pidfd >= 0:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(timeout_s * 1000):
+                return None
+        with self._lock:
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+                self._pidfd = -1
+                code = self.server.collect(self.pid)
+                self._code = 255 if code is None else code
+        self._starter.tidy()
+        return self._code
+
+
+class Starter:
+    """Starts the runners of one command: the first as a child, those beside it as forks."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
+        self._lock = threading.RLock()  # to look whether a runner still runs may tidy up after it
+        self._running: weakref.WeakSet[LocalProcess | ForkedProcess] = weakref.WeakSet()
+        self._server: ForkServer | None = None
+
+    def start(self, env: Mapping[str, str]) -> LocalProcess | ForkedProcess:
+        with self._lock:
+            process: LocalProcess | ForkedProcess | None = None
+            if hasattr(os, "pidfd_open") and any(other.wait(0) is None for other in list(self._running)):
+                process = self._fork()
+            if process is None:
+                process = spawn(self._command, env, cwd="/", line=True)
+            self._running.add(process)
+            return process
+
+    def _fork(self) -> ForkedProcess | None:
+        """Start one as a fork; None if that does not work, which is no reason not to start one."""
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            ends, line = line_pair()
+            theirs.enter_context(line)
+            ours.enter_context(ends.ours)
+            give: list[int] = []
+            keep: list[int] = []
+            for runner_reads in (True, False, False):
+                read, write = os.pipe()
+                give.append(read if runner_reads else write)
+                keep.append(write if runner_reads else read)
+                theirs.callback(os.close, give[-1])
+                ours.callback(os.close, keep[-1])
+            try:
+                if self._server is None:
+                    self._server = ForkServer(self._command)
+                forked = self._server.fork([*give, line.fileno()])
+            except OSError:
+                self._drop_server()
+                return None
+            ours.pop_all()
+            return ForkedProcess(self, self._server, forked, keep, LineEnds(ends.ours, LINE))
+
+    def _drop_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def tidy(self) -> None:
+        """End a fork server that is of no use any more."""
+        with self._lock:
+            if self._server is not None and not self._server.is_of_use:
+                self._drop_server()
+
+    def close_in_child(self) -> None:
+        if self._server is not None:
+            self._server.close_in_child()
+
+
+_starters: dict[tuple[str, ...], Starter] = {}
+_starters_lock = threading.Lock()
+
+
+def _forget_in_child() -> None:
+    global _starters_lock
+    for starter in _starters.values():
+        starter.close_in_child()
+    _starters.clear()
+    _starters_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def start_runner(command: Sequence[str], env: Mapping[str, str]) -> LocalProcess | ForkedProcess:
+    """Start a runner (`RunnerExecutor.runner_command`) as a plain child process, or as a fork beside others.
+
+    `env` is what a plain child gets; a runner takes what its code sees from the host's first frame.
+
+    :raises OSError: when the command cannot be started.
+    """
+    with _starters_lock:
+        starter = _starters.setdefault(tuple(command), Starter(command))
+    return starter.start(env)
