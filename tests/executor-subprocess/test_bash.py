@@ -56,7 +56,7 @@ def test_functions_with_the_names_of_builtins_do_not_hurt_the_next_block(
     )
     assert (output.split(), code) == (["pipefail", "on", "mine"], 3)
     assert run(executor, "echo $X; read") == ("1\nmine\n", 0)
-    run(executor, "unset -f unset; builtin() { echo mine; }")
+    run(executor, "builtin unset -f unset; builtin() { echo mine; }")
     assert run(executor, "builtin echo on") == ("on\n", 0)
 
 
