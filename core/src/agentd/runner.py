@@ -446,14 +446,15 @@ class Supervisor:
 
 # What bash runs. Builtins only: every external command would cost 0.7 ms. It starts ahead of time, exports the
 # base environment and waits at the gate for a byte; then JOB restores the state and reads the code. Nothing that
-# code has left runs before the gate. `builtin`: the functions that it has left may have any name. The code is
+# code has left runs before the gate. `builtin`: the functions that it has left may have any name but this one,
+# which would spoil META, so that the state before stays. The code is
 # `eval`ed on the first line, so that error messages name the block's own lines. The state is written by an EXIT
 # trap, and after the code, which may have set an EXIT trap of its own; META is written last and so says that the
 # state is whole.
 _BASH_SCRIPT = (
     f"source /dev/fd/{BASE_FD} 2>/dev/null; exec {BASE_FD}<&-; "
     f"TMOUT= IFS= read -r -n 1 -u {GATE_FD} || exit; "
-    "__agentd_save() { unset -f builtin;"  # what follows needs it, and what the next block's job says
+    "__agentd_save() {"
     # The local name hides what is another for every block: the state would never be the one of before.
     " builtin local o=$SHELLOPTS b=$BASHOPTS AGENTD_TOOLS_URL; builtin set +euCxv; __agentd_saved=1;"
     ' builtin eval "$__agentd_undo"; builtin unset -f __agentd_save;'
