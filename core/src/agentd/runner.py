@@ -739,6 +739,7 @@ class Python:
         self.kept = False
         rehearse()
         self.namespace = _main_module()
+        gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
 
     def run(self) -> None:
         while True:
