@@ -13,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from agentd.bookkeeping import record_blocks, record_calls
@@ -170,9 +171,13 @@ class TurnLoop:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
+                    begun = 0
                     async for event in events:
                         if self._take(rnd, event):
                             break
+                        if len(rnd.jobs) > begun:  # it starts before more is read of what has come along
+                            begun = len(rnd.jobs)
+                            await anyio.lowlevel.checkpoint()
                         if self.listener.is_full():
                             await self.listener.flow()
                 if not rnd.cut:

@@ -447,10 +447,9 @@ class Supervisor:
 # What bash runs. Builtins only: every external command would cost 0.7 ms. It starts ahead of time, exports the
 # base environment and waits at the gate for a byte; then JOB restores the state and reads the code. Nothing that
 # code has left runs before the gate. `builtin`: the functions that it has left may have any name but this one,
-# which would spoil META, so that the state before stays. The code is
-# `eval`ed on the first line, so that error messages name the block's own lines. The state is written by an EXIT
-# trap, and after the code, which may have set an EXIT trap of its own; META is written last and so says that the
-# state is whole.
+# which would spoil META, so that the state before stays. The code is `eval`ed on the first line, so that error
+# messages name the block's own lines. The state is written by an EXIT trap, and after the code, which may have
+# set an EXIT trap of its own; META is written last and so says that the state is whole.
 _BASH_SCRIPT = (
     f"source /dev/fd/{BASE_FD} 2>/dev/null; exec {BASE_FD}<&-; "
     f"TMOUT= IFS= read -r -n 1 -u {GATE_FD} || exit; "

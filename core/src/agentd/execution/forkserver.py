@@ -25,8 +25,10 @@ from agentd.execution.process import LocalProcess, spawn
 
 __all__ = ["ForkedProcess", "start_runner"]
 
-FORK_S = 10.0  # how long the fork server may take for a runner, its own start included
+FORK_S = 5.0  # how long the fork server may take for a runner, its own start included
 COLLECT_S = 0.5  # and for an exit code, which is not worth more
+TIDY_S = 0.5
+FAILURES = 3  # in a row, after which runners are started without it: a kernel that has no pidfds, say
 LINE = 3  # the descriptor of the direct line in a forked runner
 
 
@@ -36,7 +38,7 @@ class ForkServer:
     def __init__(self, command: Sequence[str]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
-        self._runners = 0
+        self._runners: set[int] = set()  # pids
         self._broken = False
         try:
             with theirs:
@@ -69,32 +71,36 @@ class ForkServer:
             data, ancillary, *_ = self._socket.recvmsg(16, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
             if not ancillary:
                 raise OSError("the fork server is gone, or can make no more processes")
-            self._runners += 1
+            pid = int(data)
+            self._runners.add(pid)
         (pidfd,) = array.array("i", ancillary[0][2])
-        return int(data), pidfd
+        return pid, pidfd
 
     def collect(self, pid: int) -> int | None:
         """Return the exit code of a runner that has ended; None if the fork server cannot tell."""
-        with self._lock:
-            self._runners -= 1
-            try:
-                self._socket.settimeout(COLLECT_S)
-                self._socket.send(b"W%d" % pid)
-                return os.waitstatus_to_exitcode(int(self._socket.recv(16)))
-            except (OSError, ValueError):
-                self._broken = True  # or its late answer would be taken for another one
-                return None
+        self._runners.discard(pid)
+        if not self._lock.acquire(timeout=COLLECT_S):
+            return None
+        try:
+            self._socket.settimeout(COLLECT_S)
+            self._socket.send(b"W%d" % pid)
+            return os.waitstatus_to_exitcode(int(self._socket.recv(16)))
+        except (OSError, ValueError):
+            self._broken = True  # or its late answer would be taken for another one
+            return None
+        finally:
+            self._lock.release()
 
     @property
     def is_of_use(self) -> bool:
         """False if it has no runner left, or does not answer."""
-        return self._runners > 0 and not self._broken
+        return bool(self._runners) and not self._broken
 
     def close(self) -> None:
         """End it; the runners go on."""
         self._socket.close()
         try:
-            self._process.wait(1.0)
+            self._process.wait(0.0 if self._broken else 1.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -149,16 +155,23 @@ class Starter:
         self._lock = threading.RLock()  # to look whether a runner still runs may tidy up after it
         self._running: weakref.WeakSet[LocalProcess | ForkedProcess] = weakref.WeakSet()
         self._server: ForkServer | None = None
+        self._failures = 0
 
     def start(self, env: Mapping[str, str]) -> LocalProcess | ForkedProcess:
-        with self._lock:
-            process: LocalProcess | ForkedProcess | None = None
-            if hasattr(os, "pidfd_open") and any(other.wait(0) is None for other in list(self._running)):
-                process = self._fork()
-            if process is None:
-                process = spawn(self._command, env, cwd="/", line=True)
-            self._running.add(process)
-            return process
+        try:
+            with self._lock:
+                process: LocalProcess | ForkedProcess | None = None
+                if self._may_fork() and any(other.wait(0) is None for other in list(self._running)):
+                    process = self._fork()
+                if process is None:
+                    process = spawn(self._command, env, cwd="/", line=True)
+                self._running.add(process)
+                return process
+        finally:
+            self.tidy()  # what ended meanwhile did not wait for us
+
+    def _may_fork(self) -> bool:
+        return hasattr(os, "pidfd_open") and self._failures < FAILURES
 
     def _fork(self) -> ForkedProcess | None:
         """Start one as a fork; None if that does not work, which is no reason not to start one."""
@@ -174,26 +187,37 @@ class Starter:
                 keep.append(write if runner_reads else read)
                 theirs.callback(os.close, give[-1])
                 ours.callback(os.close, keep[-1])
+            server = self._server
             try:
-                if self._server is None:
-                    self._server = ForkServer(self._command)
-                forked = self._server.fork([*give, line.fileno()])
+                server = server or ForkServer(self._command)
+                forked = server.fork([*give, line.fileno()])
             except OSError:
-                self._drop_server()
+                self._failures += 1
+                self._server = None
+                if server is not None:
+                    server.close()
                 return None
+            self._server = server
+            self._failures = 0
             ours.pop_all()
-            return ForkedProcess(self, self._server, forked, keep, LineEnds(ends.ours, LINE))
-
-    def _drop_server(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+            return ForkedProcess(self, server, forked, keep, LineEnds(ends.ours, LINE))
 
     def tidy(self) -> None:
-        """End a fork server that is of no use any more."""
-        with self._lock:
-            if self._server is not None and not self._server.is_of_use:
-                self._drop_server()
+        """End a fork server that is of no use any more.
+
+        Does not wait long for who is just starting a runner, which looks here afterwards: this may be the I/O thread.
+        """
+        while self._is_over() and self._lock.acquire(timeout=TIDY_S):
+            try:
+                if self._server is not None and self._is_over():
+                    self._server.close()
+                    self._server = None
+            finally:
+                self._lock.release()
+
+    def _is_over(self) -> bool:
+        server = self._server
+        return server is not None and not server.is_of_use
 
     def close_in_child(self) -> None:
         if self._server is not None:
