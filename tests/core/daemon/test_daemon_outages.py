@@ -151,7 +151,7 @@ async def test_an_outage_of_the_provider_is_waited_out_and_the_task_stands_once_
     "keys",
     [
         {"model_options": {"max_retries": 0, "timeout": 0.5}},
-        {"budgets": BudgetsConfig(wall_time_s=0.5)},
+        {"budgets": BudgetsConfig(wall_time_s=2.0)},
     ],
     ids=["timeout", "wall time"],
 )
