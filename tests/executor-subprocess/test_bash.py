@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from agentd.runner import BASE_FD, GATE_FD, _descendants
 from agentd.types import BashAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 
 
 def run(executor: SubprocessExecutor, command: str) -> tuple[str, int]:
     return executor.execute_bash(command)
+
+
+def wait_for_the_next_bash(executor: SubprocessExecutor) -> None:
+    """Until a bash waits at its gate: it has closed BASE, and still has the gate."""
+    assert executor._connection is not None
+    below = [executor._connection.process.pid]
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for pid in _descendants(below):
+            with suppress(OSError):
+                held = os.listdir(f"/proc/{pid}/fd")
+                if str(GATE_FD) in held and str(BASE_FD) not in held:
+                    return
+        time.sleep(0.005)
+    raise AssertionError("no bash waits")
 
 
 def test_the_directory_the_exports_the_functions_and_the_options_carry_over(
@@ -63,7 +81,7 @@ def test_functions_with_the_names_of_builtins_do_not_hurt_the_next_block(
 def test_what_a_block_writes_for_the_next_one_does_not_run_before_it(tmp_path: Path) -> None:
     with SubprocessExecutor(tmp_path) as executor:
         run(executor, "echo 'builtin echo >> planted' >&93")
-        time.sleep(0.2)  # the next bash has started and waits
+        wait_for_the_next_bash(executor)
         assert not (tmp_path / "planted").exists()
         assert run(executor, "test -e planted && echo then") == ("then\n", 0)
 
@@ -71,7 +89,8 @@ def test_what_a_block_writes_for_the_next_one_does_not_run_before_it(tmp_path: P
 def test_a_time_limit_for_read_does_not_end_the_bash_that_waits(tmp_path: Path) -> None:
     with SubprocessExecutor(tmp_path, env={"TMOUT": "1"}) as executor:
         run(executor, "true")
-        time.sleep(1.3)
+        wait_for_the_next_bash(executor)
+        time.sleep(1.3)  # longer than TMOUT
         assert run(executor, "echo on $TMOUT") == ("on 1\n", 0)
 
 

@@ -68,6 +68,22 @@ def test_a_killed_supervisor_is_a_failed_block_and_no_orphan(
     assert executor.execute_bash("echo on") == ("on\n", 0)
 
 
+def test_what_has_lost_its_supervisor_and_then_the_runner_ends_too(
+    executor: SubprocessExecutor, survivors: Survivors
+) -> None:
+    parent = "$(awk '{print $4}' /proc/%s/stat)"
+    command = (
+        f"setsid sleep 987105 & N={parent % '$PPID'}; R={parent % '$N'}; "
+        "kill -STOP $PPID; kill -9 $R; kill -9 $PPID; sleep 987105"
+    )
+    with pytest.raises(RunnerDiedError):
+        executor.run_sync(BashAction(command=command))
+    deadline = time.monotonic() + 5
+    while survivors("987105") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert survivors("987105") == []
+
+
 def test_a_stopped_supervisor_cannot_stop_the_time_out(tmp_path: Path, survivors: Survivors) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(timeout_s=0.5, grace_s=0.1)) as executor:
         result = executor.run_sync(BashAction(command="kill -STOP $PPID; sleep 987104"))

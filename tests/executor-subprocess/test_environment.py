@@ -27,6 +27,14 @@ def test_no_secret_of_the_host_is_in_the_environment(tmp_path: Path, monkeypatch
         assert executor.execute_bash("echo $WANTED") == ("yes\n", 0)
 
 
+def test_a_name_that_is_no_variable_in_bash_is_not_read_as_code(tmp_path: Path) -> None:
+    env = {"A;echo x >planted": "1", "LC_$(echo x >planted)": "2", "A.B": "3", "GOOD": "4"}
+    with SubprocessExecutor(tmp_path, env=env) as executor:
+        for _ in range(2):  # the second time with a state
+            assert executor.execute_bash("echo $GOOD; ls") == ("4\n", 0)
+        assert executor.execute_python("import os; print(os.environ['A.B'])") == ("3\n", 0)
+
+
 def test_two_executors_do_not_share_a_variable(tmp_path: Path) -> None:
     """0.8.6: environment globals let one client's code reach another's server."""
     with SubprocessExecutor(tmp_path / "a") as one, SubprocessExecutor(tmp_path / "b") as two:

@@ -204,3 +204,8 @@ async def test_variables_of_one_action_do_not_stay_in_a_kept_namespace(
     once = await executor.run(PythonAction(code=code, state="kept", env={"ONCE": "here"}))
     assert once.output == "here\n"
     assert (await executor.run(PythonAction(code=code, state="kept"))).output == "None\n"
+
+
+def test_the_collector_does_not_look_at_what_a_block_has_inherited(executor: SubprocessExecutor) -> None:
+    output, _ = executor.execute_python("import gc; print(len(gc.get_objects()))")
+    assert int(output) < 200  # all of the interpreter's would be more than a thousand

@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from agentd.errors import RunnerDiedError
+from agentd.execution import forkserver
 from agentd.types import PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 
@@ -116,6 +117,27 @@ def test_a_process_that_forks_and_is_stopped_holds_nobody_up_for_long(
     assert three[2].execute_bash("echo on") == ("on\n", 0)
     assert time.monotonic() - began < 5
     assert not lives(server)
+
+
+def test_where_no_runner_can_be_forked_they_start_without_trying_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a kernel without pidfds, where the process that forks dies of the first request."""
+    made = []
+
+    class Dying(forkserver.ForkServer):
+        def __init__(self, command: Sequence[str]) -> None:
+            super().__init__(["/bin/false"])
+            made.append(self)
+
+    monkeypatch.setattr(forkserver, "ForkServer", Dying)
+    monkeypatch.setattr(forkserver, "_starters", {})
+    with ExitStack() as stack:
+        for number in range(6):
+            executor = stack.enter_context(SubprocessExecutor(tmp_path / str(number)))
+            assert executor.execute_bash("echo on") == ("on\n", 0)
+            assert parent_of(pid_of(executor)) == os.getpid()
+    assert len(made) == forkserver.FAILURES
 
 
 def test_how_a_forked_runner_ended_is_said(three: list[SubprocessExecutor]) -> None:

@@ -502,7 +502,8 @@ class ShellState:
             ours = flags == "x" and name in base and value == _as_bash_prints(base[name])
             if "f" in flags or not (ours or name.startswith("AGENTD_TOOLS_")):
                 kept.append(found[0])
-        return cls("".join(kept) + source[position:], options, shopts, sorted(base.keys() - seen))
+        unset = sorted(filter(_is_bash_name, base.keys() - seen))
+        return cls("".join(kept) + source[position:], options, shopts, unset)
 
     def plain(self) -> dict[str, Any]:
         """Return the state as plain data: what the initializer takes."""
@@ -560,7 +561,12 @@ def _undo(name: str) -> str:
 
 
 def _exports(env: dict[str, str]) -> str:
-    return "".join(f"builtin export {k}={_shell_quote(v)}\n" for k, v in env.items())
+    return "".join(f"builtin export {k}={_shell_quote(v)}\n" for k, v in env.items() if _is_bash_name(k))
+
+
+def _is_bash_name(name: str) -> bool:
+    """Other names are no variables in bash, and would be read as code."""
+    return name.isascii() and name.isidentifier()
 
 
 def _as_bash_prints(value: str) -> str:
@@ -1026,6 +1032,8 @@ def _nursery_main(runner: Runner, sock: socket.socket) -> None:
     while True:
         _reap_crews(crews)
         if retired and not crews:
+            # What has lost its supervisor fell to us, and there may be no runner left to ask for its end.
+            _kill_below(_children_of(os.getpid()))
             os._exit(0)
         if not poll.poll(20 if retired else None):
             continue

@@ -72,6 +72,20 @@ async def test_a_block_starts_while_the_answer_still_streams(tmp_path: Path) -> 
     assert [s for what, s in executor.log if what == "start"] == ["first", "second"]
 
 
+async def test_a_block_starts_before_more_is_read_of_what_has_come_along(tmp_path: Path) -> None:
+    """The rest of the answer is there already: reading it never waits, so nothing else would get a turn."""
+    read_then: list[int] = []
+
+    async def behave(source: str, emit: Any) -> None:
+        read_then.append(model.read)
+
+    first = bash("first") + "x"  # the closing line is certain with its end
+    model = ScriptModel([first + " " + bash("second"), "no more"], "done", piece=len(first) - 1)
+    loop, _, _ = make_loop(model, tmp_path, behave)
+    await loop.run()
+    assert read_then[0] == model.piece
+
+
 async def test_parallel_blocks_run_at_the_same_time_and_their_results_come_back_in_order(
     tmp_path: Path,
 ) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
@@ -179,13 +179,18 @@ async def test_leaving_a_stream_early_closes_the_connection(api: str, kind: str)
 
 def test_a_provider_that_waits_for_room_hears_of_the_end() -> None:
     """The buffers on the way are full, and the thread that reads has emptied ours before it lets go."""
-    hung_up = threading.Event()
+    full, hung_up = threading.Event(), threading.Event()
 
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
             connection.recv(65_536)
             connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            room = select.poll()
+            room.register(connection, select.POLLOUT)
+            while room.poll(300):
+                connection.send(b"x" * 65_536, socket.MSG_DONTWAIT)
+            full.set()
             while True:
                 connection.sendall(b"x" * 65_536)
         hung_up.set()
@@ -194,7 +199,7 @@ def test_a_provider_that_waits_for_room_hears_of_the_end() -> None:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         port = listener.getsockname()[1]
         with client.stream("GET", f"http://127.0.0.1:{port}") as response:
-            time.sleep(0.5)
+            assert full.wait(20)
             _shut(SimpleNamespace(response=response))
             for _ in response.iter_raw():
                 pass

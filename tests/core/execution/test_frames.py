@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -70,6 +71,13 @@ def test_the_runner_refuses_another_protocol_version() -> None:
     (kind, _, payload), *_ = _talk(hello)
     assert kind == runner.FATAL
     assert b"version 999" in payload
+
+
+def test_the_runner_refuses_a_limit_that_it_cannot_hold() -> None:
+    hello = {"version": runner.VERSION, "workspace": "/", "env": {}, "limits": {"RLIMIT_NICE": 1}}
+    (kind, _, payload), *_ = _talk(runner.pack(runner.HELLO, 0, json.dumps(hello).encode()))
+    assert kind == runner.FATAL
+    assert b"unknown limit RLIMIT_NICE" in payload
 
 
 def test_the_runner_wants_a_hello_first() -> None:

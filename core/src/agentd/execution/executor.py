@@ -29,10 +29,11 @@ from agentd.errors import (
 )
 from agentd.execution.connection import Connection, Pending
 from agentd.execution.environment import Place, base_environment, path_environment
+from agentd.execution.forkserver import ForkedProcess
 from agentd.execution.hub import shared_hub
 from agentd.execution.limits import read_limits, runner_limits
 from agentd.execution.line import OnCall, Reply
-from agentd.execution.process import RunnerProcess
+from agentd.execution.process import LocalProcess, RunnerProcess
 from agentd.execution.snapshotting import WorkspaceSnapshots
 from agentd.execution.waiting import AsyncWaiter, ThreadWaiter
 from agentd.protocols import OnOutput, ToolDispatcher, ToolReply
@@ -173,7 +174,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
             self._remove_run_dir()
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
-        line = getattr(process, "line", None)
+        line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
         connection = Connection(process, shared_hub(), _call_through(weakref.ref(self)), ready, line)
         hello = self._hello(env)
         if line is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -55,22 +56,20 @@ class ForkServer:
             self._socket.close()
             raise
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def fork(self, descriptors: Sequence[int]) -> tuple[int, int]:
         """Start a runner on these descriptors (input, output, errors, line); return its pid and a pidfd.
 
-        Raises `OSError`: no process can be made, or the fork server is gone.
+        Raises `BlockingIOError` if no process can be made, other `OSError`s if the fork server is gone.
         """
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         with self._lock:
             self._socket.settimeout(FORK_S)
             self._socket.sendmsg([b"F"], rights)
             data, ancillary, *_ = self._socket.recvmsg(16, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            if data == b"0":
+                raise BlockingIOError(errno.EAGAIN, "no new process can be made")
             if not ancillary:
-                raise OSError("the fork server is gone, or can make no more processes")
+                raise OSError(errno.EPIPE, "the fork server is gone")
             pid = int(data)
             self._runners.add(pid)
         (pidfd,) = array.array("i", ancillary[0][2])
@@ -112,7 +111,7 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """A `RunnerProcess` that is the fork server's child."""
+    """A `RunnerProcess` that is the fork server's child. Its exit code is 255 if nobody can tell it."""
 
     def __init__(
         self, starter: Starter, server: ForkServer, forked: tuple[int, int], ours: list[int], line: LineEnds
@@ -120,31 +119,29 @@ class ForkedProcess:
         self.pid, self._pidfd = forked
         self.stdin, self.stdout, self.stderr = ours
         self.line = line
-        self.server = server
+        self._server = server
         self._starter = starter
         self._lock = threading.Lock()
         self._code: int | None = None
 
     def kill(self) -> None:
-        with self._lock, contextlib.suppress(ProcessLookupError):
-            if self._pidfd >= 0:
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def wait(self, timeout_s: float) -> int | None:
-        pidfd = self._pidfd
-        if pidfd >= 0:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(timeout_s * 1000):
-                return None
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if self._code is None and not poll.poll(timeout_s * 1000):
+            return None
         with self._lock:
-            if self._pidfd >= 0:
-                os.close(self._pidfd)
-                self._pidfd = -1
-                code = self.server.collect(self.pid)
+            if self._code is None:
+                code = self._server.collect(self.pid)
                 self._code = 255 if code is None else code
         self._starter.tidy()
         return self._code
+
+    def __del__(self) -> None:
+        os.close(self._pidfd)  # not before: somebody may still be waiting on it
 
 
 class Starter:
@@ -191,6 +188,8 @@ class Starter:
             try:
                 server = server or ForkServer(self._command)
                 forked = server.fork([*give, line.fileno()])
+            except BlockingIOError:  # which a start without the fork server will meet, and tell
+                return None
             except OSError:
                 self._failures += 1
                 self._server = None

@@ -122,6 +122,34 @@ class ParserContract:
 
         holds()
 
+    def test_what_it_says_of_stops_and_holds_changes_nothing(self) -> None:
+        """A parser with the attributes `stops` and `holds` (see `ParserStack`) is not shown all of the text at once."""
+
+        @_settings
+        @given(self._answers(), cuts)
+        def holds(text: str, places: list[int]) -> None:
+            for pieces in (pieces_of(text, places), list(text)):
+                spared, shown = (ParserStack([self.make_parser, self.make_parser]) for _ in range(2))
+                got: list[Segment] = []
+                plain: list[Segment] = []
+                position = 0
+                for piece in pieces:
+                    skimmed = spared.skim(piece)
+                    if skimmed == "prose" and piece:
+                        got.append(Segment("prose", piece, position, position + len(piece)))
+                    elif not skimmed:
+                        got += spared.feed(piece)
+                    plain += shown.feed(piece)
+                    position += len(piece)
+                    assert [s.block for s in got if s.block] == [s.block for s in plain if s.block], (
+                        "`holds` passes over the end of a block: it would start late"
+                    )
+                got += spared.close()
+                plain += shown.close()
+                assert merged(got) == merged(plain), "`stops` passes over what matters"
+
+        holds()
+
     def test_prose_is_not_held_back(self) -> None:
         text = "All is well. " * 200
         parser = self.make_parser()
