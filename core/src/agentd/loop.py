@@ -13,7 +13,6 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 import attrs
 
 from agentd.bookkeeping import record_blocks, record_calls
@@ -175,9 +174,9 @@ class TurnLoop:
                     async for event in events:
                         if self._take(rnd, event):
                             break
-                        if len(rnd.jobs) > begun:  # it starts before more is read of what has come along
-                            begun = len(rnd.jobs)
-                            await anyio.lowlevel.checkpoint()
+                        for job in rnd.jobs[begun:]:  # it starts before more is read of what has come along
+                            await job.taken.wait()
+                        begun = len(rnd.jobs)
                         if self.listener.is_full():
                             await self.listener.flow()
                 if not rnd.cut:
@@ -260,6 +259,7 @@ class TurnLoop:
         assert rnd.group is not None
         rnd.jobs.append(job)
         if job.refused:
+            job.taken.set()
             job.done.set()
             self._tell_end(rnd, job)
             return
@@ -285,6 +285,7 @@ class TurnLoop:
             listener.emit(event)
 
     async def _work(self, rnd: Round, job: Job) -> None:
+        job.taken.set()
         for other in job.after:
             await other.done.wait()
         if job.after:

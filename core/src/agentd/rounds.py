@@ -46,6 +46,7 @@ class Job:
     id: str
     call: ModelToolCall | None = None
     after: list[Job] = attrs.field(factory=list)
+    taken: anyio.Event = attrs.field(factory=anyio.Event)  # its task has begun, or it needs none
     done: anyio.Event = attrs.field(factory=anyio.Event)
     started: bool = False
     begin: float = 0.0
