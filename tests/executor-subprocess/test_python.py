@@ -191,6 +191,31 @@ def test_a_kept_interpreter_that_ends_between_two_blocks_is_replaced(executor: S
     assert code == 0
 
 
+def test_a_block_for_a_kept_interpreter_whose_end_is_not_known_yet_goes_to_another_one(
+    executor: SubprocessExecutor,
+) -> None:
+    pid, supervisor = map(int, kept(executor, "import os; print(os.getpid(), os.getppid())")[0].split())
+    os.kill(supervisor, signal.SIGSTOP)  # so it does not say that the interpreter has ended
+    os.kill(pid, signal.SIGKILL)
+    going_on = threading.Timer(0.3, os.kill, (supervisor, signal.SIGCONT))
+    going_on.start()
+    output, code = kept(executor, "print('new')")
+    going_on.join()
+    assert output.startswith("new\n")
+    assert "namespace was lost before this block" in output
+    assert code == 0
+    assert kept(executor, "print('again')") == ("again\n", 0)
+
+
+def test_a_block_that_ends_its_kept_interpreter_is_not_run_again(executor: SubprocessExecutor) -> None:
+    kept(executor, "runs = open('runs', 'a')")
+    code = "runs.write('x'); runs.flush(); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    output, exit_code = kept(executor, code)
+    assert "the kept Python namespace is lost" in output
+    assert exit_code == 137
+    assert kept(executor, "print(open('runs').read())") == ("x\n", 0)
+
+
 def test_a_kept_interpreter_that_exits_for_real_is_replaced(executor: SubprocessExecutor) -> None:
     assert kept(executor, "import os; os._exit(9)") == ("the kept Python namespace is lost", 9)
     assert kept(executor, "print('new')") == ("new\n", 0)

@@ -1572,10 +1572,14 @@ class Use:
 
 class Walk:
     """Adds up what lies below some folders, a slice at a time: what is on the disk (holes are not), hard links
-    once, symlinks not followed, other file systems left out. What changes meanwhile is counted or not."""
+    once, symlinks not followed, other file systems left out. What changes meanwhile is counted or not.
 
-    def __init__(self, roots: list[str]) -> None:
+    `roots` has for each folder a time of its file system, in ns: `young` is what has changed since.
+    """
+
+    def __init__(self, roots: dict[str, int]) -> None:
         self.use = Use(0, 0)
+        self.young = Use(0, 0)
         self.linked: set[tuple[int, int]] = set()
         self.steps = self.walk(roots)
 
@@ -1584,19 +1588,19 @@ class Walk:
         until = time.perf_counter() + seconds
         return all(time.perf_counter() < until for _ in self.steps)
 
-    def walk(self, roots: list[str]) -> Iterator[None]:
-        for root in roots:
+    def walk(self, roots: dict[str, int]) -> Iterator[None]:
+        for root, since_ns in roots.items():
             top = _open_folder(root, None)
             if top >= 0:
-                yield from self.tree(top)
+                yield from self.tree(top, since_ns)
 
-    def tree(self, here: int) -> Iterator[None]:
+    def tree(self, here: int, since_ns: int) -> Iterator[None]:
         """Count depth first, by descriptors: no rename leads elsewhere, and no path is too long."""
         device = os.fstat(here).st_dev
         above: list[tuple[int, int, list[str]]] = []  # descriptor or -1, inode, folders to visit
         try:
             names: list[str] = []
-            yield from self.folder(here, device, names)
+            yield from self.folder(here, device, since_ns, names)
             while True:
                 if names:
                     below = _open_folder(names.pop(), here)
@@ -1606,7 +1610,7 @@ class Walk:
                             os.close(here)
                             above[-1] = (-1, *above[-1][1:])
                         here, names = below, []
-                        yield from self.folder(here, device, names)
+                        yield from self.folder(here, device, since_ns, names)
                 elif above:
                     parent, inode, names = above.pop()
                     if parent < 0:
@@ -1622,7 +1626,7 @@ class Walk:
             for descriptor in (here, *(held for held, _, _ in above if held >= 0)):
                 os.close(descriptor)
 
-    def folder(self, here: int, device: int, folders: list[str]) -> Iterator[None]:
+    def folder(self, here: int, device: int, since_ns: int, folders: list[str]) -> Iterator[None]:
         """Count the entries of one folder; note its folders."""
         try:
             with os.scandir(here) as entries:
@@ -1634,19 +1638,20 @@ class Walk:
                     if stat.S_ISDIR(there.st_mode):
                         if there.st_dev == device:
                             folders.append(entry.name)
-                            self.add(there)
+                            self.add(there, since_ns)
                     elif there.st_nlink < 2:
-                        self.add(there)
+                        self.add(there, since_ns)
                     elif (there.st_dev, there.st_ino) not in self.linked:
                         self.linked.add((there.st_dev, there.st_ino))
-                        self.add(there)
+                        self.add(there, since_ns)
                     yield
         except OSError:  # it was closed to us, or its disk fails
             pass
 
-    def add(self, there: os.stat_result) -> None:
-        self.use.bytes += there.st_blocks * 512
-        self.use.inodes += 1
+    def add(self, there: os.stat_result, since_ns: int) -> None:
+        for use in (self.use, self.young) if there.st_ctime_ns >= since_ns else (self.use,):
+            use.bytes += there.st_blocks * 512
+            use.inodes += 1
 
 
 def _open_folder(name: str, above: int | None) -> int:
@@ -1654,6 +1659,21 @@ def _open_folder(name: str, above: int | None) -> int:
         return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
     except OSError:
         return -1
+
+
+def _time_of(folder: str) -> int:
+    """Return the time by the clock of a folder's file system, in ns; 0 if it does not tell.
+
+    It may be another computer's; and the kernel's own for files is some ms behind `time.time`.
+    """
+    try:
+        probe = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except (OSError, AttributeError):  # not on macOS, nor on every file system
+        return 0
+    try:
+        return os.fstat(probe).st_ctime_ns
+    finally:
+        os.close(probe)
 
 
 class Meter:
@@ -1667,7 +1687,9 @@ class Meter:
     def __init__(self, roots: list[str], limits: dict[str, int]) -> None:
         most = [limits.get(name, sys.maxsize) for name in ("workspace_bytes", "workspace_inodes")]
         self.most = Use(*most)
-        self.roots = roots if min(most) < sys.maxsize else []
+        self.roots = dict.fromkeys(
+            roots if min(most) < sys.maxsize else (), 0
+        )  # and the time of the first action
         self.walk: Walk | None = None
         self.next_walk = 0.0
         self.changed = False  # an action has run since the last walk began
@@ -1687,6 +1709,7 @@ class Meter:
         self.changed = True
         if self.before is None:
             self.before = self.then = self.disks()
+            self.roots = {root: _time_of(root) for root in self.roots}
 
     def disks(self) -> Use:
         """Return how much of the disks that the folders are on is used, by whomever."""
@@ -1724,9 +1747,9 @@ class Meter:
         pause_s = (time.monotonic() - started) / (HURRIED_SHARE if hurried else CALM_SHARE)
         if not done:
             return pause_s, False
-        use, self.walk, self.then = self.walk.use, None, self.at_start
+        use, young, self.walk, self.then = self.walk.use, self.walk.young, None, self.at_start
         self.next_walk = started + max(WALK_PAUSE_S, pause_s)
-        end = self.judge(use)
+        end = self.judge(use, young)
         return (pause_s if self.suspected else max(WATCH_S, pause_s)), end
 
     def hurried(self, now: Use) -> bool:
@@ -1740,11 +1763,13 @@ class Meter:
             or since.inodes > max(left // 4, SPARE_INODES)
         )
 
-    def judge(self, use: Use) -> bool:
+    def judge(self, use: Use, young: Use) -> bool:
         """Compare what a walk has found with the limits; True if what runs must be ended."""
-        if self.base is None:  # what the disks have grown by until now is taken for the code's
+        if (
+            self.base is None
+        ):  # what has changed and the disks have grown by until now is taken for the code's
             since = self.at_start.minus(self.before or self.at_start)
-            mine = Use(min(use.bytes, max(since.bytes, 0)), min(use.inodes, max(since.inodes, 0)))
+            mine = Use(min(young.bytes, max(since.bytes, 0)), min(young.inodes, max(since.inodes, 0)))
             self.base = use.minus(mine)
         grown = self.grown = use.minus(self.base)
         self.excess = self.explain(grown)
@@ -1798,8 +1823,14 @@ class Running:
         self.excess = ""  # the limit for which it is being ended
         self.passed_on = 0  # channels that the host has
         self.lost = False  # a kept interpreter that does not go on after this action
+        self.job = -1  # the file that a kept interpreter begins with to read
+        self.again: tuple[int, int, dict[str, Any], bytes] | None = None  # for another one, if it was dead
         self.note = ""
         self.report: list[Any] | None = None
+
+    def begun(self) -> bool:
+        """True if a kept interpreter has begun to read its job; it shares the place in the file with us."""
+        return os.lseek(self.job, 0, os.SEEK_CUR) > 0
 
 
 class Runner:
@@ -2200,23 +2231,26 @@ class Runner:
             },
         )
 
-    def start_kept(self) -> None:
-        """Give the lasting interpreter its next block, if it is free."""
+    def start_kept(self, lost: bool = False) -> None:
+        """Give the lasting interpreter its next block, if it is free. `lost`: the one before it has ended."""
         if self.kept_busy is not None or not self.kept_queue:
             return
         ident, order, header, body = self.kept_queue.popleft()
-        note = ""
         if self.kept is not None and not self.kept.alive():
             self.kept.close()
             self.kept = None
-            note = "the kept Python namespace was lost before this block: its interpreter had ended"
+            lost = True
+        worked = self.kept is not None
         if self.kept is None:
             self.kept = self.take_crew_or_refuse("python", ident)
             if self.kept is None:
                 self.start_kept()
                 return
-        self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
-        self.kept_busy.note = note
+        action = self.kept_busy = self.dispatch(self.kept, ident, order, header, body)
+        if lost:
+            action.note = "the kept Python namespace was lost before this block: its interpreter had ended"
+        if worked:
+            action.again = (ident, order, header, body)
 
     def dispatch(self, crew: Crew, ident: int, order: int, header: dict[str, Any], body: bytes) -> Running:
         kind = header["type"]
@@ -2232,7 +2266,7 @@ class Runner:
             out, err = crew.desk.out, crew.desk.err
             crew.desk.open_gate(_bash_job(cwd, self.state, ours, own), body)
         else:
-            out, err = self.hand_over(crew, ident, header, cwd, ours, own, body)
+            out, err = self.hand_over(action, header, cwd, ours, own, body)
         action.outputs = [
             Output(self, ident, STDOUT, out, self.output_bytes),
             Output(self, ident, STDERR, err, self.output_bytes),
@@ -2252,8 +2286,7 @@ class Runner:
 
     def hand_over(
         self,
-        crew: Crew,
-        ident: int,
+        action: Running,
         header: dict[str, Any],
         cwd: str,
         ours: dict[str, str],
@@ -2267,7 +2300,7 @@ class Runner:
         job = json.dumps(
             {
                 "state": header["state"],
-                "name": f"<block {ident}>",
+                "name": f"<block {action.ident}>",
                 "cwd": cwd,
                 "env": {**ours, **own},
                 "own_env": list(own),
@@ -2283,11 +2316,12 @@ class Runner:
         err, err_write = os.pipe()
         rights = array.array("i", [code, out_write, err_write])
         try:
-            crew.broker.sendmsg([b"J"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            action.crew.broker.sendmsg([b"J"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         except OSError:
             pass  # the crew is dead; its control socket says so
-        for descriptor in rights:
-            os.close(descriptor)
+        action.job = code
+        os.close(out_write)
+        os.close(err_write)
         return out, err
 
     def tools_env(self, ident: int) -> dict[str, str]:
@@ -2409,6 +2443,9 @@ class Runner:
             action.report = json.loads(data)
         else:
             self.kill_crew(action.crew)
+        if action.again is not None and not action.begun() and not action.ending:
+            self.put_back(action)
+            return
         action.lost = action.crew is self.kept
         self.finish(action)
         if action.lost:
@@ -2416,6 +2453,24 @@ class Runner:
         self.dismiss(action.crew, reported=bool(data))
         if self.kept is None:
             self.start_kept()
+
+    def put_back(self, action: Running) -> None:
+        """The kept interpreter had ended before this action, only not been reaped: another one gets it."""
+        assert action.again is not None
+        self.forget(action)
+        for output in action.outputs:
+            output.close()
+        action.crew.close()
+        self.kept = self.kept_busy = None
+        self.kept_queue.appendleft(action.again)
+        self.start_kept(lost=True)
+
+    def forget(self, action: Running) -> None:
+        self.unwatch(action.crew.control.fileno())
+        self.unwatch(action.crew.broker.fileno())
+        del self.actions[action.ident]
+        if action.job >= 0:
+            os.close(action.job)
 
     def dismiss(self, crew: Crew, reported: bool) -> None:
         """Keep a crew's supervisor for the next worker if it has done its part and there is none yet."""
@@ -2427,9 +2482,7 @@ class Runner:
 
     def finish(self, action: Running) -> None:
         """An action is over: send the rest of its output, keep its state, say how it ended."""
-        self.unwatch(action.crew.control.fileno())
-        self.unwatch(action.crew.broker.fileno())
-        del self.actions[action.ident]
+        self.forget(action)
         wall_s = time.monotonic() - action.started
         for output in action.outputs:
             output.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ MIB = 1 << 20
 
 
 def use_of(*roots: Path) -> tuple[int, int]:
-    walk = Walk([str(root) for root in roots])
+    walk = Walk({str(root): 0 for root in roots})
     while not walk.advance(0.001):
         pass
     return walk.use.bytes, walk.use.inodes
@@ -73,7 +74,7 @@ def test_a_walk_goes_on_where_a_tree_changes_under_it_and_leads_nowhere_else(tmp
         folder.mkdir(parents=True)
         for number in range(20):
             (folder / f"f{number}").touch()
-    walk = Walk([str(tree)])
+    walk = Walk({str(tree): 0})
     for step in range(1000):
         if walk.advance(0):  # one entry
             break
@@ -89,7 +90,7 @@ def test_a_walk_goes_on_where_a_tree_changes_under_it_and_leads_nowhere_else(tmp
 def test_a_walk_is_cut_into_slices(tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / str(number)).touch()
-    walk = Walk([str(tmp_path)])
+    walk = Walk({str(tmp_path): 0})
     slices = 1
     while not walk.advance(0):
         slices += 1
@@ -106,6 +107,7 @@ def test_a_folder_that_is_closed_or_gone_is_left_out(tmp_path: Path) -> None:
 @pytest.fixture
 def meter(tmp_path: Path) -> Meter:
     fill(tmp_path / "before", 8 * MIB)
+    time.sleep(0.02)  # longer than a tick of the clock for files
     made = Meter([str(tmp_path)], {"workspace_bytes": 20 * MIB})
     made.begin()
     return made
@@ -125,6 +127,22 @@ def test_what_was_there_before_the_first_action_does_not_count(meter: Meter, tmp
     assert not look(meter)
     assert not look(meter)
     assert meter.excess == ""
+
+
+def test_what_others_write_before_the_first_walk_does_not_count(
+    meter: Meter, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    fill(tmp_path / "own", 15 * MIB)
+    fill(tmp_path_factory.mktemp("others") / "file", 60 * MIB)
+    assert not look(meter)
+    assert not look(meter)
+    assert meter.excess == ""
+
+
+def test_what_is_added_to_a_file_before_the_first_walk_counts(meter: Meter, tmp_path: Path) -> None:
+    with (tmp_path / "before").open("ab") as file:
+        os.posix_fallocate(file.fileno(), 8 * MIB, 24 * MIB)
+    assert [look(meter) for _ in range(2)] == [False, True]
 
 
 def test_only_the_second_walk_in_a_row_ends_an_action(meter: Meter, tmp_path: Path) -> None:
@@ -165,7 +183,7 @@ def test_after_an_end_what_is_left_is_tolerated_and_what_is_added_is_not(
     assert (look(meter), look(meter), meter.excess) == (False, False, "")
 
 
-def test_what_code_has_plainback_stays_plainback(meter: Meter, tmp_path: Path) -> None:
+def test_what_code_has_given_back_stays_given_back(meter: Meter, tmp_path: Path) -> None:
     look(meter)
     for name in ("one", "two"):
         fill(tmp_path / name, 24 * MIB)

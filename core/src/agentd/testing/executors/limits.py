@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +149,7 @@ class LimitsPart(ExecutorBase):
     ) -> None:
         with (workspace / "before").open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, 100 << 20)
+        time.sleep(0.02)  # longer than a tick of the clock for files
         code = (
             "import os\nos.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 1 << 30)\n"
             "open('one', 'wb').write(bytes(8 << 20))\n"
@@ -154,6 +157,28 @@ class LimitsPart(ExecutorBase):
             "os.symlink('/', 'root'); os.symlink('.', 'round')\n"
         )
         result = await self.python(small, code + _MEASURED)
+        assert result.status == "completed", f"nothing was filled here: {result.message}"
+
+    @pytest.mark.anyio
+    async def test_what_others_write_meanwhile_does_not_count(
+        self, workspace: Path, small: Executor, tmp_path: Path
+    ) -> None:
+        with (workspace / "before").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 100 << 20)
+        time.sleep(0.02)  # longer than a tick of the clock for files
+
+        def write() -> None:
+            until = time.monotonic() + 30
+            while not (workspace / "begun").exists() and time.monotonic() < until:
+                time.sleep(0.005)
+            with (tmp_path / "other").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 200 << 20)
+
+        other = threading.Thread(target=write)
+        other.start()
+        code = "open('begun', 'w'); open('one', 'wb').write(bytes(8 << 20))\n"
+        result = await self.python(small, code + _MEASURED)
+        other.join()
         assert result.status == "completed", f"nothing was filled here: {result.message}"
 
     @pytest.mark.anyio
