@@ -50,7 +50,8 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    outside = tmp_path_factory.mktemp("outside")
+    outside = tmp_path_factory.mktemp("attacks") / "outside"
+    outside.mkdir()
     for folder in (outside, outside.parent):
         folder.chmod(0o777)
     (outside / "secret").write_text("s3cr3t")

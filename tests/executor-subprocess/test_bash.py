@@ -179,6 +179,23 @@ def test_a_directory_that_was_removed_is_said_and_the_workspace_used(executor: S
     assert code == 0
 
 
+def test_a_workspace_that_is_moved_away_is_named_and_back_in_its_place_blocks_run_again(
+    executor: SubprocessExecutor,
+) -> None:
+    workspace = Path(executor.workspace_dir)
+    run(executor, "touch here")
+    wait_for_the_next_bash(executor)
+    workspace.rename(workspace.with_name("moved"))
+    for result in (run(executor, "touch lost"), executor.execute_python("open('lost', 'w')")):
+        assert result == (
+            f"not run: cannot enter the workspace {workspace}: it is gone or closed to the code's user; "
+            "put it back, or begin a session in another folder",
+            1,
+        )
+    workspace.with_name("moved").rename(workspace)
+    assert run(executor, "ls") == ("here\n", 0)
+
+
 def test_a_script_of_1500_lines_and_one_of_5_mb_run(executor: SubprocessExecutor) -> None:
     """0.8.6: a 1,500-line script hung."""
     assert run(executor, "true\n" * 1500 + "echo end") == ("end\n", 0)

@@ -1012,6 +1012,10 @@ class Crew:
         self.rest()
 
 
+def _may_enter(folder: str) -> bool:
+    return os.access(folder, os.X_OK) and os.path.isdir(folder)
+
+
 def _send_with(sock: socket.socket, message: bytes, descriptors: list[int]) -> None:
     sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
@@ -1128,7 +1132,8 @@ def _start_worker(runner: Runner, received: list[int]) -> int:
         return worker
     try:
         if error is not None:
-            os.write(received[-1], f"cannot start {runner.bash}: {error.strerror}\n".encode())
+            what = "enter" if error.filename == runner.workspace else "start"
+            os.write(received[-1], os.fsencode(f"cannot {what} {error.filename}: {error.strerror}\n"))
             os._exit(126 if error.errno == errno.EACCES else 127)
         if runner.prctl is not None:
             runner.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -2198,6 +2203,12 @@ class Runner:
         self.meter_due = min(self.meter_due, time.monotonic() + WATCH_S)
         if header["type"] == "create":
             self.create(ident, header, body)
+        elif not _may_enter(self.workspace):
+            message = (
+                f"not run: cannot enter the workspace {self.workspace}: it is gone or closed to the code's user; "
+                "put it back, or begin a session in another folder"
+            )
+            self.send_json(EXIT, ident, {"status": "failed", "exit_code": 1, "message": message})
         elif header["type"] == "bash" and b"\0" in body:  # bash would stop reading there
             message = "not run: the bash block holds a NUL byte; write such data with printf '\\0' or Python"
             self.send_json(EXIT, ident, {"status": "failed", "exit_code": 1, "message": message})
@@ -2278,7 +2289,7 @@ class Runner:
     def start_directory(self, ident: int, wanted: str | None) -> str:
         """Return where an action starts. A directory that has gone is said, and the workspace used."""
         where = str(os.path.join(self.workspace, wanted) if wanted else self.cwd)
-        if os.access(where, os.X_OK) and os.path.isdir(where):
+        if _may_enter(where):
             return where
         reason = f"cannot enter {where}: it is gone or closed to us; starting in {self.workspace}\n"
         self.send(STDERR, ident, os.fsencode(reason))

@@ -64,6 +64,9 @@ def test_a_contract_fails_in_words_for_a_plugin_that_breaks_it(tmp_path: Path) -
             "no:cacheprovider",
             "--rootdir",
             str(tmp_path),
+            # In the folder of all runs, it would close that to others, in which sandboxes of other tests are at work.
+            "--basetemp",
+            str(tmp_path / "own"),
             str(tmp_path),
         ],
         cwd=tmp_path,
