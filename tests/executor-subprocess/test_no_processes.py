@@ -22,8 +22,9 @@ from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd.types import PythonAction
 
 def limit(pids, soft):
-    for pid in pids:
-        resource.prlimit(pid, resource.RLIMIT_NPROC, (soft, 5000))
+    for pid in pids:  # a crew that is ready has a lower hard limit than the others
+        hard = resource.prlimit(pid, resource.RLIMIT_NPROC)[1]
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (hard if soft is None else soft, hard))
 
 def family(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
@@ -33,9 +34,10 @@ with SubprocessExecutor(sys.argv[2], timeout=20) as executor:
     executor.execute_bash("true")
     pid = executor._connection.process.pid
     limit(family(pid), 0)
+    limit(family(pid), 0)  # and what came to be meanwhile
     codes = [executor.execute_bash("true")[1] for _ in range(3)]  # the first may find a spare crew
     kept = executor.run_sync(PythonAction(code="1", state="kept"))
-    limit(family(pid), 5000)
+    limit(family(pid), None)
     again = executor.execute_bash("echo on")
     same = executor._connection.process.pid == pid
 print(json.dumps({"codes": codes, "kept": kept.message, "again": again, "same": same}))

@@ -113,6 +113,7 @@ IDLE_WATCH_S = 5.0  # the same while only a kept interpreter lives
 WALK_PAUSE_S = 1.0  # between two walks through the workspace, if nothing hurries
 SLICE_S = 0.002  # how long a walk may hold up the loop at a time
 CALM_SHARE, HURRIED_SHARE = 0.02, 0.5  # of the time that may go into walks
+SLICE_PAUSE_S = 0.5  # at most, between two slices: one in which others had the processor says little
 HELD_LEVELS = 256  # of a walk: folders kept open on the way down
 TIDY_UP = "Delete files first: blocks still run, but one that adds more is ended again"
 SPARE_BYTES, SPARE_INODES = 16 << 20, 2000  # how much more may come to be where a limit is exceeded already
@@ -1749,7 +1750,8 @@ class Meter:
             self.walk, self.at_start = Walk(self.roots), now
             self.changed, self.settles = running, self.settling and fair
         done = self.walk.advance(SLICE_S)
-        pause_s = (time.monotonic() - started) / (HURRIED_SHARE if hurried else CALM_SHARE)
+        took_s = time.monotonic() - started
+        pause_s = min(took_s / (HURRIED_SHARE if hurried else CALM_SHARE), SLICE_PAUSE_S)
         if not done:
             return pause_s, False
         use, young, self.walk, self.then = self.walk.use, self.walk.young, None, self.at_start
