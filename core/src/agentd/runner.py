@@ -1693,9 +1693,8 @@ class Meter:
     def __init__(self, roots: list[str], limits: dict[str, int]) -> None:
         most = [limits.get(name, sys.maxsize) for name in ("workspace_bytes", "workspace_inodes")]
         self.most = Use(*most)
-        self.roots = dict.fromkeys(
-            roots if min(most) < sys.maxsize else (), 0
-        )  # and the time of the first action
+        # With the time of the first action by the clock of each.
+        self.roots = dict.fromkeys(roots if min(most) < sys.maxsize else (), 0)
         self.walk: Walk | None = None
         self.next_walk = 0.0
         self.changed = False  # an action has run since the last walk began
@@ -1772,9 +1771,8 @@ class Meter:
 
     def judge(self, use: Use, young: Use) -> bool:
         """Compare what a walk has found with the limits; True if what runs must be ended."""
-        if (
-            self.base is None
-        ):  # what has changed and the disks have grown by until now is taken for the code's
+        if self.base is None:
+            # What has changed is taken for the code's, up to what the disks have grown by.
             since = self.at_start.minus(self.before or self.at_start)
             mine = Use(min(young.bytes, max(since.bytes, 0)), min(young.inodes, max(since.inodes, 0)))
             self.base = use.minus(mine)
