@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agentd.daemon.journal import Journal
 from agentd.daemon.status import ask_status
+from agentd.errors import JournalError
 from agentd.testing.processes import living_with
 from fake_openai import Answer, FakeOpenAI
 
@@ -220,6 +222,22 @@ class Home:
         """Wait until a server was asked something."""
         journal = self.board / "journal"
         eventually(lambda: journal.exists() and journal.read_text().count(text) >= times, text)
+
+    def seen(self, name: str, *agents: str) -> None:
+        """Wait until agents ("a" unless told) have noted what a resource holds: what is posted then wakes them.
+
+        That a server was asked is too early: it, or its answer, may not have got further.
+        """
+
+        def is_noted(agent: str) -> bool:
+            try:
+                with Journal.open(self.state / "journal.db", readonly=True) as journal:
+                    return journal.last_seen(agent, f"board://{name}") is not None
+            except JournalError:  # it is not made yet
+                return False
+
+        for agent in agents or ("a",):
+            eventually(lambda agent=agent: is_noted(agent), f"{agent} has not looked at {name}")
 
     def requests(self, number: int) -> list[dict[str, Any]]:
         """Wait for so many requests to the model and return them."""

@@ -160,7 +160,7 @@ def test_without_a_terminal_there_is_no_prompt_and_the_daemon_just_works(home: H
     home.post("page", "old")
     life = home.start()  # with /dev/null as its standard input
     life.becomes("a", state="idle")
-    home.asked("resources/read")
+    home.seen("page")
     home.post("page", "new")
     home.requests(1)
     life.logs("done")
@@ -181,7 +181,7 @@ def test_with_all_standard_streams_closed_it_works_and_ends(home: Home) -> None:
     command = home.command(str(home.file), "--state-dir", str(home.state))
     with subprocess.Popen(command, env=home.env, cwd=home.cwd, preexec_fn=close_all) as process:
         try:
-            home.asked("resources/read")
+            home.seen("page")
             home.post("page", "new")
             home.requests(1)
             process.send_signal(signal.SIGTERM)
@@ -254,7 +254,7 @@ def test_a_reader_of_the_events_that_goes_away_ends_the_daemon(home: Home) -> No
     home.write(home.agent(mcp_servers=[home.server()], subscriptions=["board://page"]))
     home.post("page", "old")
     life = home.start("--json")
-    home.asked("resources/read")
+    home.seen("page")
     assert life.process.stdout is not None
     life.process.stdout.close()
     home.post("page", "new")
@@ -267,7 +267,7 @@ def test_a_reader_of_the_events_that_pauses_holds_nobody_up(home: Home) -> None:
     home.post("page", "old")
     home.model.answers[0].text = "word " * 1_000  # more than a pipe holds
     life = home.start("--json")
-    home.asked("resources/read")
+    home.seen("page")
     for number in (1, 2):
         home.post("page", f"new {number}")
         life.logs(" done", number)

@@ -38,7 +38,7 @@ def test_a_person_talks_with_one_agent_while_another_one_works(home: Home, sit_d
     home.write(home.agent("talks", model="m-1"), home.agent("wakes", **watched(home, model="m-2")))
     person = sit_down()
     person.see("talks>")
-    home.asked("resources/read")
+    home.seen("page", "wakes")
     person.type("hello\r")
     person.see("answer of m-1")
     person.type("half a li")
@@ -166,7 +166,7 @@ def test_without_a_prompt_ctrl_c_stops_the_daemon(home: Home, sit_down: Any) -> 
     home.post("page", "old")
     home.write(home.agent(**watched(home)))
     person = sit_down("--no-repl")
-    home.asked("resources/read")
+    home.seen("page")
     home.post("page", "new")
     person.see(" done")
     assert not any("a>" in row for row in person.everything())
@@ -183,7 +183,7 @@ def test_a_daemon_in_the_background_of_a_terminal_has_no_prompt(home: Home, sit_
     with Person(
         columns=110, rows=40, program=["/bin/bash", "-c", script, "sh", *command], env=home.env, cwd=home.cwd
     ) as person:
-        home.asked("resources/read")
+        home.seen("page")
         home.post("page", "new")
         person.see(" done")
         assert not any("a>" in row for row in person.everything())

@@ -22,7 +22,7 @@ def begin_block(home: Home) -> Life:
     home.write(home.agent(mode="ptc", **watched))
     home.post("page", "old")
     life = home.start()
-    home.asked("resources/read")
+    home.seen("page")
     home.post("page", "new")
     home.requests(1)
     eventually(lambda: sleeping(life) == 2, lambda: life.log)
@@ -46,7 +46,7 @@ def begin_call(home: Home, *ways: str) -> Life:
     home.write(home.agent(mcp_servers=[home.server(*ways)], subscriptions=["board://page"]))
     home.post("page", "old")
     life = home.start()
-    home.asked("resources/read")
+    home.seen("page")
     home.post("page", "new")
     home.asked("tools/call hang")
     return life
@@ -58,7 +58,7 @@ def begin_stream(home: Home) -> Life:
     home.write(home.agent(mcp_servers=[home.server()], subscriptions=["board://page"]))
     home.post("page", "old")
     life = home.start()
-    home.asked("resources/read")
+    home.seen("page")
     home.post("page", "new")
     home.requests(1)
     return life
@@ -120,7 +120,7 @@ def test_a_signal_ends_a_daemon_whose_reader_holds_it_up(home: Home) -> None:
     home.post("page", "old")
     life = home.start("--json", preexec_fn=lambda: os.dup2(writer, 2))
     try:
-        home.asked("resources/read")
+        home.seen("page")
         home.post("page", "new")
         home.requests(1)  # its end is logged
         life.send(signal.SIGTERM)
@@ -154,7 +154,8 @@ def test_hup_restarts_what_changed_and_leaves_the_rest_undisturbed(home: Home) -
     home.model.repeat = False
     home.write(home.agent("stays", **servers("one")), home.agent("changes", **servers("two")))
     life = home.start()
-    home.asked("resources/read", 2)
+    home.seen("one", "stays")
+    home.seen("two", "changes")
     home.post("one", "new")
     home.requests(1)  # `stays` is in the middle of a turn
     life.becomes("stays", state="running")
@@ -215,7 +216,7 @@ def test_a_change_reaches_agents_that_are_parked_or_wait_for_their_next_try(home
         home.agent("waits", on_error=slow, **away, **watched),
     )
     life = home.start()
-    home.asked("resources/read", 2)
+    home.seen("page", "parked", "waits")
     home.post("page", "new")
     life.becomes("parked", state="parked", queued=1)
     waiting = life.becomes("waits", state="retrying")

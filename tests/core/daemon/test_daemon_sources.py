@@ -45,7 +45,7 @@ def test_one_process_serves_the_tools_and_subscriptions_of_several_agents(home: 
     other = {"mcp_servers": [home.server(name="other", tool_filter=["read"], timeout=5)]}
     home.write(home.agent("a", **watched), home.agent("b", **watched), home.agent("c", **other))
     life = home.start()
-    home.asked("resources/read", 4)
+    home.seen("page", "a", "b")
     home.post("page", "new")
     assert len(home.requests(2)) == 2
     for name in ("a", "b"):
@@ -188,7 +188,7 @@ def test_a_server_that_died_is_started_again_and_tells_of_changes_again(home: Ho
     home.post("page", "old")
     home.write(home.agent(mcp_servers=[home.server()], subscriptions=["board://page"]))
     life = home.start()
-    home.asked("resources/read")
+    home.seen("page")
     (first,) = home.servers()
     os.kill(first, signal.SIGKILL)
     home.post("page", "during the outage")
@@ -208,7 +208,7 @@ def test_a_server_that_cannot_be_started_is_told_and_the_other_agents_work(home:
     watched = {"mcp_servers": [home.server()], "subscriptions": ["board://page"]}
     home.write(home.agent("lost", **gone), home.agent("works", **watched))
     life = home.start()
-    home.asked("resources/read")
+    home.seen("page", "works")
     home.post("page", "new")
     assert "new" in said(home.requests(1)[0])
     lost = eventually(lambda: (s := life.status("lost"))["last_error"] and s, lambda: life.log)
@@ -265,7 +265,7 @@ def test_the_conversation_is_bounded(home: Home) -> None:
         )
     )
     life = home.start()
-    home.asked("resources/read")
+    home.seen("page")
     for number in range(1, 5):
         home.post("page", f"edition {number} " + "word " * 100)
         home.requests(number)

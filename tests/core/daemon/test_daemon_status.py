@@ -31,7 +31,8 @@ def test_the_table_and_the_json_show_agents_servers_queues_and_errors(home: Home
         *(home.agent(f"idle-{n}") for n in range(20)),
     )
     life = home.start()
-    home.asked("resources/read", 2)
+    home.seen("page", "busy")
+    home.seen("more", "busy")
     home.post("page", "new")
     home.requests(1)
     home.post("more", "new")
@@ -120,7 +121,7 @@ def test_those_who_ask_and_do_not_read_hold_nobody_up(home: Home) -> None:
     )
     home.post("page", "old")
     life = home.start()
-    home.asked("resources/read")
+    home.seen("page")
     askers = []
     for _ in range(50):
         asker = socket.socket(socket.AF_UNIX)
