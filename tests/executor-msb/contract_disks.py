@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -163,3 +164,6 @@ async def left() -> list[str]:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    # A thread of the SDK that lets go of a cancelled start would abort an interpreter that ends in order.
+    os._exit(0)
