@@ -141,6 +141,16 @@ def test_a_killed_srt_leaves_no_process_and_no_placeholder(tmp_path: Path) -> No
     assert is_clean(tmp_path)
 
 
+def test_a_killed_srt_leaves_no_dead_process_to_an_init_that_may_not_take_it(tmp_path: Path) -> None:
+    for number in range(5):  # it depends on who dies first
+        with sandbox.make(tmp_path / str(number)) as executor:
+            executor.execute_bash("true")
+            supervisor = executor._connection.process.pid  # type: ignore[union-attr]
+            tree = [supervisor, *below(supervisor)]
+            os.kill(srt_of(executor), signal.SIGKILL)
+        assert not [pid for pid in tree if Path(f"/proc/{pid}").exists()]
+
+
 def test_a_killed_supervisor_leaves_no_process_and_the_next_session_gives_the_files_back(
     tmp_path: Path,
 ) -> None:

@@ -171,23 +171,22 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         deadline = time.monotonic() + KILL_S
-        while time.monotonic() < deadline:
-            self._reap()
+        # Until there is no child, living or dead: orphans become the supervisor's, so then there is nothing below it.
+        while self._reap() and time.monotonic() < deadline:
             left = _below(os.getpid())
-            if not left:
-                return
             _signal(left, signal.SIGSTOP)  # a stopped process cannot fork away
             _signal(left, signal.SIGKILL)
             self._wait(0.02)
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Take the children that have ended; return whether there are others."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
             if pid == self.srt:
                 code = os.waitstatus_to_exitcode(status)
                 self.exit_code = code if code >= 0 else 128 - code
