@@ -114,8 +114,8 @@ def test_resource_limits_hold(tmp_path: Path) -> None:
 def test_a_fork_bomb_is_ended_with_its_block(tmp_path: Path) -> None:
     # Bounded by itself, for a machine on which the limit would not hold: 2^9 processes.
     code = "import os, time\nfor _ in range(9):\n    try: os.fork()\n    except OSError: pass\ntime.sleep(30)"
-    with SubprocessExecutor(tmp_path, limits=Limits(timeout_s=2, grace_s=0.2)) as executor:
-        assert executor.run_sync(PythonAction(code=code)).status == "timeout"
+    with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.2)) as executor:
+        assert executor.run_sync(PythonAction(code=code, timeout_s=2)).status == "timeout"
         assert executor.execute_bash("echo on") == ("on\n", 0)
 
 

@@ -205,7 +205,7 @@ def test_what_the_server_refuses_is_unsupported_and_tools_still_work(
 def test_an_unanswered_subscription_is_lost_tried_again_and_holds_up_no_other(
     opened: Callable[..., McpSource],
 ) -> None:
-    made, mute, told = opened(entry(timeout_s=0.3)), Told(), Told()
+    made, mute, told = opened(entry(timeout_s=1.0)), Told(), Told()
     made.subscribe("mute://1", mute)
     made.subscribe(NOTE, told)
     told.until("active")
