@@ -12,7 +12,17 @@ from agentd.testing.subscriptions import RecordingSubscriber as Told
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
 
-__all__ = ["Host", "Told", "entry", "is_alive", "numbers", "secret_free", "source", "wait_until_gone"]
+__all__ = [
+    "Host",
+    "Told",
+    "entry",
+    "is_alive",
+    "numbers",
+    "secret_free",
+    "source",
+    "wait_for_line",
+    "wait_until_gone",
+]
 
 SCRIPT = Path(__file__).with_name("scripted.py")
 
@@ -44,6 +54,14 @@ def numbers(journal: Path, word: str) -> list[int]:
     """Return the numbers in the journal's lines that begin with `word`."""
     lines = journal.read_text().splitlines() if journal.exists() else []
     return [int(line.split()[1]) for line in lines if line.split()[0] == word]
+
+
+def wait_for_line(journal: Path, line: str) -> None:
+    """Wait until a server, which is a process of its own, has written the line."""
+    deadline = time.monotonic() + 10
+    while line not in journal.read_text().splitlines():
+        assert time.monotonic() < deadline, f"no line {line!r} in the journal"
+        time.sleep(0.02)
 
 
 def wait_until_gone(pids: list[int], seconds: float) -> list[int]:

@@ -3,7 +3,8 @@
     python -S scripted.py [START] [--journal FILE]
 
 START: `well` (default), `polled` (no subscriptions), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn`
-(ignores TERM and the end of its input). The journal gets a line for each start, request, notification and child.
+(ignores TERM and the end of its input). The journal gets a line for each start, request, notification, child,
+and request that has a result.
 """
 
 from __future__ import annotations
@@ -239,6 +240,7 @@ class Server:
             self.send({"id": message["id"], "error": error})
             return
         self.send({"id": message["id"], "result": reply})
+        self.note("answered", method, params.get("name", ""))
 
     def run(self, *, answering: bool = True) -> None:
         """Read messages until the input ends."""

@@ -18,7 +18,7 @@ from agentd.events import ToolProgress
 from agentd.tools import ToolSet
 from agentd.types import Blob
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
-from helpers import numbers, source
+from helpers import numbers, source, wait_for_line
 
 
 @contextmanager
@@ -95,10 +95,11 @@ def test_a_call_that_is_given_up_is_cancelled_at_the_server_and_the_next_one_wor
 
 
 def test_a_late_answer_to_a_call_that_was_given_up_is_nobody_s(tmp_path: Path) -> None:
-    with tools_of(tmp_path / "journal", timeout_s=1.0) as tools:
+    journal = tmp_path / "journal"
+    with tools_of(journal, timeout_s=1.0) as tools:
         with pytest.raises(ToolTimeoutError):
             tools.call_sync("wait", {"seconds": 1.5})
-        time.sleep(1.0)  # the answer arrives
+        wait_for_line(journal, "answered tools/call wait")  # it is in the pipe in front of the next one
         assert tools.call_sync("echo", {"text": "still"}) == "still"
 
 

@@ -264,7 +264,6 @@ def test_tool_errors_are_exceptions_not_dictionaries(place: Place) -> None:
 def test_a_time_out_reaches_the_code_and_the_channel_goes_on(place: Place) -> None:
     place.tools = place.broker.tools = ToolSet(FUNCTIONS, timeout_s=0.5)
     code = ERRORS + "print(json.dumps([error(t.hang)[0], error(t.hang)[2], t.later(1)]))"
-    place.broker.tools.timeout_s = 0.5
     assert place.run(code) == ["ToolTimeoutError", "TimeoutError", 1]
 
 
