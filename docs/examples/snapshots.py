@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from agentd.snapshots import Snapshots
+from agentd_snapshots import Snapshots
 
 workspace = Path("project")
 workspace.mkdir()

@@ -14,7 +14,8 @@ __all__ = ["our_tools", "their_tools"]
 async def our_tools(executor: Any) -> AsyncIterator[None]:
     """Render the bindings of `echo` into the workspace and attach them, as a session does."""
     from agentd.registry import Registry
-    from agentd.tools import ToolSet, tool
+    from agentd_skills import layout_of
+    from agentd_tools import ToolSet, tool
 
     @tool
     def echo(x: int) -> int:
@@ -28,7 +29,7 @@ async def our_tools(executor: Any) -> AsyncIterator[None]:
     await tools.start()
     skills = executor.workspace_dir / "skills"
     Registry().create_skill_renderer().render(tools.specs(), skills)
-    executor.attach(tools=tools, skills_dir=skills)
+    executor.attach(tools=tools, layout=layout_of(skills))
     try:
         yield
     finally:

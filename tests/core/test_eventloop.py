@@ -8,7 +8,7 @@ from types import ModuleType
 
 import anyio
 import pytest
-from agentd.eventloop import loop_caller
+from agentd._concurrency.eventloop import loop_caller
 
 
 @pytest.mark.anyio

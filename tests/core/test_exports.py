@@ -12,10 +12,10 @@ from pathlib import Path
 
 import agentd
 import pytest
-from agentd import exports
 from agentd.errors import BlockedPluginError, MissingPluginError, PluginLoadError
+from agentd.registry import exports
 from agentd.registry.official import OFFICIAL_EXPORTS
-from agentd.testing import PLUGIN_SOURCES, fake_distribution
+from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
 COMPATIBLE = {
     "patch_openai_with_ptc", "patch_openai_with_mcp", "display_events", "display_events_async",
@@ -44,7 +44,7 @@ def test_every_name_of_old_is_known() -> None:
 
 def test_all_is_the_table_and_the_type_checkers_see_the_same() -> None:
     assert sorted(agentd.__all__) == sorted({*exports.CORE_EXPORTS, "__version__"})
-    tree = ast.parse(Path(agentd.__file__).read_text())
+    tree = ast.parse(Path(agentd.__file__).with_suffix(".pyi").read_text())
     typed = {
         alias.name: node.module
         for node in ast.walk(tree)

@@ -54,6 +54,6 @@ def test_no_public_name_loads_a_heavy_package(code: str) -> None:
 
 
 def test_the_daemons_configuration_loads_what_reads_yaml_only_to_read_it() -> None:
-    loaded = loaded_by("import agentd.daemon.config.loading, agentd.daemon.config.schema, agentd.daemon.uris")
-    assert "agentd.daemon.config.values" in loaded
+    loaded = loaded_by("import agentd_daemon.config.loading, agentd_daemon.config.schema, agentd_daemon.uris")
+    assert "agentd_daemon.config.values" in loaded
     assert not {m.partition(".")[0] for m in loaded} & (HEAVY | {"cattrs", "msgspec"})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise, permutations
 
-import agentd.parsing
+import agentd.turn.parser_stack
 import pytest
 from agentd.errors import PluginError
-from agentd.parsing import LANGUAGES, ParserStack, make_block, read_header
+from agentd.notation import LANGUAGES, make_block, read_header
 from agentd.protocols import Parser
+from agentd.turn.parser_stack import ParserStack
 from agentd.types import Block, Segment
 from agentd_parser_fence.parser import FenceParser
 from agentd_parser_xml.parser import XmlParser
@@ -429,4 +430,4 @@ def test_what_is_read_as_a_header_is_split_at_its_last_colon(text: str) -> None:
 
 
 def test_the_module_exports_what_it_says() -> None:
-    assert all(hasattr(agentd.parsing, name) for name in agentd.parsing.__all__)
+    assert all(hasattr(agentd.turn.parser_stack, name) for name in agentd.turn.parser_stack.__all__)

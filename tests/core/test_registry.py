@@ -19,7 +19,7 @@ from agentd.errors import (
 from agentd.hookspecs import GROUPS
 from agentd.protocols import Executor, Parser
 from agentd.registry import PluginRecord, Registry, loading
-from agentd.testing import PLUGIN_SOURCES, fake_distribution
+from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
 Make = Callable[..., Registry]
 
@@ -211,7 +211,7 @@ def test_threads_load_a_plugin_once(install, registry: Make, monkeypatch: pytest
         start.wait()
         got.append(made.load("executor", "ours"))
 
-    monkeypatch.setattr("agentd.registry.registry.import_plugin", import_plugin)
+    monkeypatch.setattr("agentd.registry.table.import_plugin", import_plugin)
     threads = [threading.Thread(target=load) for _ in range(8)]
     for thread in threads:
         thread.start()

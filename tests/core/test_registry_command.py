@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentd.testing import PLUGIN_SOURCES, fake_distribution
+from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
-RUN = [sys.executable, "-c", "from agentd.cli.plugins_command import plugins; plugins()"]
+RUN = [sys.executable, "-c", "from agentd_cli.plugins_command import plugins; plugins()"]
 
 
 @pytest.fixture

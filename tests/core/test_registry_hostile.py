@@ -18,7 +18,7 @@ from agentd.errors import (
     SandboxUnavailableError,
 )
 from agentd.registry import PluginRecord, Registry
-from agentd.testing import PLUGIN_SOURCES, fake_distribution
+from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
 GOOD = PLUGIN_SOURCES["executor"]
 HEAD = "from agentd.hookspecs import hookimpl\nAGENTD_API = 1\n"

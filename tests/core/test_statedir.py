@@ -6,10 +6,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from agentd.cli import checks
-from agentd.daemon.state import StateFolder, default_state_dir
-from agentd.snapshots import Snapshots
 from agentd.statedir import make_private, user_state_dir
+from agentd_cli import checks
+from agentd_daemon.state import StateFolder, default_state_dir
+from agentd_snapshots import Snapshots
 
 
 def test_what_agentd_makes_there_is_private_and_doctor_agrees(

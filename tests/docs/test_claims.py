@@ -8,11 +8,11 @@ from pathlib import Path
 
 import attrs
 import pytest
-from agentd.budgets import Budgets
-from agentd.cli.exits import EXIT_CODES
-from agentd.exports import CORE_EXPORTS
+from agentd.registry.exports import CORE_EXPORTS
 from agentd.registry.official import OFFICIAL_EXPORTS
+from agentd.turn.budgets import Budgets
 from agentd.types import BashAction, Limits
+from agentd_cli.exits import EXIT_CODES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -25,15 +25,15 @@ def forecast(city: str) -> dict[str, float]:
 @pytest.mark.anyio
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: apt-get install curl")
 async def test_the_curl_command_of_the_tools_page_calls_a_tool(tmp_path: Path) -> None:
-    from agentd.tools import ToolSet
     from agentd_executor_subprocess.executor import SubprocessExecutor
+    from agentd_tools import ToolSet
 
     page = (DOCS / "tools-and-skills.md").read_text()
     match = re.search(r"```sh\n(curl .*?)```", page, re.DOTALL)
     assert match is not None
     tools = ToolSet([forecast])
     async with SubprocessExecutor(tmp_path) as executor:
-        executor.attach(tools=tools, skills_dir=None)
+        executor.attach(tools=tools, layout=None)
         result = await executor.run(BashAction(command=match[1].replace("curl", "curl -sS", 1)))
     await tools.aclose()
     assert result.output.replace(" ", "").strip() == '{"today":4.0}'

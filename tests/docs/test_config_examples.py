@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentd.demo.replay import ReplayServer
+from agentd_demo.replay import ReplayServer
 from walk import Terminal, free_port, person_path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,11 +16,11 @@ from typing import Any
 import attrs
 import click
 import pytest
-from agentd.cli.daemon import daemon
-from agentd.cli.status import status
-from agentd.daemon.config.loading import examine
-from agentd.daemon.journal import Journal
-from agentd.daemon.telling import task_of
+from agentd_daemon.commands.daemon import daemon
+from agentd_daemon.commands.status import status
+from agentd_daemon.config.loading import examine
+from agentd_daemon.journal import Journal
+from agentd_daemon.telling import task_of
 from walk import Block, Terminal, blocks_of, free_port, person_path
 
 ROOT = Path(__file__).resolve().parents[2]

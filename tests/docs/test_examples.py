@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentd.demo.replay import ReplayServer
+from agentd_demo.replay import ReplayServer
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "core" / "conversation"))

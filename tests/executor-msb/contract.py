@@ -17,6 +17,7 @@ from typing import Any
 
 from agentd_executor_msb.executor import create_microsandbox_cli_executor
 from agentd_executor_msb.thread import sdk_thread
+from agentd_skills import layout_of
 from microsandbox import Sandbox, SandboxNotFoundError
 
 MSB = Path(sys.executable).parent / "msb"
@@ -51,7 +52,7 @@ def main(options: dict[str, Any]) -> None:
     workspace = Path(options["workspace_dir"])
     (workspace / "skills").mkdir(parents=True)
     executor = create_microsandbox_cli_executor(**options)
-    executor.attach(tools=None, skills_dir=workspace / "skills")
+    executor.attach(tools=None, layout=layout_of(workspace / "skills"))
     vm, thread = executor._vm, sdk_thread()
     starting = thread.start(vm.up())
     config = None

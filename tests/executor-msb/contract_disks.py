@@ -25,6 +25,7 @@ from agentd.errors import UnknownSnapshotError
 from agentd_executor_msb import disks
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
 from agentd_executor_msb.thread import sdk_thread
+from agentd_skills import layout_of
 from contract import MSB
 from microsandbox import Sandbox, SandboxNotFoundError, Snapshot
 
@@ -120,7 +121,7 @@ def main(place: Path) -> None:
     subprocess.run([MSB, "load", "--input", str(place / "tiny.tar")], check=True, timeout=60)
     (place / "skills").mkdir()
     source = MicrosandboxCLIExecutor(place / "one", image="tiny", pull="never", base_dir=place / "base")
-    source.attach(tools=None, skills_dir=place / "skills")
+    source.attach(tools=None, layout=layout_of(place / "skills"))
     starting, _ = begin(source)
     starting.cancel()
     thread.run(halt(source.vm_name), 30)

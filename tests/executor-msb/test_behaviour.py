@@ -13,9 +13,10 @@ import anyio
 import pytest
 from agentd.errors import ExecutorClosedError
 from agentd.registry import Registry
-from agentd.tools import ToolSet
 from agentd.types import BashAction, CreateAction, Limits, OutputChunk, PythonAction
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
+from agentd_skills import layout_of
+from agentd_tools import ToolSet
 from standin import BWRAP
 
 Survivors = Callable[[str], list[str]]
@@ -183,7 +184,7 @@ def test_tools_are_called_from_python_from_children_and_over_http(executor: Micr
     tools = ToolSet([double, fails])
     skills = executor.workspace_dir / "skills"
     Registry().create_skill_renderer().render(tools.specs(), skills)
-    executor.attach(tools=tools, skills_dir=skills)
+    executor.attach(tools=tools, layout=layout_of(skills))
     try:
         code = "from lib.tools import double\nprint(double(21))"
         assert executor.execute_python(code) == ("42\n", 0)
@@ -211,7 +212,7 @@ def test_the_bindings_cannot_be_changed_from_inside(executor: MicrosandboxCLIExe
     tools = ToolSet([double])
     skills = executor.workspace_dir / "skills"
     Registry().create_skill_renderer().render(tools.specs(), skills)
-    executor.attach(tools=tools, skills_dir=skills)
+    executor.attach(tools=tools, layout=layout_of(skills))
     try:
         output, code = executor.execute_bash("echo 'evil' >> skills/lib/tools.py; rm -rf skills; mv skills x")
         assert code != 0

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentd.demo.replay import ReplayServer
+from agentd_demo.replay import ReplayServer
 from agentd_executor_msb import probes
 from standin import BWRAP, GUEST_PYTHON
 

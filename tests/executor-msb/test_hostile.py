@@ -16,6 +16,7 @@ from agentd_executor_msb import executor as executor_module
 from agentd_executor_msb import vm as vm_module
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor, create_microsandbox_cli_executor
 from agentd_executor_msb.places import slug
+from agentd_skills import layout_of
 from hypothesis import given
 from hypothesis import strategies as st
 from standin import StandIn, root
@@ -43,7 +44,7 @@ def test_a_link_that_code_left_in_the_place_of_the_skills_is_not_mounted(make: M
     executor.execute_bash(f"ln -s {tmp_path}/private skills")
     later = make(conversation_id="later")
     with pytest.raises(ConfigError, match=r"skills_dir: .* leads out of the workspace"):
-        later.attach(tools=None, skills_dir=later.workspace_dir / "skills")
+        later.attach(tools=None, layout=layout_of(later.workspace_dir / "skills"))
 
 
 def test_a_volume_that_code_could_turn_into_a_link_is_refused(tmp_path: Path) -> None:

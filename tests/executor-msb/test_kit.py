@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from agentd.execution import RunnerExecutor
 from agentd.protocols import Executor
-from agentd.testing import ExecutorContract
 from agentd.types import Limits
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
+from agentd_runner.host import RunnerExecutor
+from agentd_testing import ExecutorContract
 from kvm import why_no_kvm
 from standin import BWRAP, GUEST_PYTHON, StandIn
 

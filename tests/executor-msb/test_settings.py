@@ -19,6 +19,7 @@ from agentd_executor_msb.executor import (
     create_microsandbox_cli_executor,
 )
 from agentd_executor_msb.network import check_network, to_network
+from agentd_skills import layout_of
 from hypothesis import given
 from hypothesis import strategies as st
 from microsandbox.types import Network
@@ -131,7 +132,7 @@ def test_secrets_are_stored_only_where_no_other_user_can_read_them(
 def test_a_skills_directory_elsewhere_is_mounted_if_it_is_known_in_time(tmp_path: Path) -> None:
     (tmp_path / "skills").mkdir()
     executor = MicrosandboxCLIExecutor(tmp_path / "w")
-    executor.attach(tools=None, skills_dir=tmp_path / "skills")
+    executor.attach(tools=None, layout=layout_of(tmp_path / "skills"))
     mount = executor._create_options()["volumes"]["/opt/agentd/skills"]
     assert (mount.bind, mount.readonly) == (str(tmp_path / "skills"), True)
 
@@ -139,7 +140,7 @@ def test_a_skills_directory_elsewhere_is_mounted_if_it_is_known_in_time(tmp_path
 def test_nothing_heavy_is_imported_before_an_action() -> None:
     code = (
         "import sys, agentd_executor_msb.plugin\n"
-        "assert 'agentd.execution' not in sys.modules\n"
+        "assert 'agentd_runner.host' not in sys.modules\n"
         "made = agentd_executor_msb.plugin.agentd_create_executor('.', {'network': ['example.com']})\n"
         "assert 'microsandbox' not in sys.modules"
     )

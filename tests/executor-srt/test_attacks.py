@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import sandbox
-from agentd.tools import ToolSet
 from agentd_executor_srt.executor import SandboxRuntimeExecutor
+from agentd_skills import layout_of
+from agentd_tools import ToolSet
 
 TRY = """
 import errno, os
@@ -67,7 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             skills = workspace / "skills"
             (skills / "bin").mkdir(parents=True)
             (skills / "bin" / "tool").write_text("#!/bin/sh\n")
-            executor.attach(tools=None, skills_dir=skills)
+            executor.attach(tools=None, layout=layout_of(skills))
             yield World(executor, outside)
     finally:
         del os.environ["HOST_API_KEY"]
@@ -442,7 +443,7 @@ def test_the_tools_of_another_session_are_out_of_reach(tmp_path: Path) -> None:
 
     tools = ToolSet([reveal])
     with sandbox.make(tmp_path / "a") as one, sandbox.make(tmp_path / "b") as two:
-        one.attach(tools=tools, skills_dir=None)
+        one.attach(tools=tools, layout=None)
         say = "echo $AGENTD_TOOLS_URL $AGENTD_TOOLS_TOKEN; curl -s -o /dev/null -w '%{http_code}' " + _auth()
         url, token, code = one.execute_bash(say + " $AGENTD_TOOLS_URL/health")[0].split()
         assert code == "200"

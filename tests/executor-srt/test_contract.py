@@ -6,7 +6,7 @@ import os
 
 import pytest
 import sandbox
-from agentd.testing import ExecutorContract
+from agentd_testing import ExecutorContract
 
 pytestmark = pytest.mark.skipif(
     bool(sandbox.missing()) and os.environ.get("CI") != "true", reason=sandbox.missing() or "-"

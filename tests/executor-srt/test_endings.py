@@ -176,7 +176,7 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_session_gives_the_fi
 
 
 def test_a_hung_runner_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentd.execution.executor.HUNG_MARGIN_S", 0.5)
+    monkeypatch.setattr("agentd_runner.host.executor.HUNG_MARGIN_S", 0.5)
     with sandbox.make(tmp_path) as executor:
         executor.execute_bash("true")
         runner = next(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sandbox
-from agentd.testing.escapes import load_cases, load_expectation
+from agentd_testing.escapes import load_cases, load_expectation
 from unprivileged import run_as_nobody
 
 LISTS = ("srt", "srt-strict")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import sandbox
-from agentd.demo.replay import ReplayServer
+from agentd_demo.replay import ReplayServer
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "ptc_sandbox_runtime.py"
 

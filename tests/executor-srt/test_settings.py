@@ -19,6 +19,7 @@ from agentd_executor_srt.executor import SandboxRuntimeExecutor
 from agentd_executor_srt.factory import create_sandbox_runtime_executor, from_options
 from agentd_executor_srt.requirements import safe_path
 from agentd_executor_srt.settings import interpreter_paths
+from agentd_skills import layout_of
 
 
 def test_the_public_names_lead_here() -> None:
@@ -131,7 +132,7 @@ def test_in_the_strict_profile_only_the_workspace_and_programs_are_readable(tmp_
     (tmp_path / "wanted").write_text("wanted")
     skills = tmp_path / "w" / "skills"
     with sandbox.make(tmp_path / "w", profile="strict", allow_read=[tmp_path / "wanted"]) as executor:
-        executor.attach(tools=None, skills_dir=skills)
+        executor.attach(tools=None, layout=layout_of(skills))
         assert executor.execute_bash(f"cat {tmp_path}/secret")[1] == 1
         assert executor.execute_bash(f"cat {tmp_path}/wanted") == ("wanted", 0)
         for place in (
@@ -209,12 +210,12 @@ def test_the_names_of_placeholders_are_told(tmp_path: Path) -> None:
 def test_skills_that_come_later_are_protected_from_then_on(tmp_path: Path) -> None:
     with sandbox.make(tmp_path) as executor:
         executor.execute_bash("export A=1")
-        executor.attach(tools=None, skills_dir=tmp_path / "skills")
+        executor.attach(tools=None, layout=layout_of(tmp_path / "skills"))
         output, code = executor.execute_bash("echo x > skills/x; echo [$A]")
         assert "skills/x: " in output
         assert "a new one was started" in output
         assert code == 0
-        executor.attach(tools=None, skills_dir=tmp_path / "skills")
+        executor.attach(tools=None, layout=layout_of(tmp_path / "skills"))
         assert "new one" not in executor.execute_bash("true")[0]
 
 

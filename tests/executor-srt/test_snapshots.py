@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import sandbox
-from agentd.snapshots import Snapshots
+from agentd_snapshots import Snapshots
 
 
 @pytest.fixture

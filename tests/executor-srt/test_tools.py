@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 import sandbox
 from agentd.registry import Registry
-from agentd.tools import ToolSet
 from agentd_executor_srt.executor import SandboxRuntimeExecutor
+from agentd_skills import layout_of
+from agentd_tools import ToolSet
 
 
 def double(x: int) -> int:
@@ -29,7 +30,7 @@ def world(
     tools = ToolSet([double, fails])
     with sandbox.make(workspace, timeout=20, profile=request.param) as executor:
         Registry().create_skill_renderer().render(tools.specs(), workspace / "skills")
-        executor.attach(tools=tools, skills_dir=workspace / "skills")
+        executor.attach(tools=tools, layout=layout_of(workspace / "skills"))
         yield executor
     tools.close()
 

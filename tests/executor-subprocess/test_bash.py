@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from agentd.runner import BASE_FD, GATE_FD, _descendants
 from agentd.types import BashAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
+from agentd_runner.runner import BASE_FD, GATE_FD, _descendants
 
 
 def run(executor: SubprocessExecutor, command: str) -> tuple[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from agentd.testing import ExecutorContract
+from agentd_testing import ExecutorContract
 
 
 class TestSubprocessExecutor(ExecutorContract):

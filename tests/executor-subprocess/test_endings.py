@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import ExecutorClosedError, RunnerDiedError, RunnerStartError
-from agentd.execution import spawn
-from agentd.execution.hub import shared_hub
 from agentd.types import BashAction, Limits, OutputChunk, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
+from agentd_runner.host import spawn
+from agentd_runner.host.hub import shared_hub
 
 Survivors = Callable[[str], list[str]]
 

@@ -11,6 +11,7 @@ import pytest
 from agentd.errors import ConfigError, WorkspaceError
 from agentd.types import BashAction, Limits, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor, from_options
+from agentd_skills import layout_of
 
 
 def test_no_secret_of_the_host_is_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_skills_stand_last_on_path_so_that_nothing_there_takes_a_command_s_place
     planted.write_text("#!/bin/sh\necho planted\n")
     planted.chmod(0o755)
     with SubprocessExecutor(tmp_path) as executor:
-        executor.attach(tools=None, skills_dir=skills)
+        executor.attach(tools=None, layout=layout_of(skills))
         assert executor.execute_bash("ls; echo ${PATH##*:}") == (f"skills\n{skills}/bin\n", 0)
     assert os.environ["PATH"] == before
 

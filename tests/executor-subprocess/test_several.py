@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import RunnerDiedError
-from agentd.execution import forkserver
 from agentd.types import PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
+from agentd_runner.host import forkserver
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks its runners on Linux only")
 

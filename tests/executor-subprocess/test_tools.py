@@ -13,9 +13,10 @@ import anyio
 import pytest
 from agentd.events import ToolCall
 from agentd.registry import Registry
-from agentd.tools import ToolSet
 from agentd.types import BashAction, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
+from agentd_skills import layout_of
+from agentd_tools import ToolSet
 
 
 def double(x: int) -> int:
@@ -76,7 +77,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
             neighbour = stack.enter_context(SubprocessExecutor(tmp_path / "neighbour"))
             neighbour.execute_bash("true")
         executor = stack.enter_context(SubprocessExecutor(tmp_path / "work", timeout=30))
-        executor.attach(tools=tools, skills_dir=skills)
+        executor.attach(tools=tools, layout=layout_of(skills))
         yield World(executor, calls, release)
     release.set()
     tools.close()
@@ -182,7 +183,7 @@ def test_a_tool_that_was_quick_and_then_hangs_holds_up_nobody(tmp_path: Path) ->
     tools = ToolSet([moody])
     Registry().create_skill_renderer().render(tools.specs(), tmp_path / "skills")
     with SubprocessExecutor(tmp_path / "a") as one, SubprocessExecutor(tmp_path / "b") as two:
-        one.attach(tools=tools, skills_dir=tmp_path / "skills")
+        one.attach(tools=tools, layout=layout_of(tmp_path / "skills"))
         quick = "from lib.tools import moody\nfor _ in range(50): moody(False)"
         assert one.execute_python(quick) == ("", 0)
         waiting = "import threading\n" + quick + "\nprint('now', flush=True)\nprint(moody(True))"
@@ -206,7 +207,7 @@ def test_new_bindings_reach_a_session_that_runs(world: World, tmp_path: Path) ->
     world.bash("true")
     tools = ToolSet([triple])
     Registry().create_skill_renderer().render(tools.specs(), tmp_path / "skills")
-    world.executor.attach(tools=tools, skills_dir=tmp_path / "skills")
+    world.executor.attach(tools=tools, layout=layout_of(tmp_path / "skills"))
     assert world.python("from lib.tools import triple; print(triple(3))") == ("9\n", 0)
     assert world.bash("python -c 'from lib.tools import triple; print(triple(1))'") == ("3\n", 0)
     tools.close()

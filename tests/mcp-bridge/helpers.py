@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agentd.testing.subscriptions import RecordingSubscriber as Told
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
+from agentd_testing.subscriptions import RecordingSubscriber as Told
 
 __all__ = [
     "Host",

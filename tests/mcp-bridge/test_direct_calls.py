@@ -15,9 +15,9 @@ import anyio
 import pytest
 from agentd.errors import ToolError, ToolTimeoutError
 from agentd.events import ToolProgress
-from agentd.tools import ToolSet
 from agentd.types import Blob
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
+from agentd_tools import ToolSet
 from helpers import numbers, source, wait_for_line
 
 

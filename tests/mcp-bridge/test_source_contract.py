@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from agentd.testing import SubscriptionSourceContract, ToolSourceContract
 from agentd_mcp_bridge.source import McpSource
+from agentd_testing import SubscriptionSourceContract, ToolSourceContract
 from helpers import source
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from agentd.parsing import ParserStack
+from agentd.turn.parser_stack import ParserStack
 from agentd.types import Segment
 from agentd_parser_fence.parser import FenceParser
 from agentd_parser_xml.parser import XmlParser

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from agentd.testing import ParserContract
 from agentd.types import Block
 from agentd_parser_xml.parser import LONGEST_OPENER, XmlParser
+from agentd_testing import ParserContract
 
 
 class TestXmlParser(ParserContract):

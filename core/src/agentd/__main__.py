@@ -1,17 +1,38 @@
-"""The command `agentd`, also as `python -m agentd`."""
+"""The command `agentd`, also as `python -m agentd`.
+
+agentd-cli brings the command line. Without it there is one command, `agentd plugins`, which says what to install.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from agentd.cli.main import run_command_line
+    sys.exit(_command_line()())
 
-    sys.exit(run_command_line())
+
+def _command_line() -> Callable[[], int]:
+    """Return the function that agentd-cli exports, else core's own. Reads the metadata of that one distribution: to
+    look at all that are installed takes longer than `agentd --version` may."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        points = distribution("agentd-cli").entry_points.select(
+            group="agentd.exports", name="run_command_line"
+        )
+        for point in points:
+            found: Callable[[], int] = point.load()
+            return found
+    except PackageNotFoundError:
+        pass
+    from agentd.registry.command import run_command_line
+
+    return run_command_line
 
 
 if __name__ == "__main__":

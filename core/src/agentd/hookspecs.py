@@ -1,7 +1,8 @@
-"""The five hooks of a plugin, and what a plugin must have.
+"""The hooks of a plugin, and what a plugin must have.
 
 A plugin is whatever its entry point names: usually a module `plugin.py` with a constant `AGENTD_API` and
-one function marked with `hookimpl`. The entry point's group says the kind, its name the plugin's name:
+the function of its kind, marked with `hookimpl`; some kinds have a second function that a plugin may leave out.
+The entry point's group says the kind, its name the plugin's name:
 
     [project.entry-points."agentd.executors"]
     subprocess = "agentd_executor_subprocess.plugin"
@@ -14,23 +15,42 @@ inside, start nothing, and return an object; whatever takes time happens in that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pluggy
 
-from agentd.protocols import EventSink, Executor, Parser, SkillRenderer, ToolSource
+from agentd.notation import Notation
+from agentd.protocols import (
+    EventSink,
+    Executor,
+    Model,
+    Parser,
+    Requirement,
+    SkillRenderer,
+    SnapshotStore,
+    Toolbox,
+    ToolEvents,
+    ToolSource,
+)
 
 __all__ = [
     "AGENTD_API",
     "GROUPS",
     "HOOKS",
+    "OPTIONAL_HOOKS",
     "agentd_create_event_sink",
     "agentd_create_executor",
     "agentd_create_parser",
     "agentd_create_skill_renderer",
+    "agentd_create_snapshot_store",
     "agentd_create_tool_sources",
+    "agentd_create_toolbox",
+    "agentd_describe_notation",
+    "agentd_list_requirements",
+    "agentd_open_model",
+    "agentd_serve_requests",
     "hookimpl",
     "hookspec",
 ]
@@ -72,13 +92,49 @@ def agentd_create_parser(options: Mapping[str, Any]) -> Parser:
 
 
 @hookspec
+def agentd_describe_notation(options: Mapping[str, Any]) -> Notation:
+    """Say how a model writes the blocks that this plugin's parser finds. A parser's second hook.
+
+    Called once for each session. A session teaches the model the notation of its first parser; the others read
+    along. A plugin without this hook cannot be the first.
+
+    An exception ends the session's start with `PluginLoadError`. Since API 1.
+    """
+    raise AssertionError("a specification, never called")
+
+
+@hookspec
 def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequence[ToolSource] | None:
     """Make tool sources from something that a user passed as `mcp_servers=[...]` or `tools=[...]`.
 
     Called for every such object that is no plain function, one plugin after the other in the order of
-    their names, until one returns something other than None. Return None for what is not yours.
+    their names, until one returns something other than None. A text that begins with the plugin's name and a colon
+    (`rates:EUR`) comes to that plugin alone, whole. Return None for what is not yours.
+
+    :param options: what the user gave beside the text, as in `("rates:EUR", {"ttl_s": 60})`.
 
     An exception ends the session's start with `PluginLoadError` and names `spec`. Since API 1.
+    """
+    raise AssertionError("a specification, never called")
+
+
+@hookspec
+def agentd_create_toolbox(
+    tools: Sequence[object] | None,
+    servers: Sequence[object],
+    make_sources: Callable[[object], Sequence[ToolSource]],
+    events: ToolEvents,
+) -> Toolbox:
+    """Make what holds the tools of one session or client and answers calls. A second hook of tool sources.
+
+    agentd-tools has it, under the tool source's name `python`. Called when there is a tool for the first time.
+
+    :param tools: functions and descriptions of tool sources; None for all functions marked with `@tool`.
+    :param servers: descriptions of tool sources, and `ToolSource` objects.
+    :param make_sources: turns a description into sources (`Registry.create_tool_sources`).
+    :param events: who is told of calls and changes.
+
+    Since API 1.
     """
     raise AssertionError("a specification, never called")
 
@@ -99,14 +155,79 @@ def agentd_create_event_sink(options: Mapping[str, Any]) -> EventSink:
     raise AssertionError("a specification, never called")
 
 
+@hookspec
+def agentd_open_model(name: str, options: Mapping[str, Any]) -> Model | None:
+    """Open a conversation with the model `name`, or return None if it is not this provider's.
+
+    Called once for each session, one plugin after the other in the order of their names, `openai` last, until one
+    answers. A name that begins with the plugin's name and a slash (`acme/large-1`) comes to that plugin first. Opens
+    no connection: that is for the first request.
+
+    :param options: what the user gave: `base_url`, `api_key`, `api` (`chat` or `responses`), `prices` and
+        `request` (further arguments of every request). Absent ones are not set. Refuse with `ConfigError` what this
+        provider cannot do.
+
+    An exception ends the session's start with `PluginLoadError`, except for agentd's own errors. Since API 1.
+    """
+    raise AssertionError("a specification, never called")
+
+
+@hookspec
+def agentd_serve_requests(name: str, base_url: str, method: str) -> Callable[..., Any] | None:
+    """Serve requests of a patched client for the model `name`, or return None. A model provider's second hook.
+
+    A provider without it is used through `agentd_open_model`, also behind a patched client.
+
+    :param base_url: the client's address.
+    :param method: `chat`, `responses` or `embeddings`.
+    :return: a blocking function that takes the arguments of the SDK's method of that kind and returns the SDK's
+        types; with `stream=True`, an iterator over them.
+
+    Since API 1.
+    """
+    raise AssertionError("a specification, never called")
+
+
+@hookspec
+def agentd_create_snapshot_store(
+    workspace_dir: Path,
+    base_dir: Path | None,
+    exclude: Callable[[], Sequence[str]],
+    options: Mapping[str, Any],
+) -> SnapshotStore:
+    """Open the store of a workspace's snapshots.
+
+    Called when a session or an executor wants one for the first time, in a worker thread: it may read the disk.
+
+    :param base_dir: where the user wants snapshots to lie, outside the workspace; None for the plugin's own choice
+        (in the user's state folder).
+    :param exclude: returns paths relative to the workspace that are no part of snapshots; ask again for each one.
+
+    Since API 1.
+    """
+    raise AssertionError("a specification, never called")
+
+
+@hookspec
+def agentd_list_requirements(options: Mapping[str, Any]) -> Sequence[Requirement]:
+    """Say what this plugin needs of the machine, and whether it is there. Any plugin may have this hook.
+
+    Called by `agentd doctor` for every installed plugin; may run short commands, must change nothing. Since API 1.
+    """
+    raise AssertionError("a specification, never called")
+
+
 GROUPS: Final = {
     "executor": "agentd.executors",
     "parser": "agentd.parsers",
     "tool_source": "agentd.tool_sources",
     "skill_renderer": "agentd.skill_renderers",
     "event_sink": "agentd.event_sinks",
+    "model": "agentd.models",
+    "snapshot_store": "agentd.snapshots",
+    "command": "agentd.commands",
 }
-"""Entry-point group by kind. `agentd.exports` is a sixth group: public names, no plugins."""
+"""Entry-point group by kind. `agentd.exports` is one more group: public names, no plugins."""
 
 HOOKS: Final = {
     "executor": "agentd_create_executor",
@@ -114,5 +235,14 @@ HOOKS: Final = {
     "tool_source": "agentd_create_tool_sources",
     "skill_renderer": "agentd_create_skill_renderer",
     "event_sink": "agentd_create_event_sink",
+    "model": "agentd_open_model",
+    "snapshot_store": "agentd_create_snapshot_store",
 }
-"""The one hook that a plugin of each kind implements."""
+"""The hook that every plugin of a kind implements. A command has none: its entry point is the click command."""
+
+OPTIONAL_HOOKS: Final = {
+    "parser": ("agentd_describe_notation",),
+    "tool_source": ("agentd_create_toolbox",),
+    "model": ("agentd_serve_requests",),
+}
+"""What a plugin of a kind may implement besides, as any may implement `agentd_list_requirements`."""

@@ -9,18 +9,31 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeGuard, runtime_checkable
 
 import attrs
 
-from agentd.events import Event
-from agentd.types import Action, ActionResult, OutputChunk, Segment, ToolSpec, Usage
+from agentd.events import Event, SourceLog, ToolCall, ToolProgress
+from agentd.selectors import Selector
+from agentd.types import (
+    Action,
+    ActionResult,
+    Binding,
+    OutputChunk,
+    Segment,
+    ToolSpec,
+    Usage,
+)
 
 __all__ = [
     "NO_NOTES",
+    "AsyncSnapshotStore",
     "DirectSource",
+    "EstimatingModel",
     "EventSink",
     "Executor",
+    "KeptSnapshot",
+    "Layout",
     "Model",
     "ModelEvent",
     "ModelFinish",
@@ -28,18 +41,32 @@ __all__ = [
     "ModelToolCall",
     "OnOutput",
     "OnProgress",
+    "OwnedModel",
     "Parser",
+    "PausableExecutor",
+    "PreparingModel",
+    "Requirement",
+    "ResettableModel",
     "ResourceSource",
     "ShellExecutor",
     "SkillRenderer",
+    "SkippingParser",
+    "SnapshotExcluding",
+    "SnapshotStore",
     "SourceHost",
+    "StatefulExecutor",
     "SubscriptionSource",
     "SubscriptionState",
     "ToolDispatcher",
+    "ToolEvents",
     "ToolOffer",
     "ToolReply",
     "ToolResult",
     "ToolSource",
+    "Toolbox",
+    "Tools",
+    "VerifyingExecutor",
+    "is_tool_source",
 ]
 
 OnOutput = Callable[[OutputChunk], None]
@@ -55,12 +82,26 @@ class Parser(Protocol):
     One instance reads one answer. `feed` takes the next characters and returns the segments that are now
     certain; `close` ends the text and returns the rest. All segments together, in order, cover the text
     exactly once; the result is the same for every way of cutting the text; the work is linear in it. A
-    parser holds back at most a partial opener, and the body of a block until its end.
+    parser holds back at most a partial opener, and the body of a block until its end. It may be a `SkippingParser`.
     """
 
     def feed(self, text: str) -> Sequence[Segment]: ...
 
     def close(self) -> Sequence[Segment]: ...
+
+
+class SkippingParser(Protocol):
+    """What a parser may also have, one or both, to be spared most of an answer. Without, it has the default here.
+
+    `stops` is read whenever the parser has returned everything as prose: the source of a regular expression, or None
+    (the parser must see all). It is searched in the next text with the character before it in front (at the
+    beginning, and behind a block, a line feed). Text in which it is not found is prose at once, and the parser is
+    given it later, in one piece with what follows. `holds` is the same for a parser that holds text back, such as a
+    block that has begun: text in which it is not found is held back as well.
+    """
+
+    stops: str | None = None
+    holds: str | None = None
 
 
 @attrs.frozen
@@ -106,10 +147,8 @@ class Executor(Protocol):
     thread; it must not block. Cancelling `run` ends the whole process tree of the action before the
     cancellation goes on. `action_id` is the caller's name for the action, given back with its tool calls.
 
-    Optional, for snapshots of the workspace: `snapshot_exclude`, a tuple of paths relative to the workspace that are
-    there for the executor's sake and no part of a snapshot, read again for each one; `pause()`, called in a worker
-    thread before a restore: it ends what runs and returns once the workspace can be changed from outside, and the next
-    action starts again, with a fresh shell.
+    An executor may have more: see `ShellExecutor`, `StatefulExecutor`, `PausableExecutor`, `SnapshotExcluding` and
+    `VerifyingExecutor`.
     """
 
     workspace_dir: Path
@@ -122,8 +161,8 @@ class Executor(Protocol):
         self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
     ) -> ActionResult: ...
 
-    def attach(self, *, tools: ToolDispatcher | None, skills_dir: Path | None) -> None:
-        """Say who answers tool calls and where the bindings are. Called again whenever the bindings change."""
+    def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
+        """Say who answers tool calls and where the renderer's files are. Called again whenever they change."""
         ...
 
     async def aclose(self) -> None:
@@ -132,6 +171,44 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """The same without an event loop; also what `with` calls."""
+        ...
+
+
+@runtime_checkable
+class StatefulExecutor(Protocol):
+    """What an executor also has if it says whether Python blocks share a namespace: `fresh` (no) or `kept`."""
+
+    state: str
+
+
+@runtime_checkable
+class PausableExecutor(Protocol):
+    """What an executor also has if it must be stopped before files of the workspace are replaced from outside."""
+
+    def pause(self) -> None:
+        """End what runs and return once the workspace can be changed. The next action starts again, with a fresh
+        shell. Called in a worker thread; may block."""
+        ...
+
+
+@runtime_checkable
+class SnapshotExcluding(Protocol):
+    """What an executor also has if it puts files into the workspace for its own sake.
+
+    `snapshot_exclude` are their paths relative to the workspace; they are no part of a snapshot. Read again for
+    each one.
+    """
+
+    @property
+    def snapshot_exclude(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class VerifyingExecutor(Protocol):
+    """What an executor also has if it can test itself."""
+
+    def verify(self) -> tuple[bool, str]:
+        """Run something harmless and return whether it worked, and a sentence about it. Blocks."""
         ...
 
 
@@ -153,6 +230,104 @@ class ShellExecutor(Protocol):
         ...
 
 
+class Tools(ToolDispatcher, Protocol):
+    """The tools of a session as the turn loop and the renderers see them.
+
+    `bindings` are the tools with their Python names; the same tools stay the same tuple.
+    """
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]: ...
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """Return the tools as their sources describe them, in the order of `bindings`."""
+        ...
+
+    def instructions(self) -> Mapping[str, str]:
+        """Return the sources' own texts on how their tools belong together, by the source's name."""
+        ...
+
+    async def call_json(
+        self, name: str, arguments: bytes, *, action_id: str = "", quiet: bool = False
+    ) -> ToolReply:
+        """Carry out a call and return the reply. Cancelling gives the call up.
+
+        :param quiet: the caller itself tells of the call.
+        """
+        ...
+
+    async def serve(self, *, task_status: Any = ...) -> None:
+        """Run async tools on the current event loop until cancelled; for `TaskGroup.start`."""
+        ...
+
+
+class ToolEvents(Protocol):
+    """What a toolbox tells its owner, from any thread. Neither may block or raise."""
+
+    def tell(self, event: ToolCall | ToolProgress | SourceLog) -> None:
+        """Take an event of a tool: a call that is over, progress, a source's log message."""
+        ...
+
+    async def changed(self) -> bool:
+        """Deal with a source's word that its list has changed; tell whether there is more to ask already."""
+        ...
+
+
+class Toolbox(Protocol):
+    """All tools of one session or client: functions, and sources that open when they are first needed.
+
+    Made by the hook `agentd_create_toolbox`. Only one of the async methods may run at a time.
+    """
+
+    @property
+    def tools(self) -> Tools | None:
+        """The tools, once `open` has found any."""
+        ...
+
+    @property
+    def has_tools(self) -> bool:
+        """True if there is a function or a source that tools may come from."""
+        ...
+
+    async def open(self, servers: Sequence[object] = (), *, always: bool = False) -> Tools | None:
+        """Bring everything up to date; a server that fails is closed, forgotten and named in the error.
+
+        :param servers: more of them, from now on. One that is known already is used again.
+        :param always: make an (empty) set where there are no tools.
+        """
+        ...
+
+    async def refresh(self) -> bool:
+        """Ask the sources that said so for their tools; tell whether there is more to ask already."""
+        ...
+
+    async def settled(self) -> None:
+        """Wait, within reason, until no change is being looked at."""
+        ...
+
+    def take_over(self, other: Toolbox) -> None:
+        """Have the functions and servers of another toolbox as well, and its open sources in its place."""
+        ...
+
+    def give_up(self, run: str) -> None:
+        """End the calls under way of a run: nobody waits for them any more."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close everything; `open` starts anew."""
+        ...
+
+    def close(self) -> None:
+        """The same without an event loop, from any thread."""
+        ...
+
+
+def is_tool_source(thing: object) -> TypeGuard[ToolSource]:
+    """Tell whether an object is a tool source already: it has a name and the three methods."""
+    methods = (getattr(thing, name, None) for name in ("list_tools", "call", "aclose"))
+    return isinstance(getattr(thing, "name", None), str) and all(map(callable, methods))
+
+
 class ToolSource(Protocol):
     """Where tools come from: `@tool` functions, an MCP server, or something of a plugin's own.
 
@@ -163,7 +338,7 @@ class ToolSource(Protocol):
     event loops, one after the other or at once.
 
     Optional attributes, read after `list_tools`: `instructions`, a text for the model on how these tools belong
-    together; `loop`, the `agentd.tools.TaskLoop` that `call` is to run on (without it: whichever loop serves
+    together; `loop`, the `agentd_tools.TaskLoop` that `call` is to run on (without it: whichever loop serves
     the session's async tools).
     """
 
@@ -253,8 +428,34 @@ class SubscriptionSource(Protocol):
     def subscribe(self, uri: str, on_event: Callable[[SubscriptionState], None]) -> Callable[[], None]: ...
 
 
+@attrs.frozen(kw_only=True)
+class Layout:
+    """Where a renderer's files are, for the executor that shows them to the code.
+
+    :ivar importable: folders for PYTHONPATH, in front of what the session installs.
+    :ivar programs: folders for PATH; they stand at its end, so that nothing takes a system command's place.
+    :ivar preload: modules that every Python block finds imported already.
+    :ivar read_only: folders that code may read and must not change, where a sandbox can see to it.
+    """
+
+    importable: tuple[Path, ...] = ()
+    programs: tuple[Path, ...] = ()
+    preload: tuple[str, ...] = ()
+    read_only: tuple[Path, ...] = ()
+
+
 class SkillRenderer(Protocol):
-    """Turns tools into a directory of files that the model's code can read and import."""
+    """Turns tools into a directory of files that the model's code can read and import.
+
+    `guide` is what the system prompt says in front of `prompt(...)`: how code gets at what was rendered. It does
+    not depend on the tools.
+    """
+
+    guide: str
+
+    def layout(self, directory: Path) -> Layout:
+        """Return where in the directory the code finds what. Called after `render`."""
+        ...
 
     def render(
         self, tools: Sequence[ToolSpec], directory: Path, *, notes: Mapping[str, str] = NO_NOTES
@@ -276,6 +477,89 @@ class EventSink(Protocol):
     def emit(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
+
+
+# --- snapshots ---------------------------------------------------------------------------------
+
+
+class KeptSnapshot(Protocol):
+    """One kept state of a workspace. `timestamp` is in seconds since the epoch."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def label(self) -> str | None: ...
+
+    @property
+    def turn(self) -> int: ...
+
+    @property
+    def timestamp(self) -> float: ...
+
+
+class SnapshotStore(Protocol):
+    """The snapshots of one workspace. Blocking; called in worker threads, one call at a time.
+
+    `wanted` is an id, a label, or a turn; the newest that fits counts. A snapshot may carry an `attachment`: bytes
+    that come back as they were (a session's checkpoint keeps its transcript and shell in it). Methods raise
+    `UnknownSnapshotError` for what is not there and `SnapshotError` for what fails; a restore that fails leaves
+    the workspace as it was.
+    """
+
+    def snapshot(
+        self, label: str | None = None, *, turn: int | None = None, attachment: bytes | None = None
+    ) -> KeptSnapshot: ...
+
+    def restore(self, wanted: Selector) -> KeptSnapshot: ...
+
+    def copy_to(self, wanted: Selector, folder: Path) -> Path:
+        """Write the snapshot into an empty or new folder outside the workspace."""
+        ...
+
+    def list_snapshots(self) -> Sequence[KeptSnapshot]:
+        """Return all of them, the oldest first."""
+        ...
+
+    def has_attachment(self, id: str) -> bool: ...
+
+    def attachment(self, id: str) -> bytes | None:
+        """Return what the snapshot carries; None if it carries nothing or is gone."""
+        ...
+
+    def delete_snapshot(self, wanted: Selector) -> KeptSnapshot | None: ...
+
+
+@runtime_checkable
+class AsyncSnapshotStore(Protocol):
+    """What a snapshot store also has if its long work can be cancelled: the same, awaited."""
+
+    async def asnapshot(
+        self, label: str | None = None, *, turn: int | None = None, attachment: bytes | None = None
+    ) -> KeptSnapshot: ...
+
+    async def arestore(self, wanted: Selector) -> KeptSnapshot: ...
+
+    async def acopy_to(self, wanted: Selector, folder: Path) -> Path: ...
+
+    async def adelete_snapshot(self, wanted: Selector) -> KeptSnapshot | None: ...
+
+
+# --- what a plugin needs of the machine ---------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Requirement:
+    """Something that a plugin needs and `agentd doctor` shows. `remedy` says how to get it if it is not there.
+
+    :ivar optional: without it less works, but something does.
+    """
+
+    name: str
+    ok: bool
+    detail: str = ""
+    remedy: str = ""
+    optional: bool = False
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -343,8 +627,8 @@ class Model(Protocol):
     for the next answer, then `add_answer` with the text of it that counts (what followed the blocks is cut
     off) and the tool calls that count, then `add_results` with what the blocks gave, or `add_tool_results` with
     what the calls gave, and so on. What was sent before is never changed, so that a provider's prompt cache
-    hits. A model that is only to write blocks needs neither `offer` nor `add_tool_results`. One that also has
-    `reset()`, which forgets all that it was told, can be used by sessions that go back to a checkpoint.
+    hits. A model that is only to write blocks needs neither `offer` nor `add_tool_results`. It may have more: see
+    `ResettableModel`, `EstimatingModel`, `PreparingModel` and `OwnedModel`.
     """
 
     name: str
@@ -372,3 +656,37 @@ class Model(Protocol):
     def add_tool_results(self, results: Sequence[ToolResult]) -> None:
         """Append what the calls of the last answer gave, in their order."""
         ...
+
+
+@runtime_checkable
+class ResettableModel(Protocol):
+    """What a model also has if sessions that use it can go back to a checkpoint."""
+
+    def reset(self) -> None:
+        """Forget everything that it was told."""
+        ...
+
+
+@runtime_checkable
+class EstimatingModel(Protocol):
+    """What a model also has if it can tell what an answer cost whose stream was closed early."""
+
+    def estimate(self, text: str) -> Usage:
+        """Return the usage of the last request, for the text that has arrived."""
+        ...
+
+
+@runtime_checkable
+class PreparingModel(Protocol):
+    """What a model also has if something can be done before the first request."""
+
+    async def prepare(self) -> None:
+        """Make the client now, say. Raises `ConfigError` and `MissingPluginError`."""
+        ...
+
+
+@runtime_checkable
+class OwnedModel(Protocol):
+    """What a model also has if it holds something of its own, closed with the session that opened the model."""
+
+    async def aclose(self) -> None: ...

@@ -13,6 +13,7 @@ __all__ = [
     "ActionResult",
     "ActionStatus",
     "BashAction",
+    "Binding",
     "Blob",
     "Block",
     "CreateAction",
@@ -241,6 +242,14 @@ class ToolSpec:
     output_schema: dict[str, object] | None = None
     source: str = "local"
     timeout_s: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Binding:
+    """A tool and the identifier under which code imports and calls it."""
+
+    python_name: str
+    spec: ToolSpec
 
 
 @attrs.frozen(kw_only=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from agentd.errors import ConfigError, SandboxUnavailableError
-from agentd.execution import RunnerExecutor, RunnerProcess, spawn
 from agentd.hookspecs import hookimpl
+from agentd_runner.host import RunnerExecutor, RunnerProcess, spawn
 
 AGENTD_API = 1
 

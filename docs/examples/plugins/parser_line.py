@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentd.hookspecs import hookimpl
+from agentd.notation import Notation
 from agentd.types import Block, Segment
 
 AGENTD_API = 1
@@ -54,3 +55,12 @@ class LineParser:
 @hookimpl
 def agentd_create_parser(options: Mapping[str, Any]) -> LineParser:
     return LineParser()
+
+
+@hookimpl
+def agentd_describe_notation(options: Mapping[str, Any]) -> Notation:
+    return Notation(
+        guide="A line of your answer in this form is run in bash while you write; no other text is run:",
+        forms="!run COMMAND",
+        rules=("Write files with `!run printf '...' > PATH`.",),
+    )

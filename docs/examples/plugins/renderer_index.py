@@ -23,6 +23,8 @@ class IndexRenderer:
 
     def __init__(self, inner: SkillRenderer) -> None:
         self._inner = inner
+        self.guide = inner.guide
+        self.layout = inner.layout
 
     def render(
         self, tools: Sequence[ToolSpec], directory: Path, *, notes: Mapping[str, str] = NO_NOTES

@@ -40,7 +40,7 @@ def _block(size: int) -> list[str]:
 
 def ours(quick: bool) -> Figures:
     """Both parsers on one stream, made by their hooks as a session does; the blocks are counted."""
-    from agentd.parsing import ParserStack
+    from agentd.turn.parser_stack import ParserStack
     from agentd_parser_fence.plugin import agentd_create_parser as fence
     from agentd_parser_xml.plugin import agentd_create_parser as xml
 

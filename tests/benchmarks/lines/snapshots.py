@@ -86,12 +86,12 @@ def ours(quick: bool) -> Figures:
     _fill(root)
 
     def first() -> None:
-        from agentd.snapshots import Snapshots
+        from agentd_snapshots import Snapshots
 
         Snapshots(root, "base").snapshot("first")
 
     figures: Figures = {"first_ms": _time_ms(first)}
-    from agentd.snapshots import Snapshots
+    from agentd_snapshots import Snapshots
 
     snapshots = Snapshots(root, "base")
     _repeated(snapshots.snapshot, lambda _: None, count=2)  # files written just before are read again
@@ -112,7 +112,7 @@ def ours(quick: bool) -> Figures:
 
 
 def _big(quick: bool) -> Figures:
-    from agentd.snapshots import Snapshots
+    from agentd_snapshots import Snapshots
 
     root = Path("large")
     _make_large(root)

@@ -75,8 +75,9 @@ def _least_ms(call: Callable[[], object], count: int) -> float:
 def _blocks(executor: Any, quick: bool) -> Figures:
     """What blocks and calls cost in an executor that runs."""
     from agentd.registry import Registry
-    from agentd.tools import ToolSet
     from agentd.types import BashAction, PythonAction
+    from agentd_skills import layout_of
+    from agentd_tools import ToolSet
 
     def echo(x: int) -> int:
         """Give it back."""
@@ -87,7 +88,7 @@ def _blocks(executor: Any, quick: bool) -> Figures:
     skills = executor.workspace_dir / "skills"
     Registry().create_skill_renderer().render(tools.specs(), skills)
     with executor:
-        executor.attach(tools=tools, skills_dir=skills)
+        executor.attach(tools=tools, layout=layout_of(skills))
         figures: Figures = {
             "bash_ms": _least_ms(lambda: executor.run_sync(BashAction(command="/bin/true")), count),
             "python_ms": _least_ms(lambda: executor.run_sync(PythonAction(code="pass")), count),

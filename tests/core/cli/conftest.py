@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from agentd.demo.recording import Recording, Turn
-from agentd.demo.replay import Fault, ReplayServer
+from agentd_demo.recording import Recording, Turn
+from agentd_demo.replay import Fault, ReplayServer
 
 # Makes the slave side of the pseudo-terminal the controlling terminal, so that ^C sends SIGINT.
 _ON_A_TERMINAL = """

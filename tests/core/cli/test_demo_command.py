@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentd.demo.recording import Recording, Turn
-from agentd.demo.replay import ReplayServer
-from agentd.demo.show import RECORDING
+from agentd_demo.recording import Recording, Turn
+from agentd_demo.replay import ReplayServer
+from agentd_demo.show import RECORDING
 
 Agentd = Survivors = Any  # the fixtures' classes live in conftest.py, which cannot be imported
 FENCE = "```"
@@ -147,13 +147,18 @@ def test_without_a_checkout_the_demo_works_on_the_installed_packages(
 ) -> None:
     import shutil
 
-    from agentd.demo.subject import find_distributions, find_root
+    from agentd_demo.subject import find_distributions, find_root
 
     assert find_root() == repository
     site = tmp_path / "site-packages"
     shutil.copytree(repository / "core" / "src" / "agentd", site / "agentd")
-    plugin = repository / "plugins" / "parser-xml" / "src" / "agentd_parser_xml"
-    shutil.copytree(plugin, site / "agentd_parser_xml")
+    for name in ("parser-xml", "demo"):
+        package = f"agentd_{name.replace('-', '_')}"
+        shutil.copytree(repository / "plugins" / name / "src" / package, site / package)
     found = {item.name: item.folder for item in find_distributions(site)}
-    assert found == {"agentd-core": site / "agentd", "agentd-parser-xml": site / "agentd_parser_xml"}
-    assert os.path.isfile(found["agentd-core"] / "demo" / RECORDING.name)
+    assert found == {
+        "agentd-core": site / "agentd",
+        "agentd-demo": site / "agentd_demo",
+        "agentd-parser-xml": site / "agentd_parser_xml",
+    }
+    assert os.path.isfile(found["agentd-demo"] / RECORDING.name)

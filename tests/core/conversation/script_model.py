@@ -116,7 +116,7 @@ class RecordingExecutor:
             status="completed", exit_code=0, chunks=(OutputChunk("stdout", source.encode()),)
         )
 
-    def attach(self, *, tools: Any, skills_dir: Path | None) -> None:
+    def attach(self, *, tools: Any, layout: Any) -> None:
         pass
 
     async def aclose(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from agentd.errors import ConfigError, SessionBusyError, SnapshotError, UnknownSnapshotError
-from agentd.session import Session
-from agentd.sync_session import SyncSession
+from agentd.session.session import Session
+from agentd.session.sync import SyncSession
 from fake_openai import Answer, FakeOpenAI
 from script_model import RecordingExecutor, ScriptModel
 
@@ -158,7 +158,7 @@ async def test_while_a_run_is_under_way_there_is_an_error_and_no_hang(settings: 
 async def test_what_belongs_to_one_session_is_named(settings: dict[str, Any], tmp_path: Path) -> None:
     async with Session(ScriptModel("done"), **settings) as session:
         await session.checkpoint()
-        with pytest.raises(ConfigError, match=r"ScriptModel has no reset\(\)"):
+        with pytest.raises(ConfigError, match=r"ScriptModel cannot rewind: it has no reset\(\)"):
             await session.rewind()
         with pytest.raises(ConfigError, match=r"model: belongs to the first session"):
             await session.fork(cwd=tmp_path / "other")

@@ -15,10 +15,11 @@ import anyio
 import openai
 import pytest
 from agentd.errors import ConfigError, MissingPluginError, ModelError, ModelStreamError
-from agentd.models import ChatModel, ResponsesModel, open_model
-from agentd.models.routing import needs_litellm
-from agentd.models.source import _shut
 from agentd.protocols import ModelFinish, ModelText
+from agentd.registry import Registry
+from agentd_model_openai import ChatModel, ResponsesModel, open_model
+from agentd_model_openai.routing import needs_litellm
+from agentd_model_openai.source import _shut
 from fake_openai import Answer, FakeOpenAI
 
 pytestmark = pytest.mark.anyio
@@ -313,10 +314,11 @@ def test_a_model_goes_through_litellm_only_when_its_name_says_so(
     assert needs_litellm(name, address) is needed
 
 
-def test_a_model_that_needs_litellm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingPluginError, match=r"pip install agentd-core\[litellm\]"):
-        open_model("anthropic/claude-x")
+def test_a_model_that_needs_litellm_names_the_distribution() -> None:
+    registry = Registry()
+    del registry._chosen["model", "litellm"]  # as uninstalled
+    with pytest.raises(MissingPluginError, match="pip install agentd-model-litellm"):
+        registry.open_model("anthropic/claude-x")
 
 
 def test_an_unknown_api_is_refused() -> None:
@@ -325,7 +327,7 @@ def test_an_unknown_api_is_refused() -> None:
 
 
 def test_no_reader_thread_stays_behind_for_long() -> None:
-    from agentd.threads import Worker
+    from agentd._concurrency.threads import Worker
 
     worker = Worker("agentd-test-worker")
     worker.idle_s = 0.01

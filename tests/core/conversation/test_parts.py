@@ -8,14 +8,14 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agentd.budgets import Budgets
-from agentd.channel import Channel, ThreadChannel
+from agentd._concurrency.channel import Channel, ThreadChannel
+from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.threads import PortalLease, Worker
 from agentd.errors import ConfigError, WorkspaceError
-from agentd.eventloop import loop_caller
-from agentd.relay import KEPT_BYTES, PENDING_BYTES, OutputRelay
-from agentd.results import cut_middle, format_results, output_text
-from agentd.threads import PortalLease, Worker
-from agentd.transcript import Execution, Transcript
+from agentd.turn.budgets import Budgets
+from agentd.turn.live_output import KEPT_BYTES, PENDING_BYTES, OutputRelay
+from agentd.turn.results import cut_middle, format_results, output_text
+from agentd.turn.transcript import Execution, Transcript
 from agentd.types import ActionResult, OutputChunk
 from agentd.workspace import open_workspace
 from hypothesis import given

@@ -11,9 +11,9 @@ import anyio
 import anyio.lowlevel
 import openai
 import pytest
-from agentd.models.chat import ChatModel
-from agentd.models.plain import is_sdk_method, past_transformation
 from agentd.protocols import ModelFinish
+from agentd_model_openai.chat import ChatModel
+from agentd_model_openai.plain import is_sdk_method, past_transformation
 
 CHAT: list[dict[str, Any]] = [
     {

@@ -10,10 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
-from agentd.loop import TurnLoop
-from agentd.models import ChatModel, ResponsesModel
-from agentd.prompt import GUIDE, SKILLS_GUIDE, instructions
 from agentd.registry import Registry
+from agentd.turn.loop import TurnLoop
+from agentd.turn.prompt import instructions
+from agentd_model_openai import ChatModel, ResponsesModel
+from agentd_parser_fence.plugin import NOTATION
+from agentd_skills import AgentSkillsRenderer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from script_model import RecordingExecutor
@@ -60,7 +62,7 @@ def test_each_request_begins_with_the_one_before(api: str, answers: list[str], t
 
     async def converse() -> None:
         model: Any = (ChatModel if api == "chat" else ResponsesModel)("m", create=create, streamed=False)
-        model.start(instructions(own="Mine.", skills="- skill"))
+        model.start(instructions(own="Mine.", skills="- skill", notation=NOTATION))
         with tempfile.TemporaryDirectory() as folder:
             for number in range(tasks):
                 model.add_task(f"task {number}")
@@ -74,9 +76,9 @@ def test_each_request_begins_with_the_one_before(api: str, answers: list[str], t
 
 
 def test_the_instructions_are_the_same_for_the_same_tools() -> None:
-    assert instructions(own="Mine.", skills="S") == instructions(own="Mine.", skills="S")
-    assert instructions(own="Mine.", skills="S").startswith(f"Mine.\n\n{GUIDE}\n\n{SKILLS_GUIDE}\n\nS")
-    assert instructions() == GUIDE
+    told = instructions(own="Mine.", skills="S", notation=NOTATION)
+    assert told == instructions(own="Mine.", skills="S", notation=NOTATION)
+    assert told == f"Mine.\n\n{instructions(notation=NOTATION)}\n\nS"
 
 
 @pytest.mark.parametrize(
@@ -92,9 +94,9 @@ def test_the_instructions_are_the_same_for_the_same_tools() -> None:
     ],
 )
 def test_the_guide_tells_the_model_each_rule(said: str) -> None:
-    assert said in GUIDE
+    assert said in instructions(notation=NOTATION)
 
 
 def test_the_skills_guide_names_each_subcommand() -> None:
     for command in ("skills list", "skills frontmatter", "skills read", "skills run", "skills exec"):
-        assert command in SKILLS_GUIDE
+        assert command in AgentSkillsRenderer.guide

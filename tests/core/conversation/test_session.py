@@ -14,13 +14,13 @@ from typing import Any
 
 import anyio
 import pytest
-from agentd.budgets import Budgets
-from agentd.demo.replay import ReplayServer
 from agentd.errors import ConfigError, ModelError, UnknownPluginError, WorkspaceError
 from agentd.events import CodeOutput, RunEnd, TextDelta
-from agentd.session import Session
-from agentd.sync_session import SyncSession
-from agentd.transcript import Transcript
+from agentd.session.session import Session
+from agentd.session.sync import SyncSession
+from agentd.turn.budgets import Budgets
+from agentd.turn.transcript import Transcript
+from agentd_demo.replay import ReplayServer
 from fake_openai import Answer, FakeOpenAI
 from script_model import RecordingExecutor, ScriptModel
 
@@ -386,7 +386,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell, it is ignored
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from script_model import ScriptModel
-from agentd.sync_session import SyncSession
+from agentd.session.sync import SyncSession
 model = ScriptModel("```bash:execute\\necho on; sleep {marker}\\n```\\n", "never")
 try:
     with SyncSession(model, cwd={str(tmp_path)!r}, tools=[]) as session:
@@ -415,7 +415,7 @@ def test_a_program_that_forgets_to_close_ends_all_the_same(tmp_path: Path, marke
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from script_model import ScriptModel
-from agentd.sync_session import SyncSession
+from agentd.session.sync import SyncSession
 block = "```bash:execute\\n%s\\n```\\n"
 model = ScriptModel(block % "sleep {marker} & echo on" + block % "sleep {marker}", "never")
 session = SyncSession(model, cwd={str(tmp_path)!r}, tools=[])

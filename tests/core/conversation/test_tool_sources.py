@@ -18,12 +18,12 @@ from agentd.errors import ToolError
 from agentd.events import Event, SourceLog, ToolCall, ToolProgress
 from agentd.protocols import OnProgress, SourceHost
 from agentd.registry import Registry
-from agentd.session import Session
-from agentd.sync_session import SyncSession
-from agentd.tools import shelf
-from agentd.tools.loops import TaskLoop
+from agentd.session.resources import SessionResources
+from agentd.session.session import Session
+from agentd.session.sync import SyncSession
 from agentd.types import Blob, ToolSpec
-from agentd.workbench import Workbench
+from agentd_tools import shelf
+from agentd_tools.loops import TaskLoop
 from fake_openai import FakeOpenAI
 from script_model import RecordingExecutor, ScriptModel
 
@@ -247,8 +247,8 @@ async def test_progress_and_log_messages_are_events_of_the_run(tmp_path: Path) -
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_a_patched_clients_stream_shows_progress_and_log_messages(tmp_path: Path, api: str) -> None:
-    from agentd.display import display_events
-    from agentd.patch import patch_openai_with_ptc
+    from agentd_openai import patch_openai_with_ptc
+    from agentd_openai.display import display_events
 
     async def work(on_progress: OnProgress) -> None:
         assert source.host is not None
@@ -299,7 +299,7 @@ async def test_tools_that_change_in_the_middle_of_a_call_are_there_for_the_next_
     )
     async with Session(model, cwd=tmp_path, tools=[], mcp_servers=[source]) as session:
         await run(session)
-        prompt = await session.workbench.prepare()
+        prompt = await session.resources.prepare()
     assert [e.output for e in session.transcript.executions] == ["grown\n", "late\n"]
     assert model.results[0].endswith("[note: the tools have changed; new: late; gone: old]")
     assert "note" not in model.results[1], "it is said once"
@@ -343,7 +343,7 @@ async def test_a_list_that_fails_later_keeps_the_old_tools_and_is_logged(tmp_pat
 @pytest.mark.anyio
 async def test_a_burst_of_changes_is_few_lists(tmp_path: Path) -> None:
     source, quiet = Source(one=nothing), Source("quiet", two=nothing)
-    bench = Workbench(
+    bench = SessionResources(
         cwd=tmp_path, tools=[], mcp_servers=[source, quiet], executor=RecordingExecutor(tmp_path)
     )
     await bench.prepare()
@@ -370,8 +370,8 @@ class Parameters:
         return attrs.asdict(self)
 
 
-def bench_of(tmp_path: Path, registry: Sources, **settings: Any) -> Workbench:
-    return Workbench(
+def bench_of(tmp_path: Path, registry: Sources, **settings: Any) -> SessionResources:
+    return SessionResources(
         cwd=tmp_path, tools=[], registry=registry, executor=RecordingExecutor(tmp_path), **settings
     )
 
@@ -429,7 +429,9 @@ async def test_a_source_object_is_taken_as_it_is_from_servers_and_from_tools(tmp
         def __call__(self) -> None: ...
 
     one, two = Source("one", a=nothing), Callable_("two", b=nothing)
-    bench = Workbench(cwd=tmp_path, tools=[two], mcp_servers=[one], executor=RecordingExecutor(tmp_path))  # type: ignore[list-item]
+    bench = SessionResources(
+        cwd=tmp_path, tools=[two], mcp_servers=[one], executor=RecordingExecutor(tmp_path)
+    )  # type: ignore[list-item]
     tools = await bench.prepare_tools()
     assert [(s.source, s.name) for s in tools.specs()] == [("one", "a"), ("two", "b")]
     assert not (tmp_path / "skills").exists(), "tools alone write nothing"
@@ -507,7 +509,7 @@ async def test_a_source_that_never_answers_is_an_error_that_names_it(
             await anyio.sleep_forever()
             return []
 
-    monkeypatch.setattr("agentd.tools.listing.LIST_S", 0.1)
+    monkeypatch.setattr("agentd_tools.listing.LIST_S", 0.1)
     silent = Silent("silent")
     bench = bench_of(tmp_path, Sources(), mcp_servers=[Source("fine", x=nothing), silent])
     with pytest.raises(ToolError, match=r"'silent' did not list its tools within 0\.1 s"):
@@ -559,7 +561,7 @@ def test_one_client_is_prepared_from_several_loops_at_once(tmp_path: Path) -> No
     bench.close()
 
 
-async def _prepare(bench: Workbench) -> None:
+async def _prepare(bench: SessionResources) -> None:
     await bench.prepare(["http://localhost/mcp"])
 
 
@@ -570,7 +572,9 @@ async def _prepare(bench: Workbench) -> None:
 async def test_close_from_a_thread_and_from_inside_a_loop_closes_the_sources(tmp_path: Path) -> None:
     for inside in (True, False):
         source = Source(one=nothing)
-        bench = Workbench(cwd=tmp_path, tools=[], mcp_servers=[source], executor=RecordingExecutor(tmp_path))
+        bench = SessionResources(
+            cwd=tmp_path, tools=[], mcp_servers=[source], executor=RecordingExecutor(tmp_path)
+        )
         await bench.prepare()
         if inside:
             bench.close()
@@ -611,7 +615,7 @@ async def test_a_source_that_does_not_close_or_raises_keeps_nobody(
 
     for sync in (True, False):
         last = Source("last", c=nothing)
-        bench = Workbench(
+        bench = SessionResources(
             cwd=tmp_path,
             tools=[],
             mcp_servers=[Stuck("stuck", a=nothing), Raising("raising", b=nothing), last],
@@ -630,9 +634,11 @@ async def test_a_source_that_does_not_close_or_raises_keeps_nobody(
 
 
 @pytest.mark.anyio
-async def test_a_workbench_that_is_dropped_closes_its_sources(tmp_path: Path) -> None:
+async def test_resources_that_are_dropped_closes_its_sources(tmp_path: Path) -> None:
     source = Source(one=nothing)
-    bench = Workbench(cwd=tmp_path, tools=[], mcp_servers=[source], executor=RecordingExecutor(tmp_path))
+    bench = SessionResources(
+        cwd=tmp_path, tools=[], mcp_servers=[source], executor=RecordingExecutor(tmp_path)
+    )
     await bench.prepare()
     del bench
     gc.collect()
@@ -642,7 +648,7 @@ async def test_a_workbench_that_is_dropped_closes_its_sources(tmp_path: Path) ->
 PROGRAM = """
 import asyncio, subprocess, sys
 from agentd.types import ToolSpec
-from agentd.workbench import Workbench
+from agentd.session.resources import SessionResources
 
 class Source:
     name = "srv"
@@ -653,7 +659,7 @@ class Source:
         await asyncio.sleep(0.01)
         print("closed", flush=True)
 
-bench = Workbench(cwd=sys.argv[1], tools=[], mcp_servers=[Source()])
+bench = SessionResources(cwd=sys.argv[1], tools=[], mcp_servers=[Source()])
 asyncio.run(bench.prepare())
 print("end", flush=True)
 """

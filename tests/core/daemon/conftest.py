@@ -8,9 +8,9 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from agentd.daemon.config.loading import examine
-from agentd.daemon.config.problems import Problem
-from agentd.daemon.journal import Journal
+from agentd_daemon.config.loading import examine
+from agentd_daemon.config.problems import Problem
+from agentd_daemon.journal import Journal
 
 # pytest's importlib mode leaves helper modules that lie beside the tests unfindable
 HERE = Path(__file__).parent

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from agentd.daemon.journal import Journal
-from agentd.transcript import Transcript
+from agentd.turn.transcript import Transcript
+from agentd_daemon.journal import Journal
 
 
 def say(*words: object) -> None:

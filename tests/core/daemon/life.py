@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentd.daemon.journal import Journal
-from agentd.daemon.status import ask_status
 from agentd.errors import JournalError
-from agentd.testing.processes import living_with
+from agentd_daemon.journal import Journal
+from agentd_daemon.status import ask_status
+from agentd_testing.processes import living_with
 from fake_openai import Answer, FakeOpenAI
 
 __all__ = ["Home", "Life", "call", "said", "tree_of"]

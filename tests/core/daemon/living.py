@@ -14,20 +14,20 @@ from typing import Any, TypeVar
 
 import anyio
 import attrs
-from agentd.daemon.config.values import (
+from agentd.errors import JournalError
+from agentd.events import Event, RunEnd, RunStart
+from agentd_daemon.config.values import (
     AgentConfig,
     DaemonConfig,
     OnErrorConfig,
     ServerConfig,
     SubscriptionConfig,
 )
-from agentd.daemon.control import AgentStatus, ServerStatus
-from agentd.daemon.daemon import Daemon
-from agentd.daemon.journal import Journal, Trigger
-from agentd.daemon.state import StateFolder
-from agentd.demo.replay import ReplayServer, Request
-from agentd.errors import JournalError
-from agentd.events import Event, RunEnd, RunStart
+from agentd_daemon.control import AgentStatus, ServerStatus
+from agentd_daemon.daemon import Daemon
+from agentd_daemon.journal import Journal, Trigger
+from agentd_daemon.state import StateFolder
+from agentd_demo.replay import ReplayServer, Request
 
 HERE = Path(__file__).parent
 PATIENCE_S = 60.0  # for a loaded machine; what is waited for comes at once on an idle one

@@ -24,12 +24,12 @@ from typing import Any
 import anyio
 import attrs
 from agentd import events
-from agentd.daemon.control import AgentState, AgentStatus, ServerStatus
-from agentd.daemon.repl import repl_possible, run_repl
 from agentd.errors import UnknownSnapshotError
 from agentd.events import Event
-from agentd.transcript import Message
+from agentd.turn.transcript import Message
 from agentd.types import ToolSpec, Usage
+from agentd_daemon.control import AgentState, AgentStatus, ServerStatus
+from agentd_daemon.repl import repl_possible, run_repl
 
 
 class ToldDaemon:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agentd.daemon.journal import Trigger
-from agentd.demo.replay import Fault, ReplayServer
+from agentd_daemon.journal import Trigger
+from agentd_demo.replay import Fault, ReplayServer
 from living import HERE, Command, told, until
 
 KILLS = 6

@@ -10,12 +10,12 @@ from typing import Any
 
 import anyio
 import pytest
-from agentd.daemon.config.values import AgentConfig, BudgetsConfig, OnErrorConfig
-from agentd.daemon.journal import Journal
-from agentd.demo.recording import Turn
-from agentd.demo.replay import Fault, ReplayServer
 from agentd.events import Event
 from agentd.registry import Registry
+from agentd_daemon.config.values import AgentConfig, BudgetsConfig, OnErrorConfig
+from agentd_daemon.journal import Journal
+from agentd_demo.recording import Turn
+from agentd_demo.replay import Fault, ReplayServer
 from living import agent, files_server, kill_server, living, modern_server, once, starts, told
 
 pytestmark = pytest.mark.anyio

@@ -19,8 +19,8 @@ from typing import Any
 
 import attrs
 import pytest
-from agentd.daemon.journal import Journal, Trigger
-from agentd.demo.replay import Fault, ReplayServer
+from agentd_daemon.journal import Journal, Trigger
+from agentd_demo.replay import Fault, ReplayServer
 from living import HERE, Command, kill_server, starts, told, until
 
 AGENTS = 50

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentd.testing.processes import living_with
+from agentd_testing.processes import living_with
 from fake_openai import Answer
 from life import Home, call, eventually, said
 

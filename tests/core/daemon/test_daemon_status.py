@@ -14,8 +14,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agentd.daemon.notify import Notifier
-from agentd.daemon.status import StatusError, ask_status, serve_status
+from agentd_daemon.notify import Notifier
+from agentd_daemon.status import StatusError, ask_status, serve_status
 from fake_openai import Answer
 from life import Home, eventually
 
@@ -75,7 +75,7 @@ def test_without_a_file_or_folder_status_says_what_it_needs(home: Home) -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentd.daemon.status.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("agentd_daemon.status.TIMEOUT_S", 0.2)
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(str(tmp_path / "control.sock"))
         stopped.listen(0)
@@ -87,7 +87,7 @@ def test_a_daemon_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pyt
 def test_a_full_table_of_descriptors_does_not_end_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("agentd.daemon.status.ACCEPT_AGAIN_S", 0.01)
+    monkeypatch.setattr("agentd_daemon.status.ACCEPT_AGAIN_S", 0.01)
     path = tmp_path / "control.sock"
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
@@ -201,7 +201,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(
 def test_the_watchdog_is_taken_from_the_environment_if_it_means_this_process(
     monkeypatch: pytest.MonkeyPatch, usec: str, pid: str, wanted: float
 ) -> None:
-    from agentd.daemon.notify import _watchdog_s
+    from agentd_daemon.notify import _watchdog_s
 
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentd.daemon.arguments import typed_arguments
-from agentd.daemon.config.values import ServerConfig
-from agentd.demo.replay import Fault, ReplayServer
 from agentd.errors import ConfigError
+from agentd_daemon.arguments import typed_arguments
+from agentd_daemon.config.values import ServerConfig
+from agentd_demo.replay import Fault, ReplayServer
 from living import agent, files_server, living, modern_server, once, starts, told, watching
 
 pytestmark = pytest.mark.anyio

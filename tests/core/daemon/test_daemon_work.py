@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agentd.daemon.config.values import HistoryConfig
-from agentd.demo.replay import Fault, ReplayServer
+from agentd_daemon.config.values import HistoryConfig
+from agentd_demo.replay import Fault, ReplayServer
 from living import agent, files_server, living, told
 
 pytestmark = pytest.mark.anyio

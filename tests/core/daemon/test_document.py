@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agentd.daemon.config.document import MAX_FILE_BYTES, read_document
-from agentd.daemon.config.loading import examine
+from agentd_daemon.config.document import MAX_FILE_BYTES, read_document
+from agentd_daemon.config.loading import examine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from agentd.daemon.history import Message, bound, estimate, tokens
-from agentd.results import format_results
-from agentd.transcript import Execution, NativeCall, Transcript
+from agentd.turn.results import format_results
+from agentd.turn.transcript import Execution, NativeCall, Transcript
 from agentd.types import Usage
+from agentd_daemon.history import Message, bound, estimate, tokens
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -14,9 +14,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from agentd.daemon.journal import Journal, Trigger, schema
 from agentd.errors import AgentdError, JournalError
-from agentd.transcript import Transcript
+from agentd.turn.transcript import Transcript
+from agentd_daemon.journal import Journal, Trigger, schema
 
 
 def mode(path: Path) -> int:
@@ -131,7 +131,7 @@ def test_an_older_version_is_migrated_and_keeps_everything(
         "MIGRATIONS",
         [*schema.MIGRATIONS, ("CREATE TABLE more (x TEXT)", "INSERT INTO more VALUES ('y')")],
     )
-    monkeypatch.setattr("agentd.daemon.journal.database.MIGRATIONS", schema.MIGRATIONS)
+    monkeypatch.setattr("agentd_daemon.journal.database.MIGRATIONS", schema.MIGRATIONS)
     with pytest.raises(JournalError, match="has version 1, this agentd reads 2; start the daemon"):
         Journal.open(path, readonly=True)
     with Journal.open(path) as journal:
@@ -149,7 +149,7 @@ def test_a_migration_that_fails_leaves_the_old_version(
     broken = [*schema.MIGRATIONS, ("CREATE TABLE more (x TEXT)", "INSERT INTO nowhere VALUES (1)")]
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", broken)
-        patch.setattr("agentd.daemon.journal.database.MIGRATIONS", broken)
+        patch.setattr("agentd_daemon.journal.database.MIGRATIONS", broken)
         with pytest.raises(JournalError, match="nowhere"):
             Journal.open(path)
     with Journal.open(path) as journal:
@@ -223,7 +223,7 @@ def test_a_full_journal_is_a_clear_error_and_what_is_in_it_stays(tmp_path: Path)
 
 FILE_LIMIT = """
 import resource, signal, sys
-from agentd.daemon.journal import Journal
+from agentd_daemon.journal import Journal
 from agentd.errors import JournalError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal.open(sys.argv[1])
@@ -362,7 +362,7 @@ def test_a_repair_that_is_killed_before_its_last_step_begins_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("agentd.daemon.journal.database.set_aside", killed)
+        patch.setattr("agentd_daemon.journal.database.set_aside", killed)
         with pytest.raises(KeyboardInterrupt):
             Journal.open(path)
     with Journal.open(path) as journal:
@@ -376,7 +376,7 @@ def test_a_repair_that_is_killed_before_its_last_step_begins_again(
 def test_what_the_log_of_a_damaged_journal_holds_is_taken_over_too(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     filled(path)
-    log = "from agentd.daemon.journal import Journal; import os, sys; j = Journal.open(sys.argv[1]);"
+    log = "from agentd_daemon.journal import Journal; import os, sys; j = Journal.open(sys.argv[1]);"
     code = (
         log + "print(j.accept('a', origin='repl', task='in the log').id, flush=True); os.kill(os.getpid(), 9)"
     )

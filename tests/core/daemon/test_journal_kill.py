@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agentd.daemon.journal import Journal
+from agentd_daemon.journal import Journal
 
 KILLS = 30
 WORKER = Path(__file__).with_name("journal_worker.py")

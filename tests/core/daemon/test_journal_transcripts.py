@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 import pytest
-from agentd.daemon.journal import Journal
 from agentd.errors import JournalError
-from agentd.transcript import Execution, Message, NativeCall, Transcript
+from agentd.turn.transcript import Execution, Message, NativeCall, Transcript
 from agentd.types import Usage
+from agentd_daemon.journal import Journal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from agentd.daemon.journal import Journal, Trigger
-from agentd.daemon.journal.ids import TriggerIds
 from agentd.errors import JournalError
 from agentd.types import Usage
+from agentd_daemon.journal import Journal, Trigger
+from agentd_daemon.journal.ids import TriggerIds
 
 
 def change(journal: Journal, content: str, uri: str = "file:///a", **more: str) -> Trigger:

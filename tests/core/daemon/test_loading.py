@@ -9,11 +9,12 @@ from textwrap import dedent
 
 import attrs
 import pytest
-from agentd.budgets import Budgets
-from agentd.config import PluginConfig
-from agentd.daemon.config.loading import examine, load
-from agentd.daemon.config.problems import InvalidConfigError
-from agentd.daemon.config.values import (
+from agentd.errors import ConfigError
+from agentd.registry.config import PluginConfig
+from agentd.turn.budgets import Budgets
+from agentd_daemon.config.loading import examine, load
+from agentd_daemon.config.problems import InvalidConfigError
+from agentd_daemon.config.values import (
     BudgetsConfig,
     HistoryConfig,
     OnErrorConfig,
@@ -21,7 +22,6 @@ from agentd.daemon.config.values import (
     SubscriptionConfig,
     ToolFilter,
 )
-from agentd.errors import ConfigError
 
 Write = Callable[..., Path]
 Errors = Callable[..., list[str]]

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agentd.daemon.config.loading import examine, load
-from agentd.daemon.config.references import BadReferenceError, References, Substituted
-from agentd.daemon.config.values import Secret
+from agentd_daemon.config.loading import examine, load
+from agentd_daemon.config.references import BadReferenceError, References, Substituted
+from agentd_daemon.config.values import Secret
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from agentd.daemon.repl.completion import candidates
-from agentd.daemon.repl.lines import COMMANDS, Invocation, LineError, Message, continues, parse
+from agentd_daemon.repl.completion import candidates
+from agentd_daemon.repl.lines import COMMANDS, Invocation, LineError, Message, continues, parse
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,14 +6,14 @@ import re
 
 import pytest
 from agentd import events
-from agentd.daemon.control import AgentStatus, ServerStatus
-from agentd.daemon.repl import views
-from agentd.daemon.repl.feed import Feed
-from agentd.daemon.repl.screen import Screen
-from agentd.daemon.repl.wrapping import cut, width_of, wrap
 from agentd.events import Event
-from agentd.transcript import Message, NativeCall
+from agentd.turn.transcript import Message, NativeCall
 from agentd.types import ToolSpec
+from agentd_daemon.control import AgentStatus, ServerStatus
+from agentd_daemon.repl import views
+from agentd_daemon.repl.feed import Feed
+from agentd_daemon.repl.screen import Screen
+from agentd_daemon.repl.wrapping import cut, width_of, wrap
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prompt_toolkit.data_structures import Size

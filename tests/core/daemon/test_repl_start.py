@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agentd.daemon.repl import repl_possible, run_repl
+from agentd_daemon.repl import repl_possible, run_repl
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from repl_daemon import ToldDaemon
@@ -29,7 +29,7 @@ def test_a_pipe_a_file_and_a_closed_stream_make_no_repl(tmp_path: Path) -> None:
 def test_a_process_in_the_background_of_a_terminal_has_no_repl() -> None:
     code = """
 import fcntl, os, sys, termios
-from agentd.daemon.repl import repl_possible
+from agentd_daemon.repl import repl_possible
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 print(repl_possible(sys.stdin, sys.stdout), file=sys.stderr, flush=True)
 if (child := os.fork()) == 0:
@@ -60,7 +60,7 @@ def test_without_prompt_toolkit_the_error_has_the_pip_command() -> None:
 import sys
 sys.modules["prompt_toolkit"] = None
 import anyio
-from agentd.daemon.repl import repl_possible, run_repl
+from agentd_daemon.repl import repl_possible, run_repl
 assert not repl_possible(None, None)
 try:
     anyio.run(run_repl, None)
@@ -75,7 +75,7 @@ except ImportError as exc:
 
 
 def test_the_repl_module_costs_nothing_before_it_is_run() -> None:
-    code = "import sys, agentd.daemon.repl; print(*sys.modules)"
+    code = "import sys, agentd_daemon.repl; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
@@ -104,7 +104,7 @@ def test_lines_that_were_entered_before_quitting_are_carried_out(tmp_path: Path)
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe no history\n+a\n", b"\n# then\n+kept\n" * 60_000])
 def test_a_damaged_or_huge_history_file_is_no_hindrance(tmp_path: Path, damage: bytes) -> None:
-    from agentd.daemon.repl.past import open_past
+    from agentd_daemon.repl.past import open_past
 
     file = tmp_path / "history"
     file.write_bytes(damage)
@@ -116,7 +116,7 @@ def test_a_damaged_or_huge_history_file_is_no_hindrance(tmp_path: Path, damage: 
 
 
 def test_a_history_that_cannot_be_written_is_kept_in_memory(tmp_path: Path) -> None:
-    from agentd.daemon.repl.past import open_past
+    from agentd_daemon.repl.past import open_past
 
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere")

@@ -11,9 +11,9 @@ from typing import Any, Final
 import attrs
 import pytest
 import yaml
-from agentd.daemon.config import values as classes
-from agentd.daemon.config.loading import examine
-from agentd.daemon.config.schema import make_schema, read_fields
+from agentd_daemon.config import values as classes
+from agentd_daemon.config.loading import examine
+from agentd_daemon.config.schema import make_schema, read_fields
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator

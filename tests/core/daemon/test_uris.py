@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 import pytest
-from agentd.daemon.uris import parse_tool_uri, safe_uri, uri_scheme
 from agentd.errors import ConfigError
+from agentd_daemon.uris import parse_tool_uri, safe_uri, uri_scheme
 from hypothesis import given
 from hypothesis import strategies as st
 

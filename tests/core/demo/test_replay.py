@@ -9,9 +9,9 @@ from pathlib import Path
 
 import openai
 import pytest
-from agentd.demo.recording import Recording, RecordingMismatch, Turn
-from agentd.demo.replay import Fault, ReplayServer
 from agentd.errors import ConfigError
+from agentd_demo.recording import Recording, RecordingMismatch, Turn
+from agentd_demo.replay import Fault, ReplayServer
 
 
 def client_of(server: ReplayServer, *, retries: int = 0) -> openai.OpenAI:

@@ -1,4 +1,4 @@
-"""The frame codec of `agentd.runner`, used by both ends of the pipe."""
+"""The frame codec of `agentd_runner.runner`, used by both ends of the pipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from agentd import runner
+from agentd_runner import runner
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import ConfigError
-from agentd.execution.limits import read_limits, runner_limits
-from agentd.runner import HELD_LEVELS, SPARE_BYTES, Meter, Use, Walk
-from agentd.testing.strategies import Tree, trees, write_tree
 from agentd.types import Limits
+from agentd_runner.host.limits import read_limits, runner_limits
+from agentd_runner.runner import HELD_LEVELS, SPARE_BYTES, Meter, Use, Walk
+from agentd_testing.strategies import Tree, trees, write_tree
 from hypothesis import given
 
 MIB = 1 << 20

@@ -33,7 +33,7 @@ def serve() -> Iterator[Callable[..., FakeOpenAI]]:
 @pytest.fixture
 def patched() -> Iterator[Callable[..., Any]]:
     """Patch the client of a server for the JSON tool loop; cleaned up with the test."""
-    from agentd.patch import patch_openai_with_mcp
+    from agentd_openai import patch_openai_with_mcp
 
     clients: list[Any] = []
 

@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 from agentd.errors import ConfigError
-from agentd.patch import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
+from agentd_openai import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
 from kit import FakeSource, add, ask, offered, results, spec
 from ways import WAYS, call, text_of
 
@@ -64,15 +64,13 @@ def test_no_workspace_and_no_executor_is_made(
     client = patched(serve(ask(("add", {"a": 1})), "ok"), tools=[add])
     client.chat.completions.create(model="m", messages=GO)
     assert list(tmp_path.iterdir()) == []
-    assert client._agentd.state.workbench._executor is None
+    assert client._agentd.state.resources._executor is None
 
 
 def test_decorated_functions_are_offered_by_themselves(
     serve: Any, patched: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import agentd.tools as tools_package
-
-    monkeypatch.setattr(tools_package, "decorated_tools", lambda: (add,))
+    monkeypatch.setattr("agentd_tools.toolbox.decorated_tools", lambda: (add,))
     server = serve(ask(("add", {"a": 1})), "ok")
     patched(server, tools=None).responses.create(model="m", input="go")
     assert results(server.requests[1]) == [("call_1", "2")]
@@ -145,7 +143,7 @@ def test_several_choices_are_refused(serve: Any, patched: Any) -> None:
 def test_a_dropped_client_takes_its_state_with_it(serve: Any) -> None:
     client = patch_openai_with_mcp(serve(ask(("add", {"a": 1})), "ok").client(), tools=[add])
     client.chat.completions.create(model="m", messages=GO)
-    bench = weakref.ref(client._agentd.state.workbench)
+    bench = weakref.ref(client._agentd.state.resources)
     client.close()
     del client
     gc.collect()

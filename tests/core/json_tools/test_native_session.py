@@ -11,14 +11,14 @@ import anyio
 import pytest
 from agentd.errors import ConfigError
 from agentd.events import ToolCall
-from agentd.loop import TurnLoop
-from agentd.models import ChatModel, ResponsesModel
-from agentd.offers import Offers
 from agentd.protocols import ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
-from agentd.session import Session
-from agentd.sync_session import SyncSession
-from agentd.tools import ToolSet
-from agentd.transcript import Execution, Message, NativeCall, Transcript
+from agentd.session.session import Session
+from agentd.session.sync import SyncSession
+from agentd.turn.loop import TurnLoop
+from agentd.turn.native_tools import Offers
+from agentd.turn.transcript import Execution, Message, NativeCall, Transcript
+from agentd_model_openai import ChatModel, ResponsesModel
+from agentd_tools import ToolSet
 from fake_openai import FakeOpenAI
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from agentd.display import display_events
+from agentd_openai.display import display_events
 from kit import FakeSource, add, ask, spec
 from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import Response

@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 import pytest
-from agentd.offers import Offers
 from agentd.protocols import ModelToolCall
-from agentd.strict import strict_schema, without_nulls
-from agentd.tools import ToolSet
+from agentd.turn.native_tools import Offers
 from agentd.types import ToolSpec
+from agentd_model_openai.strict_schema import OpenAIStrictSchemas, strict_schema, without_nulls
+from agentd_tools import ToolSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit import FakeSource, add
@@ -148,7 +148,7 @@ def test_nested_objects_become_strict_too() -> None:
 )
 async def test_a_tool_without_a_strict_form_is_offered_as_it_is(part: Any) -> None:
     offers = await offers_of(
-        tool("t", properties={"a": part}), tool("u", properties={"a": STRING}), strict=True
+        tool("t", properties={"a": part}), tool("u", properties={"a": STRING}), strict=OpenAIStrictSchemas()
     )
     assert [o.strict for o in offers.offered] == [False, True]
     assert offers.offered[0].parameters["properties"] == {"a": part}
@@ -203,7 +203,7 @@ json_values = st.recursive(
 @given(json_values, st.dictionaries(st.sampled_from("ab"), json_values, max_size=2))
 async def test_no_schema_however_odd_raises(schema: Any, given: Any) -> None:
     spec = ToolSpec(name="t", input_schema=schema if isinstance(schema, dict) else {"properties": schema})
-    offers = await offers_of(spec, strict=True)
+    offers = await offers_of(spec, strict=OpenAIStrictSchemas())
     reply = await offers.run(ModelToolCall(id="c", name="t", arguments=json.dumps(given)), "a")
     assert isinstance(reply.ok, bool)
 

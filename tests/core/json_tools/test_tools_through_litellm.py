@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from agentd.patch import patch_openai_with_mcp
+from agentd_openai import patch_openai_with_mcp
 from kit import add, ask, offered, results
 from ways import WAYS, call, text_of
 

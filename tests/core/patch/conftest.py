@@ -32,7 +32,7 @@ def serve() -> Iterator[Callable[..., FakeOpenAI]]:
 @pytest.fixture
 def patched(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Patch the client of a server, with a workspace of its own; cleaned up with the test."""
-    from agentd.patch import patch_openai_with_ptc
+    from agentd_openai import patch_openai_with_ptc
 
     clients: list[Any] = []
 

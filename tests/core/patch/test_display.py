@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from agentd.display import display_events, display_events_async
+from agentd_openai.display import display_events, display_events_async
 from fake_openai import FakeOpenAI
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,7 +119,7 @@ texts = st.lists(
 def test_no_text_is_lost_or_shown_twice_however_it_is_cut(api: str, text: str, piece: int) -> None:
     import tempfile
 
-    from agentd.patch import patch_openai_with_ptc
+    from agentd_openai import patch_openai_with_ptc
     from script_model import RecordingExecutor
 
     shown = {}

@@ -317,7 +317,7 @@ def test_a_stream_of_a_patched_client_is_the_sdks_stream_class(serve: Any, patch
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_code_output_arrives_while_the_code_runs(api: str, serve: Any, patched: Any, tmp_path: Path) -> None:
-    from agentd.display import display_events
+    from agentd_openai.display import display_events
 
     wait = "echo before; while [ ! -e seen ]; do sleep 0.01; done; echo after"
     client = patched(serve(f"```bash:execute\n{wait}\n```\n", "done"), cwd=tmp_path)

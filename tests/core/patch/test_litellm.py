@@ -12,13 +12,13 @@ from typing import Any
 
 import openai
 import pytest
-from agentd.demo.recording import Turn
-from agentd.demo.replay import Fault, ReplayServer
 from agentd.errors import ModelError, ModelStreamError
-from agentd.models.litellm import full_name
-from agentd.models.routing import open_model
-from agentd.patch import patch_openai_with_ptc, unpatch_openai
-from agentd.session import Session
+from agentd.session.session import Session
+from agentd_demo.recording import Turn
+from agentd_demo.replay import Fault, ReplayServer
+from agentd_model_litellm.litellm import full_name
+from agentd_model_openai.routing import open_model
+from agentd_openai import patch_openai_with_ptc, unpatch_openai
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
@@ -232,7 +232,7 @@ socket.getaddrinfo = look_up
 before = dict(os.environ)
 
 import openai
-from agentd.patch import patch_openai_with_ptc
+from agentd_openai import patch_openai_with_ptc
 
 client = patch_openai_with_ptc(openai.OpenAI(api_key="none"), cwd=sys.argv[1], tools=[])
 assert "litellm" not in sys.modules

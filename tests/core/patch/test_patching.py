@@ -14,10 +14,10 @@ from typing import Any
 
 import openai
 import pytest
-from agentd.config import PluginConfig
 from agentd.errors import ConfigError, MissingPluginError, UnknownPluginError, WorkspaceError
-from agentd.patch import patch_openai_with_ptc, unpatch_openai
 from agentd.registry import Registry
+from agentd.registry.config import PluginConfig
+from agentd_openai import patch_openai_with_ptc, unpatch_openai
 from fake_openai import Answer, FakeOpenAI
 from ways import WAYS, call
 
@@ -91,8 +91,6 @@ def test_two_clients_never_meet(serve: Any, patched: Any) -> None:
 def test_a_decorated_tool_is_importable_from_python_and_from_bash(
     serve: Any, patched: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import agentd.tools as tools_package
-
     def calculate(expression: str) -> float:
         """Evaluate.
 
@@ -100,7 +98,7 @@ def test_a_decorated_tool_is_importable_from_python_and_from_bash(
         """
         return float(eval(expression))
 
-    monkeypatch.setattr(tools_package, "decorated_tools", lambda: (calculate,))
+    monkeypatch.setattr("agentd_tools.toolbox.decorated_tools", lambda: (calculate,))
     python = "```python:execute\nfrom lib.tools import calculate\nprint(calculate('6*7'))\n```\n"
     server = serve(python, "done")
     client = patched(server, tools=None)
@@ -171,13 +169,12 @@ def test_an_mcp_server_names_the_distribution_that_serves_it(serve: Any, patched
         client.chat.completions.create(model="m", messages=GO, mcp_servers=[object()])
 
 
-def test_a_claude_name_on_openais_own_address_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def test_a_claude_name_on_openais_own_address_names_the_distribution(tmp_path: Path) -> None:
+    registry = Registry()
+    del registry._chosen["model", "litellm"]  # as uninstalled
     with openai.OpenAI(api_key="none") as client:
-        patch_openai_with_ptc(client, cwd=tmp_path, tools=[])
-        with pytest.raises(MissingPluginError, match=r"agentd-core\[litellm\]"):
+        patch_openai_with_ptc(client, cwd=tmp_path, tools=[], registry=registry)
+        with pytest.raises(MissingPluginError, match="pip install agentd-model-litellm"):
             client.responses.create(model="claude-sonnet-4-20250514", input="go")
         client.cleanup_ptc()  # type: ignore[attr-defined]
 
@@ -262,7 +259,7 @@ def test_a_client_that_is_dropped_takes_its_processes_with_it(serve: Any, tmp_pa
     client = server.client()
     patch_openai_with_ptc(client, cwd=tmp_path, tools=[])
     client.chat.completions.create(model="m", messages=GO)
-    executor = weakref.ref(client._agentd.state.workbench.executor)
+    executor = weakref.ref(client._agentd.state.resources.executor)
     client.close()
     del client
     gc.collect()
@@ -342,7 +339,7 @@ def test_a_program_that_never_cleans_up_ends_and_leaves_nothing(serve: Any, tmp_
     server: FakeOpenAI = serve(f"```bash:execute\nsleep {marker} & echo on; wait\n```\n", Answer(text="x"))
     program = f"""
 import openai
-from agentd.patch import patch_openai_with_ptc
+from agentd_openai import patch_openai_with_ptc
 client = patch_openai_with_ptc(openai.OpenAI(base_url={server.base_url!r}, api_key="x"), cwd={str(tmp_path)!r})
 stream = client.responses.create(model="m", input="go", stream=True)
 for event in stream:

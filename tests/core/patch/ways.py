@@ -58,7 +58,7 @@ async def _acall(create: Any, given: dict[str, Any], mode: str, client: Any) -> 
 
 
 def _shown(items: list[Any]) -> Outcome:
-    from agentd.display import display_events
+    from agentd_openai.display import display_events
 
     return Outcome(items=items, shown=list(display_events(items)))
 

@@ -15,7 +15,7 @@ for missing in (name for name in ("litellm", "llmock") if find_spec(name) is Non
     pytest.skip(f"install {missing} (make setup)", allow_module_level=True)
 sys.path.insert(0, str(Path(__file__).parent))
 
-from agentd.patch import patch_openai_with_ptc  # noqa: E402
+from agentd_openai import patch_openai_with_ptc  # noqa: E402
 from llm_server import LlmServer, Relay  # noqa: E402 - found on the path above
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 from agentd.errors import ModelError, ModelStreamError
-from agentd.models.failure import broken_stream, refused
+from agentd_model_openai.failure import broken_stream, refused
 from formats import ANSWER, BLOCK, FORMATS, Format, Told, ask
 from llm_server import LlmServer, Relay
 

@@ -14,9 +14,9 @@ import httpx
 import openai
 import pytest
 from agentd.errors import ConfigError, ModelError, ModelStreamError
-from agentd.models import ChatModel, open_model
-from agentd.models.retry import Repeatable, Retries, asked_wait, client_count, is_transient, repeated
-from agentd.session import Session
+from agentd.session.session import Session
+from agentd_model_openai import ChatModel, open_model
+from agentd_model_openai.retry import Repeatable, Retries, asked_wait, client_count, is_transient, repeated
 from formats import ANSWER, BLOCK, FORMATS, Format, ask
 from llm_server import LlmServer, Relay
 
@@ -29,7 +29,7 @@ SOON = [{"type": "fail", "status": 429, "retry_after": 0.3, "times": 1}]
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentd.models.retry.FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr("agentd_model_openai.retry.FIRST_WAIT_S", 0.02)
 
 
 @pytest.mark.anyio

@@ -12,9 +12,9 @@ from typing import Any
 
 import openai
 import pytest
-from agentd.models.litellm import create_chat, create_response
-from agentd.models.routing import PROVIDERS
-from agentd.session import Session
+from agentd.session.session import Session
+from agentd_model_litellm.litellm import create_chat, create_response
+from agentd_model_openai.routing import PROVIDERS
 from formats import ANSWER, BLOCK, FORMATS, Format, ask
 from llm_server import LlmServer, Relay
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -263,7 +263,7 @@ def test_line_separators_within_a_text_are_no_malformed_chunk() -> None:
 
 
 def test_every_prefix_that_is_routed_is_one_of_litellms() -> None:
-    from agentd.models.litellm import _library
+    from agentd_model_litellm.litellm import _library
 
     known = {getattr(p, "value", p) for p in _library().provider_list}
     assert known >= PROVIDERS
@@ -272,7 +272,7 @@ def test_every_prefix_that_is_routed_is_one_of_litellms() -> None:
 LATE = """
 import os, sys
 before = dict(os.environ)
-from agentd.models.litellm import create_chat
+from agentd_model_litellm.litellm import create_chat
 chunks = list(create_chat(model="gemini/g", api_base=sys.argv[1], api_key="k", stream=True,
                           messages=[{"role": "user", "content": "go"}], stream_options={"include_usage": True}))
 assert chunks[-1].usage.prompt_tokens > 0, chunks[-1]

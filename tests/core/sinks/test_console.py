@@ -19,10 +19,10 @@ from agentd.events import (
     ToolProgress,
     TurnEnd,
 )
-from agentd.sinks import console_plugin
-from agentd.sinks.console import ConsoleSink
-from agentd.sinks.painters import PlainPainter
 from agentd.types import Usage
+from agentd_sink_console import plugin
+from agentd_sink_console.console import ConsoleSink
+from agentd_sink_console.painters import PlainPainter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -240,13 +240,13 @@ def test_events_from_many_threads_do_not_mix_within_a_line() -> None:
 
 
 def test_the_plugin_makes_a_console_sink_and_refuses_what_it_does_not_know() -> None:
-    assert isinstance(console_plugin.agentd_create_event_sink({"stream": "stderr"}), ConsoleSink)
+    assert isinstance(plugin.agentd_create_event_sink({"stream": "stderr"}), ConsoleSink)
     with pytest.raises(ConfigError, match="did you mean 'color'"):
-        console_plugin.agentd_create_event_sink({"colour": True})
+        plugin.agentd_create_event_sink({"colour": True})
     with pytest.raises(ConfigError, match="'stdout' or 'stderr'"):
-        console_plugin.agentd_create_event_sink({"stream": "file"})
+        plugin.agentd_create_event_sink({"stream": "file"})
     with pytest.raises(ConfigError, match="true or false"):
-        console_plugin.agentd_create_event_sink({"color": "yes"})
+        plugin.agentd_create_event_sink({"color": "yes"})
 
 
 def test_progress_and_log_messages_are_short_lines_and_no_flood() -> None:

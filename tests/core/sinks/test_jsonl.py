@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from agentd.errors import ConfigError
 from agentd.events import RunEnd, RunStart, TextDelta
-from agentd.sinks import jsonl, jsonl_plugin
-from agentd.sinks.jsonl import ConversationLog, JsonlSink
+from agentd_sink_jsonl import jsonl, plugin
+from agentd_sink_jsonl.jsonl import ConversationLog, JsonlSink
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,8 +163,8 @@ def test_lines_from_many_threads_stay_whole(tmp_path: Path) -> None:
 
 
 def test_the_plugin_needs_a_path_and_says_so(tmp_path: Path) -> None:
-    assert isinstance(jsonl_plugin.agentd_create_event_sink({"path": str(tmp_path)}), JsonlSink)
+    assert isinstance(plugin.agentd_create_event_sink({"path": str(tmp_path)}), JsonlSink)
     with pytest.raises(ConfigError, match="must name a directory"):
-        jsonl_plugin.agentd_create_event_sink({})
+        plugin.agentd_create_event_sink({})
     with pytest.raises(ConfigError, match="unknown option 'directory'"):
-        jsonl_plugin.agentd_create_event_sink({"directory": "x"})
+        plugin.agentd_create_event_sink({"directory": "x"})

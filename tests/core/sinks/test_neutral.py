@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from agentd.sinks.neutral import neutral
+from agentd_sink_console.neutral import neutral
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -6,9 +6,9 @@ import io
 from pathlib import Path
 
 from agentd.protocols import EventSink
-from agentd.sinks.console import ConsoleSink
-from agentd.sinks.jsonl import JsonlSink
-from agentd.testing import EventSinkContract
+from agentd_sink_console.console import ConsoleSink
+from agentd_sink_jsonl.jsonl import JsonlSink
+from agentd_testing import EventSinkContract
 
 
 class TestConsoleSink(EventSinkContract):

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentd.skills import AgentSkillsRenderer
-from agentd.skills.bindings import tools_module
-from agentd.skills.documents import example_script, skill_document
-from agentd.skills.signatures import ToolView
-from agentd.testing import strategies as schemas
-from agentd.tools import bind
 from agentd.types import ToolSpec
+from agentd_skills import AgentSkillsRenderer
+from agentd_skills.bindings import tools_module
+from agentd_skills.documents import example_script, skill_document
+from agentd_skills.signatures import ToolView
+from agentd_testing import strategies as schemas
+from agentd_tools import bind
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -23,8 +23,8 @@ from urllib.parse import unquote
 import pytest
 from agentd.errors import ToolError
 from agentd.protocols import ToolReply
-from agentd.skills import AgentSkillsRenderer
-from agentd.tools import ToolSet
+from agentd_skills import AgentSkillsRenderer
+from agentd_tools import ToolSet
 
 
 def add(a: int, b: int = 2) -> int:

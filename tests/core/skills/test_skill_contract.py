@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agentd.skills import AgentSkillsRenderer
-from agentd.testing import SkillRendererContract
+from agentd_skills import AgentSkillsRenderer
+from agentd_testing import SkillRendererContract
 
 
 class TestAgentSkills(SkillRendererContract):

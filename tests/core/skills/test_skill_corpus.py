@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentd.skills import AgentSkillsRenderer
-from agentd.skills.bindings import tools_module
-from agentd.testing import strategies as schemas
-from agentd.tools import bind
 from agentd.types import ToolSpec
+from agentd_skills import AgentSkillsRenderer
+from agentd_skills.bindings import tools_module
+from agentd_testing import strategies as schemas
+from agentd_tools import bind
 from hypothesis import HealthCheck, given, settings
 from skills.corpus import CORPUS, NOTES, many
 

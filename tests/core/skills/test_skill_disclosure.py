@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from agentd.skills import AgentSkillsRenderer
 from agentd.types import ToolSpec
+from agentd_skills import AgentSkillsRenderer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from skills.corpus import CORPUS, many

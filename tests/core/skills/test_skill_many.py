@@ -9,8 +9,8 @@ from pathlib import Path
 
 import attrs
 import pytest
-from agentd.skills import AgentSkillsRenderer
 from agentd.types import ToolSpec
+from agentd_skills import AgentSkillsRenderer
 from skills.corpus import CORPUS, many
 
 TOOLS = [*many(4, 30), *CORPUS]
@@ -143,7 +143,7 @@ def test_one_changed_tool_changes_the_files_of_its_skill_alone(
     skills: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worked_on: list[str] = []
-    from agentd.skills import renderer
+    from agentd_skills import renderer
 
     document = renderer.skill_document
     monkeypatch.setattr(

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from agentd.errors import ConfigError, UnsafePathError, WorkspaceError
 from agentd.protocols import SkillRenderer
-from agentd.skills import AgentSkillsRenderer
-from agentd.skills.plugin import AGENTD_API, agentd_create_skill_renderer
-from agentd.testing import strategies as schemas
 from agentd.types import ToolSpec
+from agentd_skills import AgentSkillsRenderer
+from agentd_skills.plugin import AGENTD_API, agentd_create_skill_renderer
+from agentd_testing import strategies as schemas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +51,7 @@ def test_the_plugin_makes_the_renderer_and_refuses_options() -> None:
     assert AGENTD_API == 1
     renderer: SkillRenderer = agentd_create_skill_renderer({})
     assert isinstance(renderer, AgentSkillsRenderer)
-    with pytest.raises(ConfigError, match=r"'prompt_tokens' and no \['colour'\]"):
+    with pytest.raises(ConfigError, match=r"unknown option 'colour' .*there are: prompt_tokens"):
         agentd_create_skill_renderer({"colour": 1})
     for wrong in (199, True, "4000", 4000.0):
         with pytest.raises(ConfigError, match="at least 200"):

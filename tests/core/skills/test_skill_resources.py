@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agentd.skills import AgentSkillsRenderer
 from agentd.types import ToolSpec
+from agentd_skills import AgentSkillsRenderer
 from skills.corpus import CORPUS, many
 
 SERVER = {"server": {"type": "string"}}

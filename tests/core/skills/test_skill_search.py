@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from agentd.skills import AgentSkillsRenderer
 from agentd.types import ToolSpec
+from agentd_skills import AgentSkillsRenderer
 from skills.corpus import CORPUS, NOTES, many
 
 

@@ -69,7 +69,7 @@ def write(root: Path, files: dict[str, str | bytes | None]) -> None:
 
 _DROP = """
 import fcntl, json, os, stat, sys
-from agentd.snapshots import LeftOut, Snapshots
+from agentd_snapshots import LeftOut, Snapshots
 from snapshot_trees import describe, write
 Snapshots("warm", "warm-base").snapshot() if not os.makedirs("warm") else None
 if os.geteuid() == 0:  # not earlier: the interpreter may lie where that user cannot read

@@ -15,9 +15,9 @@ from typing import NoReturn
 import anyio
 import pytest
 from agentd.errors import ConfigError, CorruptSnapshotError, SnapshotError, UnknownSnapshotError
-from agentd.snapshots import Diff, Snapshots
-from agentd.snapshots import snapshots as module
-from agentd.snapshots import staging as staging_module
+from agentd_snapshots import Diff, Snapshots
+from agentd_snapshots import snapshots as module
+from agentd_snapshots import staging as staging_module
 from snapshot_trees import describe, write
 
 
@@ -46,7 +46,7 @@ def test_a_snapshot_is_found_by_id_label_and_turn_also_by_a_new_process(snapshot
     assert snapshots.find(7) == second
     assert snapshots.find("7") == third  # labels go before turns
     code = (
-        "import sys; from agentd.snapshots import Snapshots\n"
+        "import sys; from agentd_snapshots import Snapshots\n"
         "s = Snapshots(sys.argv[1], sys.argv[2]); s.restore('before'); print(len(s.list_snapshots()))"
     )
     done = subprocess.run(
@@ -186,7 +186,7 @@ def test_garbage_can_be_left_for_later(snapshots: Snapshots) -> None:
 def test_two_processes_and_several_threads_take_turns(snapshots: Snapshots) -> None:
     workspace, base = snapshots.workspace_dir, snapshots.store.folder.parent
     code = (
-        "import sys; from agentd.snapshots import Snapshots\n"
+        "import sys; from agentd_snapshots import Snapshots\n"
         "s = Snapshots(sys.argv[1], sys.argv[2])\n"
         "for i in range(5): s.snapshot(f'{sys.argv[3]}-{i}')"
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from agentd.errors import SnapshotError
-from agentd.snapshots import Snapshots
+from agentd_snapshots import Snapshots
 from killed_steps import killed_at_every_step
 from snapshot_trees import describe, write
 
@@ -164,7 +164,7 @@ def test_deleting_that_is_killed_at_any_step_harms_no_other_snapshot(workspace: 
 
 LOOP = """
 import sys
-from agentd.snapshots import Snapshots
+from agentd_snapshots import Snapshots
 print("ready", flush=True)
 while True:
     for label in ("one", "two"):
@@ -294,7 +294,7 @@ def test_a_disk_that_is_full_for_packs_loses_nothing(workspace: Path, base_dir: 
     import errno, resource, sys
     from pathlib import Path
     from agentd.errors import SnapshotError
-    from agentd.snapshots import Snapshots
+    from agentd_snapshots import Snapshots
     s = Snapshots(sys.argv[1], sys.argv[2])
     kept = s.snapshot()
     (Path(sys.argv[1]) / "big").write_bytes(bytes(range(256)) * 40_000)
@@ -321,7 +321,7 @@ def test_a_restore_onto_a_full_disk_leaves_the_workspace_as_it_was(tmp_path: Pat
     import errno, os, sys
     from pathlib import Path
     from agentd.errors import SnapshotError
-    from agentd.snapshots import Snapshots
+    from agentd_snapshots import Snapshots
     from snapshot_trees import describe
     ws = Path(sys.argv[1]) / "disk" / "ws"
     ws.mkdir()

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from agentd.snapshots import Diff, LeftOut, Snapshots
+from agentd_snapshots import Diff, LeftOut, Snapshots
 from snapshot_trees import describe, run_unprivileged, write
 
 MIB = 1 << 20
@@ -315,7 +315,7 @@ def test_an_unreadable_file_is_reported_and_the_rest_is_kept() -> None:
         """
 import os
 from pathlib import Path
-from agentd.snapshots import LeftOut, Snapshots
+from agentd_snapshots import LeftOut, Snapshots
 ws = Path("ws"); (ws / "closed").mkdir(parents=True)
 (ws / "closed" / "in").write_text("1"); (ws / "secret").write_text("1"); (ws / "open").write_text("1")
 (ws / "secret").chmod(0); (ws / "closed").chmod(0)
@@ -337,7 +337,7 @@ def test_folders_that_forbid_writing_are_restored_by_a_plain_user() -> None:
         """
 import os
 from pathlib import Path
-from agentd.snapshots import Snapshots
+from agentd_snapshots import Snapshots
 from snapshot_trees import describe, write
 ws = Path("ws")
 write(ws, {"mod/cache/a": "1", "mod/cache/b": "1", "mod/other": "1"})

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agentd.snapshots import Snapshots
-from agentd.snapshots.journal import Journal
+from agentd_snapshots import Snapshots
+from agentd_snapshots.journal import Journal
 from snapshot_trees import write
 
 USER = 65534

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from agentd.snapshots import Snapshots
+from agentd_snapshots import Snapshots
 from snapshot_trees import write
 
 needs_root = pytest.mark.skipif(
@@ -101,7 +101,7 @@ def test_links_and_files_of_owners_that_a_user_namespace_does_not_know_come_back
     os.chmod(workspace / "file", 0o644)
     script = """
     import os, sys
-    from agentd.snapshots import Snapshots
+    from agentd_snapshots import Snapshots
     snapshots = Snapshots(sys.argv[1], sys.argv[2])
     kept = snapshots.snapshot()
     for name in ("file", "link"):

@@ -24,7 +24,7 @@ def test_the_example_prints_what_the_page_shows(repository: Path, tmp_path: Path
 
 
 def test_the_page_names_every_method_and_every_reason(repository: Path) -> None:
-    from agentd.snapshots import LeftOut, Snapshots
+    from agentd_snapshots import LeftOut, Snapshots
 
     page = (repository / "docs" / "snapshots.md").read_text()
     methods = [

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from agentd.cli.checks import Check
-from agentd.cli.doctor import is_healthy
-from agentd.testing import fake_distribution
+from agentd_cli.checks import Check
+from agentd_cli.doctor import is_healthy
+from agentd_testing import fake_distribution
 
 EXECUTOR = """
     import time
@@ -24,7 +24,7 @@ EXECUTOR = """
         def __init__(self, workspace_dir): self.workspace_dir = workspace_dir
         async def start(self): ...
         async def run(self, action, *, action_id="", on_output=None): ...
-        def attach(self, *, tools, skills_dir): ...
+        def attach(self, *, tools, layout): ...
         async def aclose(self): ...
         def close(self): ...
         def verify(self): {verify}

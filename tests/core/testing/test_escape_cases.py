@@ -14,8 +14,9 @@ import anyio
 import attrs
 import pytest
 from agentd.errors import ConfigError
-from agentd.protocols import OnOutput, ToolDispatcher
-from agentd.testing.escapes import (
+from agentd.protocols import Layout, OnOutput, ToolDispatcher
+from agentd.types import Action, ActionResult, BashAction, OutputChunk, PythonAction
+from agentd_testing.escapes import (
     GROUPS,
     Case,
     Expectation,
@@ -27,9 +28,8 @@ from agentd.testing.escapes import (
     run_cases,
     select,
 )
-from agentd.testing.escapes.table import load_lists, markdown, with_reasons
-from agentd.testing.processes import living_with
-from agentd.types import Action, ActionResult, BashAction, OutputChunk, PythonAction
+from agentd_testing.escapes.table import load_lists, markdown, with_reasons
+from agentd_testing.processes import living_with
 
 CASES = load_cases()
 
@@ -42,7 +42,7 @@ class Nowhere:
 
     async def start(self) -> None: ...
 
-    def attach(self, *, tools: ToolDispatcher | None, skills_dir: Path | None) -> None: ...
+    def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None: ...
 
     async def run(
         self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None

@@ -7,29 +7,29 @@ import sys
 import textwrap
 from pathlib import Path
 
-import agentd.testing
+import agentd_testing
 import pytest
-from agentd.testing.strategies import Tree, pieces_of, trees, write_tree
+from agentd_testing.strategies import Tree, pieces_of, trees, write_tree
 from hypothesis import given
 
 
 def test_the_names_are_those_it_has_and_no_others() -> None:
-    assert sorted(agentd.testing.__all__) == dir(agentd.testing)
-    for name in agentd.testing.__all__:
-        assert getattr(agentd.testing, name)
+    assert sorted(agentd_testing.__all__) == dir(agentd_testing)
+    for name in agentd_testing.__all__:
+        assert getattr(agentd_testing, name)
     with pytest.raises(AttributeError, match="ParserContrat"):
-        _ = agentd.testing.ParserContrat
+        _ = agentd_testing.ParserContrat
 
 
 def test_the_abuse_suite_needs_neither_pytest_nor_hypothesis() -> None:
-    code = "import sys, agentd.testing.escapes, agentd.cli.doctor; print({'pytest', 'hypothesis'} & set(sys.modules))"
+    code = "import sys, agentd_testing.escapes, agentd_cli.doctor; print({'pytest', 'hypothesis'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
 # A parser that loses its text, an executor that decodes output, a sink that fails: each breaks one promise.
 BAD = """
-    from agentd.testing import EventSinkContract, ParserContract, ToolSourceContract
+    from agentd_testing import EventSinkContract, ParserContract, ToolSourceContract
     from agentd.types import Block
 
     class Loses:

@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 import pytest
-from agentd.skills.sandbox import bridge
-from agentd.tools import ToolSet
-from agentd.tools.blobs import decode_json
-from agentd.tools.results import encode_result
+from agentd.turn.blobs import decode_json
 from agentd.types import Blob
+from agentd_skills.sandbox import bridge
+from agentd_tools import ToolSet
+from agentd_tools.results import encode_result
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,9 +10,9 @@ import anyio
 import pytest
 from agentd.events import SourceLog, ToolCall, ToolProgress
 from agentd.protocols import OnProgress, SourceHost
-from agentd.tools import ToolSet
-from agentd.tools.reports import LOG_BURST, LOGS_PER_S, LogReport, ProgressReport
 from agentd.types import ToolSpec
+from agentd_tools import ToolSet
+from agentd_tools.reports import LOG_BURST, LOGS_PER_S, LogReport, ProgressReport
 
 Event = ToolCall | ToolProgress | SourceLog
 

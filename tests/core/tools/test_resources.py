@@ -9,8 +9,8 @@ import pytest
 from agentd.errors import ToolError, ToolInputError
 from agentd.events import SourceLog
 from agentd.protocols import OnProgress, SourceHost
-from agentd.tools import ToolSet
 from agentd.types import Blob, ToolSpec
+from agentd_tools import ToolSet
 
 
 class Library:

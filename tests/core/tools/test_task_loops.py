@@ -9,7 +9,7 @@ from functools import partial
 
 import anyio
 import pytest
-from agentd.tools.loops import TaskLoop
+from agentd_tools.loops import TaskLoop
 
 
 def by_trio(main: Callable[[], Awaitable[None]]) -> None:

@@ -19,8 +19,8 @@ import msgspec
 import pydantic
 import pytest
 from agentd.errors import ConfigError, ToolInputError
-from agentd.tools import ToolSet, decorated_tools, tool
-from agentd.tools.function import describe_function
+from agentd_tools import ToolSet, decorated_tools, tool
+from agentd_tools.function import describe_function
 
 
 class Colour(enum.Enum):
@@ -502,9 +502,9 @@ def test_describing_a_tool_imports_no_pydantic(tmp_path: pathlib.Path) -> None:
     import subprocess
 
     program = (
-        "import sys; from agentd.tools import tool\n"
+        "import sys; from agentd_tools import tool\n"
         "assert 'anyio' not in sys.modules and 'msgspec' not in sys.modules, 'heavy'\n"
-        "from agentd.tools import ToolSet\n"
+        "from agentd_tools import ToolSet\n"
         "@tool\ndef f(a: int | None = None) -> list[str]: return []\n"
         "ToolSet()\nassert 'pydantic' not in sys.modules\n"
     )

@@ -6,9 +6,9 @@ import builtins
 import keyword
 
 import pytest
-from agentd.tools import bind
-from agentd.tools.naming import RESERVED, identifier
 from agentd.types import ToolSpec
+from agentd_tools import bind
+from agentd_tools.naming import RESERVED, identifier
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -17,12 +17,12 @@ import anyio
 import attrs
 import pydantic
 import pytest
+from agentd._concurrency.pool import pool
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from agentd.events import ToolCall
 from agentd.protocols import OnProgress, SourceHost, ToolDispatcher, ToolReply
-from agentd.tools import MAX_MESSAGE_BYTES, ToolSet, tool
-from agentd.tools.pool import pool
 from agentd.types import ToolSpec
+from agentd_tools import MAX_MESSAGE_BYTES, ToolSet, tool
 
 
 def submit(tools: ToolSet, name: str, **arguments: object) -> tuple[threading.Event, list[ToolReply]]:
@@ -388,7 +388,7 @@ def test_a_thousand_sets_share_their_threads() -> None:
 def test_a_process_that_used_tools_ends_at_once_and_its_forked_child_can_use_them() -> None:
     program = """
 import os, threading, warnings
-from agentd.tools import ToolSet
+from agentd_tools import ToolSet
 async def later(n: int) -> int: return n
 def now(n: int) -> int: return n
 def hang() -> None: threading.Event().wait(60)

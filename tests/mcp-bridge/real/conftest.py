@@ -14,7 +14,7 @@ import pytest
 # pytest's importlib mode leaves helper modules that lie beside the tests unfindable
 sys.path.insert(0, str(Path(__file__).parent))
 
-from agentd.workbench import Workbench
+from agentd.session.resources import SessionResources
 from real_servers import World, listening, npm_server
 
 
@@ -24,7 +24,7 @@ def working(tmp_path: Path) -> Callable[..., Any]:
 
     @asynccontextmanager
     async def enter(*servers: object) -> AsyncIterator[World]:
-        bench = Workbench(cwd=tmp_path / "workspace", tools=[], mcp_servers=servers)
+        bench = SessionResources(cwd=tmp_path / "workspace", tools=[], mcp_servers=servers)
         try:
             await bench.prepare()
             world = World(bench)

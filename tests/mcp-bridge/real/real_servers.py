@@ -14,9 +14,9 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from agentd.eventloop import loop_caller
+from agentd._concurrency.eventloop import loop_caller
+from agentd.session.resources import SessionResources
 from agentd.types import PythonAction
-from agentd.workbench import Workbench
 
 __all__ = ["World", "listening", "npm_server", "processes"]
 
@@ -24,9 +24,9 @@ NPM = Path(__file__).resolve().parents[3] / ".cache" / "npm" / "node_modules"
 
 
 class World:
-    """A workbench with servers, and what its code did and was told."""
+    """Resources with servers, and what its code did and was told."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: SessionResources) -> None:
         self.bench = bench
         self.events: list[Any] = []
         self.changed = 0

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from agentd import patch_openai_with_mcp, patch_openai_with_ptc
-from agentd.demo.replay import ReplayServer
+from agentd_demo.replay import ReplayServer
 from agents.mcp.server import MCPServerStdio
 from openai import AsyncOpenAI, OpenAI
 from real_servers import npm_server, processes

@@ -196,7 +196,7 @@ async def test_without_callbacks_the_server_offers_no_tools_that_need_them(
     working: Callable[..., Any], everything_stdio: dict[str, Any]
 ) -> None:
     async with working(everything_stdio) as world:
-        names = {spec.name for spec in world.bench._toolset.specs()}
+        names = {spec.name for spec in world.bench.tools.specs()}
     assert "echo" in names
     assert not [name for name in names if "sampling" in name or "elicitation" in name]
 
@@ -218,7 +218,7 @@ async def _settled_tools(world: Any) -> set[str]:
     with anyio.fail_after(20):
         while True:
             await world.bench.prepare()
-            names = {binding.python_name for binding in world.bench._toolset.bindings}
+            names = {binding.python_name for binding in world.bench.tools.bindings}
             if any("elicitation" in name for name in names):
-                return {b.python_name for b in world.bench._toolset.bindings if b.spec.source == "everything"}
+                return {b.python_name for b in world.bench.tools.bindings if b.spec.source == "everything"}
             await anyio.sleep(0.02)

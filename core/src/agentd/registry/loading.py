@@ -11,8 +11,17 @@ import attrs
 import pluggy
 
 from agentd.errors import suggest
-from agentd.hookspecs import AGENTD_API, HOOKS
-from agentd.protocols import EventSink, Executor, Parser, SkillRenderer, ToolSource
+from agentd.hookspecs import AGENTD_API, HOOKS, OPTIONAL_HOOKS
+from agentd.protocols import (
+    EventSink,
+    Executor,
+    Model,
+    Parser,
+    SkillRenderer,
+    SnapshotStore,
+    Toolbox,
+    ToolSource,
+)
 from agentd.registry.record import PluginRecord
 
 __all__ = ["Hook", "Rejected", "describe", "import_plugin", "missing_members", "verify"]
@@ -23,7 +32,14 @@ _PROTOCOLS: dict[str, type] = {
     "tool_source": ToolSource,
     "skill_renderer": SkillRenderer,
     "event_sink": EventSink,
+    "model": Model,
+    "snapshot_store": SnapshotStore,
+    "toolbox": Toolbox,
 }
+_FOR_NATIVE_CALLS = frozenset(
+    {"add_tool_results", "offer"}
+)  # of models: those that only write blocks need neither
+_FOR_ALL = "agentd_list_requirements"
 
 
 class Rejected(Exception):
@@ -36,7 +52,7 @@ class Rejected(Exception):
 
 @attrs.frozen
 class Hook:
-    """A plugin's implementation of the hook of its kind; `arguments` are the ones it takes."""
+    """A plugin's implementation of a hook; `arguments` are the ones it takes."""
 
     name: str
     function: Callable[..., Any]
@@ -50,11 +66,14 @@ def import_plugin(record: PluginRecord) -> object:
     return EntryPoint(record.name, record.value, record.group).load()
 
 
-def verify(plugin: object, record: PluginRecord, manager: pluggy.PluginManager) -> Hook:
-    """Check the plugin and register it with `manager`; return the hook of its kind.
+def verify(plugin: object, record: PluginRecord, manager: pluggy.PluginManager) -> dict[str, Hook]:
+    """Check the plugin and register it with `manager`; return its hooks by name.
 
     Raises `Rejected` for what the interface forbids, and lets through what the plugin's own code raises.
     """
+    if record.kind == "command":
+        _check_command(plugin)
+        return {}
     if inspect.isclass(plugin):
         raise Rejected(f"its entry point names the class {plugin.__qualname__}; name a module or an instance")
     _check_api(plugin, record)
@@ -69,7 +88,19 @@ def verify(plugin: object, record: PluginRecord, manager: pluggy.PluginManager) 
     checked = {name: _check_signature(name, function, manager) for name, function in hooks.items()}
     if not manager.is_registered(plugin):  # one module may serve several entry points
         manager.register(plugin, f"{record.kind}:{record.name}")
-    return Hook(wanted, hooks[wanted], checked[wanted])
+    return {name: Hook(name, function, checked[name]) for name, function in hooks.items()}
+
+
+def _check_command(command: object) -> None:
+    """Hold a command against what click asks of one, without importing click."""
+    if inspect.isclass(command) or not all(
+        callable(getattr(command, m, None)) for m in ("main", "make_context")
+    ):
+        raise Rejected(f"its entry point names {_a(command)}; name a click command, `MODULE:FUNCTION`")
+
+
+def _a(thing: object) -> str:
+    return f"the class {thing.__qualname__}" if inspect.isclass(thing) else f"a {type(thing).__name__}"
 
 
 def _check_api(plugin: object, record: PluginRecord) -> None:
@@ -91,7 +122,7 @@ def _check_api(plugin: object, record: PluginRecord) -> None:
 
 def _hooks(plugin: object, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
     """Return the plugin's marked functions by hook name."""
-    known = list(HOOKS.values())
+    known = [*HOOKS.values(), *(name for names in OPTIONAL_HOOKS.values() for name in names), _FOR_ALL]
     hooks: dict[str, Callable[..., Any]] = {}
     for attribute in dir(plugin):
         marked = manager.parse_hookimpl_opts(plugin, attribute)
@@ -133,7 +164,7 @@ def _check_signature(
 def missing_members(kind: str, product: object) -> list[str]:
     """Return what this object lacks of the protocol of its kind."""
     protocol = _PROTOCOLS[kind]
-    members = {*vars(protocol), *protocol.__annotations__}
+    members = {*vars(protocol), *protocol.__annotations__} - _FOR_NATIVE_CALLS
     return sorted(m for m in members if not m.startswith("_") and not _has(product, m))
 
 

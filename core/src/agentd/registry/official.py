@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["OFFICIAL_EXPORTS", "OFFICIAL_PLUGINS", "official_distribution"]
+__all__ = ["OFFICIAL_EXPORTS", "OFFICIAL_PLUGINS", "UNDERLYING", "official_distribution"]
 
 OFFICIAL_PLUGINS: Final = {
     ("executor", "subprocess"): "agentd-executor-subprocess",
@@ -13,20 +13,50 @@ OFFICIAL_PLUGINS: Final = {
     ("parser", "fence"): "agentd-parser-fence",
     ("parser", "xml"): "agentd-parser-xml",
     ("tool_source", "mcp"): "agentd-mcp-bridge",
-    ("skill_renderer", "agentskills"): "agentd-core",
-    ("event_sink", "console"): "agentd-core",
-    ("event_sink", "jsonl"): "agentd-core",
+    ("tool_source", "python"): "agentd-tools",
+    ("skill_renderer", "agentskills"): "agentd-skills",
+    ("event_sink", "console"): "agentd-sink-console",
+    ("event_sink", "jsonl"): "agentd-sink-jsonl",
+    ("model", "openai"): "agentd-model-openai",
+    ("model", "litellm"): "agentd-model-litellm",
+    ("snapshot_store", "packs"): "agentd-snapshots",
+    ("command", "run"): "agentd-cli",
+    ("command", "demo"): "agentd-demo",
+    ("command", "daemon"): "agentd-daemon",
+    ("command", "status"): "agentd-daemon",
+    ("command", "check"): "agentd-daemon",
+    ("command", "schema"): "agentd-daemon",
+    ("command", "plugins"): "agentd-cli",
+    ("command", "doctor"): "agentd-cli",
+    ("command", "escape-test"): "agentd-testing",
+    ("command", "completion"): "agentd-cli",
 }
-"""Distribution by kind and name."""
+"""Distribution by kind and name. The order of the commands is that of `agentd --help`."""
 
 OFFICIAL_EXPORTS: Final = {
+    "ConversationLog": "agentd-sink-jsonl",
     "MicrosandboxCLIExecutor": "agentd-executor-msb",
     "SandboxRuntimeExecutor": "agentd-executor-srt",
     "SubprocessExecutor": "agentd-executor-subprocess",
     "create_microsandbox_cli_executor": "agentd-executor-msb",
     "create_sandbox_runtime_executor": "agentd-executor-srt",
+    "display_events": "agentd-openai",
+    "display_events_async": "agentd-openai",
+    "patch_openai_with_mcp": "agentd-openai",
+    "patch_openai_with_ptc": "agentd-openai",
+    "run_command_line": "agentd-cli",
+    "tool": "agentd-tools",
 }
 """Distribution by public name that `from agentd import NAME` takes from a plugin."""
+
+UNDERLYING: Final = frozenset(
+    {
+        *("agentd-cli", "agentd-core", "agentd-daemon", "agentd-demo", "agentd-model-litellm"),
+        *("agentd-model-openai", "agentd-openai", "agentd-sink-console", "agentd-sink-jsonl"),
+        *("agentd-skills", "agentd-snapshots", "agentd-testing", "agentd-tools"),
+    }
+)
+"""Distributions that an allow list need not name."""
 
 
 def official_distribution(kind: str, name: str) -> str:

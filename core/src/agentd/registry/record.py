@@ -7,8 +7,8 @@ from typing import Literal
 
 import attrs
 
-from agentd.config import normalize
 from agentd.hookspecs import GROUPS
+from agentd.registry.config import normalize
 from agentd.registry.official import official_distribution
 from agentd.registry.scan import Found
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import attrs
 
-from agentd.config import normalize
+from agentd.registry.config import normalize
 
 __all__ = ["Found", "InstalledDistribution", "scan", "scan_distributions"]
 

@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 import anyio
 import attrs
-from agentd import runner
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, UnknownSnapshotError, suggest
-from agentd.execution import RunnerExecutor, RunnerProcess
-from agentd.execution.connection import Connection
-from agentd.execution.environment import Place, base_environment
-from agentd.execution.waiting import AsyncWaiter
-from agentd.protocols import OnOutput, ToolDispatcher
+from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import Action, ActionResult, BashAction, Limits, PythonAction, PythonState
+from agentd_runner import runner
+from agentd_runner.host import RunnerExecutor, RunnerProcess
+from agentd_runner.host.connection import Connection
+from agentd_runner.host.environment import Place, base_environment
 
 from agentd_executor_msb import disks, probes
 from agentd_executor_msb.boot import boot_command, boot_input
@@ -262,16 +262,16 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         except ValueError:
             return text
 
-    def attach(self, *, tools: ToolDispatcher | None, skills_dir: Path | None) -> None:
+    def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
         """See `RunnerExecutor.attach`.
 
-        A skills directory outside the workspace is mounted when the microVM is made, so it must be known by
-        then; a later one raises `ConfigError`.
+        What the layout has as read-only is one directory. Outside the workspace it is mounted when the microVM is
+        made, so it must be known by then; a later one raises `ConfigError`.
         """
-        inside = None
-        if skills_dir is not None:
-            skills_dir = resolved_inside("skills_dir", Path(skills_dir), self.workspace_dir)
-            inside = Path(self._skills_place(skills_dir))
+        inside, skills_dir = None, None
+        if layout is not None and layout.read_only:
+            skills_dir = resolved_inside("skills_dir", Path(layout.read_only[0]), self.workspace_dir)
+            inside = moved_layout(layout, layout.read_only[0], Path(self._skills_place(skills_dir)))
             outside = not skills_dir.is_relative_to(self.workspace_dir)
             if outside and self._vm.known and skills_dir != self._host_skills:
                 raise ConfigError(
@@ -279,7 +279,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
                     "nothing can be mounted into it any more"
                 )
         self._host_skills = skills_dir
-        super().attach(tools=tools, skills_dir=inside)
+        super().attach(tools=tools, layout=inside)
 
     def _skills_place(self, skills: Path) -> str:
         return self.inside(skills) if skills.is_relative_to(self.workspace_dir) else OUTER_SKILLS
@@ -303,7 +303,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         :raises ConfigError: if the image is a path (msb keeps disks of a registry's images alone), or for a bad label.
         :raises SandboxUnavailableError: if this host cannot run microVMs, or msb cannot keep the disk.
         """
-        from agentd.snapshots.names import check_label
+        from agentd_snapshots.names import check_label
 
         check_label(label)
         if local_image(self.settings.image) and self.settings.vm_snapshot is None:
@@ -498,6 +498,20 @@ def create_microsandbox_cli_executor(
             "base_dir": base_dir,
             **more,
         },
+    )
+
+
+def moved_layout(layout: Layout, base: Path, to: Path) -> Layout:
+    """Return the layout with everything below `base` at `to`."""
+
+    def moved(paths: Sequence[Path]) -> tuple[Path, ...]:
+        return tuple(to / path.relative_to(base) if path.is_relative_to(base) else path for path in paths)
+
+    return attrs.evolve(
+        layout,
+        importable=moved(layout.importable),
+        programs=moved(layout.programs),
+        read_only=moved(layout.read_only),
     )
 
 

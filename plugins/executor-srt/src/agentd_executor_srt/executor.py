@@ -14,12 +14,12 @@ from typing import Any
 
 import agentd
 from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
-from agentd.execution import RunnerExecutor
-from agentd.execution.connection import Connection
-from agentd.protocols import ToolDispatcher
-from agentd.runner import KILL_MARGIN_S
+from agentd.protocols import Layout, ToolDispatcher
 from agentd.statedir import make_private, user_state_dir
 from agentd.types import Limits, PythonState
+from agentd_runner.host import RunnerExecutor
+from agentd_runner.host.connection import Connection
+from agentd_runner.runner import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
 from agentd_executor_srt.domains import check_domains
@@ -68,7 +68,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     :raises ConfigError: for a profile or secrets that are none.
     :raises WorkspaceError: if the workspace cannot be used.
 
-    `python`, `limits`, `timeout`, `state` and `env` as in `agentd.execution.RunnerExecutor`. What is missing on this
+    `python`, `limits`, `timeout`, `state` and `env` as in `agentd_runner.host.RunnerExecutor`. What is missing on this
     machine is told by `verify`, and raised as `SandboxUnavailableError` by the first action: there is no fallback.
     """
 
@@ -124,7 +124,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         self._sandbox_dir: Path | None = None
         self._made_by = 0
         self._attached = False
-        self._guarded: Path | None = None  # the skills
+        self._guarded: tuple[Path, ...] = ()  # what the renderer has written
         self.placeholders: tuple[str, ...] = ()
         """Names in the workspace that stand for absent files while a sandbox runs."""
         self._before: dict[str, RiskyFile] | None = None
@@ -151,8 +151,9 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         programs = find_programs(self.srt_path, path, writable)
         self._await_end()  # of a sandbox before, whose placeholders and owner must not mix with those of this one
         if self._attached:
-            self._guarded = self._guarded or self.workspace_dir / "skills"
-            self._guarded.mkdir(parents=True, exist_ok=True)  # or srt would put an empty file in its place
+            self._guarded = self._guarded or (self.workspace_dir / "skills",)
+            for folder in self._guarded:
+                folder.mkdir(parents=True, exist_ok=True)  # or srt would put an empty file in its place
         self._sandbox_dir, self._made_by = make_run_dir(), os.getpid()
         try:
             policy = self._policy = self._make_policy(programs, self._sandbox_dir)
@@ -211,7 +212,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             allow_read=self.allow_read,
             allow_write=self.allow_write,
             deny_write=self.deny_write,
-            skills_dir=self._guarded,
+            guarded=self._guarded,
             secrets=self._secrets,
             sandbox_dir=sandbox_dir,
             private=[
@@ -264,15 +265,15 @@ class SandboxRuntimeExecutor(RunnerExecutor):
 
     # --- skills
 
-    def attach(self, *, tools: ToolDispatcher | None, skills_dir: Path | None) -> None:
-        """As in `RunnerExecutor`. The skills are not writable from inside."""
+    def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
+        """As in `RunnerExecutor`. What is read-only in the layout cannot be written to from inside."""
         self._attached = True
-        if skills_dir is not None:
-            self._guarded = skills_dir
-            guarded = self._policy is not None and self._policy.skills_dir == skills_dir
+        if layout is not None and layout.read_only:
+            self._guarded = layout.read_only
+            guarded = self._policy is not None and self._policy.guarded == layout.read_only
             if not guarded and self._connected() is not None:
                 self._restart()
-        super().attach(tools=tools, skills_dir=skills_dir)
+        super().attach(tools=tools, layout=layout)
 
     def _restart(self) -> None:
         """End the sandbox; the next action starts one that knows the new settings."""

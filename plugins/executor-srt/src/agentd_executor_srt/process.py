@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agentd.execution.process import LocalProcess
+from agentd_runner.host.process import LocalProcess
 
 __all__ = ["SandboxProcess", "start_sandbox"]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import attrs
 from agentd.errors import ConfigError
-from agentd.execution import environment
+from agentd_runner.host import environment
 
 from agentd_executor_srt.domains import check_domains
 from agentd_executor_srt.requirements import Programs
@@ -144,7 +144,7 @@ class Policy:
     allow_read: list[Path]
     allow_write: list[Path]
     deny_write: list[Path]
-    skills_dir: Path | None
+    guarded: tuple[Path, ...]
     secrets: tuple[Secret, ...]
     sandbox_dir: Path  # for srt's settings and sockets
     private: list[Path]  # agentd's own folders
@@ -211,8 +211,7 @@ class Policy:
     def needed(self) -> list[str]:
         """The paths that the runner is made of; they must be readable in every sandbox."""
         paths = [*interpreter_paths(self.python), *map(str, self.package_dirs), self.programs.package]
-        if self.skills_dir is not None:
-            paths.append(str(self.skills_dir))
+        paths += map(str, self.guarded)
         return list(dict.fromkeys(paths))
 
     def inherited(self) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agentd.errors import ConfigError, suggest
-from agentd.execution import RunnerExecutor, RunnerProcess, start_runner
+from agentd_runner.host import RunnerExecutor, RunnerProcess, start_runner
 
 __all__ = ["SubprocessExecutor", "from_options"]
 
@@ -19,7 +19,7 @@ class SubprocessExecutor(RunnerExecutor):
 
     The code can read and write whatever this user can. Time-outs, output limits, resource limits and the
     environment's allow-list hold as for every executor; they protect against accidents, not against
-    hostile code. Parameters as in `agentd.execution.RunnerExecutor`.
+    hostile code. Parameters as in `agentd_runner.host.RunnerExecutor`.
     """
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:

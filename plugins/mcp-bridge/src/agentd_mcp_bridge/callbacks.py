@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import mcp_types as types
-from agentd.tools.loops import offload
+from agentd._concurrency.pool import call_in_thread
 
 from agentd_mcp_bridge.config import Callback
 
@@ -90,5 +90,5 @@ async def _call(function: Callback, request: dict[str, Any]) -> Any:
         getattr(function, "__call__", None)  # noqa: B004  an object whose __call__ is async
     ):
         return await function(request)
-    answer = await offload(lambda: function(request))
+    answer = await call_in_thread(lambda: function(request))
     return await answer if inspect.isawaitable(answer) else answer

@@ -1,6 +1,6 @@
 """The event loop of all MCP connections: one daemon thread of the process, and the way into it.
 
-It is not the loop of `agentd.tools.shared_loop()`: a server's large answer is parsed and checked in this one
+It is not the loop of `agentd_tools.shared_loop()`: a server's large answer is parsed and checked in this one
 and would hold up other async tools there.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
+from agentd._concurrency.eventloop import loop_caller
 from agentd.errors import ToolError
-from agentd.eventloop import loop_caller
-from agentd.tools.loops import TaskLoop
+from agentd_tools.loops import TaskLoop
 
 __all__ = ["McpLoop", "mcp_loop", "on_mcp_loop"]
 

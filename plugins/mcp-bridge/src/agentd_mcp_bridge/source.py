@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 import anyio
 from agentd.errors import ToolError, ToolTimeoutError, UnknownToolError
 from agentd.protocols import OnProgress, SourceHost, SubscriptionState
-from agentd.tools.loops import TaskLoop
 from agentd.types import ToolSpec
+from agentd_tools.loops import TaskLoop
 
 from agentd_mcp_bridge.backend import Backend, backend_of
 from agentd_mcp_bridge.config import ServerConfig

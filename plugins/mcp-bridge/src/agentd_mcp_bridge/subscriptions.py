@@ -10,9 +10,9 @@ from typing import Any, Final, NoReturn, Protocol
 
 import anyio
 import mcp_types as types
+from agentd._concurrency.pool import pool
 from agentd.errors import ToolError
 from agentd.protocols import SubscriptionState
-from agentd.tools.pool import pool
 from pydantic import AnyUrl
 
 from agentd_mcp_bridge.connection import Connection, Life, Listener

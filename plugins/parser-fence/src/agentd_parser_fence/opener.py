@@ -12,7 +12,7 @@ import re
 from typing import Final, Literal
 
 import attrs
-from agentd.parsing import read_header
+from agentd.notation import read_header
 
 __all__ = ["LineStart", "Opener", "advance_column", "header_of"]
 
@@ -113,7 +113,7 @@ class LineStart:
 def header_of(info: str) -> tuple[str, str] | None:
     """Return target and action of a fence's info string, or None if the fence is only shown.
 
-    The first word counts if it is a header (see `agentd.parsing.read_header`); what follows it is
+    The first word counts if it is a header (see `agentd.turn.parser_stack.read_header`); what follows it is
     ignored. Otherwise the info string as a whole does if it ends in `: execute` or `: create`, with or
     without blanks around the colon: so a path may hold spaces (`my notes.txt:create`). A language word in
     front of such a path is dropped (`python my app.py:create`), quotes around a path as well. Nothing

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from agentd.parsing import make_block
+from agentd.notation import make_block
 from agentd.types import Block, Segment, SegmentKind
 
 from agentd_parser_fence.body import BodyReader, code_of, next_line

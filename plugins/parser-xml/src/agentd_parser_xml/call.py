@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from agentd.parsing import make_block
+from agentd.notation import make_block
 from agentd.types import Block
 
 __all__ = ["NAMESPACE", "CallReader", "attribute_name"]

@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from agentd.parsing import read_header
+from agentd.notation import read_header
 from agentd.types import Block, Segment, SegmentKind
 
 from agentd_parser_xml.call import NAMESPACE, CallReader, attribute_name

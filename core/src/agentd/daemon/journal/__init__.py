@@ -1,8 +1,0 @@
-"""What the daemon must not forget: triggers, what was last seen, turns and transcripts, in one SQLite file."""
-
-from __future__ import annotations
-
-from agentd.daemon.journal.journal import Journal
-from agentd.daemon.journal.values import Origin, Seen, SettledState, Trigger, TriggerState, TurnNote
-
-__all__ = ["Journal", "Origin", "Seen", "SettledState", "Trigger", "TriggerState", "TurnNote"]

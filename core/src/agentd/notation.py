@@ -1,0 +1,89 @@
+"""A notation: how a model writes blocks, as a parser plugin teaches it, and what every notation has in common.
+
+The functions are for parsers: they decide what counts as a header (`LANG:ACTION`, `PATH:create`) and make the
+`Block`, so that every notation agrees on it.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Final
+
+import attrs
+
+from agentd.errors import ConfigError
+from agentd.types import Block
+
+__all__ = ["LANGUAGES", "Notation", "make_block", "read_header"]
+
+LANGUAGES: Final = {
+    "bash": "bash",
+    "sh": "bash",
+    "shell": "bash",
+    "python": "python",
+    "py": "python",
+    "python3": "python",
+}
+"""Canonical language by the (lower-case) name that a model writes."""
+
+_ACTIONS: Final = ("execute", "create")
+_NEAR_ACTIONS: Final = re.compile(
+    "run|exec|eval|start|launch|invoke|call|write|save|new|make|add|touch|append|edit|modify|update"
+    "|overwrite|replace|patch|insert|delete|remove"
+)
+_HEADER: Final = re.compile(r"(.*):([A-Za-z][A-Za-z_-]*)", re.DOTALL)
+
+
+@attrs.frozen(kw_only=True)
+class Notation:
+    """What the model is told about one way of writing blocks.
+
+    The system prompt has `guide`, then `forms`, then the rules that hold for every notation, with `rules` among
+    them. A block that cannot be run is answered with `forms`.
+
+    :ivar guide: which text of an answer is a block and is carried out; a sentence or more, in front of the forms.
+    :ivar forms: the forms of a block, as the model shall write them: bash, Python, and the content of a file.
+    :ivar rules: what else holds for this notation, a sentence each.
+    :raises ConfigError: if `guide` or `forms` is empty: the model would not know how to act.
+    """
+
+    guide: str
+    forms: str
+    rules: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("guide", "forms"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or not text.strip():
+                raise ConfigError(
+                    f"Notation.{name}: must say how the model writes a block, got {text!r}; a parser that teaches "
+                    "nothing leaves agentd_describe_notation out and stands behind another one"
+                )
+
+
+def read_header(header: str) -> tuple[str, str] | None:
+    """Split `TARGET:ACTION` at its last colon, or return None if this is no header of a block.
+
+    It is one if the action, in any case, is `execute` or `create`; if it is a near miss (`run`, `exec`,
+    `write`, `excute`, ...), which the loop answers with what is allowed; or if the target is a language
+    that runs and the action any plain word. So `js:src/main.js`, `yaml:compose` and `python:3.12` are not.
+    The action is returned in lower case, the target as written.
+    """
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        return None
+    target, action = match[1], match[2].lower()
+    meant = (
+        action in _ACTIONS
+        or target.lower() in LANGUAGES
+        or _NEAR_ACTIONS.fullmatch(action) is not None
+        or bool(get_close_matches(action, _ACTIONS, n=1, cutoff=0.8))
+    )
+    return (target, action) if meant else None
+
+
+def make_block(target: str, action: str, source: str, *, complete: bool = True) -> Block:
+    """Return the block of a header that `read_header` took apart; `language` becomes canonical."""
+    language = LANGUAGES.get(target.lower(), target)
+    return Block(target=target, action=action.lower(), source=source, language=language, complete=complete)

@@ -1,0 +1,64 @@
+"""`agentd plugins` without agentd-cli: which plugins there are, in plain text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import attrs
+
+from agentd.hookspecs import GROUPS
+from agentd.registry import PluginRecord, Registry
+from agentd.registry.exports import resolve
+
+__all__ = ["COLUMNS", "is_broken", "plain_table", "run_command_line"]
+
+COLUMNS = ("name", "kind", "distribution", "version", "state")
+
+
+def run_command_line(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 1 if `--check` finds a plugin that does not load, 2 for bad usage."""
+    parser = argparse.ArgumentParser(
+        prog="agentd",
+        description="The core of agentd. `pip install agentd-cli` brings the whole command line.",
+    )
+    parser.add_argument("--version", action="version", version=f"agentd {resolve('__version__')}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    plugins = commands.add_parser("plugins", help="list the installed plugins")
+    plugins.add_argument("--json", action="store_true", help="print a JSON array")
+    plugins.add_argument("--check", action="store_true", help="load every plugin; exit 1 if one fails")
+    plugins.add_argument("--kind", choices=list(GROUPS), help="list only plugins of this kind")
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    registry = Registry()
+    records = registry.check(given.kind) if given.check else registry.records(given.kind)
+    if given.json:
+        print(json.dumps([attrs.asdict(record) for record in records], indent=2))
+    else:
+        print("\n".join(plain_table(records)))
+    sys.stdout.flush()
+    return 1 if given.check and any(map(is_broken, records)) else 0
+
+
+def is_broken(record: PluginRecord) -> bool:
+    """Tell whether a plugin cannot be used though nobody blocks it."""
+    return record.state in ("failed", "incompatible")
+
+
+def plain_table(records: Sequence[PluginRecord]) -> list[str]:
+    """Return the lines of a table for pipes and files, each error below its plugin."""
+    if not records:
+        return ["no plugins installed"]
+    rows = [COLUMNS, *(tuple(str(getattr(record, column)) for column in COLUMNS) for record in records)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    heading, *lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    table = [heading]
+    for line, record in zip(lines, records, strict=True):
+        table.append(line)
+        if record.error:
+            table.append("    " + record.error.replace("\n", "\n    "))
+    return table

@@ -1,0 +1,158 @@
+"""The public names of `agentd`: where each one lives, and the lazy way there.
+
+Core's own names come from a table; plugins add theirs with entry points of the group `agentd.exports`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from agentd.registry.scan import Found
+
+__all__ = ["CORE_EXPORTS", "EXPORTS_GROUP", "public_names", "resolve"]
+
+EXPORTS_GROUP: Final = "agentd.exports"
+
+_MODULES = {
+    "agentd.errors": (
+        "AgentdError",
+        "BlockedPluginError",
+        "ConfigError",
+        "CorruptSnapshotError",
+        "ExecutorClosedError",
+        "ExecutorError",
+        "IncompatiblePluginError",
+        "MissingPluginError",
+        "ModelError",
+        "ModelStreamError",
+        "PluginError",
+        "PluginLoadError",
+        "ProtocolError",
+        "RunnerDiedError",
+        "RunnerStartError",
+        "SandboxUnavailableError",
+        "SessionBusyError",
+        "SnapshotError",
+        "ToolError",
+        "ToolInputError",
+        "ToolTimeoutError",
+        "UnknownPluginError",
+        "UnknownSnapshotError",
+        "UnknownToolError",
+        "UnsafePathError",
+        "WorkspaceError",
+    ),
+    "agentd.events": (
+        "CodeExecution",
+        "CodeOutput",
+        "CodeStart",
+        "Event",
+        "RunEnd",
+        "RunStart",
+        "SourceLog",
+        "TextDelta",
+        "ToolCall",
+        "ToolProgress",
+        "TurnEnd",
+    ),
+    "agentd.notation": ("Notation",),
+    "agentd.registry": ("PluginRecord", "Registry"),
+    "agentd.registry.config": ("PluginConfig",),
+    "agentd.session.checkpoints": ("Checkpoint",),
+    "agentd.session.session": ("Session",),
+    "agentd.session.sync": ("SyncSession",),
+    "agentd.turn.budgets": ("Budgets",),
+    "agentd.turn.transcript": ("Transcript",),
+    "agentd.types": ("Blob", "Limits", "Usage"),
+}
+
+CORE_EXPORTS: Final = {name: module for module, names in _MODULES.items() for name in names}
+"""Module by public name, for what belongs to core itself."""
+
+
+def resolve(name: str) -> Any:
+    """Return the object behind a public name of `agentd`.
+
+    Raises `MissingPluginError` (an `ImportError`) for an official name whose plugin is not installed,
+    `BlockedPluginError`, `PluginLoadError`, and `AttributeError` for any other name.
+    """
+    if name == "__version__":
+        return _version()
+    if module := CORE_EXPORTS.get(name):
+        return getattr(import_module(module), name)
+    if name.startswith("_"):  # what inspect, pickle and doctest ask every module for
+        raise AttributeError(f"module 'agentd' has no attribute {name!r}")
+    return _resolve_plugin_name(name)
+
+
+def public_names() -> list[str]:
+    """Return core's names and those of the installed plugins, sorted."""
+    from agentd.registry.scan import scan
+
+    installed = {found.name for found in scan() if found.group == EXPORTS_GROUP and not found.problem}
+    return sorted({"__version__", *CORE_EXPORTS, *installed})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("agentd-core")
+    except PackageNotFoundError:  # imported from a source tree that was never installed
+        return "0+unknown"
+
+
+def _resolve_plugin_name(name: str) -> Any:
+    from agentd.errors import MissingPluginError, PluginLoadError, suggest
+    from agentd.registry.loading import describe
+    from agentd.registry.official import OFFICIAL_EXPORTS
+
+    found = _find(name)
+    if found is None and name in OFFICIAL_EXPORTS:
+        raise MissingPluginError(name, OFFICIAL_EXPORTS[name])
+    if found is None:
+        known = [*public_names(), *OFFICIAL_EXPORTS]
+        raise AttributeError(f"module 'agentd' has no attribute {name!r}{suggest(name, known)}")
+    _refuse_blocked(found)
+    if found.problem:
+        raise PluginLoadError("export", name, found.distribution, found.problem)
+    try:
+        return _load(found)
+    except (Exception, SystemExit) as error:  # a plugin's boundary
+        raise PluginLoadError("export", name, found.distribution, describe(error)) from error
+
+
+def _find(name: str) -> Found | None:
+    """Return the entry point of this export; an official name is taken from its distribution only."""
+    from agentd.registry.config import normalize
+    from agentd.registry.official import OFFICIAL_EXPORTS
+    from agentd.registry.scan import scan
+
+    owner = OFFICIAL_EXPORTS.get(name)
+    candidates = [
+        found
+        for found in scan()
+        if found.group == EXPORTS_GROUP
+        and found.name == name
+        and owner in (None, normalize(found.distribution))
+    ]
+    return min(candidates, key=lambda found: bool(found.problem), default=None)
+
+
+def _refuse_blocked(found: Found) -> None:
+    """An export goes round the registry: hold it, too, against the lists of the environment."""
+    from agentd.errors import BlockedPluginError
+    from agentd.registry import Registry
+
+    siblings = [r for r in Registry().records() if r.distribution == found.distribution]
+    blocked = [record for record in siblings if record.state == "blocked"]
+    if blocked and len(blocked) == len(siblings):
+        raise BlockedPluginError("export", found.name, blocked[0].error)
+
+
+def _load(found: Found) -> Any:
+    from importlib_metadata import EntryPoint
+
+    return EntryPoint(found.name, found.value, found.group).load()

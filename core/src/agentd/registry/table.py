@@ -1,0 +1,266 @@
+"""The installed plugins: their records, loading each by itself, and calling its hooks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import attrs
+import pluggy
+
+from agentd import hookspecs
+from agentd.errors import (
+    AgentdError,
+    BlockedPluginError,
+    IncompatiblePluginError,
+    MissingPluginError,
+    PluginError,
+    PluginLoadError,
+    UnknownPluginError,
+    suggest,
+)
+from agentd.hookspecs import GROUPS, HOOKS
+from agentd.registry.config import PluginConfig
+from agentd.registry.loading import Hook, Rejected, describe, import_plugin, missing_members, verify
+from agentd.registry.official import OFFICIAL_PLUGINS, official_distribution
+from agentd.registry.record import PluginRecord, make_records
+from agentd.registry.scan import InstalledDistribution, scan, scan_distributions
+
+__all__ = ["PluginTable", "label"]
+
+_log = logging.getLogger(__name__)
+
+_Key = tuple[str, str]
+
+
+class PluginTable:
+    """The installed plugins of one session or program; `Registry` adds what they make.
+
+    Making one reads metadata only (once per process) and imports nothing. Each plugin is imported when
+    it is first asked for; one that is broken becomes a record with its error and harms no other. All
+    methods may be called from several threads.
+
+    :param config: allow and block lists. Those of the environment hold as well: `block` of either wins,
+        and where both have an `allow`, both must allow.
+    :param environ: the environment to read `AGENTD_PLUGINS_ALLOW` and `AGENTD_PLUGINS_BLOCK` from.
+    :param distributions: read these instead of what is installed (for tests).
+    :param refresh: scan again, for what was installed since the process first looked.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: PluginConfig | None = None,
+        environ: Mapping[str, str] | None = None,
+        distributions: Iterable[InstalledDistribution] | None = None,
+        refresh: bool = False,
+    ) -> None:
+        self._config = config or PluginConfig()
+        self._environment = PluginConfig.from_environ(os.environ if environ is None else environ)
+        found = scan(refresh=refresh) if distributions is None else scan_distributions(distributions)
+        self._chosen, self._others = make_records(found, self._objection)
+        self._plugins: dict[_Key, object] = {}
+        self._hooks: dict[_Key, dict[str, Hook]] = {}
+        self._manager: pluggy.PluginManager | None = None
+        self._lock = threading.RLock()
+
+    def _objection(self, kind: str, name: str, distribution: str) -> str:
+        return self._config.objection(kind, name, distribution) or self._environment.objection(
+            kind, name, distribution, where="the environment"
+        )
+
+    # --- what there is -------------------------------------------------------------------------
+
+    def records(self, kind: str | None = None) -> tuple[PluginRecord, ...]:
+        """Return all plugins, or those of one kind, in the order of kind, name and distribution.
+
+        Raises `UnknownPluginError` for a kind that does not exist.
+        """
+        if kind is not None:
+            _check_kind(kind)
+        with self._lock:
+            records = (*self._chosen.values(), *self._others)
+        order = list(GROUPS)
+        wanted = (r for r in records if kind in (None, r.kind))
+        return tuple(sorted(wanted, key=lambda r: (order.index(r.kind), r.name, r.distribution)))
+
+    def check(self, kind: str | None = None) -> tuple[PluginRecord, ...]:
+        """Load every plugin (of one kind) that may be loaded and return the records."""
+        for record in self.records(kind):
+            if record.state == "available":
+                try:
+                    self.load(record.kind, record.name)
+                except PluginError:
+                    pass  # the record has it
+        return self.records(kind)
+
+    def find(self, kind: str, name: str) -> PluginRecord:
+        """Return the plugin that `load` would import, without importing it.
+
+        Raises as `load` does for a plugin that is unknown, missing or blocked, or known to be broken.
+        """
+        _check_kind(kind)
+        with self._lock:
+            record = self._find(kind, name)
+        if record.state == "blocked":
+            raise BlockedPluginError(record.kind, record.name, record.error)
+        if record.state not in ("available", "loaded"):
+            _raise(record)
+        return record
+
+    def load(self, kind: str, name: str) -> object:
+        """Return the plugin object, imported and checked; usually a module.
+
+        Raises `UnknownPluginError`; `MissingPluginError` for an official plugin that is not installed;
+        `BlockedPluginError`; `PluginLoadError` and, for another `AGENTD_API`, `IncompatiblePluginError`.
+        A plugin that failed to load is not tried again by this registry.
+        """
+        _check_kind(kind)
+        key = (kind, name)
+        with self._lock:
+            if key not in self._plugins:
+                self._load(key, self._find(kind, name))
+            return self._plugins[key]
+
+    # --- finding and loading ---------------------------------------------------------------------
+
+    def _is_known(self, kind: str, name: str) -> bool:
+        return (kind, name) in self._chosen or bool(official_distribution(kind, name))
+
+    def _find(self, kind: str, name: str) -> PluginRecord:
+        record = self._chosen.get((kind, name))
+        if record is not None:
+            return record
+        if distribution := official_distribution(kind, name):
+            raise MissingPluginError(name, distribution)
+        installed = [r.name for r in self._chosen.values() if r.kind == kind]
+        raise UnknownPluginError(kind, name, installed, hint=_install_hint(kind, name, installed))
+
+    def _load(self, key: _Key, record: PluginRecord) -> None:
+        if record.state == "blocked":
+            raise BlockedPluginError(record.kind, record.name, record.error)
+        if record.state != "available":
+            _raise(record)
+        manager = self._manager = self._manager or _new_manager()
+        plugin: object = None
+        try:
+            plugin = import_plugin(record)
+            self._hooks[key] = verify(plugin, record, manager)
+        except (Exception, SystemExit) as error:  # a plugin's boundary
+            # pluggy <= 1.6 leaves a plugin that it rejected half registered
+            if plugin is not None and manager.is_registered(plugin) and not self._in_use(plugin):
+                manager.unregister(plugin)
+            incompatible = isinstance(error, Rejected) and error.incompatible
+            failed = attrs.evolve(
+                record, state="incompatible" if incompatible else "failed", error=describe(error)
+            )
+            self._chosen[key] = failed
+            _raise(failed, error)
+        self._plugins[key] = plugin
+        self._chosen[key] = attrs.evolve(record, state="loaded")
+
+    def _in_use(self, plugin: object) -> bool:
+        return any(plugin is other for other in self._plugins.values())
+
+    def _usable(self, kind: str) -> list[str]:
+        """Return the names of this kind that load, sorted; raise if there are some and none does."""
+        usable: list[str] = []
+        refused: list[PluginError] = []
+        for name in sorted(n for k, n in self._chosen if k == kind):
+            try:
+                self.load(kind, name)
+            except PluginError as error:
+                refused.append(error)
+            else:
+                usable.append(name)
+        broken = [error for error in refused if isinstance(error, PluginLoadError)]
+        if refused and not usable:
+            raise (broken or refused)[0]
+        for skipped in broken:
+            _log.warning("%s", skipped)  # the others work, but nobody asked for this one by name
+        return usable
+
+    # --- calling ---------------------------------------------------------------------------------
+
+    def _make(self, kind: str, plugin: str, /, *, hook: str = "", product: str = "", **arguments: Any) -> Any:
+        made = self._call(kind, plugin, hook=hook, **arguments)
+        self._check_product((kind, plugin), made, hook=hook, product=product)
+        return made
+
+    def _call(
+        self, kind: str, plugin: str, /, *, hook: str = "", about: object = None, **arguments: Any
+    ) -> Any:
+        key = (kind, plugin)
+        found = self._hook(kind, plugin, hook)
+        assert found is not None
+        try:
+            made = found.function(**{a: arguments[a] for a in found.arguments})
+        except AgentdError:
+            raise
+        except (Exception, SystemExit) as error:  # a plugin's boundary
+            self._hook_failed(key, found, error, about)
+        self._note(key, "")
+        return made
+
+    def _hook(self, kind: str, name: str, hook: str = "") -> Hook | None:
+        """Return a hook of a plugin, loaded if need be: that of its kind, or another one if it has that."""
+        self.load(kind, name)
+        return self._hooks[kind, name].get(hook or HOOKS[kind])
+
+    def _check_product(self, key: _Key, made: object, *, hook: str = "", product: str = "") -> None:
+        if lacking := missing_members(product or key[0], made):
+            name = hook or HOOKS[key[0]]
+            reason = f"{name} returned {type(made).__name__}, which lacks: {', '.join(lacking)}"
+            self._note(key, reason)
+            _raise(self._chosen[key])
+
+    def _hook_failed(self, key: _Key, hook: Hook, error: BaseException, about: object) -> NoReturn:
+        for_what = "" if about is None else f" for {label(about)}"
+        self._note(key, f"{hook.name} raised{for_what} {describe(error)}")
+        _raise(self._chosen[key], error)
+
+    def _note(self, key: _Key, error: str) -> None:
+        """Keep the error of a hook with its record, until the hook succeeds. It stays loaded."""
+        with self._lock:
+            if self._chosen[key].error != error:
+                self._chosen[key] = attrs.evolve(
+                    self._chosen[key], state="failed" if error else "loaded", error=error
+                )
+
+
+def _new_manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("agentd")
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in GROUPS:
+        raise UnknownPluginError("kind of plugin", kind, GROUPS)
+
+
+def _install_hint(kind: str, name: str, installed: Iterable[str]) -> str:
+    if suggest(name, installed):
+        return ""
+    absent = [n for k, n in OFFICIAL_PLUGINS if k == kind and n not in installed]
+    if not (hint := suggest(name, absent)):
+        return ""
+    close = next(n for n in absent if repr(n) in hint)
+    return f"{hint} It comes with: pip install {official_distribution(kind, close)}"
+
+
+def label(spec: object) -> str:
+    """Name a tool source's specification without showing what may be secret in it."""
+    if isinstance(spec, str):
+        return repr(spec.partition("?")[0][:80])
+    name = spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
+    named = f" {name!r}" if isinstance(name, str) and name else ""
+    return f"a {type(spec).__name__}{named}"
+
+
+def _raise(record: PluginRecord, cause: BaseException | None = None) -> NoReturn:
+    error = IncompatiblePluginError if record.state == "incompatible" else PluginLoadError
+    raise error(record.kind, record.name, record.distribution, record.error) from cause

@@ -1,0 +1,45 @@
+"""How snapshots and checkpoints are named: by id, label or turn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from agentd.protocols import KeptSnapshot
+
+__all__ = ["Selector", "pick"]
+
+Selector = str | int
+"""An id, a label, or a turn (an `int`, or its digits)."""
+
+T = TypeVar("T", bound="KeptSnapshot")
+
+_OLD_ID = re.compile(r"turn_(\d{4,})_(.+)", re.DOTALL)
+
+
+def pick(wanted: object, known: Sequence[T]) -> T | None:
+    """Return the newest of `known` (the oldest first) with this id, label or turn, tried in this order."""
+    for fits in _readings(wanted):
+        for snapshot in reversed(known):
+            if fits(snapshot):
+                return snapshot
+    return None
+
+
+def _readings(wanted: object) -> list[Callable[[KeptSnapshot], bool]]:
+    """Return the ways to understand a selector; the first one that fits counts."""
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        return [lambda one: one.turn == wanted]
+    if not isinstance(wanted, str):
+        return []
+    readings: list[Callable[[KeptSnapshot], bool]] = [
+        lambda one: one.id == wanted,
+        lambda one: one.label == wanted,
+    ]
+    if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+        readings.append(lambda one: one.turn == int(wanted))
+    if old := _OLD_ID.fullmatch(wanted):  # how 0.8 wrote an id with a label
+        readings.append(lambda one: (f"{one.turn:04d}", one.label) == old.groups())
+    return readings

@@ -1,0 +1,1 @@
+"""Sessions: one conversation of a model with its code."""

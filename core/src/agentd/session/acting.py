@@ -1,0 +1,151 @@
+"""How a model acts, and one run of it: what sessions and the facade have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from agentd._concurrency.eventloop import loop_caller
+from agentd.errors import ConfigError
+from agentd.events import RunEnd
+from agentd.turn.budgets import Budgets
+from agentd.turn.loop import TurnLoop
+from agentd.turn.native_tools import Offers
+from agentd.turn.prompt import instructions, tool_instructions
+
+if TYPE_CHECKING:
+    from agentd._concurrency.channel import Channel, ThreadChannel
+    from agentd.notation import Notation
+    from agentd.protocols import Model, Parser
+    from agentd.registry.options import PluginSpec
+    from agentd.session.resources import SessionResources
+    from agentd.turn.listener import Listener
+    from agentd.turn.native_tools import StrictSchemas
+    from agentd.turn.transcript import Transcript
+
+__all__ = ["Acting", "Prepared"]
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """What one run works with. `instructions` is what the model is told of it; `offers` is None where it calls
+    nothing natively."""
+
+    instructions: str
+    offers: Offers | None
+    parsers: Sequence[Callable[[], Parser]] = ()
+    notation: Notation | None = None
+
+
+class Acting:
+    """The way in which a model acts: by writing code (`ptc`), or by calling tools natively (`tools`).
+
+    :param resources: what its code works with; asked for each run.
+    :param bash_tool: with `ptc`, the model calls the one native tool `bash` and writes no blocks.
+    :param parsers: names of parser plugins, with options perhaps; the model is taught the notation of the first.
+        None for all that are installed.
+    :raises ConfigError: for a mode that there is not, or `bash_tool` without `ptc`.
+    """
+
+    def __init__(
+        self,
+        resources: Callable[[], SessionResources],
+        *,
+        mode: Literal["ptc", "tools"] = "ptc",
+        bash_tool: bool = False,
+        parsers: Sequence[PluginSpec] | None = None,
+        budgets: Budgets | None = None,
+    ) -> None:
+        if mode not in ("ptc", "tools"):
+            raise ConfigError(f"mode: must be 'ptc' or 'tools', got {mode!r}")
+        if bash_tool and mode != "ptc":
+            raise ConfigError("bash_tool: goes with mode='ptc' only")
+        self.mode = mode
+        self.bash_tool = bash_tool
+        self.budgets = budgets or Budgets()
+        self._resources = resources
+        self._parsers_wanted = parsers
+        self._parsers: list[Callable[[], Parser]] | None = None
+        self._notation: Notation | None = None
+
+    async def prepare(
+        self,
+        *,
+        own: str = "",
+        mcp_servers: Sequence[object] = (),
+        taken: Iterable[str] | None = None,
+        strict: StrictSchemas | None = None,
+    ) -> Prepared:
+        """Bring up to date what a run works with.
+
+        :param own: the caller's own instructions.
+        :param mcp_servers: more servers from now on.
+        :param taken: names of native tools of the caller's own; None if it has no say in them.
+        :param strict: give native tools strict schemas, where that is possible.
+        """
+        resources = self._resources()
+        if self.mode == "tools":
+            tools = await resources.prepare_tools(mcp_servers)
+            offers = Offers(tools, taken=taken or (), strict=strict)
+            return Prepared(
+                instructions=tool_instructions(own, tuple(tools.instructions().items())), offers=offers
+            )
+        skills = await resources.prepare(mcp_servers)
+        native = None
+        if self.bash_tool or taken is not None:
+            native = Offers(bash=self.bash_tool, taken=taken or ())
+        if not self.bash_tool and self._parsers is None:
+            registry = resources.registry()
+            self._parsers = registry.create_parser_factories(self._parsers_wanted)
+            self._notation = registry.describe_notation(self._parsers_wanted)
+        told = instructions(
+            own=own, skills=skills, python_state=resources.python_state, notation=self._notation
+        )
+        return Prepared(
+            instructions=told, offers=native, parsers=self._parsers or (), notation=self._notation
+        )
+
+    async def run(
+        self,
+        prepared: Prepared,
+        model: Model,
+        *,
+        transcript: Transcript,
+        listener: Listener,
+        task: str = "",
+        channel: Channel[Any] | ThreadChannel[Any] | None = None,
+        goes_on: bool = False,
+        after_turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> RunEnd:
+        """Let the model act until it has answered, a budget is used up, or something fails; see `TurnLoop.run`.
+
+        :param model: told everything already, but the events of this run.
+        :param channel: where the listener writes to; what waits for room goes on when its reader has caught up.
+        :param goes_on: the model was told about the tools in an earlier run and not again.
+        :param after_turn: awaited after each turn that was recorded.
+        """
+        resources = self._resources()
+        run, ids = resources.new_run()
+        loop = TurnLoop(
+            model=model,
+            executor=resources.executor if self.mode == "ptc" else None,
+            parsers=prepared.parsers,
+            forms=prepared.notation.forms if prepared.notation else "",
+            offers=prepared.offers,
+            transcript=transcript,
+            budgets=self.budgets,
+            listener=listener,
+            ids=ids,
+            news=partial(resources.news, run),
+            after_turn=after_turn,
+        )
+        if channel is not None:
+            channel.on_room = loop.resume
+        resources.watch(run, loop_caller(), loop.tool_called, goes_on=goes_on)
+        try:
+            return await loop.run(task)
+        finally:
+            resources.unwatch(run)

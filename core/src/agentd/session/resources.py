@@ -1,0 +1,313 @@
+"""What the code of one conversation works with: workspace, executor, tools and skills."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentd._concurrency.cross_lock import CrossLock
+from agentd._concurrency.eventloop import LoopCaller
+from agentd._concurrency.pool import call_in_thread
+from agentd.errors import ConfigError, MissingPluginError
+from agentd.protocols import StatefulExecutor
+from agentd.registry.options import PluginSpec, split_spec
+from agentd.session.tool_events import RunWatcher, ToolEvent, ToolEventRouter
+from agentd.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from agentd.protocols import Executor, SkillRenderer, Toolbox, Tools
+    from agentd.registry import Registry
+    from agentd.types import Binding
+
+__all__ = ["SessionResources", "find_executor"]
+
+log = logging.getLogger("agentd.session")
+
+
+def find_executor(
+    executor: object, workspace: Path, registry: Callable[[], Registry], options: Mapping[str, Any]
+) -> tuple[Executor, bool]:
+    """Return the executor and whether it is ours to close.
+
+    :param executor: a plugin's name, with options perhaps, None for `subprocess`, an `Executor`, or an object with
+        the methods `execute_bash`, `execute_python` and `create_file`.
+    """
+    if executor is None or isinstance(executor, str | tuple | list):
+        name, given = split_spec(executor or "subprocess", where="executor")
+        return registry().create_executor(name, workspace, **{**given, **options}), True
+    if options:
+        raise ConfigError("executor_options: only go with an executor's name, not with an executor object")
+    if callable(getattr(executor, "run", None)) and callable(getattr(executor, "attach", None)):
+        return executor, False  # type: ignore[return-value]
+    if callable(getattr(executor, "execute_bash", None)):
+        from agentd.session.legacy_executor import LegacyExecutor
+
+        return LegacyExecutor(executor, workspace), False
+    raise ConfigError(
+        "executor: must be a plugin's name, an object with run() and attach() (agentd.protocols.Executor) or one "
+        f"with execute_bash(), execute_python() and create_file(), got {type(executor).__name__}"
+    )
+
+
+class SessionResources:
+    """Everything that several runs of one session or client share. Nothing starts before `prepare`.
+
+    Runs may be in several event loops and threads at once.
+
+    :param cwd: the workspace; made if it is not there. An executor object brings its own.
+    :param tools: functions, and whatever a tool source plugin takes; None for the functions marked with `@tool`.
+    :param mcp_servers: what a tool source plugin takes, and `ToolSource` objects. These belong to the
+        resources from then on: they are closed with them.
+    :param renderer: the skill renderer's name, with options perhaps.
+    :param skills_dir: default `skills` in the workspace.
+    :param prompt_tokens: how long the part of the prompt about skills and tools may be, in tokens; None leaves it to
+        the renderer.
+    """
+
+    def __init__(
+        self,
+        *,
+        cwd: str | Path = ".",
+        executor: object = None,
+        executor_options: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        mcp_servers: Sequence[object] = (),
+        renderer: PluginSpec = "agentskills",
+        skills_dir: str | Path | None = None,
+        registry: Registry | None = None,
+        prompt_tokens: int | None = None,
+    ) -> None:
+        is_spec = executor is None or isinstance(executor, str | tuple | list)
+        own = None if is_spec else getattr(executor, "workspace_dir", None)
+        self.workspace = open_workspace(cwd if own is None else own)
+        self.skills_dir = self.workspace / "skills" if skills_dir is None else Path(skills_dir).absolute()
+        self._executor_wanted = executor
+        self._executor_options = dict(executor_options or {})
+        self._executor: Executor | None = None
+        self._owned = False
+        self._tools_wanted = None if tools is None else list(tools)
+        self._servers = list(mcp_servers)
+        self._toolbox: Toolbox | None = None
+        self._renderer_wanted = renderer
+        self._renderer_options = {} if prompt_tokens is None else {"prompt_tokens": prompt_tokens}
+        self._renderer: SkillRenderer | None = None
+        self._registry = registry
+        self._lock = threading.Lock()
+        self._published: tuple[Binding, ...] | None = None
+        self._skills_prompt = ""
+        self._events = ToolEventRouter(self._current)
+        self.serve: Callable[[Tools], Awaitable[object]] | None = None
+        """How to have async tools run on the event loop of whoever owns this object."""
+        self._served: Tools | None = None
+        self._preparing = CrossLock()
+        self._runs = count(1)
+
+    def registry(self) -> Registry:
+        """Return the plugin registry, made when it is first needed."""
+        if self._registry is None:
+            from agentd.registry import Registry
+
+            self._registry = Registry()
+        return self._registry
+
+    @property
+    def executor(self) -> Executor:
+        """The executor, made when it is first needed."""
+        with self._lock:
+            if self._executor is None:
+                self._executor, self._owned = find_executor(
+                    self._executor_wanted, self.workspace, self.registry, self._executor_options
+                )
+            return self._executor
+
+    @property
+    def python_state(self) -> str:
+        """`kept` if Python blocks share a namespace, else `fresh`."""
+        executor = self.executor
+        return executor.state if isinstance(executor, StatefulExecutor) else "fresh"
+
+    # --- tools and skills --------------------------------------------------------------------------
+
+    async def prepare(self, mcp_servers: Sequence[object] = ()) -> str:
+        """Bring tools and skills up to date and return what the prompt says about them.
+
+        Where nothing has changed since the last time, nothing is done. Without tools and without a skills
+        directory nothing is written. A server that fails is closed and forgotten, and raises an error that
+        names it.
+
+        :param mcp_servers: servers for this and all later runs until the end, beside those from the start.
+            One that is known already, by identity or by an equal description, is used again.
+        """
+        async with self._preparing:
+            await self._open(mcp_servers, always=self._published is None and self._has_skills())
+            await self._publish(self.executor)
+            return self._skills_prompt
+
+    async def prepare_tools(self, mcp_servers: Sequence[object] = ()) -> Tools:
+        """Bring the tools alone up to date and return them: no executor is made and nothing is written."""
+        async with self._preparing:
+            tools = await self._open(mcp_servers, always=True)
+            assert tools is not None
+            return tools
+
+    @property
+    def has_tools(self) -> bool:
+        """True if there is a function or a source that tools may come from."""
+        if self._toolbox is None and not self._may_have_tools():
+            return False
+        return self._box().has_tools
+
+    @property
+    def tools(self) -> Tools | None:
+        """The tools, once they were prepared."""
+        return None if self._toolbox is None else self._toolbox.tools
+
+    def take_over(self, other: SessionResources) -> None:
+        """Have the servers and functions of another one as well, and its open sources in their place."""
+        if other._toolbox is not None or other._may_have_tools():
+            self._box().take_over(other._box())
+
+    def _may_have_tools(self) -> bool:
+        if self._servers or self._tools_wanted:
+            return True
+        return self._tools_wanted is None and self.registry().may_have_marked_tools()
+
+    def _has_skills(self) -> bool:
+        """Tell whether there are skills without tools: a folder, and somebody who can say what is in it."""
+        if not self.skills_dir.is_dir():
+            return False
+        try:
+            self._make_renderer()
+            self._box()
+        except MissingPluginError as missing:
+            log.info("the skills in %s are not shown to the model: %s", self.skills_dir, missing)
+            return False
+        return True
+
+    def _box(self) -> Toolbox:
+        with self._lock:
+            if self._toolbox is None:
+                tools: list[object] | None = None
+                if self._tools_wanted is not None:
+                    tools = [*self._tools_wanted]
+                self._toolbox = self.registry().create_toolbox(tools, self._servers, self)
+            return self._toolbox
+
+    async def _open(self, servers: Sequence[object], *, always: bool) -> Tools | None:
+        if self._toolbox is None and not (servers or always or self._may_have_tools()):
+            return None
+        if servers or self._servers:
+            self.registry().require_tool_sources([*self._servers, *servers])
+        tools = await self._box().open(servers, always=always)
+        if tools is not None and tools is not self._served and self.serve is not None:
+            await self.serve(tools)
+            self._served = tools
+        return tools
+
+    async def _publish(self, executor: Executor) -> None:
+        """Write the skills and tell the executor, if the tools are not those of the last time."""
+        tools = self.tools
+        bindings = self._current()
+        if bindings is self._published:
+            return
+        if tools is None or not (bindings or self.skills_dir.is_dir()):
+            executor.attach(tools=None, layout=None)
+            self._skills_prompt = ""
+        else:
+            specs, directory = tools.specs(), self.skills_dir
+            renderer = self._make_renderer()
+            await call_in_thread(partial(renderer.render, specs, directory, notes=tools.instructions()))
+            executor.attach(tools=tools, layout=renderer.layout(directory))
+            text = await call_in_thread(partial(renderer.prompt, specs, directory))
+            self._skills_prompt = (
+                "\n\n".join(filter(None, (renderer.guide.strip(), text.strip()))) if text.strip() else ""
+            )
+        self._published = bindings
+
+    def _make_renderer(self) -> SkillRenderer:
+        if self._renderer is None:
+            self._renderer = self.registry().create_skill_renderer(
+                self._renderer_wanted, **self._renderer_options
+            )
+        return self._renderer
+
+    def _current(self) -> tuple[Binding, ...]:
+        tools = self.tools
+        return () if tools is None else tools.bindings
+
+    # --- what the toolbox tells ----------------------------------------------------------------------
+
+    def tell(self, event: ToolEvent) -> None:
+        """Pass an event of a tool on to the run that it belongs to. From any thread."""
+        self._events.tell(event)
+
+    async def changed(self) -> bool:
+        """Ask the sources that said so for their tools, and publish them; tell whether there is more to ask."""
+        async with self._preparing:
+            if self._toolbox is None:
+                return False
+            more = await self._toolbox.refresh()
+            executor = self._executor
+            if executor is not None and self._published is not None:
+                await self._publish(executor)
+            return more
+
+    async def news(self, run: str) -> list[str]:
+        """Wait until the tools are up to date, and return what a run's model has not been told about them."""
+        if self._toolbox is not None:
+            await self._toolbox.settled()
+        return self._events.news(run)
+
+    # --- runs ----------------------------------------------------------------------------------------
+
+    def new_run(self) -> tuple[str, Callable[[], str]]:
+        """Return a run's name and a function that makes ids of its actions, unlike those of any other run."""
+        run = f"run{next(self._runs)}"
+        return run, map((run + "_code{}").format, count(1)).__next__
+
+    def watch(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool = False) -> None:
+        """Have `watcher` called in its loop for the tool calls of that run's actions, and for what sources log.
+
+        :param goes_on: the model was told about the tools in an earlier run and not again.
+        """
+        self._events.add(run, call, watcher, goes_on=goes_on)
+
+    def unwatch(self, run: str) -> None:
+        """End that, and the calls of that run that are still under way."""
+        self._events.remove(run)
+        if self._toolbox is not None:
+            self._toolbox.give_up(run)
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """End everything that this object has started. An executor that was given as an object stays open."""
+        executor, toolbox = self._end()
+        try:
+            if executor is not None:
+                await executor.aclose()
+        finally:
+            if toolbox is not None:
+                await toolbox.aclose()
+
+    def close(self) -> None:
+        """The same without an event loop, from any thread."""
+        executor, toolbox = self._end()
+        try:
+            if executor is not None:
+                executor.close()
+        finally:
+            if toolbox is not None:
+                toolbox.close()
+
+    def _end(self) -> tuple[Executor | None, Toolbox | None]:
+        """Forget what runs; return what is to be closed. The toolbox stays, empty, for later runs."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+            self._published = self._served = None
+        return executor if self._owned else None, self._toolbox

@@ -1,0 +1,102 @@
+"""A run of a session, seen by its reader: the events as they happen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from agentd._concurrency.channel import Channel
+from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.threads import call_quietly
+from agentd.events import Event
+from agentd.turn.listener import Listener
+
+if TYPE_CHECKING:
+    from agentd.turn.sinks import SinkGroup
+
+__all__ = ["Run", "RunState", "Tee"]
+
+
+class Tee(Listener):
+    """Gives events to the reader of a run and to the sinks."""
+
+    def __init__(self, channel: Channel[Event] | None, sinks: SinkGroup) -> None:
+        self._channel = channel
+        self._sinks = sinks
+        if channel is not None:
+            self.is_full = channel.is_full  # type: ignore[method-assign]
+
+    def emit(self, event: Event) -> None:
+        if self._channel is not None:
+            self._channel.put(event)
+        self._sinks.emit(event)
+
+    async def flow(self) -> None:
+        if self._channel is not None:
+            await self._channel.flow()
+
+
+class RunState:
+    """What a run and its reader share. The run does not know the reader, so that a dropped one ends the
+    run."""
+
+    def __init__(self) -> None:
+        self.channel: Channel[Event] = Channel()
+        self.scope = anyio.CancelScope()
+        self.done = anyio.Event()
+        self.call = loop_caller()
+
+
+class Run(AsyncIterator[Event]):
+    """The events of one run, as they happen.
+
+    Leaving the iteration early ends the run and all code that it has started; so does cancelling the task
+    that waits for the next event. After the last event the run's error is raised, if one ended it.
+    """
+
+    def __init__(self, launch: Callable[[RunState], None]) -> None:
+        self._launch = launch
+        self._state: RunState | None = None
+        self._items: list[Event] = []
+
+    def __aiter__(self) -> Run:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._items:
+            self._items = await self.batch()
+            if not self._items:
+                raise StopAsyncIteration
+            self._items.reverse()
+        return self._items.pop()
+
+    async def batch(self) -> list[Event]:
+        """Wait and return all events that are there, in order; an empty list is the end."""
+        if self._state is None:
+            self._state = RunState()
+            self._launch(self._state)
+        try:
+            return await self._state.channel.batch()
+        except anyio.get_cancelled_exc_class():
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """End the run, if it still goes on, and wait until its code is gone."""
+        if self._state is not None:
+            self._state.scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._state.done.wait()
+
+    async def __aenter__(self) -> Run:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        state = self._state
+        if state is not None and not state.done.is_set():
+            call_quietly(state.call, state.scope.cancel)

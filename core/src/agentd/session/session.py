@@ -1,0 +1,399 @@
+"""A session: one conversation of a model with its code, for async programs (asyncio or trio).
+
+`agentd.SyncSession` is the same for all others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+
+from agentd._concurrency.channel import Channel
+from agentd.errors import ConfigError, SessionBusyError, SnapshotError
+from agentd.events import Event, RunEnd
+from agentd.protocols import OwnedModel, PreparingModel, ResettableModel
+from agentd.session.acting import Acting, Prepared
+from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
+from agentd.session.resources import SessionResources
+from agentd.session.run import Run, RunState, Tee
+from agentd.turn.budgets import Budgets
+from agentd.turn.sinks import SinkGroup
+from agentd.turn.transcript import Transcript
+from agentd.types import Usage
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from agentd.protocols import EventSink, Executor, Model
+    from agentd.registry import Registry
+    from agentd.registry.options import PluginSpec
+    from agentd.selectors import Selector
+
+__all__ = ["Session"]
+
+
+log = logging.getLogger("agentd.session")
+
+
+class Session:
+    """One conversation: a model, an executor, tools, a workspace and budgets. An async context manager.
+
+        async with Session("gpt-5", cwd="./workspace") as session:
+            async for event in session.run("Count the lines of Python here."):
+                ...
+
+    Opening one starts nothing; the executor starts with the first block. Several runs continue the
+    conversation.
+
+    :param model: a model's name, or a `Model`.
+    :param executor: a plugin's name or an executor object. One made from a name is closed with the session.
+    :param executor_options: options for that plugin.
+    :param tools: functions that the model's code can import, and whatever a tool source plugin takes; None for all
+        functions that are marked with `@tool`.
+    :param mcp_servers: MCP servers and whatever else a tool source plugin takes.
+    :param mode: how the model acts: `ptc` by writing code, `tools` by calling the tools natively, one by one,
+        as JSON. Then nothing is executed but the tools, and no executor starts.
+    :param bash_tool: with `ptc`, the model calls one native tool `bash` and writes no blocks.
+    :param cwd: the workspace; made if it is not there.
+    :param instructions: what the model is told before anything else.
+    :param parsers: names of parser plugins; the model is taught the notation of the first. None for all that are
+        installed, with the notation `fence`.
+    :param renderer: the name of the skill renderer plugin that writes tools as files for the code.
+    :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
+    :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
+    :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
+        names what there is and the code searches. Default: the renderer's own.
+    :param transcript: continue this conversation.
+    :param checkpoint_every_turn: keep a checkpoint after each turn; see `checkpoint`.
+    :param snapshots: the name of the snapshot store plugin.
+    :param snapshots_dir: where checkpoints lie, outside the workspace; by default in the user's state folder.
+    :param registry: with allow and block lists of its own; default what the environment says.
+    :param base_url: the address of the model's server, for a model given by name; so are the following.
+    :param api_key: its key.
+    :param api: which of OpenAI's two APIs to speak.
+    :param model_options: further arguments of every request.
+    :param prices: US dollars per million tokens by model: `(input, output)` or `(input, output, cached input)`.
+
+    Wherever the name of a plugin is taken, so is a pair of a name and options: `("fence", {...})`.
+    """
+
+    def __init__(
+        self,
+        model: PluginSpec | Model,
+        *,
+        executor: PluginSpec | Executor | object | None = "subprocess",
+        executor_options: Mapping[str, Any] | None = None,
+        tools: Sequence[object] | None = None,
+        mcp_servers: Sequence[object] = (),
+        mode: Literal["ptc", "tools"] = "ptc",
+        bash_tool: bool = False,
+        cwd: str | Path = ".",
+        instructions: str = "",
+        budgets: Budgets | None = None,
+        parsers: Sequence[PluginSpec] | None = None,
+        renderer: PluginSpec = "agentskills",
+        sinks: Sequence[PluginSpec | EventSink] = (),
+        registry: Registry | None = None,
+        skills_dir: str | Path | None = None,
+        skills_prompt_tokens: int | None = None,
+        transcript: Transcript | None = None,
+        checkpoint_every_turn: bool = False,
+        snapshots: PluginSpec = "packs",
+        snapshots_dir: str | Path | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        api: Literal["chat", "responses"] = "chat",
+        model_options: Mapping[str, Any] | None = None,
+        prices: Mapping[str, tuple[float, ...]] | None = None,
+    ) -> None:
+        self._made_with = {name: value for name, value in locals().items() if name != "self"}
+        self.mode = mode
+        self.transcript = Transcript() if transcript is None else transcript
+        self.resources = SessionResources(
+            cwd=cwd,
+            executor=executor,
+            executor_options=executor_options,
+            tools=tools,
+            mcp_servers=mcp_servers,
+            renderer=renderer,
+            skills_dir=skills_dir,
+            prompt_tokens=skills_prompt_tokens,
+            registry=registry,
+        )
+        self._acting = Acting(
+            lambda: self.resources, mode=mode, bash_tool=bash_tool, parsers=parsers, budgets=budgets
+        )
+        self._timeline = Timeline(
+            self.resources, self.transcript, snapshots, snapshots_dir, has_code=mode == "ptc"
+        )
+        self._checkpoint_every_turn = checkpoint_every_turn
+        self._model_wanted = model
+        given = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "api": api,
+            "request": model_options,
+            "prices": prices,
+        }
+        self._model_options = {name: value for name, value in given.items() if value is not None}
+        self._instructions = instructions
+        self._sinks = SinkGroup(sinks)
+        self._model: Model | None = None
+        self._started = False
+        self._group: TaskGroup | None = None
+        self._busy: anyio.Lock | None = None
+
+    # --- what can be asked ---------------------------------------------------------------------------
+
+    @property
+    def workspace(self) -> Path:
+        """The directory that the code works in."""
+        return self.resources.workspace
+
+    @property
+    def executor(self) -> Executor:
+        """The executor, made when it is first needed."""
+        return self.resources.executor
+
+    @property
+    def budgets(self) -> Budgets:
+        """What a run may use."""
+        return self._acting.budgets
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all runs so far."""
+        return self.transcript.usage
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all runs have cost, or None without a price for the model."""
+        return self.usage.cost_usd
+
+    # --- opening and closing -------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Session:
+        if self._busy is not None:
+            raise ConfigError(
+                "a Session is opened once; make another one with transcript=session.transcript to go on"
+            )
+        self._sinks.open(self.resources.registry)
+        self._busy = anyio.Lock()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        group = self._group
+        self.resources.serve = lambda tools: group.start(tools.serve)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._group is not None
+        self._group.cancel_scope.cancel()
+        try:
+            await self._group.__aexit__(None, None, None)  # an error of the body is not this group's
+        finally:
+            self._group = None
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await self.resources.aclose()
+        finally:
+            if isinstance(self._model, OwnedModel) and isinstance(self._model_wanted, str | tuple):
+                await self._model.aclose()
+            self._sinks.close()
+
+    # --- running -------------------------------------------------------------------------------------
+
+    def run(self, task: str) -> Run:
+        """Give the model a task and return the events of the run. It starts with the first event asked for.
+
+        One run after the other: a second one waits for the first. Raises, from the iteration, `ModelError`,
+        `ExecutorError`, `PluginError` and what a plugin raises.
+        """
+        self._check_open()
+        return Run(lambda state: self._launch(state, task))
+
+    async def ask(self, task: str) -> RunEnd:
+        """Give the model a task, wait for the end and return it. Raises what `run` raises."""
+        self._check_open()
+        return await self._run(task, None)
+
+    async def prepare(self) -> None:
+        """Do now what the first run would do before its first request: list the tools, make the model's client.
+
+        Waits for a run that is under way. Raises what `run` raises.
+        """
+        self._check_open()
+        assert self._busy is not None
+        async with self._busy:
+            model, _ = await self._ready()
+            if isinstance(model, PreparingModel):
+                await model.prepare()
+
+    def _check_open(self) -> TaskGroup:
+        if self._group is None:
+            raise ConfigError("this Session is not open: use it as `async with Session(...) as session:`")
+        return self._group
+
+    def _launch(self, state: RunState, task: str) -> None:
+        self._check_open().start_soon(self._drive, state, task)
+
+    async def _drive(self, state: RunState, task: str) -> None:
+        error: BaseException | None = None
+        try:
+            with state.scope:
+                await self._run(task, state.channel)
+        except Exception as exc:
+            error = exc
+        finally:
+            state.channel.close(error)
+            state.done.set()
+
+    async def _run(self, task: str, channel: Channel[Event] | None) -> RunEnd:
+        assert self._busy is not None
+        async with self._busy:
+            model, prepared = await self._ready()
+            self.transcript.add("task", task)
+            model.add_task(task)
+            return await self._acting.run(
+                prepared,
+                model,
+                task=task,
+                transcript=self.transcript,
+                listener=Tee(channel, self._sinks),
+                channel=channel,
+                goes_on=True,
+                after_turn=self._after_turn if self._checkpoint_every_turn else None,
+            )
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    async def checkpoint(self, label: str | None = None) -> Checkpoint:
+        """Keep this moment: workspace, transcript, usage, current directory and the shell's state.
+
+        :param label: a name to come back by; the newest checkpoint wins if several have it.
+        :raises SessionBusyError: while a run is under way.
+        :raises SnapshotError: if the disk is full, say; nothing is left then.
+        """
+        async with self._idle("checkpoint"):
+            return await self._timeline.take(label)
+
+    async def rewind(self, wanted: Selector | Checkpoint | None = None) -> Checkpoint:
+        """Go back to a checkpoint, of this session or of an earlier one in this workspace, and return it.
+
+        The next run goes on from there. A kept Python namespace is lost.
+
+        :param wanted: id, label or turn; None for the newest.
+        :raises SessionBusyError: while a run is under way.
+        :raises UnknownSnapshotError: if there is none of that name; `SnapshotError` if the workspace cannot be
+            restored, and stays as it is.
+        :raises ConfigError: if the model was given as an object that cannot forget (`reset`).
+        """
+        async with self._idle("rewind"):
+            model = self._forgetful_model()
+            checkpoint = await self._timeline.go_back(wanted)
+            self._tell_anew(model)
+            return checkpoint
+
+    async def continue_from(self, transcript: Transcript) -> None:
+        """Go on from another conversation, a shorter one say; workspace and shell stay as they are.
+
+        :raises SessionBusyError: while a run is under way.
+        :raises ConfigError: if the model was given as an object that cannot forget (`reset`).
+        """
+        async with self._idle("continue_from"):
+            model = self._forgetful_model()
+            self.transcript.become(transcript)
+            self._tell_anew(model)
+
+    async def fork(
+        self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
+    ) -> Session:
+        """Return a second session that goes on from a checkpoint of this one, in a workspace of its own.
+
+        It is to be opened like any other, and independent from then on. It is made with the arguments of this
+        one; `changes` are arguments that are to be others. Sinks that were given as objects stay here.
+
+        :param wanted: id, label or turn; None for this moment, which is then kept.
+        :param cwd: an empty or new folder outside this workspace.
+        :raises ConfigError: if the model, the executor or a server was given as an object and `changes` has no
+            other: it belongs to this session.
+        :raises SessionBusyError: while a run is under way and `wanted` is None.
+        """
+        folder = Path(cwd).expanduser().resolve()
+        settings = forked_settings(self._made_with, changes, self.resources, folder)
+        if wanted is None:
+            wanted = await self.checkpoint()
+        moment = await self._timeline.branch(wanted, folder)
+        fork = Session(**settings, transcript=moment.transcript)
+        fork._timeline.begin_with(moment.shell)
+        return fork
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints of sessions in this workspace, the oldest first."""
+        return self._timeline.checkpoints()
+
+    async def delete_checkpoint(self, wanted: Selector | Checkpoint) -> Checkpoint:
+        """Remove a checkpoint and return what it was."""
+        return await self._timeline.delete(wanted)
+
+    def _forgetful_model(self) -> ResettableModel:
+        model = self._model = self._model if self._model is not None else self._open_model()
+        if not isinstance(model, ResettableModel):
+            raise ConfigError(f"model: {type(model).__name__} cannot rewind: it has no reset()")
+        return model
+
+    def _tell_anew(self, model: ResettableModel) -> None:
+        """Have the next run tell the model the transcript from its beginning."""
+        model.reset()
+        self._started = False
+
+    @asynccontextmanager
+    async def _idle(self, what: str) -> AsyncIterator[None]:
+        self._check_open()
+        assert self._busy is not None
+        if self._busy.locked():
+            raise SessionBusyError(what)
+        async with self._busy:
+            yield
+
+    async def _after_turn(self) -> None:
+        try:
+            await self._timeline.take()
+        except SnapshotError:  # a full disk, say: the run itself can go on
+            log.exception("no checkpoint of this turn could be kept")
+
+    async def _ready(self) -> tuple[Model, Prepared]:
+        """Return the model, told everything that comes before the next task, and what it works with."""
+        await self._timeline.settle()
+        prepared = await self._acting.prepare(own=self._instructions)
+        if self._model is None:
+            self._model = self._open_model()
+        if prepared.offers is not None:
+            if not hasattr(self._model, "offer"):
+                kind = type(self._model).__name__
+                raise ConfigError(f"model: {kind} has no offer(), which native tool calls need")
+            self._model.offer(prepared.offers.offered)
+        if not self._started:
+            if prepared.instructions:
+                self._model.start(prepared.instructions)
+            self.transcript.replay(self._model, native=prepared.offers is not None)
+            self._started = True
+        return self._model, prepared
+
+    def _open_model(self) -> Model:
+        if not isinstance(self._model_wanted, str | tuple):
+            return self._model_wanted
+        return self.resources.registry().open_model(self._model_wanted, self._model_options)

@@ -1,0 +1,136 @@
+"""`SyncSession`: a session for programs without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentd._concurrency.threads import PortalLease
+from agentd.events import Event, RunEnd
+from agentd.session.session import Session
+from agentd.turn.transcript import Transcript
+from agentd.types import Usage
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+    from agentd.protocols import Model
+    from agentd.selectors import Selector
+    from agentd.session.checkpoints import Checkpoint
+
+__all__ = ["SyncSession"]
+
+
+class SyncSession:
+    """`Session` without `await`: a context manager whose `run` is iterated with a plain `for`.
+
+    Works in any thread, also inside of a running event loop (which it blocks, as every synchronous call
+    does). All sync sessions of a process share one event loop thread. Takes the same arguments as
+    `Session`.
+    """
+
+    def __init__(self, model: str | Model, **settings: Any) -> None:
+        self._set_up(Session(model, **settings))
+
+    def _set_up(self, session: Session) -> None:
+        self.session = session
+        self._lease: PortalLease | None = None
+        self._context: AbstractContextManager[Session] | None = None
+
+    @property
+    def workspace(self) -> Path:
+        """The directory that the code works in."""
+        return self.session.workspace
+
+    @property
+    def transcript(self) -> Transcript:
+        """Everything that was said and done."""
+        return self.session.transcript
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of all runs so far."""
+        return self.session.usage
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all runs have cost, or None without a price for the model."""
+        return self.session.cost_usd
+
+    def __enter__(self) -> SyncSession:
+        self._lease = PortalLease(self.close)
+        try:
+            self._context = self._lease.portal.wrap_async_context_manager(self.session)
+            self._context.__enter__()
+        except BaseException:
+            self._context = None
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything. May be called again."""
+        context, self._context = self._context, None
+        lease, self._lease = self._lease, None
+        try:
+            if context is not None:
+                context.__exit__(None, None, None)
+        finally:
+            if lease is not None:
+                lease.close()
+
+    def checkpoint(self, label: str | None = None) -> Checkpoint:
+        """Keep this moment; see `Session.checkpoint`."""
+        return self._portal().call(self.session.checkpoint, label)
+
+    def rewind(self, wanted: Selector | Checkpoint | None = None) -> Checkpoint:
+        """Go back to a checkpoint; see `Session.rewind`."""
+        return self._portal().call(self.session.rewind, wanted)
+
+    def fork(
+        self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
+    ) -> SyncSession:
+        """Return a second session that goes on from a checkpoint; see `Session.fork`."""
+        made = self._portal().call(partial(self.session.fork, wanted, cwd=cwd, **changes))
+        fork = SyncSession.__new__(SyncSession)
+        fork._set_up(made)
+        return fork
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints of sessions in this workspace, the oldest first."""
+        return self.session.checkpoints()
+
+    def delete_checkpoint(self, wanted: Selector | Checkpoint) -> Checkpoint:
+        """Remove a checkpoint and return what it was."""
+        return self._portal().call(self.session.delete_checkpoint, wanted)
+
+    def _portal(self) -> BlockingPortal:
+        self.session._check_open()
+        assert self._lease is not None
+        return self._lease.portal
+
+    def ask(self, task: str) -> RunEnd:
+        """Give the model a task, wait for the end and return it."""
+        end: RunEnd | None = None
+        for event in self.run(task):
+            if isinstance(event, RunEnd):
+                end = event
+        assert end is not None
+        return end
+
+    def run(self, task: str) -> Iterator[Event]:
+        """Give the model a task and iterate over the events. Leaving the iteration early ends the run."""
+        portal = self._portal()
+        run = self.session.run(task)
+        try:
+            while batch := portal.call(run.batch):
+                yield from batch
+        finally:
+            if self._lease is not None:
+                portal.call(run.aclose)

@@ -1,0 +1,1 @@
+"""The turn loop: the model answers, its blocks run, the results go back."""

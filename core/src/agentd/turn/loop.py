@@ -1,0 +1,413 @@
+"""The turn loop: the model answers, its blocks run while it still writes, the results go back, and again.
+
+What is to be done stands in the answer as blocks, or comes as native tool calls; nothing else differs. The
+rules are in `docs/turn-rules.md`. One `TurnLoop` is one run; no task outlives its `run()`. Everything
+that was said and done is in the transcript also when `run()` raises or is cancelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+
+from agentd._concurrency.eventloop import LoopCaller, loop_caller
+from agentd.errors import (
+    ExecutorClosedError,
+    ExecutorError,
+    RunnerStartError,
+    SandboxUnavailableError,
+)
+from agentd.events import (
+    CodeOutput,
+    RunEnd,
+    RunStart,
+    SourceLog,
+    StopReason,
+    TextDelta,
+    ToolCall,
+    ToolProgress,
+    TurnEnd,
+)
+from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
+from agentd.turn.budgets import Budgets
+from agentd.turn.listener import Listener
+from agentd.turn.live_output import OutputRelay
+from agentd.turn.recording import record_blocks, record_calls
+from agentd.turn.rounds import CodeJob, Job, Round, block_job, native_job
+from agentd.turn.transcript import Execution, Transcript
+from agentd.types import Block, Segment, Usage
+
+if TYPE_CHECKING:
+    from agentd.protocols import Executor, Model, Parser
+    from agentd.turn.native_tools import Offers
+
+__all__ = ["TurnLoop"]
+
+FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
+"""Executor errors that the model can do nothing about: they end the run at once."""
+
+CUT_BY_LENGTH = ("length", "max_output_tokens", "max_tokens")
+LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
+
+
+class TurnLoop:
+    """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
+
+    :param executor: None if there is no code to run.
+    :param parsers: factories, one parser each for every answer; none if the model calls tools natively.
+    :param forms: the forms of a block, for the answer to one that cannot be run.
+    :param offers: what the model may call natively. Without it, native calls count for nothing.
+    :param transcript: what is said and done is appended here; `transcript.usage` is added to.
+    :param after_turn: awaited after each round that was recorded.
+    :param news: asked after each round that did something for what the model must be told beside the results.
+    :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        executor: Executor | None,
+        parsers: Sequence[Callable[[], Parser]] = (),
+        forms: str = "",
+        offers: Offers | None = None,
+        transcript: Transcript | None = None,
+        budgets: Budgets | None = None,
+        listener: Listener | None = None,
+        ids: Callable[[], str] | None = None,
+        news: Callable[[], Awaitable[list[str]]] | None = None,
+        after_turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.model = model
+        self.executor = executor
+        self.parsers = parsers
+        self.forms = forms
+        self.offers = offers
+        self.transcript = Transcript() if transcript is None else transcript
+        self.budgets = budgets or Budgets()
+        self.listener = listener or Listener()
+        self.ids = ids or map("code_{}".format, count(1)).__next__
+        self.usage = Usage()
+        self.turns = 0
+        self.tool_calls = 0
+        self.text = ""
+        self.running: dict[str, OutputRelay] = {}
+        self.news = news
+        self.after_turn = after_turn
+        self._told: list[str] = []
+        self._calls: dict[str, Job] = {}
+        self._rejected = 0
+        self._broken = 0
+        self._begin = 0.0
+        self._call: LoopCaller | None = None
+
+    # --- the run -------------------------------------------------------------------------------
+
+    async def run(self, task: str = "") -> RunEnd:
+        """Run until the end and say why it ended.
+
+        Raises `ModelError`, `ExecutorError` and whatever a plugin raises, after a `RunEnd` event that holds
+        the error. Cancelled, it stops all code first; the event then says `cancelled`.
+        """
+        self._begin = time.monotonic()
+        self._call = loop_caller()
+        self.listener.emit(RunStart(task=task, model=self.model.name))
+        reason: StopReason = "cancelled"
+        error = ""
+        try:
+            reason = await self._rounds()
+        except Exception as exc:
+            reason, error = "error", f"{type(exc).__name__}: {exc}"
+            raise
+        finally:
+            end = RunEnd(stop_reason=reason, text=self.text, turns=self.turns, usage=self.usage, error=error)
+            self.listener.emit(end)
+        return end
+
+    async def _rounds(self) -> StopReason:
+        while True:
+            elapsed = time.monotonic() - self._begin
+            limit = self.budgets.exceeded(
+                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
+            )
+            if limit:
+                return limit
+            self.turns += 1
+            reason = await self._one_round()
+            if self.after_turn is not None:
+                await self.after_turn()
+            if reason:
+                return reason
+
+    async def _one_round(self) -> StopReason | None:
+        from agentd.turn.parser_stack import ParserStack
+
+        if self.offers is not None and self.offers.refresh():
+            self.model.offer(self.offers.offered)
+        rnd = Round(turn=self.turns, parser=ParserStack(self.parsers))
+        limit = self.budgets.wall_time_s
+        deadline = (
+            float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
+        )
+        try:
+            with anyio.CancelScope(deadline=deadline) as scope:
+                await self._play(rnd)
+                if rnd.jobs and self.news is not None:
+                    self._told = await self.news()
+            rnd.over_time = scope.cancelled_caught
+        finally:
+            reason = self._settle(rnd)
+        if rnd.failure is not None:
+            raise rnd.failure
+        return reason
+
+    async def _play(self, rnd: Round) -> None:
+        """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
+        async with anyio.create_task_group() as group:
+            rnd.group = group
+            try:
+                async with self.model.stream() as events:
+                    begun = 0
+                    async for event in events:
+                        if self._take(rnd, event):
+                            break
+                        for job in rnd.jobs[begun:]:  # it starts before more is read of what has come along
+                            await job.taken.wait()
+                        begun = len(rnd.jobs)
+                        if self.listener.is_full():
+                            await self.listener.flow()
+                if not rnd.cut:
+                    self._close(rnd)
+            except Exception as exc:
+                rnd.failure = rnd.failure or exc
+                group.cancel_scope.cancel()
+
+    # --- reading the answer -----------------------------------------------------------------------
+
+    def _take(self, rnd: Round, event: ModelEvent) -> bool:
+        """Deal with one event of the model; True if the answer ends here because prose follows a block."""
+        listener = self.listener
+        listener.model_event(event)
+        if isinstance(event, ModelFinish):
+            rnd.finish = event
+            return False
+        if isinstance(event, ModelToolCall):
+            self._native(rnd, event)
+            return False
+        if event.text:
+            rnd.parts.append(event.text)
+            rnd.length += len(event.text)
+            skimmed = "" if rnd.has_blocks else rnd.parser.skim(event.text)
+            if skimmed == "prose":
+                rnd.prose.append(event.text)
+                listener.emit(TextDelta(event.text))
+            elif not skimmed:
+                for segment in rnd.parser.feed(event.text):
+                    if self._segment(rnd, segment):
+                        break
+            if not rnd.has_blocks:
+                listener.certain(rnd.length)
+        listener.parsed()
+        return rnd.cut
+
+    def _close(self, rnd: Round) -> None:
+        for segment in rnd.parser.close():
+            if self._segment(rnd, segment):
+                break
+        if not rnd.has_blocks:
+            self.listener.certain(rnd.length)
+        self.listener.parsed()
+
+    def _segment(self, rnd: Round, segment: Segment) -> bool:
+        if segment.block is not None:
+            if rnd.gap:
+                self.listener.emit(TextDelta(rnd.gap))
+                rnd.gap = ""
+            rnd.end = segment.end
+            self.listener.certain(segment.end)
+            self._block(rnd, segment.block)
+        elif not rnd.has_blocks:
+            rnd.prose.append(segment.text)
+            self.listener.emit(TextDelta(segment.text))
+        elif segment.text.strip():
+            rnd.cut = True
+        else:
+            rnd.gap += segment.text
+        return rnd.cut
+
+    # --- doing what the answer asks for ---------------------------------------------------------------
+
+    def _block(self, rnd: Round, block: Block) -> None:
+        rnd.has_blocks = True
+        self._begin_job(
+            rnd, block_job(self.ids(), block, self.executor, after=rnd.before(block), forms=self.forms)
+        )
+
+    def _native(self, rnd: Round, call: ModelToolCall) -> None:
+        """Deal with a native call. Those of the caller's own tools are only noted; behind blocks none counts."""
+        offers = self.offers
+        if offers is None or rnd.has_blocks:
+            return
+        rnd.calls.append(call)
+        if offers.handles(call.name):
+            job = native_job(self.ids(), call, offers, self.executor)
+            self.listener.call_begun(job.id, call)
+            self._begin_job(rnd, job)
+
+    def _begin_job(self, rnd: Round, job: Job) -> None:
+        assert rnd.group is not None
+        rnd.jobs.append(job)
+        if job.refused:
+            job.taken.set()
+            job.done.set()
+            self._tell_end(rnd, job)
+            return
+        if not job.after:
+            self._tell_start(rnd, job)
+        rnd.group.start_soon(self._work, rnd, job)
+
+    def _tell_start(self, rnd: Round, job: Job) -> None:
+        assert self._call is not None
+        job.started = True
+        job.begin = time.monotonic()
+        listener = self.listener
+        if isinstance(job, CodeJob):
+
+            def show(text: str, stream: str, id: str = job.id) -> None:
+                listener.emit(CodeOutput(id=id, text=text, stream=stream))  # type: ignore[arg-type]
+
+            job.relay = self.running[job.id] = OutputRelay(self._call, show, listener.is_full)
+        else:
+            self._calls[job.id] = job
+            self.tool_calls += 1
+        if event := job.start_event(rnd.turn):
+            listener.emit(event)
+
+    async def _work(self, rnd: Round, job: Job) -> None:
+        job.taken.set()
+        for other in job.after:
+            await other.done.wait()
+        if job.after:
+            self._tell_start(rnd, job)
+        try:
+            await job.carry_out()
+        except ExecutorError as exc:
+            job.error = exc
+            job.refused = f"The code could not be run to its end: {exc}"
+            if isinstance(exc, FATAL):
+                self._fail(rnd, exc)
+        except Exception as exc:  # not an error that an executor may raise: a broken plugin
+            job.refused = f"The executor failed: {exc!r}"
+            self._fail(rnd, exc)
+        finally:
+            self.running.pop(job.id, None)
+            job.done.set()
+        self._tell_end(rnd, job)
+
+    def _fail(self, rnd: Round, exc: Exception) -> None:
+        assert rnd.group is not None
+        rnd.failure = rnd.failure or exc
+        rnd.group.cancel_scope.cancel()
+
+    def _tell_end(self, rnd: Round, job: Job) -> None:
+        if isinstance(job, CodeJob) and job.relay is not None:
+            job.relay.flush(last=True)
+        done = self._execution(rnd, job)
+        if job.call is not None:
+            job.told = job.answer(done)
+            self.listener.call_over(job.id, job.told)
+        self.listener.emit(job.end_event(done))
+
+    def _execution(self, rnd: Round, job: Job) -> Execution:
+        return job.execution(rnd.turn, self.budgets.result_chars(len(rnd.jobs)))
+
+    # --- the end of a round ---------------------------------------------------------------------------
+
+    def _settle(self, rnd: Round) -> StopReason | None:
+        """Record the round, whatever became of it, and say whether the run ends here. Never awaits."""
+        for job in rnd.jobs:
+            if job.is_stopped:
+                self.running.pop(job.id, None)
+                self._tell_end(rnd, job)
+        raw = "".join(rnd.parts)
+        answer = raw[: rnd.end] if rnd.has_blocks else raw
+        self.text = "".join(rnd.prose)
+        executions = [self._execution(rnd, j) for j in rnd.jobs]
+        self.transcript.executions += executions
+        notes = self._notes(rnd)
+        if rnd.has_blocks:
+            record_blocks(self.model, self.transcript, answer, executions, notes)
+        else:
+            record_calls(self.model, self.transcript, answer, rnd, notes)
+        self._count(rnd, raw)
+        self.listener.turn_over(answer, cut=rnd.cut, last=rnd.is_last)
+        return self._verdict(rnd)
+
+    def _notes(self, rnd: Round) -> list[str]:
+        notes, self._told = self._told, []
+        if rnd.finish is not None and rnd.finish.reason in CUT_BY_LENGTH:
+            notes.append(LENGTH_NOTE)
+        if rnd.over_time:
+            notes.append(WALL_TIME_NOTE)
+        return notes
+
+    def _count(self, rnd: Round, raw: str) -> None:
+        """Add the round's usage. A provider says nothing about a stream that was closed early: 4 characters
+        a token."""
+        if rnd.failure is not None and not raw and rnd.finish is None:
+            return  # refused: there was no answer
+        if rnd.finish is not None:
+            usage = rnd.finish.usage
+        else:
+            model = self.model
+            if isinstance(model, EstimatingModel):
+                usage = model.estimate(raw)
+            else:
+                usage = Usage(output_tokens=len(raw) // 4, requests=1)
+        self.usage += usage
+        self.transcript.usage += usage
+        self.listener.emit(TurnEnd(turn=rnd.turn, usage=usage))
+
+    def _verdict(self, rnd: Round) -> StopReason | None:
+        if rnd.failure is not None:
+            return None
+        if rnd.over_time:
+            return "wall_time"
+        if rnd.is_last:
+            return "answer"
+        self._rejected = self._rejected + 1 if all(not j.started for j in rnd.jobs) else 0
+        limit = self.budgets.max_rejected_rounds
+        if limit is not None and self._rejected >= limit:
+            return "rejected_blocks"
+        errors = [j.error for j in rnd.jobs if j.error is not None]
+        self._broken = self._broken + 1 if errors else 0
+        if self._broken >= 2:  # the model was told once; the executor does not recover
+            rnd.failure = errors[0]
+        return None
+
+    # --- from outside, in the loop -----------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Show the output that waited because the reader was behind."""
+        for relay in list(self.running.values()):
+            relay.flush()
+
+    def tool_called(self, event: ToolCall | ToolProgress | SourceLog) -> None:
+        """Count and pass on a tool call that code has made, and pass on what tools report; in the loop."""
+        job = self._calls.get(getattr(event, "code_id", ""))
+        if isinstance(event, ToolCall):
+            if job is None:  # the model's own calls are told of where they are made
+                self.tool_calls += 1
+                self.listener.emit(event)
+        elif not self.listener.is_full():  # a reader that is behind does without
+            if isinstance(event, ToolProgress) and job is not None:
+                if job.told:
+                    return  # it is over
+                event = attrs.evolve(event, id=job.id, code_id="")
+            self.listener.emit(event)

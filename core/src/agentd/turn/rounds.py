@@ -1,0 +1,273 @@
+"""A round: one answer of the model, and its blocks and tool calls on their way from found to done."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+
+from agentd._concurrency.pool import call_in_thread
+from agentd.errors import ExecutorError, ToolInputError
+from agentd.events import CodeExecution, CodeStart, Event, ToolCall
+from agentd.protocols import ModelFinish, ModelToolCall, ToolReply
+from agentd.turn.live_output import OutputRelay
+from agentd.turn.results import (
+    action_of,
+    bash_text,
+    cut_middle,
+    header,
+    output_text,
+    rejection,
+    reply_text,
+)
+from agentd.turn.transcript import Execution
+from agentd.types import Action, ActionResult, BashAction, Block
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from agentd.protocols import Executor
+    from agentd.turn.native_tools import Offers
+    from agentd.turn.parser_stack import ParserStack
+
+__all__ = ["CodeJob", "Job", "Round", "ToolJob", "block_job", "native_job"]
+
+_EVENT_CHARS = 2000
+_SMALL_BYTES = 64 * 1024  # more than this is not decoded in the event loop
+
+
+@attrs.define(eq=False, kw_only=True)
+class Job:
+    """Something of the current round that is to be done: a block, or a native call (`call`) of the model."""
+
+    id: str
+    call: ModelToolCall | None = None
+    after: list[Job] = attrs.field(factory=list)
+    taken: anyio.Event = attrs.field(factory=anyio.Event)  # its task has begun, or it needs none
+    done: anyio.Event = attrs.field(factory=anyio.Event)
+    started: bool = False
+    begin: float = 0.0
+    refused: str = ""  # what the model reads in place of a result
+    error: ExecutorError | None = None
+    told: str = ""  # what the model reads about the call
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it has neither a result nor a reason for having none."""
+        return not self.done.is_set() or not (self.has_result or self.refused)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether it came to its own end."""
+        raise NotImplementedError
+
+    async def carry_out(self) -> None:
+        """Do it, and keep the result."""
+        raise NotImplementedError
+
+    def start_event(self, turn: int) -> Event | None:
+        """Return what tells that it starts, if something does."""
+        raise NotImplementedError
+
+    def end_event(self, done: Execution) -> Event:
+        """Return what tells that it is over."""
+        raise NotImplementedError
+
+    def execution(self, turn: int, limit: int) -> Execution:
+        """Return the record, as far as it got, with at most `limit` characters of output."""
+        raise NotImplementedError
+
+    def answer(self, done: Execution) -> str:
+        """Return what the model reads if this is a native call."""
+        return done.output
+
+
+@attrs.define(eq=False, kw_only=True)
+class CodeJob(Job):
+    """A block, or a call of the native `bash` tool."""
+
+    block: Block
+    action: Action | None
+    executor: Executor
+    relay: OutputRelay | None = None
+    result: ActionResult | None = None
+
+    @property
+    def has_result(self) -> bool:
+        return self.result is not None
+
+    @property
+    def target(self) -> str:
+        """The language, or the path of a create block."""
+        block = self.block
+        return block.target if block.action == "create" or not block.language else block.language
+
+    async def carry_out(self) -> None:
+        assert self.action is not None
+        assert self.relay is not None
+        self.result = await self.executor.run(self.action, action_id=self.id, on_output=self.relay.feed)
+
+    def start_event(self, turn: int) -> Event:
+        block = self.block
+        return CodeStart(id=self.id, code=block.source, action=block.action, target=self.target, turn=turn)
+
+    def end_event(self, done: Execution) -> Event:
+        return CodeExecution(
+            id=self.id,
+            code=self.block.source,
+            output=done.output,
+            status="completed" if done.status == "completed" else "failed",
+            exit_code=done.exit_code,
+            action=self.block.action,
+            target=self.target,
+            wall_s=done.wall_s,
+        )
+
+    def execution(self, turn: int, limit: int) -> Execution:
+        output, status, code, wall = self._outcome(limit)
+        return Execution(
+            id=self.id,
+            turn=turn,
+            header=header(self.block),
+            code=self.block.source,
+            output=output,
+            status=status,
+            exit_code=code,
+            wall_s=wall,
+        )
+
+    def _outcome(self, limit: int) -> tuple[str, str, int, float]:
+        """Return output, status, exit code and wall time, as far as the job got."""
+        result = self.result
+        if result is not None:
+            return output_text(result, limit), result.status, result.exit_code, result.wall_s
+        if self.refused:
+            kept = self.relay.partial(self.refused) if self.relay else None
+            output = output_text(kept, limit) if kept else self.refused
+            return output, ("error" if self.error else "rejected"), 126, 0.0
+        if self.relay is not None:
+            output = output_text(self.relay.partial("(stopped before its end)"), limit)
+            return output, "cancelled", 130, time.monotonic() - self.begin
+        return "(not started)", "cancelled", 130, 0.0
+
+    def answer(self, done: Execution) -> str:
+        return bash_text(done)
+
+
+@attrs.define(eq=False, kw_only=True)
+class ToolJob(Job):
+    """A native call of a tool."""
+
+    call: ModelToolCall
+    offers: Offers
+    reply: ToolReply | None = None
+    text: str = ""  # the reply as the model reads it, not cut yet
+    end: float = 0.0
+
+    @property
+    def has_result(self) -> bool:
+        return self.reply is not None
+
+    async def carry_out(self) -> None:
+        reply = await self.offers.run(self.call, self.id)
+        if len(reply.payload) <= _SMALL_BYTES:
+            self.text = reply_text(reply)
+        else:
+            self.text = await call_in_thread(partial(reply_text, reply))
+        self.reply, self.end = reply, time.monotonic()
+
+    def start_event(self, turn: int) -> None:
+        return None
+
+    def end_event(self, done: Execution) -> Event:
+        return ToolCall(
+            id=self.id,
+            name=self.call.name,
+            arguments=_readable(done.code),
+            result=_readable(done.output),
+            status="completed" if done.status == "completed" else "failed",
+            wall_s=done.wall_s,
+        )
+
+    def execution(self, turn: int, limit: int) -> Execution:
+        output, status = self._outcome(limit)
+        return Execution(
+            id=self.id,
+            turn=turn,
+            header=f"{self.call.name}:call",
+            code=self.call.arguments,
+            output=output,
+            status=status,
+            exit_code=0 if status == "completed" else 1,
+            wall_s=(self.end or time.monotonic()) - self.begin if self.started else 0.0,
+        )
+
+    def _outcome(self, limit: int) -> tuple[str, str]:
+        if self.reply is not None:
+            return cut_middle(self.text, limit), "completed" if self.reply.ok else "failed"
+        if self.refused:
+            return cut_middle(self.refused, limit), "rejected"
+        return ("(stopped before its end)" if self.started else "(not started)"), "cancelled"
+
+
+def block_job(id: str, block: Block, executor: Executor | None, *, after: list[Job], forms: str) -> Job:
+    """Return the job for a block of the answer. `forms` is what a rejection shows."""
+    assert executor is not None
+    action = action_of(block)
+    refused = "" if action is not None else rejection(block, forms)
+    return CodeJob(id=id, block=block, action=action, executor=executor, after=after, refused=refused)
+
+
+def native_job(id: str, call: ModelToolCall, offers: Offers, executor: Executor | None) -> Job:
+    """Return the job for a native call that is ours to answer."""
+    if not offers.is_bash(call.name):
+        return ToolJob(id=id, call=call, offers=offers, refused=offers.refusal(call.name))
+    assert executor is not None
+    refused = ""
+    try:
+        block = offers.command(call)
+    except ToolInputError as exc:
+        block, refused = Block("bash", "execute", call.arguments, "bash"), f"ToolInputError: {exc}"
+    action = None if refused else BashAction(command=block.source)
+    return CodeJob(id=id, call=call, block=block, action=action, executor=executor, refused=refused)
+
+
+def _readable(text: str) -> str:
+    return text if len(text) <= _EVENT_CHARS else f"{text[:_EVENT_CHARS]}..."
+
+
+@attrs.define(eq=False)
+class Round:
+    """One answer of the model, with its blocks or its native calls."""
+
+    turn: int
+    parser: ParserStack
+    group: TaskGroup | None = None
+    parts: list[str] = attrs.field(factory=list)
+    length: int = 0
+    end: int = 0  # where the last block ends: what follows does not count
+    gap: str = ""  # blank space behind a block, shown only if another block follows
+    prose: list[str] = attrs.field(factory=list)
+    jobs: list[Job] = attrs.field(factory=list)
+    has_blocks: bool = False
+    calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
+    finish: ModelFinish | None = None
+    cut: bool = False
+    over_time: bool = False
+    failure: BaseException | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the model waits for nothing of ours: it has answered, or calls the caller's own tools."""
+        return not self.jobs or (not self.has_blocks and len(self.calls) > len(self.jobs))
+
+    def before(self, block: Block) -> list[Job]:
+        """Return what must be done before the block: everything before a create block, each such block before the
+        rest."""
+        running = [j for j in self.jobs if not j.done.is_set()]
+        if block.action == "create":
+            return running
+        return [j for j in running if isinstance(j, CodeJob) and j.block.action == "create"]

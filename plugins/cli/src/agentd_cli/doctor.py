@@ -1,0 +1,94 @@
+"""`agentd doctor`: what is installed, which executors can run here, and why the others cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from agentd_cli.checks import Check, run_checks
+from agentd_cli.options import debug_option
+
+__all__ = ["doctor"]
+
+_STYLES = {"ok": "green", "missing": "yellow", "failed": "red", "info": "cyan"}
+_TITLES = {
+    "system": "System",
+    "distributions": "Distributions",
+    "plugins": "Plugins",
+    "executors": "Executors: which can run here",
+    "programs": "Programs that plugins use",
+    "extras": "Optional packages",
+    "state": "Where agentd keeps things",
+}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of a table.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), default=30.0, metavar="SECONDS", show_default=True,
+    help="How long an executor may take to prove that it works.",
+)  # fmt: skip
+@debug_option
+def doctor(*, as_json: bool, timeout: float) -> int:
+    """Say what is installed and what can run here, and why the rest cannot.
+
+    Loads every plugin and starts every executor once. Exit code 0: nothing that is installed is broken, and at least
+    one executor works; otherwise 1. What is merely not installed does not count.
+    """
+    checks = run_checks(timeout_s=timeout)
+    healthy = is_healthy(checks)
+    if as_json:
+        click.echo(json.dumps(_as_data(checks, healthy=healthy), indent=2))
+    else:
+        _print(checks, healthy=healthy)
+    return 0 if healthy else 1
+
+
+def is_healthy(checks: Sequence[Check]) -> bool:
+    """Tell whether nothing that is installed is broken and at least one executor works."""
+    works = any(check.section == "executors" and check.state == "ok" for check in checks)
+    return works and not any(check.state == "failed" for check in checks)
+
+
+def _as_data(checks: Sequence[Check], *, healthy: bool) -> dict[str, Any]:
+    sections: dict[str, list[dict[str, str]]] = {name: [] for name in _TITLES}
+    for check in checks:
+        sections[check.section].append(
+            {"name": check.name, "state": check.state, "value": check.value, "detail": check.detail}
+        )
+    return {"ok": healthy, **sections}
+
+
+def _print(checks: Sequence[Check], *, healthy: bool) -> None:
+    from agentd_sink_console.neutral import neutral
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # in a pipe nothing may be wrapped: rows are read line by line
+    console = Console() if sys.stdout.isatty() else Console(width=400)
+    text: Callable[..., Text] = lambda words, **style: Text(neutral(words), **style)  # noqa: E731
+    for section, title in _TITLES.items():
+        rows = [check for check in checks if check.section == section]
+        if not rows:
+            continue
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
+        )
+        for _ in range(4):
+            table.add_column()
+        for check in rows:
+            state = Text(check.state, style=_STYLES[check.state])
+            table.add_row(state, text(check.name), text(check.value), text(check.detail, style="dim"))
+        console.print(table)
+        console.print()
+    verdict = (
+        "all that is installed works" if healthy else "something needs attention: see the lines marked failed"
+    )
+    if not any(check.section == "executors" and check.state == "ok" for check in checks):
+        verdict = "no executor can run here"
+    console.print(Text(verdict, style="green" if healthy else "red"))

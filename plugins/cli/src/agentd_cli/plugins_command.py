@@ -1,0 +1,71 @@
+"""`agentd plugins`: what is installed, in which state, and why something does not load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import attrs
+import click
+from agentd.hookspecs import GROUPS
+from agentd.registry import PluginRecord, Registry
+from agentd.registry.command import COLUMNS, is_broken, plain_table
+
+__all__ = ["plugins"]
+
+_STYLES = {
+    "loaded": "green",
+    "available": "cyan",
+    "blocked": "yellow",
+    "failed": "red",
+    "incompatible": "red",
+}
+
+
+@click.command("plugins")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object for each plugin.")
+@click.option("--check", is_flag=True, help="Load every plugin; exit 1 if one fails.")
+@click.option("--kind", type=click.Choice(list(GROUPS)), help="List only plugins of this kind.")
+def plugins(*, as_json: bool, check: bool, kind: str | None) -> None:
+    """List the installed plugins.
+
+    Reads metadata only, unless --check is given. Plugins that AGENTD_PLUGINS_BLOCK or
+    AGENTD_PLUGINS_ALLOW keep out are listed as blocked and never imported.
+    """
+    registry = Registry()
+    if check:
+        registry.check(kind)
+    records = registry.records(kind)
+    if as_json:
+        click.echo(json.dumps([attrs.asdict(record) for record in records], indent=2))
+    elif sys.stdout.isatty():
+        _print_table(records)
+    else:
+        click.echo("\n".join(plain_table(records)))
+    if check and any(map(is_broken, records)):
+        raise SystemExit(1)
+
+
+def _cells(record: PluginRecord) -> tuple[str, ...]:
+    return tuple(str(getattr(record, column)) for column in COLUMNS)
+
+
+def _print_table(records: Sequence[PluginRecord]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column)
+    for record in records:
+        *cells, state = _cells(record)
+        table.add_row(*map(Text, cells), Text(state, style=_STYLES[state]))
+    console.print(table if records else "no plugins installed")
+    # below the table, where a long message is not squeezed into a column
+    for record in records:
+        if record.error:
+            label = f"{record.kind} {record.name} ({record.distribution}): "
+            console.print(Text(label, style=_STYLES[record.state]) + Text(record.error, style="default"))

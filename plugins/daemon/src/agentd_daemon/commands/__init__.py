@@ -1,0 +1,1 @@
+"""The daemon's commands for the command line."""

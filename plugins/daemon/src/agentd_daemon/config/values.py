@@ -1,0 +1,304 @@
+"""The configuration of the daemon as values, as `agentd_daemon.config.loading` reads it from files.
+
+What each key means is said here and nowhere else: the JSON Schema takes its descriptions from these
+docstrings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import attrs
+from agentd.registry.config import PluginConfig
+from agentd.turn.budgets import Budgets
+
+from agentd_daemon.config.structuring import Bounds
+
+__all__ = [
+    "AgentConfig",
+    "AgentDefaults",
+    "BudgetsConfig",
+    "DaemonConfig",
+    "HistoryConfig",
+    "OnErrorConfig",
+    "Secret",
+    "ServerConfig",
+    "SubscriptionConfig",
+    "ToolFilter",
+]
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""Names are folders of the state folder, prompts of the REPL and words of commands."""
+
+Name = Annotated[
+    str,
+    Bounds(
+        max_length=64,
+        pattern=NAME_PATTERN,
+        words="letters, digits, '_', '-' and '.', with a letter or digit first",
+    ),
+]
+Text = Annotated[str, Bounds(min_length=1)]
+Url = Annotated[
+    str, Bounds(pattern=r"^https?://[^/?#\s]", words="a URL that starts with http:// or https://")
+]
+Variable = Annotated[str, Bounds(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=", words="NAME=value")]
+Count = Annotated[int, Bounds(ge=1)]
+Seconds = Annotated[float, Bounds(gt=0)]
+
+
+class Secret:
+    """A text that is never shown: `reveal()` gives it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the text."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == other._value if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class _Reticent:
+    """Shows no value but names: any other may have come from the environment or a file of secrets."""
+
+    def __repr__(self) -> str:
+        name = getattr(self, "name", None)
+        return f"{type(self).__name__}({f'name={name!r}, ' if name else ''}...)"
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class ToolFilter(_Reticent):
+    """Which tools of a server an agent has: globs on their names; `deny` wins.
+
+    :ivar allow: tools that are offered; null for all.
+    :ivar deny: tools that are not.
+    """
+
+    allow: tuple[Text, ...] | None = None
+    deny: tuple[Text, ...] = ()
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class ServerConfig(_Reticent):
+    """An MCP server.
+
+    :ivar type: `stdio` starts a program, `http` (streamable HTTP) and `sse` connect to a URL.
+    :ivar command: the program of a `stdio` server.
+    :ivar arguments: its arguments, one text each.
+    :ivar env_vars: its environment variables beside PATH, HOME and the like, as `NAME=value`.
+    :ivar url: the address of an `http` or `sse` server.
+    :ivar headers: HTTP headers that are sent to it with every request.
+    :ivar tool_filter: which of its tools the agent has: globs that allow, or a mapping with `allow` and `deny`.
+        An empty list, as without the key, allows all.
+    :ivar name: what the agent and `server` of a subscription call it; by default made from the command or URL.
+    :ivar timeout: seconds for one call of a tool; by default 60.
+    """
+
+    type: Literal["stdio", "http", "sse"] = "stdio"
+    command: Text | None = None
+    arguments: tuple[str, ...] = ()
+    env_vars: tuple[Variable, ...] = ()
+    url: Url | None = None
+    headers: dict[str, str] = attrs.field(factory=dict)
+    tool_filter: tuple[Text, ...] | ToolFilter = ()
+    name: Name | None = None
+    timeout: Seconds | None = None
+
+    def filter(self) -> ToolFilter:
+        """Return `tool_filter` in its long form."""
+        if isinstance(self.tool_filter, ToolFilter):
+            return self.tool_filter
+        return ToolFilter(allow=self.tool_filter or None)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the server as the hook `agentd_create_tool_sources` of agentd-mcp-bridge takes it."""
+        spec: dict[str, Any] = {"type": self.type}
+        if self.type == "stdio":
+            spec |= {"command": self.command, "args": list(self.arguments), "env": self.environment()}
+        else:
+            spec |= {"url": self.url, "headers": dict(self.headers)}
+        kept = self.filter()
+        if kept != ToolFilter():
+            allow = None if kept.allow is None else list(kept.allow)
+            spec["tool_filter"] = {"allow": allow, "deny": list(kept.deny)}
+        if self.name is not None:
+            spec["name"] = self.name
+        if self.timeout is not None:
+            spec["timeout_s"] = self.timeout
+        return spec
+
+    def environment(self) -> dict[str, str]:
+        """Return `env_vars` as a dictionary."""
+        pairs = (variable.partition("=") for variable in self.env_vars)
+        return {name: value for name, _, value in pairs}
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class SubscriptionConfig(_Reticent):
+    """Something that wakes the agent when it changes.
+
+    :ivar uri: a resource's URI, or `tool://NAME/?argument=value` for what a tool returns.
+    :ivar poll_interval: seconds between two looks, if the server does not tell of changes; by default the agent's.
+    :ivar diff: give the agent the difference to the last content, too.
+    :ivar server: the `name` of the server that has it, where several might.
+    :ivar prompt: what to tell the agent with the content.
+    """
+
+    uri: Text
+    poll_interval: Seconds | None = None
+    diff: bool = False
+    server: Name | None = None
+    prompt: str = ""
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class BudgetsConfig(_Reticent):
+    """What one task may use before it is ended. Null lifts a limit.
+
+    :ivar max_turns: requests to the model.
+    :ivar wall_time_s: seconds.
+    :ivar max_tokens: input and output tokens together.
+    :ivar max_tool_calls: calls of tools.
+    :ivar max_rejected_rounds: rounds in a row in which no block could be run.
+    :ivar max_result_chars: characters of one result that the model reads; the middle is cut.
+    :ivar max_round_chars: characters of all results of a round together.
+    """
+
+    max_turns: Count | None = 20
+    wall_time_s: Seconds | None = 600.0
+    max_tokens: Count | None = 2_000_000
+    max_tool_calls: Count | None = 1_000
+    max_rejected_rounds: Count | None = 3
+    max_result_chars: Count = 40_000
+    max_round_chars: Count = 120_000
+
+    def limits(self) -> Budgets:
+        """Return the budgets of a run."""
+        return Budgets(**{field.name: getattr(self, field.name) for field in attrs.fields(type(self))})
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class HistoryConfig(_Reticent):
+    """How the conversation is kept from growing without end.
+
+    :ivar rule: what becomes of old tasks: `drop` forgets them, `summarise` lets the model sum them up.
+    :ivar max_tokens: tokens that the conversation may have (an estimate).
+    :ivar keep_turns: the newest tasks that stay whole, whatever they cost.
+    """
+
+    rule: Literal["drop", "summarise"] = "drop"
+    max_tokens: Count = 100_000
+    keep_turns: Annotated[int, Bounds(ge=0)] = 2
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class OnErrorConfig(_Reticent):
+    """What happens when a task fails: the provider is away, or a server.
+
+    :ivar retries: how often it is tried again.
+    :ivar backoff_s: seconds before the first retry; each further wait is twice as long.
+    :ivar max_backoff_s: seconds of the longest wait.
+    :ivar then: after the last retry, `park` stops the agent until a person resumes it, `skip` goes on with
+        the next task.
+    """
+
+    retries: Annotated[int, Bounds(ge=0)] = 10  # with the pauses below, a quarter of an hour
+    backoff_s: Seconds = 1.0
+    max_backoff_s: Seconds = 300.0
+    then: Literal["park", "skip"] = "park"
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class AgentDefaults(_Reticent):
+    """What agents have that do not say otherwise. An agent's own key wins.
+
+    :ivar model: the model's name, as its provider calls it.
+    :ivar system_prompt: what the model is told before anything else.
+    :ivar mcp_servers: the MCP servers whose tools the agent has.
+    :ivar mode: how the agent acts: `tools` by calling tools natively, as JSON; `ptc` by writing code that an
+        executor runs.
+    :ivar executor: with `ptc`, the executor plugin that runs the code.
+    :ivar executor_options: options of the executor.
+    :ivar budgets: what one task may use.
+    :ivar poll_interval: seconds between two looks at what a server does not tell the changes of.
+    :ivar history: how the conversation is kept from growing without end.
+    :ivar on_error: what happens when a task fails.
+    :ivar event_sinks: event sink plugins that get the agent's events.
+    :ivar cwd: the agent's workspace; by default a folder of its own in the state folder.
+    :ivar provider: the provider's prefix that LiteLLM knows, such as `gemini`.
+    :ivar base_url: the address of an OpenAI-compatible server; by default OpenAI's.
+    :ivar api_key: the provider's key; by default what its environment variable says. Write a reference
+        (`${OPENAI_API_KEY}`, `${file:key.txt}`), not the key.
+    :ivar api: which of OpenAI's APIs to speak.
+    :ivar model_options: options for every request to the model, such as `temperature`.
+    :ivar checkpoints: take a checkpoint of workspace and conversation after every task.
+    """
+
+    model: Text = ""
+    system_prompt: str = ""
+    mcp_servers: tuple[ServerConfig, ...] = ()
+    mode: Literal["tools", "ptc"] = "tools"
+    executor: Text = "subprocess"
+    executor_options: dict[str, Any] = attrs.field(factory=dict)
+    budgets: BudgetsConfig = attrs.field(factory=BudgetsConfig)
+    poll_interval: Seconds = 60.0
+    history: HistoryConfig = attrs.field(factory=HistoryConfig)
+    on_error: OnErrorConfig = attrs.field(factory=OnErrorConfig)
+    event_sinks: tuple[Text, ...] = ()
+    cwd: Text | None = None
+    provider: Text | None = None
+    base_url: Url | None = None
+    api_key: Secret | None = None
+    api: Literal["chat", "responses"] = "chat"
+    model_options: dict[str, Any] = attrs.field(factory=dict)
+    checkpoints: bool = False
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class AgentConfig(AgentDefaults):
+    """One agent. It has every key of the defaults, too; `model` must be in one of the two.
+
+    :ivar name: the agent's name: letters, digits, `_`, `-` and `.`, at most 64.
+    :ivar subscriptions: what wakes the agent: URIs, or mappings with a `uri` and more.
+    """
+
+    name: Name
+    subscriptions: tuple[Text | SubscriptionConfig, ...] = ()
+
+    def wakers(self) -> tuple[SubscriptionConfig, ...]:
+        """Return `subscriptions` in their long form, each with its poll interval."""
+        longs = (SubscriptionConfig(uri=s) if isinstance(s, str) else s for s in self.subscriptions)
+        return tuple(
+            s if s.poll_interval is not None else attrs.evolve(s, poll_interval=self.poll_interval)
+            for s in longs
+        )
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class DaemonConfig(_Reticent):
+    """The configuration of `agentd`: agents, what they share, and which plugins may be loaded.
+
+    :ivar agents: the agents; each works on its own.
+    :ivar defaults: what agents have that do not say otherwise.
+    :ivar plugins: which installed plugins may be loaded.
+    :ivar state_dir: where the journal, workspaces and checkpoints are kept.
+    """
+
+    agents: tuple[AgentConfig, ...] = ()
+    defaults: AgentDefaults = attrs.field(factory=AgentDefaults)
+    plugins: PluginConfig = attrs.field(factory=PluginConfig)
+    state_dir: Text | None = None
+
+    def __repr__(self) -> str:
+        return f"DaemonConfig(agents={self.agents!r}, ...)"

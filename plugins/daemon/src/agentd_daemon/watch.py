@@ -1,0 +1,173 @@
+"""A subscription of one agent: looks when its server says so, or from time to time, and accepts what is new."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import anyio
+from agentd._concurrency.eventloop import LoopCaller, loop_caller
+from agentd.errors import AgentdError
+from agentd.protocols import SubscriptionState
+
+from agentd_daemon.backoff import Backoff
+from agentd_daemon.config.values import SubscriptionConfig
+from agentd_daemon.contents import Content, Place, find_place
+from agentd_daemon.journal import Journal
+from agentd_daemon.sources import ServerShare
+from agentd_daemon.uris import TOOL_SCHEME, safe_uri, uri_scheme
+
+__all__ = ["Watch"]
+
+log = logging.getLogger("agentd.daemon")
+
+READ_TIMEOUT_S: Final = 120.0
+JITTER: Final = 0.1
+"""Of the poll interval: many agents must not ask at the same moment for ever."""
+
+
+class Watch:
+    """Watches one resource for one agent.
+
+    Every notification leads to a look; those that arrive during one lead to one more. What counts is the
+    content's digest: a look that finds the content of the last time wakes nobody. The first look of all only
+    notes what there is, unless `first_counts`.
+
+    :param accepted: called after a trigger was journalled.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        config: SubscriptionConfig,
+        shares: Sequence[ServerShare],
+        journal: Journal,
+        accepted: Callable[[], None],
+        *,
+        first_counts: bool = False,
+    ) -> None:
+        self.agent = agent
+        self.config = config
+        self.state: SubscriptionState | None = None
+        self.error = ""
+        self._shares = shares
+        self._journal = journal
+        self._accepted = accepted
+        self._first_counts = first_counts
+        self._due = anyio.Event()
+        self._call: LoopCaller | None = None
+        self._backoff = Backoff(first_s=1.0, longest_s=60.0)
+
+    # --- for ever ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Watch until cancelled. Failures are logged and tried again."""
+        self._call = loop_caller()
+        place = await self._find()
+        await self._greet(place)
+        end = place.share.subscribe(self.config.uri, self._tell)
+        try:
+            while True:
+                await self._wait()
+                self._due = anyio.Event()
+                await self._look(place)
+        finally:
+            end()
+
+    async def once(self) -> None:
+        """Look a single time.
+
+        :raises AgentdError: if that is not possible.
+        """
+        place = await find_place(self.config.uri, self._shares, self.config.server)
+        self._take(await self._read(place))
+
+    def _tell(self, state: SubscriptionState) -> None:
+        """Hear of the subscription, in any thread."""
+        assert self._call is not None
+        try:
+            self._call(lambda: self._hear(state))
+        except RuntimeError:  # the loop is over
+            pass
+
+    def _hear(self, state: SubscriptionState) -> None:
+        self.state = state
+        if state != "lost":
+            self._due.set()
+
+    @property
+    def polls(self) -> bool:
+        """Whether to look from time to time. Always for tools: servers take any URI and then stay silent."""
+        return self.state == "unsupported" or uri_scheme(self.config.uri) == TOOL_SCHEME
+
+    async def _wait(self) -> None:
+        """Wait for the next reason to look."""
+        interval = self.config.poll_interval or 60.0
+        if self.error:
+            interval = min(interval, self._backoff.next_s())
+        elif not self.polls:
+            await self._due.wait()
+            return
+        with anyio.move_on_after(interval * random.uniform(1 - JITTER, 1 + JITTER)):
+            await self._due.wait()
+
+    async def _find(self) -> Place:
+        while True:
+            try:
+                place = await find_place(self.config.uri, self._shares, self.config.server)
+            except Exception as error:  # a plugin's boundary: the agent goes on, and so does its watching
+                self._failed(error)
+                await anyio.sleep(self._backoff.next_s())
+            else:
+                self.error = ""
+                return place
+
+    async def _greet(self, place: Place) -> None:
+        """Start the server, so that it is said at once why it cannot be started; subscribing tries again in silence."""
+        try:
+            await place.share.all_tools()
+        except Exception as error:  # a plugin's boundary
+            self._failed(error)
+
+    async def _look(self, place: Place) -> None:
+        try:
+            content = await self._read(place)
+            self._take(content)
+        except Exception as error:  # a plugin's boundary, as above
+            self._failed(error)
+        else:
+            self.error = ""
+            self._backoff.reset()
+
+    def _failed(self, error: Exception) -> None:
+        late = f"no answer within {READ_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else ""
+        text = str(error) or late or type(error).__name__
+        if text != self.error:  # said once, not with every try
+            trace = None if isinstance(error, (AgentdError, TimeoutError)) else error
+            uri = safe_uri(self.config.uri)
+            log.warning("%s: %s cannot be watched: %s", self.agent, uri, text, exc_info=trace)
+        self.error = text
+
+    async def _read(self, place: Place) -> Content:
+        with anyio.fail_after(READ_TIMEOUT_S):
+            return await place.read()
+
+    def _take(self, content: Content) -> None:
+        """Journal what is new."""
+        uri = self.config.uri
+        seen = self._journal.last_seen(self.agent, uri)
+        if seen is None and not self._first_counts:
+            self._journal.note_seen(self.agent, uri, content.digest, content.text)
+        elif seen is None or seen.digest != content.digest:
+            self._journal.accept(
+                self.agent,
+                origin="subscription",
+                uri=uri,
+                content=content.text,
+                digest=content.digest,
+                previous=seen.content if seen is not None else "",
+                task=self.config.prompt,
+            )
+            self._accepted()

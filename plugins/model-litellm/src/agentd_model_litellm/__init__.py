@@ -1,0 +1,1 @@
+"""Models of other providers, through LiteLLM."""

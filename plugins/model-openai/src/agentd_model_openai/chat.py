@@ -1,0 +1,213 @@
+"""A conversation over chat completions.
+
+Wire format: OpenAI API reference, "Chat Completions" (streamed: `chat.completion.chunk` objects; the last
+one with a choice has a `finish_reason`, and with `stream_options.include_usage` one without choices
+follows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
+from agentd.types import Usage
+
+from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, later_choice
+from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
+from agentd_model_openai.source import Opener, Source
+from agentd_model_openai.usage import Prices, chat_usage, priced
+
+__all__ = ["ChatModel"]
+
+
+class ChatModel:
+    """A `Model` that speaks chat completions through the `openai` SDK or anything with its methods.
+
+    :param name: the model's name for the provider.
+    :param client: an `OpenAI` or `AsyncOpenAI`; or give `create`, a method like its
+        `chat.completions.create`.
+    :param messages: what stands before the first answer; copied, never changed.
+    :param options: further arguments of every request (`temperature`, `response_format`, `timeout`, ...).
+    :param streamed: False asks for whole answers; then an answer is one `ModelText` with the SDK's object.
+    :param prices: see `agentd_model_openai.usage.Prices`; without it the cost stays unknown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        client: Any = None,
+        create: Callable[..., Any] | None = None,
+        messages: Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
+        streamed: bool = True,
+        prices: Prices | None = None,
+        is_async: bool | None = None,
+        opener: Opener | None = None,
+    ) -> None:
+        self.name = name
+        if create is None and client is not None:
+            create = client.chat.completions.create
+        self._source = Source(create, is_async=is_async, opener=opener)
+        self._first = tuple(messages)
+        self.messages: list[Any] = list(messages)
+        self._options = dict(options or {})
+        self._streamed = streamed
+        self._prices = prices
+        self._asks_usage = True
+        self._offered: list[dict[str, Any]] = []
+        self._asked_before = False
+        self._extras: dict[str, Any] = {}
+
+    # --- the conversation --------------------------------------------------------------------------
+
+    def start(self, instructions: str) -> None:
+        """Set the system prompt."""
+        self.messages.append({"role": "system", "content": instructions})
+
+    def reset(self) -> None:
+        """Forget what was said since the beginning, the system prompt too."""
+        self.messages = list(self._first)
+
+    def offer(self, tools: Sequence[ToolOffer]) -> None:
+        """Send these tools with every request, behind those in the options.
+
+        A `tool_choice` of the options that forces a call holds for the first request only: the conversation
+        would never end.
+        """
+        self._offered = [as_tool(t) for t in tools]
+
+    def add_task(self, text: str) -> None:
+        """Append what the person says."""
+        self.messages.append({"role": "user", "content": text})
+
+    def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
+        """Append what the model said, with the calls that it made."""
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if calls:
+            message["content"] = text or None
+            message |= self._extras
+            message["tool_calls"] = [as_call(c) for c in calls]
+        self.messages.append(message)
+
+    def add_results(self, text: str) -> None:
+        """Append what the blocks gave, as a message of the user."""
+        self.messages.append({"role": "user", "content": text})
+
+    def add_tool_results(self, results: Sequence[ToolResult]) -> None:
+        """Append what the calls gave, a message each."""
+        self.messages += [
+            {"role": "tool", "tool_call_id": r.call_id, "content": r.output or "(empty)"} for r in results
+        ]
+
+    def estimate(self, text: str) -> Usage:
+        """Return a guess for an answer whose stream was closed early: 4 characters a token."""
+        sent = len(str(self.messages)) // 4
+        return priced(
+            Usage(input_tokens=sent, output_tokens=len(text) // 4, requests=1), self.name, self._prices
+        )
+
+    @property
+    def response(self) -> Any:
+        """The HTTP response of the first stream, or None."""
+        return self._source.response
+
+    # --- the requests --------------------------------------------------------------------------------
+
+    def _request(self) -> dict[str, Any]:
+        request = {**self._options, "model": self.name, "messages": list(self.messages)}
+        self._extras = {}
+        if self._offered:
+            request["tools"] = [*(self._options.get("tools") or ()), *self._offered]
+            if self._asked_before and "tool_choice" in request:
+                request["tool_choice"] = later_choice(request["tool_choice"])
+        self._asked_before = True
+        if self._streamed:
+            request["stream"] = True
+            if self._asks_usage:
+                request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
+        return request
+
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        """Ask for the next answer; see `agentd.protocols.Model`."""
+        if not self._streamed:
+            async with aclosing(self._whole(await self._asked())) as events:
+                yield events
+            return
+        opened = False
+        try:
+            async with self._source.stream(self._request()) as chunks:
+                opened = True
+                async with aclosing(self._events(chunks)) as events:
+                    yield events
+        except Exception as exc:
+            if opened or is_programming_error(exc):
+                raise
+            if not self._usage_was_refused(exc):
+                raise refused(self.name, exc) from exc
+        else:
+            return
+        self._asks_usage = False
+        async with self.stream() as again:
+            yield again
+
+    def _usage_was_refused(self, exc: Exception) -> bool:
+        """Tell whether a server that does not know `stream_options` said so; then it is left out from now
+        on."""
+        asked = self._asks_usage and "stream_options" not in self._options
+        return asked and getattr(exc, "status_code", None) in (400, 422) and "stream_options" in str(exc)
+
+    async def _asked(self) -> Any:
+        try:
+            return await self._source.request(self._request())
+        except Exception as exc:
+            if is_programming_error(exc):
+                raise
+            raise refused(self.name, exc) from exc
+
+    async def _whole(self, completion: Any) -> AsyncGenerator[ModelEvent, None]:
+        choices = getattr(completion, "choices", None)
+        if not choices or not choices[0].finish_reason:
+            raise unfinished(self.name, "finish_reason", empty=not choices)
+        # The finish comes first: a reader that stops at prose behind a block has the usage then.
+        usage = priced(chat_usage(completion.usage), self.name, self._prices)
+        yield ModelFinish(reason=choices[0].finish_reason, usage=usage, raw=completion)
+        message = choices[0].message
+        yield ModelText(message.content or "", completion)
+        collector = CallCollector()
+        for call in collector.whole(message):
+            yield call
+        self._extras = collector.extras
+
+    async def _events(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
+        reason: str | None = None
+        usage = None
+        empty = True
+        collector = CallCollector()
+        try:
+            async for chunk in chunks:
+                empty = False
+                if getattr(chunk, "usage", None) is not None:
+                    usage = chunk.usage
+                text = ""
+                calls: Sequence[ModelToolCall] = ()
+                if chunk.choices:
+                    choice = chunk.choices[0]
+                    reason = choice.finish_reason or reason
+                    if choice.delta:
+                        text = choice.delta.content or ""
+                        calls = collector.feed(choice.delta)
+                    if choice.finish_reason:
+                        calls = [*calls, *collector.close()]
+                        self._extras = collector.extras
+                yield ModelText(text, chunk)
+                for call in calls:
+                    yield call
+        except Exception as exc:
+            raise broken_stream(self.name, exc) from exc
+        if reason is None:
+            raise unfinished(self.name, "finish_reason", empty=empty)
+        yield ModelFinish(reason=reason, usage=priced(chat_usage(usage), self.name, self._prices))

@@ -1,0 +1,320 @@
+"""A conversation over the responses API.
+
+Wire format: OpenAI API reference, "Responses" (streamed: events from `response.created` to
+`response.completed`, `response.incomplete` or `response.failed`). Every request sends the whole
+conversation: the caller's input and `previous_response_id` as they were, then each round's output items and
+the results: of blocks as a message of the user, of calls as `function_call_output` items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from agentd.errors import ConfigError, ModelError
+from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
+from agentd.types import Usage
+
+from agentd_model_openai.chat_calls import later_choice
+from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
+from agentd_model_openai.source import Opener, Source
+from agentd_model_openai.usage import Prices, priced, responses_usage
+
+__all__ = ["ResponsesModel"]
+
+ENDS = ("response.completed", "response.incomplete")
+CALLS = (
+    "function_call",
+    "custom_tool_call",
+    "computer_call",
+    "local_shell_call",
+    "shell_call",
+    "apply_patch_call",
+)
+"""Output items that need an output of the caller's; in a round with blocks they are not carried on."""
+
+
+class ResponsesModel:
+    """A `Model` that speaks the responses API through the `openai` SDK or anything with its methods.
+
+    Parameters as for `ChatModel`; `input` is what stands before the first answer (a string or items;
+    copied, never changed). With `store=False` in `options`, reasoning items are only passed back if they
+    are encrypted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        client: Any = None,
+        create: Callable[..., Any] | None = None,
+        input: str | Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
+        streamed: bool = True,
+        prices: Prices | None = None,
+        is_async: bool | None = None,
+        opener: Opener | None = None,
+    ) -> None:
+        self.name = name
+        if create is None and client is not None:
+            create = client.responses.create
+        self._source = Source(create, is_async=is_async, opener=opener)
+        self._first: tuple[Any, ...] = (_said("user", input),) if isinstance(input, str) else tuple(input)
+        self.input: list[Any] = list(self._first)
+        self._options = dict(options or {})
+        self._given = dict(self._options)
+        self._streamed = streamed
+        self._prices = prices
+        self._items: list[Any] = []
+        self._whole_answer = False
+        self._called: set[str] = set()
+        self._offered: list[dict[str, Any]] = []
+        self._asked_before = False
+        self._kept_there = self._options.get("conversation") is not None
+
+    # --- the conversation --------------------------------------------------------------------------
+
+    def start(self, instructions: str) -> None:
+        """Set the system prompt."""
+        self._options["instructions"] = instructions
+
+    def reset(self) -> None:
+        """Forget what was said since the beginning, the instructions too.
+
+        :raises ConfigError: if the provider keeps the conversation (`conversation` in the options).
+        """
+        if self._kept_there:
+            raise ConfigError(
+                "conversation: the provider keeps it, so it cannot go back; leave the option out"
+            )
+        self.input = list(self._first)
+        self._options = dict(self._given)
+        self._items = []
+        self._whole_answer = False
+        self._called = set()
+
+    def offer(self, tools: Sequence[ToolOffer]) -> None:
+        """Send these tools with every request, as `ChatModel.offer` does."""
+        self._offered = [_tool(t) for t in tools]
+
+    def add_task(self, text: str) -> None:
+        """Append what the person says."""
+        self.input.append(_said("user", text))
+
+    def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
+        """Append the last answer's items, its text cut to `text`, with those of its calls that are given."""
+        ids = {c.id for c in calls}
+        if self._kept_there:  # a `conversation` has all that was sent and all whole answers already
+            self.input.clear()
+            if self._whole_answer:
+                self._items = []
+                return
+        if self._items and self._whole_answer:
+            self.input += self._carried(text, ids)
+        else:  # told of an older answer, or closed early: the provider may know nothing of these ids
+            self.input += [_plain(i) for i in self._items if _encrypted(i)]
+            if text or not calls:
+                self.input.append(_said("assistant", text))
+            self.input += [_call(c) for c in calls]
+        self._items = []
+
+    def add_results(self, text: str) -> None:
+        """Append what the blocks gave, as a message of the user."""
+        self.input.append(_said("user", text))
+
+    def add_tool_results(self, results: Sequence[ToolResult]) -> None:
+        """Append what the calls gave, an item each."""
+        self.input += [
+            {"type": "function_call_output", "call_id": r.call_id, "output": r.output} for r in results
+        ]
+
+    def estimate(self, text: str) -> Usage:
+        """Return a guess for an answer whose stream was closed early: 4 characters a token."""
+        sent = (len(str(self.input)) + len(str(self._options.get("instructions") or ""))) // 4
+        return priced(
+            Usage(input_tokens=sent, output_tokens=len(text) // 4, requests=1), self.name, self._prices
+        )
+
+    def _carried(self, text: str, calls: set[str]) -> list[dict[str, Any]]:
+        carried: list[dict[str, Any]] = []
+        left = len(text)
+        stored = self._options.get("store") is not False
+        for item in self._items:
+            if item.type in CALLS and getattr(item, "call_id", None) not in calls:
+                continue
+            if item.type == "reasoning" and not (stored or _encrypted(item)):
+                continue
+            plain = _plain(item)
+            if item.type == "message" and not calls:
+                left = _cut(plain, left)
+            carried.append(plain)
+            if left <= 0 and not calls:
+                break
+        return carried
+
+    @property
+    def response(self) -> Any:
+        """The HTTP response of the first stream, or None."""
+        return self._source.response
+
+    # --- the requests --------------------------------------------------------------------------------
+
+    def _request(self) -> dict[str, Any]:
+        self._items = []
+        self._called = set()
+        self._whole_answer = False
+        request = {**self._options, "model": self.name, "input": list(self.input)}
+        if self._offered:
+            request["tools"] = [*(self._options.get("tools") or ()), *self._offered]
+            if self._asked_before and "tool_choice" in request:
+                request["tool_choice"] = later_choice(request["tool_choice"])
+        self._asked_before = True
+        if self._streamed:
+            request["stream"] = True
+        return request
+
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        """Ask for the next answer; see `agentd.protocols.Model`."""
+        opened = False
+        try:
+            if not self._streamed:
+                response = await self._source.request(self._request())
+                opened = True
+                async with aclosing(self._whole(response)) as whole:
+                    yield whole
+                return
+            async with self._source.stream(self._request()) as events:
+                opened = True
+                async with aclosing(self._events(events)) as read:
+                    yield read
+        except Exception as exc:
+            if opened or is_programming_error(exc):
+                raise
+            raise refused(self.name, exc) from exc
+
+    async def _whole(self, response: Any) -> AsyncGenerator[ModelEvent, None]:
+        self._check(response)
+        status = getattr(response, "status", None)
+        if status not in (None, "completed", "incomplete"):  # some compatible servers leave it out
+            raise unfinished(self.name, "status", empty=not response.output)
+        self._items = list(response.output)
+        self._whole_answer = True
+        yield self._finish(response, response)  # first, as in ChatModel
+        yield ModelText(response.output_text, response)
+        for call in self._calls_in(self._items):
+            yield call
+
+    async def _events(self, events: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
+        finish: ModelFinish | None = None
+        empty = True
+        try:
+            async for event in events:
+                empty = False
+                kind = event.type
+                if kind == "response.output_text.delta":
+                    yield ModelText(event.delta, event)
+                    continue
+                calls: list[ModelToolCall] = []
+                if kind == "response.output_item.done":
+                    self._items.append(event.item)
+                    calls = self._calls_in([event.item])
+                elif kind in ENDS:
+                    self._items = list(event.response.output) or self._items
+                    self._whole_answer = True
+                    finish = self._finish(event.response, event)
+                    break
+                elif kind == "response.failed":
+                    self._check(event.response)
+                elif kind == "error":
+                    raise ModelError(f"model {self.name!r}: the provider failed: {event.message}; try again")
+                yield ModelText("", event)
+                for call in calls:
+                    yield call
+        except ModelError:
+            raise
+        except Exception as exc:
+            raise broken_stream(self.name, exc) from exc
+        if finish is None:
+            raise unfinished(self.name, "response.completed", empty=empty)
+        for call in self._calls_in(self._items):  # of a server that sends items only with the end
+            yield call
+        yield finish
+
+    def _calls_in(self, items: Sequence[Any]) -> list[ModelToolCall]:
+        """Return the calls among these items, each once for an answer."""
+        found = []
+        for item in items:
+            if item.type in CALLS and (id := str(getattr(item, "call_id", None) or "")) not in self._called:
+                self._called.add(id)
+                found.append(_found_call(item, id))
+        return found
+
+    def _check(self, response: Any) -> None:
+        if getattr(response, "status", None) == "failed":
+            error = getattr(response, "error", None)
+            why = getattr(error, "message", None) or "no reason given"
+            raise ModelError(f"model {self.name!r}: the provider failed: {why}; try again")
+
+    def _finish(self, response: Any, raw: Any) -> ModelFinish:
+        details = getattr(response, "incomplete_details", None)
+        reason = getattr(details, "reason", None) or "stop"
+        usage = priced(responses_usage(response.usage), self.name, self._prices)
+        return ModelFinish(reason=reason, usage=usage, raw=raw)
+
+
+def _tool(offer: ToolOffer) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": offer.name,
+        "description": offer.description,
+        "parameters": offer.parameters,
+        "strict": offer.strict,  # always: the API takes strict for granted
+    }
+
+
+def _found_call(item: Any, id: str) -> ModelToolCall:
+    named = item.type in ("function_call", "custom_tool_call")
+    arguments = item.arguments if item.type == "function_call" else getattr(item, "input", "")
+    return ModelToolCall(
+        id=id, name=item.name if named else "", arguments=str(arguments or "") if named else "", raw=item
+    )
+
+
+def _call(call: ModelToolCall) -> dict[str, Any]:
+    """Return a call as an input item that names no item of the provider's."""
+    if getattr(call.raw, "type", "function_call") != "function_call":
+        return {k: v for k, v in _plain(call.raw).items() if k != "id"}
+    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+
+
+def _said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": text}
+
+
+def _encrypted(item: Any) -> bool:
+    return item.type == "reasoning" and bool(getattr(item, "encrypted_content", None))
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    """Return an output item as input: plain data, without what is null (the API refuses `status: null`)."""
+    data = item.to_dict() if hasattr(item, "to_dict") else dict(item)
+    return {k: v for k, v in data.items() if v is not None}
+
+
+def _cut(message: dict[str, Any], left: int) -> int:
+    """Shorten a message item to `left` characters of text and return how many more may follow."""
+    kept = []
+    for part in message.get("content", []):
+        if part.get("type") == "output_text":
+            if left <= 0:
+                break
+            text = part["text"]
+            if len(text) > left:
+                part = {**part, "text": text[:left], "annotations": []}
+                part.pop("logprobs", None)
+            left -= len(text)
+        kept.append(part)
+    message["content"] = kept
+    return left

@@ -1,0 +1,347 @@
+"""Where a model's answers come from: one method of an SDK client, sync or async, asked without blocking the
+loop."""
+
+from __future__ import annotations
+
+import inspect
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.threads import Worker, call_quietly
+from anyio.lowlevel import RunVar
+
+from agentd_model_openai.plain import is_sdk_method, past_transformation
+from agentd_model_openai.retry import (
+    HEAD,
+    BrokenBeginning,
+    Repeatable,
+    is_preamble,
+    is_transient_event,
+    repeated,
+    retries_for,
+)
+
+__all__ = ["Opener", "Source"]
+
+Opener = Callable[[], Awaitable[tuple[Callable[..., Any], bool]]]
+
+READ_AHEAD = 4096
+HANG_UP_S = 0.5
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+
+
+class Source:
+    """Calls `create` and reads what it returns.
+
+    A sync `create` runs in a thread, and its stream is read there: a model that is slow to write does not
+    hold up anything else, and what has come in the meantime is handed over in one go. Where it may be asked
+    again (`agentd_model_openai.retry`), the items before a stream's first content are held back until that comes.
+
+    :param create: a method like `client.chat.completions.create`.
+    :param is_async: whether it returns an awaitable; found out from its definition if None.
+    :param opener: in place of `create`: awaited before the first request, returns both.
+    """
+
+    def __init__(
+        self,
+        create: Callable[..., Any] | None = None,
+        *,
+        is_async: bool | None = None,
+        opener: Opener | None = None,
+    ) -> None:
+        self._create: Callable[..., Any] = create or _nothing
+        self._opener = opener
+        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self._create))
+        if is_async is not None:
+            self.is_async = is_async
+        self._worker = Worker()
+        self._takes_plain: bool | None = None
+        self.response: Any = None
+        """The HTTP response of the first stream, once it is there."""
+
+    async def open(self) -> None:
+        """Make what is asked, unless it is there. Raises what `opener` raises."""
+        if self._opener is not None:
+            self._create, self.is_async = await self._opener()
+            self._opener = None
+
+    def _call(self, kwargs: Mapping[str, Any]) -> Any:
+        if self._takes_plain is None:
+            create = self._create
+            self._takes_plain = is_sdk_method(create.create if isinstance(create, Repeatable) else create)
+        return self._create(**(past_transformation(kwargs) if self._takes_plain else kwargs))
+
+    async def request(self, kwargs: Mapping[str, Any]) -> Any:
+        """Return the whole answer."""
+        await self.open()
+        retries = retries_for(self._create, kwargs)
+        return await repeated(partial(self._ask, kwargs), retries, str(kwargs.get("model")))
+
+    async def _ask(self, kwargs: Mapping[str, Any]) -> Any:
+        if self.is_async:
+            await _take_turn()
+            return _checked(await self._call(kwargs))
+        return _checked(await self._worker.run(lambda: self._call(kwargs)))
+
+    @asynccontextmanager
+    async def stream(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
+        """Ask for a stream and give its items. Leaving the context closes the connection."""
+        await self.open()
+        retries = retries_for(self._create, kwargs)
+        async with AsyncExitStack() as stack:
+            begin = partial(self._begin, stack, kwargs, ahead=retries.count > 0)
+            try:
+                items = await repeated(begin, retries, str(kwargs.get("model")))
+            except BrokenBeginning as exc:  # as often as it was asked: the reader gets what there was
+                items = _Resumed(exc.head, _broken(exc.error))
+            yield items
+
+    async def _begin(
+        self, stack: AsyncExitStack, kwargs: Mapping[str, Any], *, ahead: bool
+    ) -> AsyncIterator[Any]:
+        """Return the items of a stream, with `ahead` of one that has shown something; `stack` then closes it.
+
+        Raises what the SDK raises for a refused request, and `BrokenBeginning`.
+        """
+        async with AsyncExitStack() as attempt:
+            items = await attempt.enter_async_context(self._one(kwargs))
+            head = await _head(items) if ahead else []
+            stack.push_async_exit(attempt.pop_all())
+        if isinstance(items, _Pipe):
+            items.put_back(head)
+            return items
+        return _Resumed(head, items) if head else items
+
+    @asynccontextmanager
+    async def _one(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
+        """One request and its stream."""
+        if self.is_async:
+            await _take_turn()
+            stream = await self._call(kwargs)
+            self.response = self.response or getattr(stream, "response", None)
+            try:
+                yield aiter(stream)
+            finally:
+                await _aclose(stream)
+            return
+        pipe = _Pipe(lambda: self._call(kwargs))
+        self._worker.submit(pipe.read)
+        try:
+            await pipe.opened()
+            self.response = self.response or getattr(pipe.stream, "response", None)
+            yield pipe
+        finally:
+            await pipe.hang_up()
+
+
+async def _head(items: AsyncIterator[Any]) -> list[Any]:
+    """Read until the first item that shows something of the answer, and return all that were read."""
+    head: list[Any] = []
+    try:
+        async for item in items:
+            head.append(item)
+            if is_transient_event(item):
+                raise BrokenBeginning(head, None)
+            if not is_preamble(item) or len(head) == HEAD:
+                return head
+    except BrokenBeginning:
+        raise
+    except Exception as exc:
+        raise BrokenBeginning(head, exc) from exc
+    raise BrokenBeginning(head, None)
+
+
+async def _broken(error: Exception | None) -> AsyncIterator[Any]:
+    if error is not None:
+        raise error
+    return
+    yield  # makes it an iterator without items
+
+
+class _Resumed:
+    """Items that were read already, then the rest."""
+
+    def __init__(self, head: Sequence[Any], rest: AsyncIterator[Any]) -> None:
+        self._head = deque(head)
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._head:
+            return self._head.popleft()
+        return await anext(self._rest)
+
+
+def _checked(answer: Any) -> Any:
+    """The SDK hands on a body that is not JSON (a proxy's page, say) as text, and `{}` as an empty object."""
+    if isinstance(answer, (str, bytes)):
+        raise ValueError(f"the answer is no JSON object but {answer[:80]!r}")
+    if getattr(answer, "output", ()) is None:
+        raise ValueError("the answer has no output")
+    return answer
+
+
+_turn: RunVar[anyio.Lock] = RunVar("agentd_request_turn")
+
+
+async def _take_turn() -> None:
+    """Wait until this is the only request that starts in this pass of the event loop.
+
+    An SDK keeps the loop for a millisecond or two to make a request. Where many sessions share a loop, those
+    that ask at the same time would hold it up together.
+    """
+    try:
+        lock = _turn.get()
+    except LookupError:
+        lock = anyio.Lock()
+        _turn.set(lock)
+    async with lock:
+        await anyio.lowlevel.checkpoint()
+
+
+def _nothing(**_: Any) -> Any:
+    raise TypeError("neither a client nor a create method was given")
+
+
+async def _aclose(stream: Any) -> None:
+    """Close an async SDK stream, also when this task is cancelled."""
+    close = getattr(stream, "close", None) or getattr(stream, "aclose", None)
+    if close is None:
+        return
+    with anyio.CancelScope(shield=True), anyio.move_on_after(HANG_UP_S):
+        try:
+            await close()
+        except Exception:  # the connection is given up: how it broke does not matter
+            pass
+
+
+class _Pipe:
+    """The items of a blocking stream, on their way from the thread that reads it to the event loop."""
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self._ask: Callable[[], Any] | None = ask
+        self._call = loop_caller()
+        self._items: deque[Any] = deque()
+        self._lock = threading.Lock()
+        self._room = threading.Event()
+        self._news = anyio.Event()
+        self._scheduled = False
+        self.stream: Any = None
+        self._error: BaseException | None = None
+        self._ended = False
+        self._stopped = False
+
+    # --- in the thread ---------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Ask and read until the end, an error, or `hang_up`."""
+        try:
+            assert self._ask is not None
+            stream = self.stream = self._ask()
+            self._wake()
+            if not self._stopped:
+                for item in stream:
+                    self._items.append(item)
+                    self._wake()
+                    while len(self._items) >= READ_AHEAD and not self._stopped:
+                        self._room.wait()
+                        self._room.clear()
+                    if self._stopped:
+                        break
+        except BaseException as exc:
+            self._error = exc
+        finally:
+            self._ask = None
+            with self._lock:
+                self._ended = True
+                try:
+                    if hasattr(self.stream, "close"):
+                        self.stream.close()
+                except Exception:  # given up: how it broke does not matter
+                    pass
+            self._scheduled = False
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            call_quietly(self._call, self._ring)
+
+    # --- in the loop -------------------------------------------------------------------------------
+
+    def _ring(self) -> None:
+        self._news.set()
+
+    async def _wait(self) -> None:
+        await self._news.wait()
+        self._news = anyio.Event()
+        self._scheduled = False
+
+    async def opened(self) -> None:
+        """Wait until the provider has accepted the request; raises what the SDK raised."""
+        while self.stream is None and not self._ended:
+            await self._wait()
+        if self.stream is None and self._error is not None:
+            raise self._error
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            if self._items:
+                item = self._items.popleft()
+                if len(self._items) < READ_AHEAD // 2:
+                    self._room.set()
+                return item
+            if self._ended and not self._items:
+                if self._error is not None and not self._stopped:
+                    raise self._error
+                raise StopAsyncIteration
+            await self._wait()
+
+    def put_back(self, items: Sequence[Any]) -> None:
+        """Have these items come first again."""
+        self._items.extendleft(reversed(items))
+
+    async def hang_up(self) -> None:
+        """Close the connection, and wait a moment for the thread to let go of it."""
+        self._stopped = True
+        self._room.set()
+        with self._lock:
+            if not self._ended and self.stream is not None:
+                _shut(self.stream)
+        if self.stream is None:
+            return  # the provider has not even answered: the thread closes what comes
+        with anyio.CancelScope(shield=True), anyio.move_on_after(HANG_UP_S):
+            while not self._ended:
+                await self._wait()
+
+
+def _shut(stream: Any) -> None:
+    """Wake the thread that waits for the provider's next bytes: closing a socket under it would not."""
+    response = getattr(stream, "response", None)
+    if response is None or getattr(response, "is_closed", False):
+        return
+    network = getattr(response, "extensions", {}).get("network_stream")
+    connection = network.get_extra_info("socket") if network is not None else None
+    if connection is not None:
+        try:
+            # Closed like this, it is reset. Else a provider that waits because our buffer was full would not hear
+            # of the end: the thread may read the buffer to its end first, and after a shutdown nobody is told that
+            # there is room again.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is closed already

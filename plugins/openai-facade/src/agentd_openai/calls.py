@@ -1,0 +1,261 @@
+"""One call of a patched method: from the caller's arguments to the SDK's answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from agentd._concurrency.channel import Channel, ThreadChannel
+from agentd._concurrency.eventloop import loop_caller
+from agentd.errors import ConfigError
+from agentd.events import RunEnd
+from agentd.turn.native_tools import Offers
+from agentd.turn.transcript import Transcript
+from agentd_model_openai import ChatModel, ResponsesModel
+from agentd_model_openai.retry import Repeatable, Retries, client_count
+from agentd_model_openai.routing import needs_litellm, require_litellm
+from agentd_model_openai.strict_schema import OpenAIStrictSchemas
+
+from agentd_openai import chat_request, responses_request
+from agentd_openai.chat_stream import ChatStreamer
+from agentd_openai.collector import Collector
+from agentd_openai.native_items import RESULTS
+from agentd_openai.record import both, make_record
+from agentd_openai.responses_stream import ResponsesStreamer
+from agentd_openai.state import Holder, Mode, PatchState, SyncTask
+from agentd_openai.streams import AgentAsyncStream, AgentStream, AsyncTask
+from agentd_openai.whole import WholeAnswer
+
+__all__ = ["Call"]
+
+
+@attrs.define(eq=False)
+class Call:
+    """What a call needs: the shared state, the SDK's own method, and the arguments.
+
+    :param api: `chat` or `responses`.
+    :param original: the SDK's bound method.
+    :param is_async: whether that method returns an awaitable.
+    :param arguments: what the caller passed for the SDK.
+    """
+
+    holder: Holder
+    mode: Mode
+    api: str
+    original: Callable[..., Any]
+    is_async: bool
+    base_url: str
+    arguments: dict[str, Any]
+    mcp_servers: Sequence[object] = ()
+    mcp_strict: bool = False
+    transcript: Transcript = attrs.field(factory=Transcript)
+    model: Any = None
+    offers: Offers = attrs.field(factory=Offers)
+    begin: int = 0
+    last_begin: int = 0  # where what the last round has added begins
+    _end: int = 0
+
+    @property
+    def state(self) -> PatchState:
+        return self.holder.state
+
+    # --- the four ways of calling ----------------------------------------------------------------------
+
+    def sync_whole(self) -> Any:
+        """Return the last round's object, from a plain thread."""
+        task = SyncTask(self.state.portal(), self._whole)
+        self.state.tasks.add(task)
+        try:
+            return task.result()
+        except Exception as exc:
+            raise self._told(exc) from exc.__cause__
+
+    async def async_whole(self) -> Any:
+        """The same on the caller's event loop."""
+        try:
+            return await self._whole()
+        except Exception as exc:
+            raise self._told(exc) from exc.__cause__
+
+    def sync_stream(self) -> AgentStream:
+        """Return the stream, once the provider has accepted the first request."""
+        channel: ThreadChannel[Any] = ThreadChannel()
+        task = SyncTask(self.state.portal(), lambda: self._into(channel))
+        self.state.tasks.add(task)
+        stream = AgentStream(channel, task, _ModelView(self))
+        stream.wait_until_open()
+        return stream
+
+    async def async_stream(self) -> AgentAsyncStream:
+        """The same on the caller's event loop, which must be asyncio's."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigError(
+                "stream=True with AsyncOpenAI needs asyncio; on trio use agentd.Session, which serves both"
+            ) from None
+        channel: Channel[Any] = Channel()
+        task = AsyncTask(asyncio.create_task(self._into(channel)))
+        self.state.tasks.add(task)
+        stream = AgentAsyncStream(channel, task, _ModelView(self))
+        await stream.wait_until_open()
+        return stream
+
+    # --- the run -----------------------------------------------------------------------------------------
+
+    async def _whole(self) -> Any:
+        answer = WholeAnswer(self.mode.sinks(), self)
+        end = await self._run(answer, streamed=False)
+        raw = answer.finished(end)
+        raw.agentd = self._record(stop_reason=end.stop_reason, turns=end.turns)
+        self._keep_pending(raw)
+        return raw
+
+    async def _into(self, channel: Channel[Any] | ThreadChannel[Any]) -> None:
+        """Run, and put what the caller is to see into the channel. Errors go there, not out."""
+        error: BaseException | None = None
+        try:
+            if isinstance(channel, ThreadChannel):
+                channel.call = loop_caller()
+            listener = self._streamer(channel)
+            listener.is_full = channel.is_full  # type: ignore[method-assign]
+            listener.flow = channel.flow  # type: ignore[method-assign]
+            await self._run(listener, streamed=True, channel=channel)
+            self._keep_pending(getattr(listener, "response", None))
+        except Exception as exc:
+            error = self._told(exc)
+        finally:
+            channel.close(error)
+
+    def _streamer(self, channel: Channel[Any] | ThreadChannel[Any]) -> ChatStreamer | ResponsesStreamer:
+        sinks = self.mode.sinks()
+        if self.api == "responses":
+            return ResponsesStreamer(sinks, channel.put, call=self)
+        asked = self.arguments.get("stream_options") or {}
+        return ChatStreamer(sinks, channel.put, wants_usage=bool(asked.get("include_usage")), call=self)
+
+    async def _run(
+        self, listener: Collector, *, streamed: bool, channel: Channel[Any] | ThreadChannel[Any] | None = None
+    ) -> RunEnd:
+        prepared = await self.mode.acting.prepare(
+            mcp_servers=self.mcp_servers,
+            taken=chat_request.tool_names(self.arguments.get("tools")),
+            strict=OpenAIStrictSchemas() if self.mcp_strict else None,
+        )
+        assert prepared.offers is not None
+        self.offers = prepared.offers
+        self.model = self._open_model(prepared.instructions, streamed=streamed)
+        self.model.offer(self.offers.offered)
+        self.begin = self.last_begin = self._end = len(self.messages())
+        listener.on_turn_over = self._turn_over
+        return await self.mode.acting.run(
+            prepared, self.model, transcript=self.transcript, listener=listener, channel=channel
+        )
+
+    def _open_model(self, prompt: str, *, streamed: bool) -> ChatModel | ResponsesModel:
+        arguments = dict(self.arguments)
+        name = arguments.pop("model")
+        create, is_async = self._served_by(name)
+        if self.api == "responses":
+            arguments = responses_request.without_ours(arguments)
+            given = arguments.pop("input", None)
+            if not isinstance(given, str):
+                given = responses_request.own_items_as_text(list(given or ()))
+            if pending := self.state.pending(self._goes_on_from()):
+                given = [
+                    *pending,
+                    *([{"role": "user", "content": given}] if isinstance(given, str) else given),
+                ]
+            if prompt:
+                arguments["instructions"] = responses_request.with_instructions(
+                    arguments.get("instructions"), prompt
+                )
+            return ResponsesModel(
+                name,
+                create=create,
+                input=given,
+                options=arguments,
+                streamed=streamed,
+                is_async=is_async,
+            )
+        chat_request.check(arguments, self.mode.acting.mode)
+        messages = chat_request.restored(arguments.pop("messages"))
+        if prompt:
+            messages = chat_request.with_instructions(messages, prompt)
+        return ChatModel(
+            name,
+            create=create,
+            messages=messages,
+            options=arguments,
+            streamed=streamed,
+            is_async=is_async,
+        )
+
+    def _served_by(self, name: str) -> tuple[Callable[..., Any], bool]:
+        """Return the method that serves the model, and whether it is async."""
+        create = self.state.resources.registry().serve_requests(name, self.base_url, self.api)
+        if create is None:
+            if needs_litellm(name, self.base_url):
+                require_litellm(name)
+            return self.original, self.is_async
+        return Repeatable(create, Retries(count=client_count(self.original))), False
+
+    # --- what comes back -----------------------------------------------------------------------------------
+
+    def messages(self) -> list[Any]:
+        """Return the conversation as it would be sent now."""
+        found: list[Any] = self.model.input if self.api == "responses" else self.model.messages
+        return found
+
+    def added(self) -> list[Any]:
+        """Return what the run has added to the conversation."""
+        return self.messages()[self.begin :] if self.model is not None else []
+
+    def wants_results(self) -> bool:
+        """Tell whether the caller has asked for the tools' results in a stream of the responses API."""
+        return RESULTS in (self.arguments.get("include") or ())
+
+    def _turn_over(self) -> None:
+        self.last_begin, self._end = self._end, len(self.messages())
+
+    def _record(self, **more: Any) -> dict[str, Any]:
+        return make_record(self.transcript, self.added(), **more)
+
+    def _told(self, exc: Exception) -> Exception:
+        """Return the error for the caller, with what was done before it in its attribute `agentd`."""
+        error = both(exc)
+        error.agentd = self._record()  # type: ignore[attr-defined]
+        return error
+
+    # --- calls of ours in an answer that the provider keeps ---------------------------------------------------
+
+    def _goes_on_from(self) -> str:
+        """Return the response or conversation that the provider is to go on from, or an empty string."""
+        conversation = self.arguments.get("conversation")
+        if isinstance(conversation, dict):
+            conversation = conversation.get("id")
+        return str(conversation or self.arguments.get("previous_response_id") or "")
+
+    def _keep_pending(self, response: Any) -> None:
+        """If the last answer has calls of ours, keep their outputs: who goes on from that response by its id does
+        not send them, and the provider insists on them."""
+        if self.api != "responses" or response is None:
+            return
+        conversation = self.arguments.get("conversation")
+        said = self.messages() if conversation else self.messages()[self.last_begin :]
+        outputs = [i for i in said if isinstance(i, dict) and i.get("type") == "function_call_output"]
+        if outputs or conversation:
+            self.state.keep_pending(self._goes_on_from() if conversation else str(response.id), outputs)
+
+
+class _ModelView:
+    """The HTTP response of a call's stream, without keeping the stream from being dropped."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    @property
+    def response(self) -> Any:
+        return getattr(self._call.model, "response", None)

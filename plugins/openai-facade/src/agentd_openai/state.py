@@ -1,0 +1,173 @@
+"""What the patched methods of a client, and of its copies, share."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from agentd._concurrency.threads import PortalLease
+from agentd.session.acting import Acting
+from agentd.session.resources import SessionResources
+from agentd.turn.sinks import SinkGroup
+
+if TYPE_CHECKING:
+    from agentd.protocols import EventSink
+    from agentd.registry.options import PluginSpec
+    from anyio.from_thread import BlockingPortal
+
+__all__ = ["Mode", "PatchState", "SyncTask"]
+
+T = TypeVar("T")
+STOP_S = 15.0
+CLOSE_S = 3.0
+PENDING = 256
+"""How many responses and conversations are remembered that still lack outputs of our tools."""
+
+
+class Stoppable(Protocol):
+    """A run under way."""
+
+    def stop(self) -> None: ...
+
+    def join(self, timeout_s: float = ...) -> None: ...
+
+
+class SyncTask:
+    """A coroutine in the portal's thread, with the means to end it and to wait until it is gone."""
+
+    def __init__(self, portal: BlockingPortal, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._gone = threading.Event()
+        self._thread: threading.Thread | None = None
+        gone = self._gone
+
+        async def work() -> T:
+            self._thread = threading.current_thread()
+            try:
+                return await function()
+            finally:
+                gone.set()
+
+        self.future: Future[Any] = portal.start_task_soon(work)
+
+    def stop(self) -> None:
+        """Cancel it. Does not wait."""
+        self.future.cancel()
+
+    def join(self, timeout_s: float = STOP_S) -> None:
+        """Wait until its code is gone, within reason."""
+        if threading.current_thread() is not self._thread:
+            self._gone.wait(timeout_s)
+
+    def result(self) -> Any:
+        """Wait for the result. Interrupted (Ctrl-C), it ends the run first."""
+        try:
+            return self.future.result()
+        except BaseException:
+            if not self.future.done():
+                self.stop()
+                self.join()
+            raise
+
+
+class Mode:
+    """How the calls of a client are served: the way in which its models act, and who hears of it."""
+
+    def __init__(
+        self,
+        resources: Callable[[], SessionResources],
+        acting: Acting,
+        sinks: Sequence[PluginSpec | EventSink] = (),
+    ) -> None:
+        self.acting = acting
+        self._resources = resources
+        self._sinks = SinkGroup(sinks)
+        self._lock = threading.Lock()
+
+    def sinks(self) -> SinkGroup:
+        """Return the event sinks, made with the first run."""
+        with self._lock:
+            self._sinks.open(self._resources().registry)
+            return self._sinks
+
+    def close(self) -> None:
+        """Close the sinks; the next run makes new ones."""
+        with self._lock:
+            self._sinks.close()
+
+
+class PatchState:
+    """What a client and its copies share: resources, modes, and the event loop of sync calls.
+
+    Starts nothing before the first call. `close` ends everything; the next call starts anew. It is closed
+    when the last client that shares it is gone, at the latest when the interpreter ends.
+    """
+
+    def __init__(self, resources: SessionResources) -> None:
+        self.resources = resources
+        self.ptc: Mode | None = None
+        self.tools: Mode | None = None
+        self._lease: PortalLease | None = None
+        self._lock = threading.Lock()
+        self._pending: OrderedDict[str, list[Any]] = OrderedDict()
+        self.tasks: weakref.WeakSet[Stoppable] = weakref.WeakSet()
+        """The runs under way."""
+
+    def current(self) -> SessionResources:
+        """Return the resources; a bound method, so that modes do not hold old ones."""
+        return self.resources
+
+    def use(self, resources: SessionResources) -> None:
+        """Work with these resources from now on, and with the tools of those before."""
+        resources.take_over(self.resources)
+        self.resources = resources
+
+    def keep_pending(self, key: str, outputs: list[Any]) -> None:
+        """Remember outputs of our tools that the provider has not got, for the response or conversation `key`."""
+        with self._lock:
+            self._pending[key] = outputs
+            while len(self._pending) > PENDING:
+                self._pending.popitem(last=False)
+
+    def pending(self, key: str) -> list[Any]:
+        """Return what is remembered so. It stays: a caller may go on from there more than once."""
+        return list(self._pending.get(key, ()))
+
+    def portal(self) -> BlockingPortal:
+        """Return the portal of sync calls, started if it does not run."""
+        with self._lock:
+            if self._lease is None:
+                closing = weakref.WeakMethod(self.close)
+                self._lease = PortalLease(lambda: (closing() or (lambda: None))())
+            return self._lease.portal
+
+    def close(self) -> None:
+        """End all runs and the executor. From any thread; may be called again."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.stop()
+        for task in tasks:  # each ends its code itself; what does not is ended with the executor
+            task.join(CLOSE_S)
+        self.resources.close()
+        with self._lock:
+            lease, self._lease = self._lease, None
+        for mode in (self.ptc, self.tools):
+            if mode is not None:
+                mode.close()
+        if lease is not None:
+            lease.close()
+
+
+class Holder:
+    """What keeps a `PatchState` open: every client that shares the state has it, and the last one closes
+    it."""
+
+    def __init__(self, state: PatchState) -> None:
+        self.state = state
+        self.finalizer = weakref.finalize(self, state.close)
+        self.finalizer.atexit = (
+            False  # by then the exit watcher of the portal has done it; processes end with us
+        )

@@ -1,0 +1,1 @@
+"""The runner: the process that executors start where code runs, and the host's side of its pipe."""

@@ -1,0 +1,93 @@
+"""The environment that code sees: built from an allow-list, never a copy of the host's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from agentd.protocols import Layout
+
+__all__ = ["ALLOWED", "Place", "base_environment", "path_environment"]
+
+ALLOWED = frozenset(
+    {
+        *("PATH", "LANG", "LANGUAGE", "TZ", "TERM", "COLORTERM", "USER", "LOGNAME", "SHELL"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+        *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "PIP_DEFAULT_TIMEOUT"),
+        *("PIP_CONSTRAINT", "UV_INDEX_URL", "npm_config_registry"),
+    }
+)
+"""Names taken over from the host, `LC_*` besides, unless the value holds a password in a URL."""
+
+_CREDENTIALS = re.compile(r"://[^/\s@]+@")
+
+
+@attrs.frozen
+class Place:
+    """Where agentd keeps its own things inside a workspace: one hidden folder, made by the runner."""
+
+    workspace: Path
+
+    @property
+    def root(self) -> Path:
+        return self.workspace / ".agentd"
+
+    @property
+    def site(self) -> Path:
+        """What `pip install` in a block installs into."""
+        return self.root / "site"
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+
+def base_environment(
+    host: Mapping[str, str], place: Place, extra: Mapping[str, str], *, temporary: str | None = None
+) -> dict[str, str]:
+    """Return the variables of a session, without those of `path_environment`.
+
+    `temporary` is the folder for TMPDIR where there is a better one than the workspace has: Unix sockets
+    are made in it, and their paths may have some 100 characters only.
+    `extra` is what the user passed on purpose; it wins over everything.
+    """
+    env = {
+        name: value
+        for name, value in host.items()
+        if (name in ALLOWED or name.startswith("LC_")) and not _CREDENTIALS.search(value)
+    }
+    env.setdefault("LANG", "C.UTF-8")
+    env |= {
+        "HOME": str(place.home),
+        "TMPDIR": temporary or str(place.temporary),
+        "PYTHONUNBUFFERED": "1",  # output is shown while it is made
+        "PYTHONDONTWRITEBYTECODE": "1",  # no __pycache__ beside the user's files
+        "PIP_TARGET": str(place.site),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "GIT_TERMINAL_PROMPT": "0",  # a prompt would wait for the time-out
+        "DEBIAN_FRONTEND": "noninteractive",
+        "PAGER": "cat",
+        "GIT_PAGER": "cat",
+        **extra,
+    }
+    return env
+
+
+def path_environment(env: Mapping[str, str], place: Place, python: str, layout: Layout) -> dict[str, str]:
+    """Return PATH and PYTHONPATH: the workspace's site folder, the interpreter, and the renderer's files.
+
+    The renderer's programs stand at the end of PATH, so that none can take the place of a system command.
+    """
+    path = [str(place.site / "bin"), str(Path(python).parent), env.get("PATH") or "/usr/bin:/bin"]
+    path += map(str, layout.programs)
+    pythonpath = [*map(str, layout.importable), str(place.site)]
+    return {"PATH": ":".join(path), "PYTHONPATH": ":".join(pythonpath)}

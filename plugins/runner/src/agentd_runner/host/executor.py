@@ -1,0 +1,504 @@
+"""`RunnerExecutor`: an executor on top of a runner process; subclasses say only how to start it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import anyio
+import attrs
+from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd.errors import (
+    ConfigError,
+    ExecutorClosedError,
+    ExecutorError,
+    RunnerDiedError,
+    RunnerStartError,
+)
+from agentd.protocols import Layout, OnOutput, ToolDispatcher, ToolReply
+from agentd.types import (
+    Action,
+    ActionResult,
+    BashAction,
+    CreateAction,
+    Limits,
+    PythonAction,
+    PythonState,
+)
+from agentd.workspace import open_workspace
+
+from agentd_runner import runner
+from agentd_runner.host.connection import Connection, Pending
+from agentd_runner.host.environment import Place, base_environment, path_environment
+from agentd_runner.host.forkserver import ForkedProcess
+from agentd_runner.host.hub import shared_hub
+from agentd_runner.host.limits import read_limits, runner_limits
+from agentd_runner.host.line import OnCall, Reply
+from agentd_runner.host.process import LocalProcess, RunnerProcess
+from agentd_runner.host.snapshotting import WorkspaceSnapshots
+
+__all__ = ["RunnerExecutor"]
+
+START_TIMEOUT_S = 30.0
+# Beyond an action's time-out and grace, how long its end may take before the runner counts as hung.
+HUNG_MARGIN_S = 10.0
+
+
+class RunnerExecutor(WorkspaceSnapshots, ABC):
+    """Runs actions through one long-lived runner process (see `agentd_runner.runner`).
+
+    A subclass implements `launch` and may set `own_loopback`. Async methods work on asyncio and trio, the
+    sync ones from any thread, and both on one object. Usable as a context manager, sync and async.
+
+    Parameters
+        workspace_dir: an existing or new directory; the only place that code is meant to write to.
+        python: path of the interpreter that runs the runner and the Python blocks; default is the one
+            that runs agentd. Never looked up on PATH.
+        limits: time-outs, output and resource limits, each with a default; also as a mapping of plain data.
+        timeout: seconds an action may take; a shorthand for `limits.timeout_s`.
+        state: `fresh` runs every Python block as a new `__main__`; `kept` runs them all, one after the
+            other, in one namespace that lasts until a time-out or the end.
+        env: variables added to the session's environment. Nothing else of the host's environment gets in
+            but the names in `agentd_runner.host.environment.ALLOWED`.
+        base_dir: where snapshots of the workspace lie; by default in the user's state folder. Outside the workspace.
+    Raises
+        WorkspaceError: the workspace is a file or cannot be made.
+        ConfigError: `python` is no executable file, `state` no state, or a limit is none.
+    """
+
+    own_loopback = False
+    """True if the place has a loopback interface of its own, so that the runner may listen there."""
+
+    def __init__(
+        self,
+        workspace_dir: str | Path = ".",
+        *,
+        python: str | Path | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        state: PythonState = "fresh",
+        env: Mapping[str, str] | None = None,
+        base_dir: str | Path | None = None,
+    ) -> None:
+        if state not in ("fresh", "kept"):
+            raise ConfigError(f"state: must be 'fresh' or 'kept', got {state!r}")
+        self.state = state
+        self.workspace_dir = open_workspace(workspace_dir)
+        self.python = _interpreter(python)
+        self.limits = read_limits(limits)
+        if timeout is not None:
+            self.limits = attrs.evolve(self.limits, timeout_s=timeout)
+        self.env = dict(env or {})
+        self.base_dir = Path(base_dir).expanduser().absolute() if base_dir is not None else None
+        self._place = Place(self.workspace_dir)
+        self._tools: ToolDispatcher | None = None
+        self._layout = Layout()
+        self._connection: Connection | None = None
+        self._start_lock = threading.Lock()
+        self._idents = itertools.count(1)
+        self._action_names: dict[int, str] = {}
+        self._run_dir: str | None = None
+        self._run_dir_of = 0
+        self._note = ""
+        self._closed = False
+        self._last_cwd: str | None = None
+
+    # --- for subclasses
+
+    @abstractmethod
+    def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
+        """Start `command` (the runner) in this executor's place with exactly `env`; return its process.
+
+        Called in a worker thread, once for each start. `agentd_runner.host.spawn` starts a local command.
+        Raises `SandboxUnavailableError` when the place cannot be had.
+        """
+
+    def runner_command(self) -> list[str]:
+        """Return the command that `launch` gets: interpreter, isolated, UTF-8, the runner's file.
+
+        Without `site` (-S): the runner needs none, and brings it in itself where blocks are forked.
+        The file is run through its import loader, which keeps compiled code: compiling it at every start
+        would take 30 ms and 3 MB. Nothing of what is imported becomes garbage: looking for it takes time.
+        """
+        path = str(Path(runner.__file__))
+        load = f"exec(machinery.SourceFileLoader('__main__', {path!r}).get_code('__main__'))"
+        code = f"import gc; gc.disable(); from importlib import machinery; {load}"
+        return [self.python, "-I", "-S", "-X", "utf8", "-c", code]
+
+    # --- starting
+
+    def _connected(self) -> Connection | None:
+        connection = self._connection
+        return connection if connection is not None and connection.is_open else None
+
+    def _connect(self) -> Connection:
+        """Return the live connection, starting a runner if there is none. Blocks; thread-safe."""
+        with self._start_lock:
+            if self._closed:
+                raise ExecutorClosedError(f"the executor of {self.workspace_dir} is closed; make a new one")
+            connection = self._connected()
+            if connection is not None:
+                return connection
+            if self._connection is not None:
+                reason = self._connection.lost or "the runner was closed"
+                self._note = f"note: {reason}; a new one was started, with a fresh shell"
+                self._remove_run_dir()
+            self._connection = self._start()
+            return self._connection
+
+    def _start(self) -> Connection:
+        if not self.own_loopback:
+            # Short and private: a socket's path may have some 100 bytes, a workspace's path has no bound.
+            self._run_dir = tempfile.mkdtemp(prefix="agentd-")
+            self._run_dir_of = os.getpid()
+        env = self._environment()
+        env |= {
+            name: value
+            for name, value in path_environment(env, self._place, self.python, self._layout).items()
+            if name not in self.env
+        }
+        try:
+            process = self.launch(self.runner_command(), env)
+        except OSError as error:
+            self._remove_run_dir()
+            raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
+        ready = ThreadWaiter()
+        line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
+        connection = Connection(process, shared_hub(), _call_through(weakref.ref(self)), ready, line)
+        hello = self._hello(env)
+        if line is not None:
+            hello["line"] = line.theirs
+        connection.send_json(runner.HELLO, 0, hello)
+        ready.wait(START_TIMEOUT_S)
+        if connection.hello is None:
+            connection.kill(f"no hello within {START_TIMEOUT_S:g} s")
+            connection.close(1.0)
+            self._remove_run_dir()
+            raise RunnerStartError(f"the runner did not start with {self.python}: {connection.lost}")
+        return connection
+
+    def _environment(self) -> dict[str, str]:
+        temporary = f"{self._run_dir}/tmp" if self._run_dir is not None else None
+        return base_environment(os.environ, self._place, self.env, temporary=temporary)
+
+    def _hello(self, env: Mapping[str, str]) -> dict[str, object]:
+        hello: dict[str, object] = {
+            "version": runner.VERSION,
+            "workspace": str(self.workspace_dir),
+            "folders": [env["TMPDIR"], env["HOME"]],
+            "watched": self._watched(env),
+            "env": dict(env),
+            "limits": runner_limits(self.limits),
+            "output_bytes": self.limits.output_bytes,
+            "grace_s": self.limits.grace_s,
+            "token": os.urandom(24).hex(),
+            **self._bindings(env),
+        }
+        if self._run_dir is not None:
+            hello["socket"] = f"{self._run_dir}/tools.sock"
+        return hello
+
+    def _watched(self, env: Mapping[str, str]) -> list[str]:
+        """Folders beside the workspace whose growth is the session's own: not one that `env` shares with others."""
+        temporary = env["TMPDIR"]
+        shared = "TMPDIR" in self.env or Path(temporary).is_relative_to(self._place.workspace)
+        return [] if shared else [temporary]
+
+    def _bindings(self, env: Mapping[str, str]) -> dict[str, object]:
+        paths = path_environment(env, self._place, self.python, self._layout)
+        return {
+            "pythonpath": paths["PYTHONPATH"].split(":"),
+            "preload": list(self._layout.preload),
+            "catalog": self._tools.catalog().decode() if self._tools is not None else "[]",
+        }
+
+    def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
+        """Say who answers tool calls and where the renderer's files are; again whenever they change."""
+        self._tools = tools
+        self._layout = layout or Layout()
+        connection = self._connected()
+        if connection is not None:
+            env = self._environment()
+            paths = path_environment(env, self._place, self.python, self._layout)
+            setup = {**self._bindings(env), "bindings_env": {**paths, **self.env}}
+            connection.send_json(runner.SETUP, 0, setup)
+
+    async def start(self) -> None:
+        """Start the runner, if none runs."""
+        if self._connected() is None:
+            await anyio.to_thread.run_sync(self._connect)
+
+    # --- running
+
+    async def run(
+        self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
+    ) -> ActionResult:
+        """Run one action; see `agentd.protocols.Executor`.
+
+        Raises
+            RunnerDiedError: the runner ended meanwhile; `partial` has the output so far.
+            RunnerStartError, SandboxUnavailableError, ExecutorClosedError, ProtocolError.
+        """
+        connection = self._connected()
+        if connection is None:
+            connection = await anyio.to_thread.run_sync(self._connect)
+        waiter = AsyncWaiter()
+        pending = Pending(waiter, on_output)
+        ident = self._submit(connection, action, action_id, pending)
+        try:
+            with anyio.move_on_after(self._patience(action)) as patience:
+                await waiter.wait()
+        except BaseException:  # cancelled: the tree ends before the cancellation goes on
+            connection.send(runner.CANCEL, ident, b"")
+            with anyio.move_on_after(self.limits.grace_s + HUNG_MARGIN_S, shield=True) as patience:
+                await waiter.wait()
+            if patience.cancelled_caught:
+                connection.kill("it did not end a cancelled action")
+            raise
+        finally:
+            self._action_names.pop(ident, None)
+        if patience.cancelled_caught and not _ended(pending):
+            connection.kill("it stopped answering")
+            await waiter.wait()
+        return self._result(pending)
+
+    def run_sync(
+        self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
+    ) -> ActionResult:
+        """The same for callers without an event loop. Ctrl-C ends the action, then raises."""
+        connection = self._connected() or self._connect()
+        waiter = ThreadWaiter()
+        pending = Pending(waiter, on_output)
+        ident = self._submit(connection, action, action_id, pending)
+        try:
+            if not waiter.wait(self._patience(action)):
+                connection.kill("it stopped answering")
+                waiter.wait(HUNG_MARGIN_S)
+        except BaseException:
+            connection.send(runner.CANCEL, ident, b"")
+            if not waiter.wait(self.limits.grace_s + HUNG_MARGIN_S):
+                connection.kill("it did not end a cancelled action")
+            raise
+        finally:
+            self._action_names.pop(ident, None)
+        return self._result(pending)
+
+    def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
+        ident = next(self._idents) & 0xFFFFFFFF
+        self._action_names[ident] = action_id
+        header, body = self._encode(action)
+        connection.run(ident, header, body, pending)
+        return ident
+
+    def _encode(self, action: Action) -> tuple[dict[str, Any], bytes]:
+        if isinstance(action, CreateAction):
+            content = action.content
+            body = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+            return {"type": "create", "path": action.path, "cwd": action.cwd}, body
+        header: dict[str, Any] = {
+            "cwd": action.cwd,
+            "env": action.env,
+            "timeout_s": self.limits.timeout_s if action.timeout_s is None else action.timeout_s,
+        }
+        if isinstance(action, BashAction):
+            return {"type": "bash", **header}, action.command.encode("utf-8", "surrogatepass")
+        state = action.state or self.state
+        header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
+        return header, action.code.encode("utf-8", "surrogatepass")
+
+    def _patience(self, action: Action) -> float | None:
+        """Seconds after which a runner that says nothing counts as hung; None without a time-out."""
+        timeout_s = self.limits.timeout_s
+        if not isinstance(action, CreateAction) and action.timeout_s is not None:
+            timeout_s = action.timeout_s
+        return None if timeout_s is None else timeout_s + self.limits.grace_s + HUNG_MARGIN_S
+
+    def _result(self, pending: Pending) -> ActionResult:
+        if pending.error is not None:
+            raise pending.error
+        if pending.result is None:
+            raise RunnerDiedError("the runner gave no result", partial=pending.partial("no result"))
+        result, note, self._note = pending.result, self._note, ""
+        if note:
+            result = attrs.evolve(result, message="; ".join(filter(None, (result.message, note))))
+        return result
+
+    # --- the shell's state
+
+    async def shell_state(self) -> dict[str, Any] | None:
+        """Return what the next bash block starts from; see `agentd.protocols.ShellExecutor`.
+
+        Raises what `run` raises.
+        """
+        connection = self._connected()
+        return None if connection is None else await self._shell(connection, None)
+
+    async def set_shell_state(self, state: Mapping[str, Any] | None) -> None:
+        """Have the next bash block start from this state, None for a fresh shell. A kept Python ends.
+
+        Raises
+            ExecutorError: blocks are running; and what `run` raises.
+        """
+        connection = self._connected()
+        if connection is None:
+            if state is None:
+                return
+            connection = await anyio.to_thread.run_sync(self._connect)
+        await self._shell(connection, {"set": None if state is None else dict(state)})
+
+    async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
+        waiter = AsyncWaiter()
+        pending = Pending(waiter)
+        connection.shell(next(self._idents) & 0xFFFFFFFF, request, pending)
+        with anyio.move_on_after(HUNG_MARGIN_S):
+            await waiter.wait()
+        if pending.error is not None:
+            raise pending.error
+        answer = pending.answer
+        if answer is None or "error" in answer:
+            problem = f"no answer within {HUNG_MARGIN_S:g} s" if answer is None else answer["error"]
+            raise ExecutorError(f"the state of the shell cannot be had: {problem}")
+        return dict(answer)
+
+    # --- tool calls
+
+    def _on_call(self, action: int, name: str, arguments: bytes, answer: Reply) -> None:
+        def reply(result: ToolReply) -> None:
+            if len(result.payload) > runner.MAX_CALL:
+                answer(False, _tool_error(f"{name}() gave {len(result.payload)} bytes"))
+            else:
+                answer(result.ok, result.payload)
+
+        if self._tools is None:
+            reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
+            return
+        try:
+            action_id = self._action_names.get(action, "")
+            job = self._tools.submit(name, arguments, action_id, reply, may_hand_back=True)
+            if job is not None:
+                shared_hub().run(job)
+        except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread
+            reply(ToolReply(False, _tool_error(f"{name}(): {type(error).__name__}: {error}")))
+
+    # --- the old, synchronous protocol
+
+    def execute_bash(self, command: str, cwd: str | Path | None = None) -> tuple[str, int]:
+        """Run bash source; return what it printed and its exit code.
+
+        `cwd` says where the shell starts. The shell keeps its own directory after that; a `cwd` other than
+        the one of the call before moves it.
+        """
+        result = self.run_sync(BashAction(command=command, cwd=self._moved(cwd)))
+        return result.output, result.exit_code
+
+    def execute_python(
+        self, code: str, cwd: str | Path | None = None, pythonpath: str | Path | None = None
+    ) -> tuple[str, int]:
+        """Run Python source in a fresh `__main__`; return what it printed and its exit code."""
+        extra = (str(pythonpath),) if pythonpath is not None else ()
+        result = self.run_sync(PythonAction(code=code, cwd=self._moved(cwd), pythonpath=extra))
+        return result.output, result.exit_code
+
+    def create_file(self, filename: str, content: str | bytes, cwd: str | Path | None = None) -> str:
+        """Write a file inside the workspace; return a sentence that says what was done, or why not."""
+        where = None if cwd is None else str(cwd)
+        return self.run_sync(CreateAction(path=filename, content=content, cwd=where)).output
+
+    def _moved(self, cwd: str | Path | None) -> str | None:
+        where = None if cwd is None else str(Path(cwd).resolve())
+        if where == self._last_cwd or (self._last_cwd is None and where == str(self.workspace_dir)):
+            return None
+        self._last_cwd = where
+        return where
+
+    def verify(self) -> tuple[bool, str]:
+        """Run a trivial block; return whether that works and a sentence about it."""
+        try:
+            output, code = self.execute_bash("echo ok")
+        except Exception as error:
+            return False, str(error)
+        return (output.strip(), code) == ("ok", 0), f"{type(self).__name__} works with {self.python}"
+
+    # --- the end
+
+    def close(self) -> None:
+        """End every action and the runner. May be called again."""
+        with self._start_lock:
+            self._closed = True
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close(self.limits.grace_s + runner.KILL_MARGIN_S)
+        self._remove_run_dir()
+
+    async def aclose(self) -> None:
+        """The same, without blocking the event loop and not cut short by a cancellation."""
+        with anyio.CancelScope(shield=True):
+            if self._connection is None:
+                self.close()
+            else:
+                await anyio.to_thread.run_sync(self.close)
+
+    def _remove_run_dir(self) -> None:
+        if self._run_dir is not None and self._run_dir_of == os.getpid():  # not in a forked child
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+        self._run_dir = None
+
+    def __enter__(self) -> RunnerExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> RunnerExecutor:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # A forgotten executor: the runner ends, and tidies up, by itself. No waiting in a finaliser.
+        connection = getattr(self, "_connection", None)
+        if connection is not None and connection.lost is None:
+            connection.send(runner.END, 0, b"")
+
+
+def _interpreter(python: str | Path | None) -> str:
+    path = str(python or sys.executable)
+    if not os.path.isabs(path) or not os.access(path, os.X_OK):
+        raise ConfigError(f"python={path!r} is no executable file; give the absolute path of an interpreter")
+    return path
+
+
+def _ended(pending: Pending) -> bool:
+    return pending.result is not None or pending.error is not None
+
+
+def _tool_error(message: str) -> bytes:
+    return json.dumps({"type": "ToolError", "message": message}).encode()
+
+
+def _call_through(executor: weakref.ref[RunnerExecutor]) -> OnCall:
+    """Hand tool calls on without keeping a forgotten executor alive."""
+
+    def on_call(action: int, name: str, arguments: bytes, reply: Reply) -> None:
+        owner = executor()
+        if owner is not None:
+            owner._on_call(action, name, arguments, reply)
+
+    return on_call

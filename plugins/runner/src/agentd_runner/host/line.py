@@ -1,0 +1,208 @@
+"""The direct line: sockets over which code in a local place calls tools without the runner between.
+
+A runner's pipe carries tool calls everywhere, also into a virtual machine, at the price of two more processes'
+turns a call. Where the runner is a plain child process, the host gives it one end of a socket pair, and the runner
+passes each channel that code asks for on to the host: what the code's thread writes, the host's I/O thread reads.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import selectors
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+
+import attrs
+
+from agentd_runner import runner
+from agentd_runner.host.hub import Hub
+
+__all__ = ["Line", "LineEnds", "OnCall", "Reply", "line_pair"]
+
+Reply = Callable[[bool, bytes], None]
+"""Answers a call, once, from any thread: whether it went well, and JSON."""
+
+OnCall = Callable[[int, str, bytes, Reply], None]
+"""Told of each call: the action's number, the tool's name, the arguments as JSON, who wants the answer."""
+
+# Code may hold the same socket, make it a blocking one and empty it before we do: each call says that it must not wait.
+SEND = socket.MSG_DONTWAIT | runner.NO_SIGNAL
+RECEIVE_RIGHTS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+MAX_UNSENT = 512 * 1024 * 1024  # bytes of answers that the code of one runner has not read yet
+
+
+@attrs.frozen
+class LineEnds:
+    """A line as the host has it: its own end, and the descriptor's number of the other in the runner."""
+
+    ours: socket.socket
+    theirs: int
+
+
+def line_pair() -> tuple[LineEnds, socket.socket]:
+    """Return a new line, and the runner's end, for the runner to inherit under its number."""
+    kind = (
+        socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+    )  # messages keep their bounds
+    ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+    return LineEnds(ours, theirs.fileno()), theirs
+
+
+class Line:
+    """The channels of one runner. All methods belong to the hub's thread, but `close`, which any may call."""
+
+    def __init__(self, sock: socket.socket, hub: Hub, on_call: OnCall) -> None:
+        self.hub = hub
+        self.on_call = on_call
+        self._sock = sock
+        self._channels: set[_DirectChannel] = set()
+        hub.watch(sock.fileno(), selectors.EVENT_READ, self._take)
+
+    def close_in_child(self) -> None:
+        """Let go of everything in a forked child, which has the descriptors but not the hub."""
+        for sock in [self._sock, *(channel.sock for channel in self._channels)]:
+            if sock.fileno() >= 0:
+                os.close(sock.detach())
+        self._channels.clear()
+
+    def _take(self, _events: int) -> None:
+        """Take the channels that the runner passes on."""
+        for _ in range(runner.MAX_CHANNELS):
+            try:
+                data, ancillary, *_ = self._sock.recvmsg(16, socket.CMSG_SPACE(4), RECEIVE_RIGHTS)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, ancillary = b"", []
+            for _level, _kind, packed in ancillary:
+                for descriptor in array.array("i", packed[: len(packed) - len(packed) % 4]):
+                    self._open(data, descriptor)
+            if not data:
+                self.hub.forget(self._sock.fileno())
+                return
+
+    def _open(self, data: bytes, descriptor: int) -> None:
+        try:
+            sock = socket.socket(fileno=descriptor)
+        except OSError:  # no socket
+            os.close(descriptor)
+            return
+        of_its_kind = sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM
+        if of_its_kind and len(data) == runner.U32.size and len(self._channels) < runner.MAX_CHANNELS:
+            self._channels.add(_DirectChannel(self, sock, *runner.U32.unpack(data)))
+        else:
+            sock.close()
+
+    def finish(self, action: int) -> None:
+        """An action has ended: begin the calls that it made last, and close its channels."""
+        self._take(0)
+        for channel in [c for c in self._channels if c.action == action]:
+            channel.ready(selectors.EVENT_READ)
+            channel.close()
+
+    def discard(self, channel: _DirectChannel) -> None:
+        self._channels.discard(channel)
+
+    def is_swamped(self) -> bool:
+        """Tell whether the code reads too little of what it is answered. From any thread."""
+        return sum(len(channel.unsent) for channel in list(self._channels)) > MAX_UNSENT
+
+    def close(self) -> None:
+        """Close all channels, and the line."""
+        self.hub.call(self._close)
+
+    def _close(self) -> None:
+        for channel in list(self._channels):
+            channel.close()
+        if self._sock.fileno() >= 0:
+            self.hub.forget(self._sock.fileno(), self._sock.close)
+
+
+class _DirectChannel:
+    """A thread of the code, which calls one tool after the other. What it sends is hostile: only itself may suffer.
+
+    A request is u32 length, u16 length of the tool's name, the name, JSON; at most `runner.MAX_DIRECT` bytes, for the
+    host's memory is not the code's to fill. An answer is u32 length, u8 (0 ok, 1 error), JSON.
+    """
+
+    def __init__(self, line: Line, sock: socket.socket, action: int) -> None:
+        self.action = action
+        self.sock = sock
+        self._line = line
+        self._received = b""
+        self._busy = False
+        self._lock = threading.Lock()  # of the socket, between an answer and the end
+        self.unsent = memoryview(b"")
+        self._watch(selectors.EVENT_READ)
+
+    def ready(self, events: int) -> None:
+        """Read or write what can be."""
+        if events & selectors.EVENT_WRITE:
+            self._send_more()
+        if events & selectors.EVENT_READ and self.sock.fileno() >= 0:
+            try:
+                data = self.sock.recv(runner.MESSAGE_SIZE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data or self._busy or self.unsent or not self._take(self._received + data):
+                self.close()
+
+    def _take(self, data: bytes) -> bool:
+        """Begin a call, if its request is here whole; False for what is none."""
+        self._received = data
+        if len(data) < 6:
+            return True
+        length, name_length = struct.unpack_from("!IH", data)
+        if length > runner.MAX_DIRECT or len(data) > 4 + length or name_length > length - 2:
+            return False
+        if len(data) == 4 + length:
+            self._received = b""
+            self._busy = True
+            name = data[6 : 6 + name_length].decode("utf-8", "replace")
+            self._line.on_call(self.action, name, data[6 + name_length :], self._reply)
+        return True
+
+    def _reply(self, ok: bool, payload: bytes) -> None:
+        data = struct.pack("!IB", 1 + len(payload), 0 if ok else 1) + payload
+        with self._lock:
+            self._busy = False
+            if self.sock.fileno() < 0:
+                return
+            sent = self._send(data)
+            if sent == len(data):  # nearly always
+                return
+            self.unsent = memoryview(data)[sent:]
+            self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+        if self._line.is_swamped():
+            self._line.hub.call(self.close)
+
+    def _send_more(self) -> None:
+        with self._lock:
+            self.unsent = self.unsent[self._send(self.unsent) :]
+            if not self.unsent:
+                self._watch(selectors.EVENT_READ)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        try:
+            return self.sock.send(data, SEND)
+        except BlockingIOError:
+            return 0
+        except OSError:  # it has gone; reading says so
+            return len(data)
+
+    def _watch(self, events: int) -> None:
+        self._line.hub.watch(self.sock.fileno(), events, self.ready)
+
+    def close(self) -> None:
+        """End it; the answer of a call under way is dropped. In the hub's thread."""
+        self._line.discard(self)
+        with self._lock:
+            if self.sock.fileno() >= 0:
+                self.unsent = memoryview(b"")
+                self._line.hub.forget(self.sock.fileno(), self.sock.close)

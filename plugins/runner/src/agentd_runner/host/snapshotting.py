@@ -1,0 +1,105 @@
+"""`WorkspaceSnapshots`: the snapshots of an executor's workspace, as methods of the executor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from agentd.registry.options import PluginSpec
+
+__all__ = ["WorkspaceSnapshots"]
+
+
+class WorkspaceSnapshots:
+    """What executors have in common here: the workspace is a directory of the host, whatever the sandbox is.
+
+    They work before the first action, between blocks and while one runs. A restore does not change where the shell
+    is, unless the executor has to be paused for it (`srt`): then the next block has a fresh shell. The snapshots are
+    on disk, in a store named after the workspace, so another executor over the same workspace, also in a later
+    process, finds them. Snapshot code is imported when it is first used.
+    """
+
+    workspace_dir: Path
+    base_dir: Path | None = None
+    """Where snapshots lie, in its folder `snapshots`; without it, in the user's state folder."""
+    snapshot_store: PluginSpec = "packs"
+    """The plugin that keeps them, with options perhaps."""
+    _snapshots: Any = None
+
+    @property
+    def snapshot_exclude(self) -> tuple[str, ...]:
+        """Paths in the workspace that are no part of snapshots now: what a sandbox puts there while it runs, say."""
+        return ()
+
+    def pause(self) -> None:
+        """End what must not run while files are replaced from outside; here, nothing. Blocks."""
+
+    @property
+    def snapshot_manager(self) -> Any:
+        """The snapshots of the workspace: what the plugin named by `snapshot_store` makes. With `packs`, an
+        `agentd_snapshots.Snapshots` and everything that it can do.
+
+        :raises MissingPluginError: if the plugin's distribution is not installed; it is named.
+        :raises ConfigError: if `base_dir` lies in the workspace.
+        :raises SnapshotError: if the store cannot be used.
+        """
+        if self._snapshots is None:
+            from agentd.registry import Registry
+
+            base = None if self.base_dir is None else self.base_dir / "snapshots"
+            self._snapshots = Registry().create_snapshot_store(
+                self.snapshot_store, self.workspace_dir, base, lambda: self.snapshot_exclude
+            )
+        return self._snapshots
+
+    def snapshot(self, label: str | None = None, *, turn: int | None = None) -> Any:
+        """Keep the workspace as it is now; see `Snapshots.snapshot`."""
+        return self.snapshot_manager.snapshot(label, turn=turn)
+
+    def restore(self, wanted: object) -> Any:
+        """Make the workspace what it was: by id, label or turn. Returns the snapshot; see `Snapshots.restore`.
+
+        :raises UnknownSnapshotError: if there is none of that id, label or turn.
+        """
+        self.pause()
+        return self.snapshot_manager.restore(wanted)
+
+    def list_snapshots(self) -> Any:
+        """All snapshots of the workspace, the oldest first."""
+        return self.snapshot_manager.list_snapshots()
+
+    def delete_snapshot(self, wanted: object) -> Any:
+        """Remove a snapshot and the contents that no other one needs; see `Snapshots.delete_snapshot`."""
+        return self.snapshot_manager.delete_snapshot(wanted)
+
+    def diff(self, a: object, b: object = None) -> Any:
+        """Say what is different in `b` (None: the workspace as it is) compared with `a`."""
+        return self.snapshot_manager.diff(a, b)
+
+    async def asnapshot(self, label: str | None = None, *, turn: int | None = None) -> Any:
+        """`snapshot`, awaited."""
+        return await (await self._manager()).asnapshot(label, turn=turn)
+
+    async def arestore(self, wanted: object) -> Any:
+        """`restore`, awaited. Cancelled, it leaves the workspace as it was or as it shall be."""
+        await anyio.to_thread.run_sync(self.pause)
+        return await (await self._manager()).arestore(wanted)
+
+    async def alist_snapshots(self) -> Any:
+        """`list_snapshots`, awaited."""
+        return await (await self._manager()).alist_snapshots()
+
+    async def adelete_snapshot(self, wanted: object) -> Any:
+        """`delete_snapshot`, awaited."""
+        return await (await self._manager()).adelete_snapshot(wanted)
+
+    async def adiff(self, a: object, b: object = None) -> Any:
+        """`diff`, awaited."""
+        return await (await self._manager()).adiff(a, b)
+
+    async def _manager(self) -> Any:
+        # In a thread: it imports, opens the store and may end a restore that was killed.
+        return await anyio.to_thread.run_sync(lambda: self.snapshot_manager)

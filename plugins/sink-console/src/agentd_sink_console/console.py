@@ -1,0 +1,287 @@
+"""The console sink: shows a run to a person while it happens.
+
+Prose appears as it streams, code when it starts to run, its output line by line while it runs. Whatever
+arrives, a line is never torn: prose, output and notes each start on a line of their own, also when
+several blocks run at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TextIO
+
+import attrs
+from agentd.events import (
+    CodeExecution,
+    CodeOutput,
+    CodeStart,
+    Event,
+    RunEnd,
+    RunStart,
+    SourceLog,
+    TextDelta,
+    ToolCall,
+    ToolProgress,
+)
+from agentd.types import Usage
+
+from agentd_sink_console.neutral import neutral
+from agentd_sink_console.painters import Painter, PlainPainter, RichPainter, Style, wants_color
+
+__all__ = ["ConsoleSink"]
+
+_MAX_CODE_LINES = 200
+_MAX_CODE_CHARS = 20_000
+_MAX_OUTPUT_LINES = 2_000
+_MAX_LINE_CHARS = 4_096  # an unfinished line is shown at this length, so that nothing grows without bound
+_MAX_TOOL_CHARS = 120
+_PROGRESS_PAUSE_S = 1.0  # between two lines about one call
+_BAD_LEVELS = ("error", "critical", "alert", "emergency")
+
+_STOPPED = {
+    "max_turns": "stopped: the limit of turns is reached",
+    "wall_time": "stopped: the wall time is used up",
+    "tokens": "stopped: the limit of tokens is reached",
+    "tool_calls": "stopped: the limit of tool calls is reached",
+    "rejected_blocks": "stopped: the model kept on writing blocks that cannot be run",
+    "cancelled": "cancelled",
+    "error": "failed",
+}
+
+
+@attrs.define
+class _Running:
+    """A block that runs: its number in this run, its unfinished lines, and how much was shown."""
+
+    number: int
+    shared: bool = False  # another block ran at the same time: its number stands before its lines
+    partial: dict[str, str] = attrs.field(factory=dict)
+    lines: int = 0
+    hidden: int = 0
+
+
+class ConsoleSink:
+    """Print events to `stream` (default: standard output): rich on a terminal, plain text otherwise.
+
+    `color` True or False overrides what the stream and NO_COLOR say. `width` in columns, for rich.
+    `painter` shows everything in place of the stream. `max_output_lines` bounds the output of one block; the
+    rest is counted. Escape sequences and control characters in what the model and the code wrote are removed.
+    Thread-safe.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        color: bool | None = None,
+        width: int | None = None,
+        painter: Painter | None = None,
+        max_output_lines: int = _MAX_OUTPUT_LINES,
+    ) -> None:
+        self._painter = painter or _painter_for(stream if stream is not None else sys.stdout, color, width)
+        self._max_output_lines = max_output_lines
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._in_prose = False  # the last thing shown was prose
+        self._open_line = False  # and it stands in an unfinished line
+        self._blank = True  # the last line is blank, or nothing was written yet
+        self._running: dict[str, _Running] = {}
+        self._blocks = 0
+        self._started = time.monotonic()
+        self._progress: dict[str, float] = {}  # when a line about a call was last shown
+
+    def emit(self, event: Event) -> None:
+        """Show one event."""
+        with self._lock:
+            match event:
+                case RunStart():
+                    self._run_start(event)
+                case TextDelta():
+                    self._prose(event.text)
+                case CodeStart():
+                    self._code_start(event)
+                case CodeOutput():
+                    self._code_output(event)
+                case CodeExecution():
+                    self._code_execution(event)
+                case ToolCall():
+                    self._tool_call(event)
+                case ToolProgress():
+                    self._tool_progress(event)
+                case SourceLog():
+                    self._source_log(event)
+                case RunEnd():
+                    self._run_end(event)
+                case _:
+                    pass
+
+    def close(self) -> None:
+        """End an unfinished line. The stream stays open."""
+        with self._lock:
+            self._finish_line()
+
+    # --- one method for each event ---
+
+    def _run_start(self, event: RunStart) -> None:
+        self._reset()
+        if event.model:
+            self._line(f"model {neutral(event.model)}", "note")
+            self._gap()
+
+    def _prose(self, text: str) -> None:
+        text = neutral(text)
+        if not self._in_prose:
+            text = text.lstrip("\n")
+            if not text.strip():
+                return  # blank space between blocks
+            self._gap()
+        self._painter.prose(text)
+        self._in_prose = True
+        self._open_line = not text.endswith("\n")
+        self._blank = text.endswith("\n\n") or (self._blank and not text.strip("\n"))
+
+    def _code_start(self, event: CodeStart) -> None:
+        self._blocks += 1
+        self._running[event.id] = _Running(self._blocks)
+        if len(self._running) > 1:
+            for block in self._running.values():
+                block.shared = True
+        self._finish_line()
+        self._gap()
+        target = neutral(event.target).replace("\n", " ") or "code"
+        title = target if event.action == "execute" else f"{_one_line(event.action)} {target}"
+        self._painter.code(f"{self._blocks} · {title}", _shortened(neutral(event.code)), _lexer(event))
+        self._blank = False
+
+    def _code_output(self, event: CodeOutput) -> None:
+        block = self._running.get(event.id)
+        if block is None:
+            block = self._running[event.id] = _Running(self._blocks)
+        text = block.partial.pop(event.stream, "") + event.text
+        whole, newline, rest = text.rpartition("\n")
+        if newline:
+            self._output_lines(block, whole, event.stream)
+        if len(rest) > _MAX_LINE_CHARS:
+            self._output_lines(block, rest, event.stream)
+        elif rest:
+            block.partial[event.stream] = rest
+
+    def _output_lines(self, block: _Running, text: str, stream: str) -> None:
+        room = max(0, self._max_output_lines - block.lines)
+        lines = neutral(text).split("\n")
+        mark = f"{block.number}│" if block.shared else "│"
+        style: Style = "stderr" if stream == "stderr" else "stdout"
+        for line in lines[:room]:
+            self._line(f"  {mark} {line}", style)
+        block.lines += min(room, len(lines))
+        block.hidden += max(0, len(lines) - room)
+
+    def _code_execution(self, event: CodeExecution) -> None:
+        block = self._running.get(event.id) or _Running(self._blocks)
+        for stream, text in block.partial.items():
+            self._output_lines(block, text, stream)
+        if not block.lines and event.output.strip():
+            self._output_lines(block, event.output.strip("\n"), "stdout")
+        if block.hidden:
+            self._line(f"  … {block.hidden:,} more lines", "note")
+        self._running.pop(event.id, None)
+        which = f"{block.number} " if block.shared else ""
+        good = event.status == "completed"
+        ended = "ok" if good else f"exit {event.exit_code}"
+        self._line(f"  {which}└ {ended} · {event.wall_s:.2f} s", "ok" if good else "bad")
+
+    def _tool_progress(self, event: ToolProgress) -> None:
+        now = time.monotonic()
+        if now - self._progress.get(event.id, 0.0) < _PROGRESS_PAUSE_S:
+            return
+        self._progress[event.id] = now
+        share = f"{event.done / event.total:.0%}" if event.total else f"{event.done:g}"
+        self._line(f"  · {_one_line(event.name)} {share} {_one_line(event.message)}".rstrip(), "note")
+
+    def _source_log(self, event: SourceLog) -> None:
+        if event.level != "debug":
+            style: Style = "bad" if event.level in _BAD_LEVELS else "note"
+            self._line(
+                f"  · {_one_line(event.source)} {_one_line(event.level)}: {_one_line(event.text)}", style
+            )
+
+    def _tool_call(self, event: ToolCall) -> None:
+        self._progress.pop(event.id, None)
+        arguments, result = _one_line(event.arguments), _one_line(event.result)
+        good = event.status == "completed"
+        arrow = "→" if good else "failed:"
+        self._line(f"  · {_one_line(event.name)} {arguments} {arrow} {result}", "tool" if good else "bad")
+
+    def _run_end(self, event: RunEnd) -> None:
+        self._running.clear()
+        self._finish_line()
+        self._gap()
+        if event.stop_reason != "answer":
+            self._line(_STOPPED[event.stop_reason], "bad")
+        if event.error:
+            self._line(neutral(event.error), "bad")
+        self._line(_summary(event, time.monotonic() - self._started), "note")
+
+    # --- lines ---
+
+    def _finish_line(self) -> None:
+        self._in_prose = False
+        if self._open_line:
+            self._painter.prose("\n")
+            self._open_line = False
+            self._blank = False
+
+    def _line(self, text: str, style: Style) -> None:
+        self._finish_line()
+        self._painter.line(text, style)
+        self._blank = False
+
+    def _gap(self) -> None:
+        if not self._blank:
+            self._painter.prose("\n")
+            self._blank = True
+
+
+def _painter_for(stream: TextIO, color: bool | None, width: int | None) -> Painter:
+    rich = wants_color(stream) if color is None else color
+    return RichPainter(stream, width=width) if rich else PlainPainter(stream)
+
+
+def _lexer(event: CodeStart) -> str:
+    if event.action == "execute":
+        return event.target if event.target in ("bash", "python") else "text"
+    suffixes = {"py": "python", "sh": "bash", "md": "markdown", "json": "json", "yaml": "yaml", "yml": "yaml"}
+    return suffixes.get(event.target.rpartition(".")[2], "text")
+
+
+def _shortened(code: str) -> str:
+    """The code as far as a person reads it; highlighting megabytes would hold up the run."""
+    lines = code[:_MAX_CODE_CHARS].rstrip("\n").split("\n")[:_MAX_CODE_LINES]
+    shown = "\n".join(lines)
+    hidden = code.rstrip("\n").count("\n") + 1 - len(lines)
+    if hidden > 0:
+        return f"{shown}\n… {hidden:,} more lines"
+    return shown if len(code) <= _MAX_CODE_CHARS else f"{shown} …"
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(neutral(text).split())
+    return text if len(text) <= _MAX_TOOL_CHARS else text[: _MAX_TOOL_CHARS - 1] + "…"
+
+
+def _summary(event: RunEnd, seconds: float) -> str:
+    turns = f"{event.turns} turn{'' if event.turns == 1 else 's'}"
+    return " · ".join([turns, *_usage_parts(event.usage), f"{seconds:.1f} s"])
+
+
+def _usage_parts(usage: Usage) -> list[str]:
+    parts = []
+    if usage.total_tokens:
+        parts.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
+    if usage.cost_usd is not None:
+        parts.append(f"${usage.cost_usd:.4f}")
+    return parts

@@ -1,0 +1,54 @@
+"""The kit for authors of plugins: contracts to subclass, fake distributions, hypothesis strategies, escape cases.
+
+`pip install agentd-core[testing]`. Names are resolved when first used, so that `agentd_testing.escapes`, which the
+command line uses, needs neither pytest nor hypothesis.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentd_testing.distributions import PLUGIN_SOURCES, FakeDistribution, fake_distribution
+    from agentd_testing.executors import ExecutorContract
+    from agentd_testing.parsers import ParserContract
+    from agentd_testing.renderers import SkillRendererContract
+    from agentd_testing.sinks import EventSinkContract
+    from agentd_testing.sources import ToolSourceContract
+    from agentd_testing.subscriptions import SubscriptionSourceContract
+
+__all__ = [
+    "PLUGIN_SOURCES",
+    "EventSinkContract",
+    "ExecutorContract",
+    "FakeDistribution",
+    "ParserContract",
+    "SkillRendererContract",
+    "SubscriptionSourceContract",
+    "ToolSourceContract",
+    "fake_distribution",
+]
+
+_HOMES = {
+    "PLUGIN_SOURCES": "distributions",
+    "EventSinkContract": "sinks",
+    "ExecutorContract": "executors",
+    "FakeDistribution": "distributions",
+    "ParserContract": "parsers",
+    "SkillRendererContract": "renderers",
+    "SubscriptionSourceContract": "subscriptions",
+    "ToolSourceContract": "sources",
+    "fake_distribution": "distributions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = f"{__name__}.{_HOMES[name]}"
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

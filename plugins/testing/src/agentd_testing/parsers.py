@@ -1,0 +1,185 @@
+"""`ParserContract`: what every parser promises, as tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+import pytest
+from agentd.protocols import Parser
+from agentd.turn.parser_stack import ParserStack
+from agentd.types import Block, Segment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agentd_testing.strategies import answers, cuts, pieces_of
+
+__all__ = ["ParserContract", "merged", "read"]
+
+_settings = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+
+
+def read(parser: Parser, pieces: Sequence[str]) -> list[Segment]:
+    """Return what a new parser makes of a text in these pieces."""
+    segments = [segment for piece in pieces for segment in parser.feed(piece)]
+    return [*segments, *parser.close()]
+
+
+def merged(segments: Sequence[Segment]) -> list[tuple[str, int, int, Block | None]]:
+    """Return kind, start, end and block, with neighbours of one kind (but blocks) as one: where prose is cut may
+    depend on how the text arrived."""
+    out: list[tuple[str, int, int, Block | None]] = []
+    for segment in segments:
+        if out and segment.kind != "block" and out[-1][0] == segment.kind:
+            out[-1] = (segment.kind, out[-1][1], segment.end, None)
+        else:
+            out.append((segment.kind, segment.start, segment.end, segment.block))
+    return out
+
+
+class ParserContract:
+    """Subclass it, say how a parser is made and how the notation looks:
+
+        class TestMyParser(ParserContract):
+            examples = {"!run ls\\n": Block("bash", "execute", "ls", "bash")}
+            parts = ("!run ", "!r")
+
+            def make_parser(self):
+                return MyParser()
+
+    `examples` are whole blocks with what they mean; each must also be found between lines of prose. `parts` are
+    pieces of the notation from which answers are made; add what is hard. `longest_held` is how many characters may be
+    held back outside of a block: the length of the longest partial opener.
+    """
+
+    examples: ClassVar[dict[str, Block]] = {}
+    parts: ClassVar[Sequence[str]] = ()
+    longest_held: ClassVar[int] = 1024
+
+    def make_parser(self) -> Parser:
+        """Return a new parser for one answer."""
+        pytest.fail("override make_parser() in the subclass", pytrace=False)
+
+    def _answers(self) -> st.SearchStrategy[str]:
+        return answers([*self.parts, *self.examples])
+
+    def test_there_are_examples(self) -> None:
+        assert self.examples, "set `examples`: whole blocks of the notation and the Block that each means"
+        assert isinstance(self.make_parser(), Parser), "a parser has feed(text) and close()"
+
+    def test_each_example_is_found_alone_and_in_prose(self) -> None:
+        for text, block in self.examples.items():
+            for before, after in (("", ""), ("Look:\n\n", ""), ("Look:\n\n", "\nDone.\n")):
+                segments = read(self.make_parser(), [before + text + after])
+                found = [segment.block for segment in segments if segment.block is not None]
+                assert found == [block], f"{before + text + after!r} must give this one block"
+
+    def test_an_example_is_complete_before_the_answer_ends(self) -> None:
+        for text, block in self.examples.items():
+            parser = self.make_parser()
+            segments = [s for char in text + "\n\nprose\n" for s in parser.feed(char)]
+            found = [s.block for s in segments if s.block is not None]
+            assert found == [block], (
+                "a block must be given by `feed` when it is complete, not at the end: it starts then"
+            )
+
+    def test_an_example_that_is_cut_off_is_no_complete_block(self) -> None:
+        for text in self.examples:
+            half = text.rstrip()[: len(text.rstrip()) * 2 // 3]
+            for segment in read(self.make_parser(), [half]):
+                block = segment.block
+                assert block is None or not block.complete or block.source in half, (
+                    f"{half!r} ends before its block does"
+                )
+
+    def test_every_way_of_cutting_gives_the_same(self) -> None:
+        @_settings
+        @given(self._answers(), cuts)
+        def holds(text: str, places: list[int]) -> None:
+            whole = merged(read(self.make_parser(), [text]))
+            assert merged(read(self.make_parser(), pieces_of(text, places))) == whole, (
+                "the result depends on the cuts"
+            )
+            assert merged(read(self.make_parser(), list(text))) == whole, "the result depends on the cuts"
+
+        holds()
+
+    def test_the_segments_cover_the_text_exactly_once(self) -> None:
+        @_settings
+        @given(self._answers(), cuts)
+        def holds(text: str, places: list[int]) -> None:
+            position = 0
+            for segment in read(self.make_parser(), pieces_of(text, places)):
+                assert segment.start == position, "a segment must start where the last one ended"
+                assert segment.end > segment.start, "a segment must not be empty"
+                assert text[segment.start : segment.end] == segment.text, "`text` must be answer[start:end]"
+                assert (segment.block is not None) == (segment.kind == "block"), (
+                    "blocks, and they alone, have a `block`"
+                )
+                position = segment.end
+            assert position == len(text), "characters at the end were lost"
+
+        holds()
+
+    def test_what_it_says_of_stops_and_holds_changes_nothing(self) -> None:
+        """A parser with the attributes `stops` and `holds` (see `ParserStack`) is not shown all of the text at once."""
+
+        @_settings
+        @given(self._answers(), cuts)
+        def holds(text: str, places: list[int]) -> None:
+            for pieces in (pieces_of(text, places), list(text)):
+                spared, shown = (ParserStack([self.make_parser, self.make_parser]) for _ in range(2))
+                got: list[Segment] = []
+                plain: list[Segment] = []
+                position = 0
+                for piece in pieces:
+                    skimmed = spared.skim(piece)
+                    if skimmed == "prose" and piece:
+                        got.append(Segment("prose", piece, position, position + len(piece)))
+                    elif not skimmed:
+                        got += spared.feed(piece)
+                    plain += shown.feed(piece)
+                    position += len(piece)
+                    assert [s.block for s in got if s.block] == [s.block for s in plain if s.block], (
+                        "`holds` passes over the end of a block: it would start late"
+                    )
+                got += spared.close()
+                plain += shown.close()
+                assert merged(got) == merged(plain), "`stops` passes over what matters"
+
+        holds()
+
+    def test_prose_is_not_held_back(self) -> None:
+        text = "All is well. " * 200
+        parser = self.make_parser()
+        given_out = sum(len(segment.text) for char in text for segment in parser.feed(char))
+        held = len(text) - given_out
+        assert held <= self.longest_held, (
+            f"{held} characters of plain prose were held back: people wait for them"
+        )
+
+    def test_the_work_is_linear_in_the_text(self) -> None:
+        """Ten times the text in small pieces may take twenty-five times as long; quadratic work takes a hundred."""
+        for part in ("prose ", *self.parts, *self.examples):
+            slow = 0.0
+            for _ in range(3):
+                short, long = (self._seconds(part * (size // len(part))) for size in (20_000, 200_000))
+                slow = long / max(short, 0.002)
+                if slow < 25:
+                    break
+            assert slow < 25, f"{part!r} repeated: ten times the text took {slow:.0f} times as long"
+
+    def _seconds(self, text: str) -> float:
+        parser = self.make_parser()
+        started = time.process_time()
+        for start in range(0, len(text), 16):
+            parser.feed(text[start : start + 16])
+        parser.close()
+        return time.process_time() - started
+
+    def test_it_works_in_a_stack_of_parsers(self) -> None:
+        for text, block in self.examples.items():
+            stack = ParserStack([self.make_parser])
+            segments = [*stack.feed("A\n\n" + text + "\nB\n"), *stack.close()]
+            assert [s.block for s in segments if s.block] == [block]

@@ -1,0 +1,346 @@
+"""A Python function as a tool: its description, and the conversion of a call's arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, Final, Literal, Optional
+
+import attrs
+from agentd.errors import ConfigError, ToolInputError, suggest
+from agentd.types import ToolSpec
+
+from agentd_tools.decorator import ToolOptions, options_of
+from agentd_tools.docstrings import read_docstring
+from agentd_tools.schema import Schema, convert, decode_hook, describe_types, encode_hook, prepare
+
+__all__ = ["FunctionTool", "Kind", "describe_function", "described", "load_object"]
+
+Kind = Literal["sync", "async", "generator", "async_generator"]
+
+_YIELDING: Final = frozenset(
+    {"Iterator", "Iterable", "Generator", "AsyncIterator", "AsyncIterable", "AsyncGenerator"}
+)
+_DESCRIBED: Final = "__agentd_described__"
+_ABSENT: Final = inspect.Parameter.empty
+
+
+@attrs.frozen(kw_only=True)
+class _Parameter:
+    name: str
+    type: Any
+    required: bool
+    positional_only: bool
+    default: Any
+
+
+@attrs.frozen(kw_only=True)
+class FunctionTool:
+    """A function, what it is called for the model, and how a call's JSON becomes its arguments."""
+
+    spec: ToolSpec
+    function: Callable[..., Any]
+    kind: Kind
+    parameters: tuple[_Parameter, ...]
+    options: ToolOptions
+    extra_type: Any = _ABSENT
+    decoder: Any = None
+
+    def arguments(self, data: bytes, name: str = "") -> tuple[list[Any], dict[str, Any]]:
+        """Return positional and keyword arguments from a JSON object. `name` is the tool's for messages.
+
+        :raises ToolInputError: naming every argument that is missing, unknown or of a wrong type.
+        """
+        import msgspec
+
+        if self.decoder is None:
+            return self._split(self._explain(data, name or self.spec.name))
+        try:
+            values = msgspec.structs.astuple(self.decoder.decode(data))
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            return self._split(self._explain(data, name or self.spec.name))
+        unset = msgspec.UNSET
+        return self._split(
+            {p.name: v for p, v in zip(self.parameters, values, strict=True) if v is not unset}
+        )
+
+    def _split(self, named: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        positional = [named.pop(p.name, p.default) for p in self.parameters if p.positional_only]
+        return positional, named
+
+    def _explain(self, data: bytes, name: str) -> dict[str, Any]:
+        """Convert argument by argument: slower, and precise about what is wrong."""
+        given = load_object(name, data)
+        known = {p.name: p for p in self.parameters}
+        problems = [f"argument {n!r} is missing" for n, p in known.items() if p.required and n not in given]
+        converted: dict[str, Any] = {}
+        for key, value in given.items():
+            type_ = known[key].type if key in known else self.extra_type
+            if type_ is _ABSENT:
+                problems.append(f"unknown argument {key!r}{suggest(key, known)}")
+                continue
+            try:
+                converted[key] = convert(value, type_)
+            except (ValueError, TypeError, RecursionError) as error:  # msgspec's are ValueErrors
+                problems.append(_problem(key, str(error)))
+        if problems:
+            raise ToolInputError(f"{name}(): {'; '.join(problems)}")
+        return converted
+
+
+def describe_function(function: Callable[..., Any], *, source: str = "local") -> FunctionTool:
+    """Describe a function as a tool.
+
+    :raises ConfigError: naming function and parameter, if a parameter cannot come from JSON.
+    """
+    options = options_of(function)
+    plain = _plain_function(function)
+    name = options.name or _name_of(function, plain)
+    signature = _signature(function, name)
+    documentation = read_docstring(inspect.getdoc(plain), list(signature.parameters))
+    resolve = functools.partial(_resolve, plain=plain, options=options)
+
+    parameters, extra = [], _ABSENT
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            raise ConfigError(
+                f"tool {name}(): parameter '*{parameter.name}' cannot be called by name; take a list instead"
+            )
+        type_ = _parameter_type(name, parameter, resolve)
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            extra = type_
+        else:
+            parameters.append(_parameter(parameter, type_))
+
+    kind = _kind_of(plain)
+    schema = _input_schema(name, parameters, extra, documentation.parameters)
+    spec = ToolSpec(
+        name=name,
+        description=documentation.description if options.description is None else options.description,
+        input_schema=schema,
+        output_schema=_output_schema(signature.return_annotation, kind, resolve),
+        source=source,
+        timeout_s=options.timeout_s,
+    )
+    return FunctionTool(
+        spec=spec,
+        function=function,
+        kind=kind,
+        parameters=tuple(parameters),
+        options=options,
+        extra_type=extra,
+        decoder=_decoder(parameters) if extra is _ABSENT else None,
+    )
+
+
+def described(function: Callable[..., Any]) -> FunctionTool:
+    """Like `describe_function`, remembered on plain functions: sessions come often, functions stay."""
+    known = function.__dict__.get(_DESCRIBED) if inspect.isfunction(function) else None
+    if (
+        isinstance(known, FunctionTool)
+        and known.function is function
+        and known.options is options_of(function)
+    ):
+        return known
+    found = describe_function(function)
+    if inspect.isfunction(function):
+        function.__dict__[_DESCRIBED] = found
+    return found
+
+
+# --- what kind of function it is -----------------------------------------------------------------
+
+
+def _plain_function(function: Any) -> Any:
+    """Return the function below partials, bound methods and callable objects; types and text are its own."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif inspect.ismethod(function) or isinstance(function, staticmethod):
+            function = function.__func__
+        elif inspect.isfunction(function) or inspect.isbuiltin(function) or inspect.isclass(function):
+            return inspect.unwrap(function) if inspect.isfunction(function) else function
+        elif inspect.ismethod(getattr(function, "__call__", None)):  # noqa: B004  (the method itself is wanted)
+            function = function.__call__
+        else:
+            return function
+
+
+def _name_of(function: Any, plain: Any) -> str:
+    for candidate in (function, getattr(function, "func", None)):
+        if name := getattr(candidate, "__name__", None):
+            return str(name)
+    return type(function).__name__ if getattr(plain, "__name__", "") == "__call__" else plain.__name__
+
+
+def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
+    if inspect.isclass(function) or not callable(function):
+        raise ConfigError(f"a tool must be a function, a method or a callable object, got {function!r}")
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"tool {name}(): its parameters cannot be read ({error}); wrap it in a def"
+        ) from None
+
+
+def _kind_of(plain: Any) -> Kind:
+    if inspect.isasyncgenfunction(plain):
+        return "async_generator"
+    if inspect.iscoroutinefunction(plain):
+        return "async"
+    return "generator" if inspect.isgeneratorfunction(plain) else "sync"
+
+
+# --- types -------------------------------------------------------------------------------------
+
+
+def _resolve(annotation: Any, *, plain: Any, options: ToolOptions) -> Any:
+    """Turn an annotation, perhaps a string, into the type that it means where the function was written."""
+    closure = getattr(plain, "__closure__", None) or ()
+    names = getattr(getattr(plain, "__code__", None), "co_freevars", ())
+    local: dict[str, Any] = dict(options.local_names)
+    for name, cell in zip(names, closure, strict=False):
+        try:
+            local[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    holder = SimpleNamespace(__annotations__={"it": annotation})
+    space = getattr(plain, "__globals__", {})
+    return typing.get_type_hints(holder, space, local, include_extras=True)["it"]
+
+
+def _parameter_type(name: str, parameter: inspect.Parameter, resolve: Callable[[Any], Any]) -> Any:
+    if parameter.annotation is _ABSENT:
+        return Any
+    try:
+        type_ = prepare(resolve(parameter.annotation))
+        if parameter.default is None:  # `n: int = None` means an optional n
+            type_ = prepare(Optional[type_])  # noqa: UP045  (only known at run time)
+        describe_types([type_])
+        _decoder_for(type_)
+    except (TypeError, ValueError, NameError, AttributeError, SyntaxError, RecursionError) as error:
+        text = parameter.annotation
+        shown = text if isinstance(text, str) else inspect.formatannotation(text)
+        raise ConfigError(
+            f"tool {name}(): parameter {parameter.name!r}: the type {shown} cannot come from JSON ({error}); "
+            "use standard types, dataclasses, TypedDict, enums, attrs or pydantic models"
+        ) from error
+    return type_
+
+
+def _parameter(parameter: inspect.Parameter, type_: Any) -> _Parameter:
+    return _Parameter(
+        name=parameter.name,
+        type=type_,
+        required=parameter.default is _ABSENT,
+        positional_only=parameter.kind is inspect.Parameter.POSITIONAL_ONLY,
+        default=parameter.default,
+    )
+
+
+def _decoder_for(type_: Any) -> Any:
+    import msgspec
+
+    return msgspec.json.Decoder(type_, strict=True, dec_hook=decode_hook)
+
+
+def _decoder(parameters: list[_Parameter]) -> Any:
+    """Make one decoder for the whole argument object: the fast path of a call."""
+    import msgspec
+
+    fields: list[Any] = []
+    names = {}
+    for index, parameter in enumerate(parameters):
+        names[f"p{index}"] = parameter.name  # own names: a parameter may be called like a method of Struct
+        default = () if parameter.required else (msgspec.UNSET,)
+        fields.append((f"p{index}", parameter.type, *default))
+    struct = msgspec.defstruct("Arguments", fields, rename=names, forbid_unknown_fields=True, kw_only=True)
+    return _decoder_for(struct)
+
+
+# --- schemas -----------------------------------------------------------------------------------
+
+
+def _input_schema(name: str, parameters: list[_Parameter], extra: Any, texts: Mapping[str, str]) -> Schema:
+    types = [p.type for p in parameters] + ([] if extra is _ABSENT else [extra])
+    schemas, definitions = describe_types(types)
+    properties: Schema = {}
+    for parameter, schema in zip(parameters, schemas, strict=False):
+        if parameter.name in texts:
+            schema["description"] = texts[parameter.name]
+        if not parameter.required:
+            schema.update(_default(parameter))
+        properties[parameter.name] = schema
+    result: Schema = {"type": "object", "properties": properties}
+    if required := [p.name for p in parameters if p.required]:
+        result["required"] = required
+    result["additionalProperties"] = False if extra is _ABSENT else schemas[-1]
+    if definitions:
+        result["$defs"] = definitions
+    return result
+
+
+def _default(parameter: _Parameter) -> Schema:
+    """Return the default for the schema, if sending its JSON means the same as leaving the argument out."""
+    import msgspec
+
+    try:
+        plain = msgspec.to_builtins(parameter.default, enc_hook=encode_hook, str_keys=True)
+        json.dumps(plain, allow_nan=False)
+        back = convert(plain, parameter.type)
+        same = type(back) is type(parameter.default) and bool(back == parameter.default)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return {"default": plain} if same else {}
+
+
+def _output_schema(annotation: Any, kind: Kind, resolve: Callable[[Any], Any]) -> Schema | None:
+    """Return the schema of the result, or None where the annotation says nothing that JSON knows."""
+    if annotation is _ABSENT:
+        return None
+    try:
+        type_ = resolve(annotation)
+        if kind.endswith("generator"):
+            type_ = _collected(type_)
+        (schema,), definitions = describe_types([prepare(type_)])
+    except Exception:  # any type may stand there; the result itself is checked when it comes
+        return None
+    return {**schema, "$defs": definitions} if definitions else schema
+
+
+def _collected(type_: Any) -> Any:
+    """Return `list[T]` for an iterator over T: what a generator yields arrives as a list."""
+    origin, args = typing.get_origin(type_), typing.get_args(type_)
+    if getattr(origin, "__name__", "") in _YIELDING and args:
+        return list[args[0]]  # type: ignore[valid-type]
+    return list[Any]
+
+
+# --- arguments ---------------------------------------------------------------------------------
+
+
+def load_object(name: str, data: bytes) -> dict[str, Any]:
+    """Decode a call's arguments, which must be a JSON object; raises `ToolInputError`."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
+    try:
+        given = json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ToolInputError(f"{name}(): the arguments are no JSON that can be read: {error}") from None
+    if not isinstance(given, dict):
+        raise ToolInputError(f"{name}(): the arguments must be a JSON object, got {type(given).__name__}")
+    return given
+
+
+def _problem(name: str, text: str) -> str:
+    """`Expected `int`, got `str` - at `$.x`` of msgspec in our words: `argument 'n.x': expected int, ...`."""
+    text, _, path = text.partition(" - at `$")
+    text = text.replace("`", "")
+    return f"argument {name + path.rstrip('`')!r}: {text[:1].lower()}{text[1:]}"

@@ -1,0 +1,49 @@
+"""How many blocking calls of one tool set run at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from agentd._concurrency.pool import pool
+
+if TYPE_CHECKING:
+    from agentd_tools.call import Call
+
+__all__ = ["Lanes"]
+
+
+class Lanes:
+    """Lets at most `limit` blocking calls of one set into the pool; the rest wait in order."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._lock = threading.Lock()
+        self._waiting: deque[Call] = deque()
+
+    def start(self, call: Call) -> None:
+        with self._lock:
+            if self._free <= 0:
+                self._waiting.append(call)
+                return
+            self._free -= 1
+            call.has_lane = True
+        pool.submit(call)
+
+    def release(self, call: Call) -> None:
+        """Take back the lane of an answered call, if it had one, and give it to the next that waits."""
+        following = None
+        with self._lock:
+            call.answered = True
+            if not call.has_lane:
+                return
+            while self._waiting and following is None:
+                candidate = self._waiting.popleft()
+                following = None if candidate.answered else candidate
+            if following is None:
+                self._free += 1
+            else:
+                following.has_lane = True
+        if following is not None:
+            pool.submit(following)

@@ -1,0 +1,64 @@
+"""Results of tools as JSON bytes: every JSON type as itself, richer Python types by rule, the rest refused.
+
+Dataclasses, attrs, pydantic models, TypedDicts and mappings become objects; lists, tuples and sets arrays;
+enums their value; dates, UUIDs, decimals and paths strings; bytes a base64 string, but a `Blob` an object of
+its own that becomes bytes again in the code (`agentd.turn.blobs`). Integers of any size stay exact. NaN and
+infinities are refused, for JSON has none.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from agentd.errors import ToolError
+from agentd.turn.blobs import escape_keys, tagged
+from agentd.types import Blob
+
+from agentd_tools.schema import encode_hook
+
+__all__ = ["MAX_MESSAGE_BYTES", "encode_result"]
+
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 1024
+"""The largest arguments or result of a call, as JSON."""
+
+_ALLOWED: Final = (
+    "allowed are str, int, float, bool, None, list, tuple, set, dict with str keys, dataclasses, attrs and "
+    "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob and bytes (as base64)"
+)
+
+
+def encode_result(value: Any, name: str) -> bytes:
+    """Return `value` as JSON. `name` is the tool's, for the message.
+
+    :raises ToolError: if JSON cannot hold the value; names the tool, the type and what is allowed.
+    """
+    import msgspec
+
+    try:
+        payload = msgspec.json.encode(value, enc_hook=_plain)
+    except UnicodeEncodeError:
+        return escape_keys(_by_stdlib(value, name))  # lone surrogates: only an escape can carry them
+    except RecursionError:
+        raise ToolError(f"{name}() returned a value that contains itself or is nested too deep") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
+    if value is not None and b"null" in payload:
+        _by_stdlib(value, name)  # msgspec writes NaN and infinities as null without a word
+    return escape_keys(payload)
+
+
+def _plain(value: Any) -> Any:
+    return tagged(value) if isinstance(value, Blob) else encode_hook(value)
+
+
+def _by_stdlib(value: Any, name: str) -> bytes:
+    import msgspec
+
+    plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
+    try:
+        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        raise ToolError(
+            f"{name}() returned a float that is nan or infinite, which JSON cannot hold; return None or a str"
+        ) from None

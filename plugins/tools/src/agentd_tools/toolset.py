@@ -1,0 +1,343 @@
+"""The host side of tool calls: which tools there are, and carrying out a call.
+
+Blocking functions run side by side in the process's worker threads, async ones as tasks on the session's
+event loop (see `ToolSet.serve`), or on the process's own loop where no session serves. Every call gets
+exactly one reply: its result, its error, or its time-out, whichever is first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import anyio
+from agentd._concurrency.eventloop import loop_caller
+from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
+from agentd.events import SourceLog, ToolCall, ToolProgress
+from agentd.protocols import ToolReply, ToolSource
+from agentd.turn.blobs import decode_json
+from agentd.types import ToolSpec
+from anyio.abc import TaskStatus
+
+from agentd_tools.call import Call, Entry, error_reply
+from agentd_tools.deadlines import watcher
+from agentd_tools.lanes import Lanes
+from agentd_tools.listing import Listing
+from agentd_tools.loops import TaskLoop, shared_loop
+from agentd_tools.naming import Binding
+from agentd_tools.reports import Tell
+from agentd_tools.results import MAX_MESSAGE_BYTES
+
+__all__ = ["ToolSet"]
+
+_log: Final = logging.getLogger("agentd.tools")
+QUICK_S: Final = 0.001
+REFRESH_S: Final = 30.0
+"""How long a source may take to list its tools again; after that the old ones stay."""
+_ERRORS: Final[dict[str, type[ToolError]]] = {
+    "ToolInputError": ToolInputError,
+    "ToolTimeoutError": ToolTimeoutError,
+}
+
+
+class ToolSet:
+    """The tools of one session. Implements `agentd.protocols.ToolDispatcher`.
+
+    :param functions: functions, bound methods, callable objects; None takes all that `@tool` has marked,
+        including those marked later (see `update`).
+    :param sources: where more tools come from; listed by `start`.
+    :param timeout_s: seconds that one call may take, where the tool itself does not say.
+    :param max_workers: how many blocking tools of this set run at once; the others wait.
+    :param on_call: told about every finished call, from whatever thread ended it.
+    :param on_event: told what sources report meanwhile, from any thread, at a bounded rate.
+    :raises ConfigError: naming function and parameter, if a function cannot be a tool.
+    """
+
+    def __init__(
+        self,
+        functions: Iterable[Callable[..., Any]] | None = None,
+        sources: Sequence[ToolSource] = (),
+        *,
+        timeout_s: float = 60.0,
+        max_workers: int = 32,
+        on_call: Callable[[ToolCall], None] | None = None,
+        on_event: Tell | None = None,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self.on_call = on_call
+        self.on_event = on_event
+        self.on_change: Callable[[], None] | None = None
+        """Called, from any thread, when a source says that its list has changed; then await `refresh`."""
+        self._stale: set[str] = set()
+        self._lanes = Lanes(max_workers)
+        self._loop: TaskLoop | None = None
+        self._live: set[Call] = set()
+        self._quick: set[str] = set()  # blocking tools whose last call was quick, by Python name
+        self._closed = False
+        self._tools = Listing(
+            functions, sources, timeout_s=timeout_s, changed=self._source_changed, tell=self._tell
+        )
+
+    # --- what tools there are ------------------------------------------------------------------
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """The tools with their Python names: functions, then `resources`, then each source's in its order."""
+        return self._tools.bindings
+
+    @property
+    def failures(self) -> dict[str, Exception]:
+        """The sources that could not be listed the last time, by name."""
+        return self._tools.failures
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether a source has said that its list has changed, and was not asked again since."""
+        return bool(self._stale)
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """Return the tools as their sources describe them, in the order of `bindings`."""
+        return tuple(b.spec for b in self._tools.bindings)
+
+    def instructions(self) -> dict[str, str]:
+        """Return the sources' own texts on how their tools belong together, by the source's name."""
+        return self._tools.instructions()
+
+    def catalog(self) -> bytes:
+        """Return the tools as a JSON array of name, source, tool, description and schemas."""
+        return self._tools.catalog()
+
+    async def start(self, *, strict: bool = True) -> None:
+        """Ask every source for its tools, all at once.
+
+        :param strict: let the first failure out; otherwise keep each in `failures` and go on.
+        """
+        await self._tools.ask(strict=strict)
+
+    async def refresh(self, *, strict: bool = False, changed_only: bool = False) -> bool:
+        """Ask again, functions included; tell whether any tool has changed. Calls under way go on.
+
+        A source that fails keeps the tools that it had, and its error is in `failures`.
+
+        :param changed_only: ask only the sources that said so since they were last asked.
+        """
+        before = self.bindings
+        self._tools.update()
+        stale = set(self._stale)
+        self._stale -= stale  # what is said from now on is said again
+        await self._tools.ask(stale if changed_only else None, strict=strict, within_s=REFRESH_S)
+        return self.bindings != before
+
+    async def replace(
+        self, functions: Iterable[Callable[..., Any]] | None, sources: Sequence[ToolSource]
+    ) -> None:
+        """Have these functions and sources from now on. Only sources that are new are asked; if one of them
+        fails, its error is raised and nothing has changed. What is left out is not closed."""
+        await self._tools.replace(functions, sources)
+
+    def update(self) -> bool:
+        """Take in functions that `@tool` marked since, if this set has them all; tell whether it changed."""
+        changed = self._tools.update()
+        if changed:
+            self._tools.build()
+        return changed
+
+    def log(self, source: str, level: str, text: str) -> None:
+        """Log something in the name of a source."""
+        self._tools.log(source, level, text)
+
+    def _source_changed(self, name: str) -> None:
+        self._stale.add(name)
+        if self.on_change is not None:
+            self.on_change()
+
+    def _tell(self, event: ToolProgress | SourceLog) -> None:
+        if self.on_event is not None:
+            try:
+                self.on_event(event)
+            except Exception:
+                _log.exception("on_event of the tool set raised")
+
+    # --- carrying out calls --------------------------------------------------------------------
+
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Run this set's async tools on the current event loop, until cancelled.
+
+        `await group.start(tools.serve)` in the session's task group. Calls that run when it is cancelled
+        are answered with an error.
+        """
+        self._loop = loop = TaskLoop()
+        try:
+            await loop.serve(task_status=task_status)
+        finally:
+            self._loop = None
+
+    def submit(
+        self,
+        name: str,
+        arguments: bytes,
+        action_id: str,
+        reply: Callable[[ToolReply], None],
+        *,
+        may_hand_back: bool = False,
+    ) -> Callable[[], None] | None:
+        """Start a call; returns at once. `reply` is called exactly once, from any thread.
+
+        With `may_hand_back`, a blocking tool whose last call took less than a millisecond is not started:
+        the function that does so is returned, and the caller runs it.
+        """
+        if may_hand_back and name in self._quick:
+            call = self._begin(name, arguments, action_id, reply, start=False)
+            return None if call is None else call.run
+        self._begin(name, arguments, action_id, reply)
+        return None
+
+    def _begin(
+        self,
+        name: str,
+        arguments: bytes,
+        action_id: str,
+        reply: Callable[[ToolReply], None],
+        *,
+        start: bool = True,
+        quiet: bool = False,
+    ) -> Call | None:
+        entry = self._tools.entries.get(name)
+        if entry is None:
+            reply(error_reply(UnknownToolError(name, [b.python_name for b in self._tools.bindings])))
+            return None
+        if self._closed or len(arguments) > MAX_MESSAGE_BYTES:
+            reply(error_reply(self._refusal(entry, len(arguments))))
+            return None
+        call = Call(entry, arguments, action_id, reply, self._ended, self._tell)
+        call.quiet = quiet
+        self._live.add(call)
+        watcher.watch(call.id, call)
+        if not start:
+            pass
+        elif entry.blocking:
+            self._lanes.start(call)
+        elif not call.begin():
+            loop = entry.loop or self._loop or shared_loop()
+            call.loop = loop
+            loop.post(call.run_async, call.lost)
+        return call
+
+    def _refusal(self, entry: Entry, size: int) -> ToolError:
+        name = entry.binding.python_name
+        if self._closed:
+            return ToolError(f"{name}() cannot be called any more: the session has ended")
+        return ToolInputError(
+            f"{name}(): the arguments are {size} bytes of JSON; at most {MAX_MESSAGE_BYTES} fit"
+        )
+
+    def _ended(self, call: Call, reply: ToolReply) -> None:
+        self._live.discard(call)
+        if call.entry.blocking:
+            self._lanes.release(call)
+            name = call.entry.binding.python_name
+            if time.monotonic() - call.began < QUICK_S:
+                self._quick.add(name)
+            else:
+                self._quick.discard(name)
+        if self.on_call is not None and not call.quiet:
+            try:
+                self.on_call(call.event(reply))
+            except Exception:
+                _log.exception("on_call of the tool set raised")
+
+    async def call_json(
+        self, name: str, arguments: bytes, *, action_id: str = "", quiet: bool = False
+    ) -> ToolReply:
+        """Carry out a call and return the reply. Cancelling gives the call up.
+
+        :param quiet: the caller itself tells of the call: `on_call` does not hear of it.
+        """
+        replies: list[ToolReply] = []
+        answered = anyio.Event()
+        call_soon = loop_caller()
+
+        def reply(value: ToolReply) -> None:
+            replies.append(value)
+            try:
+                call_soon(answered.set)
+            except RuntimeError:  # the loop that waited is closed
+                pass
+
+        call = self._begin(name, arguments, action_id, reply, quiet=quiet)
+        try:
+            await answered.wait()
+        finally:
+            if call is not None and not replies:
+                call.abort(ToolError(f"{name}() was given up: its caller was cancelled"))
+        return replies[0]
+
+    def call_json_sync(self, name: str, arguments: bytes, *, action_id: str = "") -> ToolReply:
+        """The same from a plain thread (not from the event loop that serves this set)."""
+        replies: list[ToolReply] = []
+        answered = threading.Event()
+
+        def reply(value: ToolReply) -> None:
+            replies.append(value)
+            answered.set()
+
+        self._begin(name, arguments, action_id, reply)
+        answered.wait()
+        return replies[0]
+
+    async def call(self, name: str, arguments: Mapping[str, object]) -> object:
+        """Call a tool and return its result as plain JSON data and `Blob`s; raises `ToolError`."""
+        self._check_known(name)
+        return _unpack(await self.call_json(name, _pack(name, arguments)))
+
+    def call_sync(self, name: str, arguments: Mapping[str, object]) -> object:
+        """The same from a plain thread."""
+        self._check_known(name)
+        return _unpack(self.call_json_sync(name, _pack(name, arguments)))
+
+    def _check_known(self, name: str) -> None:
+        if name not in self._tools.entries:
+            raise UnknownToolError(name, [b.python_name for b in self._tools.bindings])
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def give_up(self, run: str) -> None:
+        """Cancel the calls under way whose action ids begin with `run` and an underscore: nobody waits any
+        more."""
+        for call in list(self._live):
+            if call.action_id.startswith(f"{run}_"):
+                call.abort(ToolError(f"{call.entry.binding.python_name}() was given up: the run has ended"))
+
+    def close(self) -> None:
+        """Answer the running calls with an error and refuse new ones. Sources stay open."""
+        self._closed = True
+        for call in list(self._live):
+            call.abort(ToolError(f"{call.entry.binding.python_name}() was given up: the session has ended"))
+
+    async def aclose(self) -> None:
+        """The same, then close the sources, each whatever the others do."""
+        self.close()
+        for name, source in self._tools.sources.items():
+            try:
+                await source.aclose()
+            except Exception:
+                _log.exception("closing the tool source %r failed", name)
+
+
+def _pack(name: str, arguments: Mapping[str, object]) -> bytes:
+    try:
+        return json.dumps(dict(arguments), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ToolInputError(f"{name}(): the arguments are no JSON: {error}") from None
+
+
+def _unpack(reply: ToolReply) -> object:
+    if reply.ok:
+        return decode_json(reply.payload)
+    data = json.loads(reply.payload)
+    error = _ERRORS.get(data["type"], ToolError)(data["message"])
+    raise error
