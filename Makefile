@@ -35,7 +35,8 @@ test: lint test-only docs  ## Lint, all tests, docs with warnings as errors: wha
 test-only: $(READY)  ## The tests alone (ARGS="tests/core -k name")
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
-lint: $(READY)  ## ruff check, ruff format --check, mypy --strict
+lint: $(READY)  ## One version everywhere, ruff check, ruff format --check, mypy --strict
+	$(BIN)/python scripts/version --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
