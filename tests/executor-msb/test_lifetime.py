@@ -122,7 +122,7 @@ def test_names_of_conversations_never_leave_their_place_or_meet() -> None:
 def test_a_dead_runner_is_replaced_in_the_same_microvm(make: Make) -> None:
     executor = make()
     with pytest.raises(RunnerDiedError):
-        # The runner is the parent of the nursery, which is the parent of the supervisor.
+        # The runner is the parent of the spawner, which is the parent of the supervisor.
         executor.execute_python(
             "import os, signal\n"
             "for pid in filter(str.isdigit, os.listdir('/proc')):\n"

@@ -182,7 +182,7 @@ def test_a_hung_runner_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytes
         runner = next(
             pid
             for pid, args in below(executor._connection.process.pid).items()  # type: ignore[union-attr]
-            if "SourceFileLoader" in args and args.split()[0] == executor.python
+            if "_agentd_runner" in args and args.split()[0] == executor.python
         )
         os.kill(runner, signal.SIGSTOP)
         with pytest.raises(RunnerDiedError, match="stopped answering"):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from agentd.types import BashAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
-from agentd_runner.runner import BASE_FD, GATE_FD, _descendants
+from agentd_runner.inside.descriptors import BASE_FD, GATE_FD
+from agentd_runner.inside.processes import descendants
 
 
 def run(executor: SubprocessExecutor, command: str) -> tuple[str, int]:
@@ -24,7 +25,7 @@ def wait_for_the_next_bash(executor: SubprocessExecutor) -> None:
     below = [executor._connection.process.pid]
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        for pid in _descendants(below):
+        for pid in descendants(below):
             with suppress(OSError):
                 held = os.listdir(f"/proc/{pid}/fd")
                 if str(GATE_FD) in held and str(BASE_FD) not in held:

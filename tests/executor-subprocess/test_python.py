@@ -180,6 +180,23 @@ def test_a_kept_namespace_lost_to_a_time_out_is_said(executor: SubprocessExecuto
     assert kept(executor, "print('x' in globals())") == ("False\n", 0)
 
 
+def test_a_block_that_waits_behind_one_that_times_out_gets_a_new_interpreter(
+    executor: SubprocessExecutor,
+) -> None:
+    begun, results = threading.Event(), list[tuple[str, int]]()
+    endless = PythonAction(code="print('on', flush=True)\nwhile True: pass", state="kept", timeout_s=1)
+    first = threading.Thread(
+        target=executor.run_sync, args=(endless,), kwargs={"on_output": lambda _chunk: begun.set()}
+    )
+    first.start()
+    assert begun.wait(10)
+    waiting = threading.Thread(target=lambda: results.append(kept(executor, "print('next')")))
+    waiting.start()
+    for thread in (first, waiting):
+        thread.join(10)
+    assert results == [("next\n", 0)]
+
+
 def test_a_kept_interpreter_that_ends_between_two_blocks_is_replaced(executor: SubprocessExecutor) -> None:
     pid = int(kept(executor, "import os; print(os.getpid())")[0])
     os.kill(pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from agentd_runner.runner import PathRefused, create_file
+from agentd_runner.inside.files import PathRefused, create_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,7 +133,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(
     def full(_descriptor: int, _data: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agentd_runner.runner.os.write", full)
+    monkeypatch.setattr("agentd_runner.inside.files.os.write", full)
     with pytest.raises(OSError, match="No space"):
         create(tmp_path, "x", b"new")
     monkeypatch.undo()

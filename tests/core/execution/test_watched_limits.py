@@ -11,7 +11,7 @@ import pytest
 from agentd.errors import ConfigError
 from agentd.types import Limits
 from agentd_runner.host.limits import read_limits, runner_limits
-from agentd_runner.runner import HELD_LEVELS, SPARE_BYTES, Meter, Use, Walk
+from agentd_runner.inside.disk_usage import HELD_LEVELS, SPARE_BYTES, DiskMeter, DiskUse, DiskWalk
 from agentd_testing.strategies import Tree, trees, write_tree
 from hypothesis import given
 
@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 def use_of(*roots: Path) -> tuple[int, int]:
-    walk = Walk({str(root): 0 for root in roots})
+    walk = DiskWalk({str(root): 0 for root in roots})
     while not walk.advance(0.001):
         pass
     return walk.use.bytes, walk.use.inodes
@@ -74,7 +74,7 @@ def test_a_walk_goes_on_where_a_tree_changes_under_it_and_leads_nowhere_else(tmp
         folder.mkdir(parents=True)
         for number in range(20):
             (folder / f"f{number}").touch()
-    walk = Walk({str(tree): 0})
+    walk = DiskWalk({str(tree): 0})
     for step in range(1000):
         if walk.advance(0):  # one entry
             break
@@ -90,7 +90,7 @@ def test_a_walk_goes_on_where_a_tree_changes_under_it_and_leads_nowhere_else(tmp
 def test_a_walk_is_cut_into_slices(tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / str(number)).touch()
-    walk = Walk({str(tmp_path): 0})
+    walk = DiskWalk({str(tmp_path): 0})
     slices = 1
     while not walk.advance(0):
         slices += 1
@@ -105,15 +105,15 @@ def test_a_folder_that_is_closed_or_gone_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def meter(tmp_path: Path) -> Meter:
+def meter(tmp_path: Path) -> DiskMeter:
     fill(tmp_path / "before", 8 * MIB)
     time.sleep(0.02)  # longer than a tick of the clock for files
-    made = Meter([str(tmp_path)], {"workspace_bytes": 20 * MIB})
-    made.begin()
+    made = DiskMeter([str(tmp_path)], {"workspace_bytes": 20 * MIB})
+    made.action_begins()
     return made
 
 
-def look(meter: Meter, running: bool = True, fair: bool = True) -> bool:
+def look(meter: DiskMeter, running: bool = True, fair: bool = True) -> bool:
     """Let it walk once, whatever the time is; return whether it wants an end."""
     meter.next_walk = 0.0
     while True:
@@ -122,7 +122,7 @@ def look(meter: Meter, running: bool = True, fair: bool = True) -> bool:
             return end
 
 
-def test_what_was_there_before_the_first_action_does_not_count(meter: Meter, tmp_path: Path) -> None:
+def test_what_was_there_before_the_first_action_does_not_count(meter: DiskMeter, tmp_path: Path) -> None:
     fill(tmp_path / "own", 15 * MIB)
     assert not look(meter)
     assert not look(meter)
@@ -130,7 +130,7 @@ def test_what_was_there_before_the_first_action_does_not_count(meter: Meter, tmp
 
 
 def test_what_others_write_before_the_first_walk_does_not_count(
-    meter: Meter, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    meter: DiskMeter, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     fill(tmp_path / "own", 15 * MIB)
     fill(tmp_path_factory.mktemp("others") / "file", 60 * MIB)
@@ -139,13 +139,13 @@ def test_what_others_write_before_the_first_walk_does_not_count(
     assert meter.excess == ""
 
 
-def test_what_is_added_to_a_file_before_the_first_walk_counts(meter: Meter, tmp_path: Path) -> None:
+def test_what_is_added_to_a_file_before_the_first_walk_counts(meter: DiskMeter, tmp_path: Path) -> None:
     with (tmp_path / "before").open("ab") as file:
         os.posix_fallocate(file.fileno(), 8 * MIB, 24 * MIB)
     assert [look(meter) for _ in range(2)] == [False, True]
 
 
-def test_only_the_second_walk_in_a_row_ends_an_action(meter: Meter, tmp_path: Path) -> None:
+def test_only_the_second_walk_in_a_row_ends_an_action(meter: DiskMeter, tmp_path: Path) -> None:
     look(meter)
     fill(tmp_path / "own", 24 * MIB)
     assert not look(meter)
@@ -154,7 +154,7 @@ def test_only_the_second_walk_in_a_row_ends_an_action(meter: Meter, tmp_path: Pa
     assert "the limit workspace_mib is 20" in meter.excess
 
 
-def test_a_file_that_was_seen_twice_because_it_moved_ends_nothing(meter: Meter, tmp_path: Path) -> None:
+def test_a_file_that_was_seen_twice_because_it_moved_ends_nothing(meter: DiskMeter, tmp_path: Path) -> None:
     look(meter)
     fill(tmp_path / "own", 24 * MIB)
     assert not look(meter)
@@ -164,7 +164,7 @@ def test_a_file_that_was_seen_twice_because_it_moved_ends_nothing(meter: Meter, 
 
 
 def test_after_an_end_what_is_left_is_tolerated_and_what_is_added_is_not(
-    meter: Meter, tmp_path: Path
+    meter: DiskMeter, tmp_path: Path
 ) -> None:
     look(meter)
     fill(tmp_path / "own", 24 * MIB)
@@ -183,7 +183,7 @@ def test_after_an_end_what_is_left_is_tolerated_and_what_is_added_is_not(
     assert (look(meter), look(meter), meter.excess) == (False, False, "")
 
 
-def test_what_code_has_given_back_stays_given_back(meter: Meter, tmp_path: Path) -> None:
+def test_what_code_has_given_back_stays_given_back(meter: DiskMeter, tmp_path: Path) -> None:
     look(meter)
     for name in ("one", "two"):
         fill(tmp_path / name, 24 * MIB)
@@ -195,14 +195,14 @@ def test_what_code_has_given_back_stays_given_back(meter: Meter, tmp_path: Path)
 
 
 def test_a_nearly_full_disk_is_the_fault_of_who_has_added_more_than_is_left(
-    meter: Meter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    meter: DiskMeter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look(meter)
     disk = os.statvfs_result(
         (4096, 4096, 25_600, 100, 100, 0, 0, 0, 0, 255)
     )  # 100 MiB, of which 0.4 are free
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
-    meter.most = Use(1 << 40, 1 << 40)
+    meter.most = DiskUse(1 << 40, 1 << 40)
     fill(tmp_path / "own", 3 * MIB)
     assert [look(meter) for _ in range(3)] == [False, False, False]
     fill(tmp_path / "more", 4 * MIB)
@@ -210,14 +210,14 @@ def test_a_nearly_full_disk_is_the_fault_of_who_has_added_more_than_is_left(
     assert "the disk has only 0 MiB left" in meter.excess
 
 
-def test_an_idle_session_is_not_looked_at_again(meter: Meter) -> None:
+def test_an_idle_session_is_not_looked_at_again(meter: DiskMeter) -> None:
     assert not look(meter, running=False)
     assert meter.look(False, True) == (float("inf"), False)
 
 
 def test_without_limits_nothing_is_walked_through(tmp_path: Path) -> None:
-    meter = Meter([str(tmp_path)], {})
-    meter.begin()
+    meter = DiskMeter([str(tmp_path)], {})
+    meter.action_begins()
     look(meter)
     assert meter.grown.inodes == 0
 

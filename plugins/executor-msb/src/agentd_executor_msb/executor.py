@@ -16,13 +16,12 @@ from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, UnknownSnapshotError, suggest
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import Action, ActionResult, BashAction, Limits, PythonAction, PythonState
-from agentd_runner import runner
+from agentd_runner.artefact import artefact_command, artefact_input
 from agentd_runner.host import RunnerExecutor, RunnerProcess
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.environment import Place, base_environment
 
 from agentd_executor_msb import disks, probes
-from agentd_executor_msb.boot import boot_command, boot_input
 from agentd_executor_msb.network import NetworkSetting
 from agentd_executor_msb.places import check_conversation, conversation_folder, slug
 from agentd_executor_msb.settings import (
@@ -232,12 +231,12 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         return await self._vm.look(self._wanted_python)
 
     def runner_command(self) -> list[str]:
-        return list(boot_command(self.python))
+        return artefact_command(self.python)
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
         thread = sdk_thread()
         handle = thread.run(self._vm.stream(command, env))
-        return StreamProcess(thread, handle, boot_input(Path(str(runner.__file__))))
+        return StreamProcess(thread, handle, artefact_input())
 
     def _environment(self) -> dict[str, str]:
         host = {name: os.environ[name] for name in FROM_HOST if name in os.environ}

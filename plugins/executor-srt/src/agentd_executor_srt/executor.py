@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import agentd
+import agentd_runner
 from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
 from agentd.protocols import Layout, ToolDispatcher
 from agentd.statedir import make_private, user_state_dir
 from agentd.types import Limits, PythonState
 from agentd_runner.host import RunnerExecutor
 from agentd_runner.host.connection import Connection
-from agentd_runner.runner import KILL_MARGIN_S
+from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
 from agentd_executor_srt.domains import check_domains
@@ -220,7 +221,9 @@ class SandboxRuntimeExecutor(RunnerExecutor):
                 sandbox_dir / "hidden",
                 *(path for path in private if path.exists()),
             ],
-            package_dirs=(Path(agentd.__file__).parent, Path(__file__).parent),
+            package_dirs=tuple(
+                Path(str(file)).parent for file in (agentd.__file__, agentd_runner.__file__, __file__)
+            ),
         )
 
     def _start(self) -> Connection:

@@ -1,1 +1,5 @@
-"""The runner: the process that executors start where code runs, and the host's side of its pipe."""
+"""The runner of agentd's executors.
+
+`agentd_runner.inside` is the process inside the sandbox (the standard library alone), `agentd_runner.artefact` is how
+it gets there. Nothing is imported here.
+"""

@@ -17,10 +17,10 @@ from agentd.errors import ProtocolError, RunnerDiedError
 from agentd.protocols import OnOutput
 from agentd.types import ActionResult, OutputChunk, OutputStream
 
-from agentd_runner import runner
 from agentd_runner.host.hub import Hub
 from agentd_runner.host.line import Line, LineEnds, OnCall
 from agentd_runner.host.process import RunnerProcess
+from agentd_runner.inside import frames
 
 __all__ = ["Connection", "Pending", "Waiter"]
 
@@ -122,7 +122,7 @@ class Connection:
         self._hub = hub
         self._on_call = on_call
         self._ready = ready
-        self._reader = runner.FrameReader(runner.TO_HOST)
+        self._reader = frames.FrameReader(frames.TO_HOST)
         self._lock = threading.Lock()
         self._backlog: deque[memoryview] = deque()
         self._backlog_size = 0
@@ -152,7 +152,7 @@ class Connection:
 
     def send(self, kind: int, ident: int, payload: bytes) -> None:
         """Send one frame; what the pipe does not take now is sent by the hub's thread."""
-        data = memoryview(runner.pack(kind, ident, payload))
+        data = memoryview(frames.pack(kind, ident, payload))
         with self._lock:
             if self._closed or self.lost is not None:
                 return
@@ -196,16 +196,16 @@ class Connection:
         """Send an action. Raises `ProtocolError` if it does not fit into a frame."""
         encoded = json.dumps(header).encode()
         size = 4 + len(encoded) + len(body)
-        if size > runner.MAX_FRAME:
+        if size > frames.MAX_FRAME:
             raise ProtocolError(
-                f"an action of {size} bytes; at most {runner.MAX_FRAME} fit into a frame: "
+                f"an action of {size} bytes; at most {frames.MAX_FRAME} fit into a frame: "
                 "let the code make or fetch the data instead of carrying it"
             )
-        self._ask(runner.RUN, ident, struct.pack("!I", len(encoded)) + encoded + body, pending)
+        self._ask(frames.RUN, ident, struct.pack("!I", len(encoded)) + encoded + body, pending)
 
     def shell(self, ident: int, value: object, pending: Pending) -> None:
         """Ask for the shell's state (None), or replace it (`{"set": state}`)."""
-        self._ask(runner.SHELL, ident, json.dumps(value).encode(), pending)
+        self._ask(frames.SHELL, ident, json.dumps(value).encode(), pending)
 
     def _ask(self, kind: int, ident: int, payload: bytes, pending: Pending) -> None:
         with self._lock:
@@ -219,7 +219,7 @@ class Connection:
 
     def _reply(self, call: int, ok: bool, payload: bytes) -> None:
         self._open_calls.discard(call)
-        self.send(runner.REPLY, call, (b"\0" if ok else b"\1") + payload)
+        self.send(frames.REPLY, call, (b"\0" if ok else b"\1") + payload)
 
     # --- receiving, in the hub's thread
 
@@ -248,36 +248,38 @@ class Connection:
         try:
             for kind, ident, payload in self._reader.feed(data):
                 self._frame(kind, ident, payload)
-        except (runner.FrameError, ValueError, KeyError, TypeError, struct.error) as error:
+        except (frames.FrameError, ValueError, KeyError, TypeError, struct.error) as error:
             self.kill(f"it broke the protocol: {error}")
 
     def _frame(self, kind: int, ident: int, payload: bytes) -> None:
-        if kind == runner.CALL:
+        if kind == frames.CALL:
             self._call(ident, payload)
-        elif kind == runner.READY:
+        elif kind == frames.READY:
             hello = json.loads(payload)
-            if hello["version"] != runner.VERSION:
-                raise ValueError(f"it speaks version {hello['version']}, the host {runner.VERSION}")
+            if hello["version"] != frames.VERSION:
+                raise ValueError(f"it speaks version {hello['version']}, the host {frames.VERSION}")
+            if hello["release"] != frames.RELEASE:
+                raise ValueError(f"it is of agentd-runner {hello['release']}, the host of {frames.RELEASE}")
             self.hello = hello
             self._ready.set()
-        elif kind == runner.FATAL:
+        elif kind == frames.FATAL:
             self.kill(str(json.loads(payload)["message"]))
-        elif kind in (runner.EXIT, runner.SHELL):
-            if self._line is not None and kind == runner.EXIT:
+        elif kind in (frames.EXIT, frames.SHELL):
+            if self._line is not None and kind == frames.EXIT:
                 self._line.finish(ident)
             with self._lock:
                 pending = self._pending.pop(ident, None)
             if pending is not None:
-                take = pending.end if kind == runner.EXIT else pending.reply
+                take = pending.end if kind == frames.EXIT else pending.reply
                 take(payload)
         else:
             pending = self._pending.get(ident)
             if pending is None:
                 return
-            if kind == runner.DROPPED:
+            if kind == frames.DROPPED:
                 pending.drop(payload)
             else:
-                pending.output("stdout" if kind == runner.STDOUT else "stderr", payload)
+                pending.output("stdout" if kind == frames.STDOUT else "stderr", payload)
 
     def _call(self, call: int, payload: bytes) -> None:
         action, length = struct.unpack_from("!IH", payload)
@@ -321,7 +323,7 @@ class Connection:
     def close(self, grace_s: float) -> None:
         """Close the pipe, wait for the runner to end its actions and itself, kill it if it does not."""
         # Said in words, too: a forked child of this program may hold the pipe open.
-        self.send(runner.END, 0, b"")
+        self.send(frames.END, 0, b"")
         with self._lock:
             if self._closed:
                 return

@@ -38,7 +38,7 @@ from agentd.types import (
 )
 from agentd.workspace import open_workspace
 
-from agentd_runner import runner
+from agentd_runner.artefact import folder_command
 from agentd_runner.host.connection import Connection, Pending
 from agentd_runner.host.environment import Place, base_environment, path_environment
 from agentd_runner.host.forkserver import ForkedProcess
@@ -47,6 +47,8 @@ from agentd_runner.host.limits import read_limits, runner_limits
 from agentd_runner.host.line import OnCall, Reply
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
+from agentd_runner.inside import frames
+from agentd_runner.inside.timings import KILL_MARGIN_S
 
 __all__ = ["RunnerExecutor"]
 
@@ -56,7 +58,7 @@ HUNG_MARGIN_S = 10.0
 
 
 class RunnerExecutor(WorkspaceSnapshots, ABC):
-    """Runs actions through one long-lived runner process (see `agentd_runner.runner`).
+    """Runs actions through one long-lived runner process (see `agentd_runner.inside`).
 
     A subclass implements `launch` and may set `own_loopback`. Async methods work on asyncio and trio, the
     sync ones from any thread, and both on one object. Usable as a context manager, sync and async.
@@ -125,16 +127,8 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
         """
 
     def runner_command(self) -> list[str]:
-        """Return the command that `launch` gets: interpreter, isolated, UTF-8, the runner's file.
-
-        Without `site` (-S): the runner needs none, and brings it in itself where blocks are forked.
-        The file is run through its import loader, which keeps compiled code: compiling it at every start
-        would take 30 ms and 3 MB. Nothing of what is imported becomes garbage: looking for it takes time.
-        """
-        path = str(Path(runner.__file__))
-        load = f"exec(machinery.SourceFileLoader('__main__', {path!r}).get_code('__main__'))"
-        code = f"import gc; gc.disable(); from importlib import machinery; {load}"
-        return [self.python, "-I", "-S", "-X", "utf8", "-c", code]
+        """Return the command that `launch` gets: interpreter, isolated, UTF-8, the runner's folder."""
+        return folder_command(self.python)
 
     # --- starting
 
@@ -179,7 +173,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
-        connection.send_json(runner.HELLO, 0, hello)
+        connection.send_json(frames.HELLO, 0, hello)
         ready.wait(START_TIMEOUT_S)
         if connection.hello is None:
             connection.kill(f"no hello within {START_TIMEOUT_S:g} s")
@@ -194,7 +188,8 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
 
     def _hello(self, env: Mapping[str, str]) -> dict[str, object]:
         hello: dict[str, object] = {
-            "version": runner.VERSION,
+            "version": frames.VERSION,
+            "release": frames.RELEASE,
             "workspace": str(self.workspace_dir),
             "folders": [env["TMPDIR"], env["HOME"]],
             "watched": self._watched(env),
@@ -232,7 +227,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
             env = self._environment()
             paths = path_environment(env, self._place, self.python, self._layout)
             setup = {**self._bindings(env), "bindings_env": {**paths, **self.env}}
-            connection.send_json(runner.SETUP, 0, setup)
+            connection.send_json(frames.SETUP, 0, setup)
 
     async def start(self) -> None:
         """Start the runner, if none runs."""
@@ -260,7 +255,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
             with anyio.move_on_after(self._patience(action)) as patience:
                 await waiter.wait()
         except BaseException:  # cancelled: the tree ends before the cancellation goes on
-            connection.send(runner.CANCEL, ident, b"")
+            connection.send(frames.CANCEL, ident, b"")
             with anyio.move_on_after(self.limits.grace_s + HUNG_MARGIN_S, shield=True) as patience:
                 await waiter.wait()
             if patience.cancelled_caught:
@@ -286,7 +281,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
                 connection.kill("it stopped answering")
                 waiter.wait(HUNG_MARGIN_S)
         except BaseException:
-            connection.send(runner.CANCEL, ident, b"")
+            connection.send(frames.CANCEL, ident, b"")
             if not waiter.wait(self.limits.grace_s + HUNG_MARGIN_S):
                 connection.kill("it did not end a cancelled action")
             raise
@@ -375,7 +370,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
 
     def _on_call(self, action: int, name: str, arguments: bytes, answer: Reply) -> None:
         def reply(result: ToolReply) -> None:
-            if len(result.payload) > runner.MAX_CALL:
+            if len(result.payload) > frames.MAX_CALL:
                 answer(False, _tool_error(f"{name}() gave {len(result.payload)} bytes"))
             else:
                 answer(result.ok, result.payload)
@@ -438,7 +433,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
             self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close(self.limits.grace_s + runner.KILL_MARGIN_S)
+            connection.close(self.limits.grace_s + KILL_MARGIN_S)
         self._remove_run_dir()
 
     async def aclose(self) -> None:
@@ -475,7 +470,7 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
         # A forgotten executor: the runner ends, and tidies up, by itself. No waiting in a finaliser.
         connection = getattr(self, "_connection", None)
         if connection is not None and connection.lost is None:
-            connection.send(runner.END, 0, b"")
+            connection.send(frames.END, 0, b"")
 
 
 def _interpreter(python: str | Path | None) -> str:

@@ -1,9 +1,9 @@
 """Runners of the second and every further session: forks of one process that has everything imported.
 
 An interpreter's start and its imports take most of a session's start, and most of its memory. A program with one
-session has only its runner. From the second one at a time on, a *fork server* (the runner's file with the argument
-`--serve`; see `agentd_runner.runner`) starts the others, and shares its memory with them. It ends
-with the last of them. It has nothing of any session: no environment, no pipe. Linux only, for want of pidfds elsewhere.
+session has only its runner. From the second one at a time on, a *fork server* (the runner's command with the argument
+`--serve`; see `agentd_runner.inside.fork_server`) starts the others, and shares its memory with them. It ends with the
+last of them. It has nothing of any session: no environment, no pipe. Linux only: elsewhere there are no pidfds.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 
-from agentd_runner import runner
 from agentd_runner.host.line import LineEnds, line_pair
 from agentd_runner.host.process import LocalProcess, spawn
+from agentd_runner.inside import frames
 
 __all__ = ["ForkedProcess", "start_runner"]
 
@@ -44,7 +44,7 @@ class ForkServer:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [*command, runner.SERVE],
+                    [*command, frames.SERVE],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

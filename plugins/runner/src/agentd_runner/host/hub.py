@@ -39,6 +39,7 @@ class Hub:
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
+        self._forgotten: set[int] = set()  # in this round of events
         self._jobs: deque[Callable[[], None]] = deque()
         self._job_since = 0.0  # 0: no job runs
         self._last_job = 0.0
@@ -71,6 +72,7 @@ class Hub:
                 self._selector.unregister(descriptor)
             except (KeyError, ValueError):
                 pass
+            self._forgotten.add(descriptor)
             if then is not None:
                 then()
 
@@ -132,7 +134,10 @@ class Hub:
             if self._jobs:  # those of a thread that was replaced, or of the callbacks below
                 self._run_jobs(me)
                 continue
+            self._forgotten.clear()
             for key, events in self._selector.select():
+                if key.fd in self._forgotten:
+                    continue  # another callback has closed it, and its number may be that of a new, blocking pipe
                 try:
                     key.data(events)
                 except Exception:  # one session's trouble must not stop the others

@@ -18,8 +18,8 @@ from collections.abc import Callable
 
 import attrs
 
-from agentd_runner import runner
 from agentd_runner.host.hub import Hub
+from agentd_runner.inside import frames
 
 __all__ = ["Line", "LineEnds", "OnCall", "Reply", "line_pair"]
 
@@ -30,7 +30,7 @@ OnCall = Callable[[int, str, bytes, Reply], None]
 """Told of each call: the action's number, the tool's name, the arguments as JSON, who wants the answer."""
 
 # Code may hold the same socket, make it a blocking one and empty it before we do: each call says that it must not wait.
-SEND = socket.MSG_DONTWAIT | runner.NO_SIGNAL
+SEND = socket.MSG_DONTWAIT | frames.NO_SIGNAL
 RECEIVE_RIGHTS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 MAX_UNSENT = 512 * 1024 * 1024  # bytes of answers that the code of one runner has not read yet
 
@@ -71,7 +71,7 @@ class Line:
 
     def _take(self, _events: int) -> None:
         """Take the channels that the runner passes on."""
-        for _ in range(runner.MAX_CHANNELS):
+        for _ in range(frames.MAX_CHANNELS):
             try:
                 data, ancillary, *_ = self._sock.recvmsg(16, socket.CMSG_SPACE(4), RECEIVE_RIGHTS)
             except BlockingIOError:
@@ -92,8 +92,8 @@ class Line:
             os.close(descriptor)
             return
         of_its_kind = sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM
-        if of_its_kind and len(data) == runner.U32.size and len(self._channels) < runner.MAX_CHANNELS:
-            self._channels.add(_DirectChannel(self, sock, *runner.U32.unpack(data)))
+        if of_its_kind and len(data) == frames.U32.size and len(self._channels) < frames.MAX_CHANNELS:
+            self._channels.add(_DirectChannel(self, sock, *frames.U32.unpack(data)))
         else:
             sock.close()
 
@@ -125,7 +125,7 @@ class Line:
 class _DirectChannel:
     """A thread of the code, which calls one tool after the other. What it sends is hostile: only itself may suffer.
 
-    A request is u32 length, u16 length of the tool's name, the name, JSON; at most `runner.MAX_DIRECT` bytes, for the
+    A request is u32 length, u16 length of the tool's name, the name, JSON; at most `frames.MAX_DIRECT` bytes, for the
     host's memory is not the code's to fill. An answer is u32 length, u8 (0 ok, 1 error), JSON.
     """
 
@@ -145,7 +145,7 @@ class _DirectChannel:
             self._send_more()
         if events & selectors.EVENT_READ and self.sock.fileno() >= 0:
             try:
-                data = self.sock.recv(runner.MESSAGE_SIZE, socket.MSG_DONTWAIT)
+                data = self.sock.recv(frames.MESSAGE_SIZE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
@@ -159,7 +159,7 @@ class _DirectChannel:
         if len(data) < 6:
             return True
         length, name_length = struct.unpack_from("!IH", data)
-        if length > runner.MAX_DIRECT or len(data) > 4 + length or name_length > length - 2:
+        if length > frames.MAX_DIRECT or len(data) > 4 + length or name_length > length - 2:
             return False
         if len(data) == 4 + length:
             self._received = b""

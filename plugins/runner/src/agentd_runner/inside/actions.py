@@ -1,0 +1,242 @@
+"""The actions that run: begun with a worker, ended when their time is up, finished when their supervisor reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from .action import Block, RunningAction
+from .descriptors import BROKER_FD
+from .files import PathRefused, create_file
+from .frames import EXIT, STDERR, STDOUT, FrameError
+from .kept_python import KeptPython
+from .output import OutputPipe
+from .poller import Poller
+from .setup import RunnerSetup, may_enter
+from .shell import bash_job
+from .shell_state import SessionShell
+from .timings import KILL_MARGIN_S
+from .tool_calls import ToolCalls
+from .worker_pool import SpareWorkers
+from .workers import SupervisedWorker
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class SessionActions:
+    """All actions of the session, by number."""
+
+    def __init__(self, setup: RunnerSetup, poller: Poller, pool: SpareWorkers, calls: ToolCalls) -> None:
+        self.setup = setup
+        self.poller = poller
+        self.pool = pool
+        self.calls = calls
+        self.shell = SessionShell()
+        self.kept = KeptPython(pool, self.begin_block)
+        self.running: dict[int, RunningAction] = {}
+        self.tools_url = ""
+        self.notice = ""  # for the next result
+
+    # --- the begin
+
+    def start(self, ident: int, header: dict[str, Any], body: bytes) -> None:
+        """Act on a RUN frame."""
+        order = self.shell.next_order()
+        if ident in self.running:
+            raise FrameError(f"action {ident} runs already")
+        if header["type"] == "create":
+            self.create(ident, header, body)
+        elif not may_enter(self.setup.workspace):
+            self.refuse(
+                ident,
+                f"not run: cannot enter the workspace {self.setup.workspace}: it is gone or closed to the code's "
+                "user; put it back, or begin a session in another folder",
+            )
+        elif header["type"] == "bash" and b"\0" in body:  # bash would stop reading there
+            self.refuse(
+                ident, "not run: the bash block holds a NUL byte; write such data with printf '\\0' or Python"
+            )
+        elif header["type"] == "python" and header["state"] == "kept":
+            self.kept.add(Block(ident, order, header, body))
+        elif (worker := self.pool.take_worker_or_refuse(header["type"], ident)) is not None:
+            self.begin(worker, ident, order, header, body)
+
+    def refuse(self, ident: int, message: str) -> None:
+        self.poller.send_json(EXIT, ident, {"status": "failed", "exit_code": 1, "message": message})
+
+    def create(self, ident: int, header: dict[str, Any], body: bytes) -> None:
+        """Write a file: in this process, and at once."""
+        started = time.monotonic()
+        path = header["path"]
+        try:
+            cwd = os.path.join(self.shell.cwd, header["cwd"]) if header.get("cwd") else self.shell.cwd
+            where = create_file(self.setup.workspace, cwd, path, body)
+            code, message = 0, f"created {where} ({len(body)} bytes)"
+        except PathRefused as error:
+            code, message = 1, f"not created: {path!r}: {error}"
+        except OSError as error:
+            code, message = 1, f"not created: {path!r}: {error.strerror}; nothing was changed"
+        self.poller.send_json(
+            EXIT,
+            ident,
+            {
+                "status": "failed" if code else "completed",
+                "exit_code": code,
+                "message": message,
+                "wall_s": time.monotonic() - started,
+                "cpu_s": 0.0,
+                "peak_memory_bytes": 0,
+            },
+        )
+
+    def begin_block(self, worker: SupervisedWorker, block: Block) -> RunningAction:
+        return self.begin(worker, block.ident, block.order, block.header, block.code)
+
+    def begin(
+        self, worker: SupervisedWorker, ident: int, order: int, header: dict[str, Any], body: bytes
+    ) -> RunningAction:
+        """Let a worker run an action."""
+        action = RunningAction(ident, order, header, worker)
+        worker.action = ident
+        self.running[ident] = action
+        cwd = self.start_directory(ident, header.get("cwd"))
+        ours, own = self.tools_env(ident), header.get("env") or {}
+        if worker.files is not None:
+            out, err = worker.files.out, worker.files.err
+            worker.files.open_gate(bash_job(cwd, self.shell.state, ours, own), body)
+        else:
+            job = {
+                "state": header["state"],
+                "name": f"<block {ident}>",
+                "cwd": cwd,
+                "env": {**ours, **own},
+                "own_env": list(own),
+                "pythonpath": header.get("pythonpath") or [],
+            }
+            action.job, out, err = worker.hand_over(job, body)
+        action.outputs = [
+            OutputPipe(self.poller, ident, STDOUT, out, self.setup.output_bytes),
+            OutputPipe(self.poller, ident, STDERR, err, self.setup.output_bytes),
+        ]
+        self.poller.watch(worker.control.fileno(), lambda _event: self.on_control(action))
+        self.poller.watch(worker.broker.fileno(), lambda _event: self.on_broker(action))
+        return action
+
+    def start_directory(self, ident: int, wanted: str | None) -> str:
+        """Return where an action starts. A directory that has gone is said, and the workspace used."""
+        workspace = self.setup.workspace
+        where = str(os.path.join(workspace, wanted) if wanted else self.shell.cwd)
+        if may_enter(where):
+            return where
+        reason = f"cannot enter {where}: it is gone or closed to us; starting in {workspace}\n"
+        self.poller.send(STDERR, ident, os.fsencode(reason))
+        return workspace
+
+    def tools_env(self, ident: int) -> dict[str, str]:
+        env = {
+            "AGENTD_TOOLS_FD": str(BROKER_FD),
+            "AGENTD_TOOLS_URL": f"{self.tools_url}/a/{ident}",
+            "AGENTD_TOOLS_TOKEN": self.setup.token,
+        }
+        if self.setup.socket_path:
+            env["AGENTD_TOOLS_SOCKET"] = self.setup.socket_path
+        return env
+
+    # --- the end
+
+    def end(self, ident: int, why: str) -> None:
+        """Ask an action's supervisor to end it: TERM, grace, KILL."""
+        for _ in range(self.kept.withdraw(ident)):
+            self.poller.send_json(
+                EXIT, ident, {"status": why, "exit_code": 143, "message": f"{why} before it began"}
+            )
+        action = self.running.get(ident)
+        if action is None or action.ending:
+            return
+        action.ending = why
+        action.deadline = time.monotonic() + self.setup.grace_s + KILL_MARGIN_S
+        action.worker.command(b"T", self.setup.grace_s)
+
+    def deadlines(self) -> list[float]:
+        return [action.deadline for action in self.running.values() if action.deadline is not None]
+
+    def check_clocks(self, now: float) -> None:
+        for action in list(self.running.values()):
+            if action.deadline is None or now < action.deadline:
+                continue
+            if not action.ending:
+                self.end(action.ident, "timeout")
+            else:  # its supervisor does not answer: stopped or killed by the code itself
+                self.pool.kill_worker(action.worker)
+                action.deadline = now + 1.0
+
+    def on_broker(self, action: RunningAction) -> None:
+        """A message of the code: it wants a channel, or a kept interpreter has come to the end of its block."""
+        data = self.calls.take_message(action, may_pass_on=action.worker is not self.kept.worker)
+        if data == b"":
+            self.poller.unwatch(action.worker.broker.fileno())
+        elif data is not None and data[:1] == b"D" and action is self.kept.busy and not action.ending:
+            action.report = json.loads(data[1:])
+            self.finish(action)
+
+    def on_control(self, action: RunningAction) -> None:
+        """The supervisor's report, or its end."""
+        try:
+            data = action.worker.control.recv(512)
+        except OSError:
+            data = b""
+        if data:
+            action.report = json.loads(data)
+        else:
+            self.pool.kill_worker(action.worker)
+        if action.again is not None and not action.has_begun() and not action.ending:
+            self.put_back(action, action.again)
+            return
+        action.lost = action.worker is self.kept.worker
+        if action.lost:
+            self.kept.worker = None  # before the next block is started: it would be handed to the dead one
+        self.finish(action)
+        self.pool.dismiss(action.worker, reported=bool(data))
+        if self.kept.worker is None:
+            self.kept.start_next()
+
+    def put_back(self, action: RunningAction, block: Block) -> None:
+        """Let go of an action that its kept interpreter was too dead to begin."""
+        self.forget(action)
+        for output in action.outputs:
+            output.close()
+        action.worker.close()
+        self.kept.put_back(block)
+
+    def forget(self, action: RunningAction) -> None:
+        self.poller.unwatch(action.worker.control.fileno())
+        self.poller.unwatch(action.worker.broker.fileno())
+        del self.running[action.ident]
+        if action.job >= 0:
+            os.close(action.job)
+
+    def finish(self, action: RunningAction) -> None:
+        """An action is over: send the rest of its output, keep its state, say how it ended."""
+        self.forget(action)
+        wall_s = time.monotonic() - action.started
+        for output in action.outputs:
+            output.finish()
+        kept = action.worker is self.kept.worker
+        if not kept or action.ending:
+            self.calls.finish_action(action, may_pass_on=not kept and not action.lost)
+        saved = action.worker.files.saved() if action.worker.files is not None else None
+        if saved is not None:  # else it was killed, or replaced itself with exec; the state before it stays
+            self.shell.keep_saved(saved, action.order, self.setup.env)
+        notice, self.notice = self.notice, ""
+        self.poller.send_json(EXIT, action.ident, action.result(wall_s, self.setup.limits, notice))
+        self.pool.action_ended()
+        self.kept.action_ended(action)
+
+    def close(self) -> None:
+        """Let go of every worker; their supervisors end them."""
+        for worker in {action.worker for action in self.running.values()} | {self.kept.worker}:
+            if worker is not None:
+                worker.close()

@@ -1,0 +1,59 @@
+"""The limits that the kernel does not hold, looked at by clock: what the workspace holds, the tasks of an action."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from .action import RunningAction
+from .actions import SessionActions
+from .disk_usage import IDLE_WATCH_S, WATCH_S, DiskMeter
+from .processes import tasks_here
+from .setup import RunnerSetup
+
+
+class LimitWatch:
+    """Looks at what is used, and ends what has used too much."""
+
+    def __init__(self, setup: RunnerSetup, actions: SessionActions) -> None:
+        self.setup = setup
+        self.actions = actions
+        self.meter = DiskMeter([], {})
+        self.meter_due = float("inf")
+        self.tasks_due = 0.0
+
+    def watch_folders(self, folders: list[str]) -> None:
+        self.meter = DiskMeter(folders, self.setup.limits)
+
+    def action_begins(self) -> None:
+        self.meter.action_begins()
+        self.meter_due = min(self.meter_due, time.monotonic() + WATCH_S)
+
+    def check_clocks(self, now: float) -> None:
+        """Go one step on, if it is time."""
+        if now < self.meter_due:
+            return
+        running = [action for action in self.actions.running.values() if not action.ending]
+        busy = bool(running or self.actions.kept.worker)
+        pause_s, end = self.meter.look(busy, fair=len(running) == len(self.actions.running))
+        if end:
+            self.end_for(self.meter.excess, running)
+        if not self.actions.running and pause_s == WATCH_S:  # at most threads of a kept interpreter
+            pause_s = IDLE_WATCH_S
+        self.meter_due = now + pause_s
+        most = self.setup.limits.get("processes", sys.maxsize)
+        if running and now >= self.tasks_due and tasks_here() >= most:
+            self.tasks_due = now + WATCH_S
+            for action in running:
+                action.worker.command(b"C")
+
+    def end_for(self, excess: str, running: list[RunningAction]) -> None:
+        """End all blocks that may be writing; which of them is, nobody knows. Without one, it may be what a kept
+        interpreter has left running: if it goes on, that ends."""
+        for action in running:
+            action.excess = excess
+            self.actions.end(action.ident, "limit")
+        if not running:
+            self.actions.notice = excess
+            if not self.actions.running and self.meter.tolerated.bytes and self.actions.kept.end():
+                self.actions.notice += "; the kept Python namespace is lost"

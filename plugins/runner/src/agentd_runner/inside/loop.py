@@ -1,0 +1,171 @@
+"""The runner's loop: it joins the host's frames, the workers, the tool calls and the clocks."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+
+from .actions import SessionActions
+from .frames import (
+    CANCEL,
+    END,
+    FATAL,
+    HELLO,
+    MESSAGE_SIZE,
+    READY,
+    RELEASE,
+    REPLY,
+    RUN,
+    SETUP,
+    SHELL,
+    TO_RUNNER,
+    U32,
+    VERSION,
+    FrameError,
+    FrameReader,
+)
+from .http_calls import ToolHttpServer
+from .limit_watch import LimitWatch
+from .poller import Poller
+from .setup import RunnerSetup
+from .timings import LOOK_S
+from .tool_calls import ToolCalls
+from .worker_pool import SpareWorkers
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Runner:
+    """One session's runner, on these descriptors of its pipe to the host."""
+
+    def __init__(self, descriptor_in: int, descriptor_out: int) -> None:
+        self.descriptor_in = descriptor_in
+        self.reader = FrameReader(TO_RUNNER)
+        self.poller = Poller(descriptor_out)
+        self.setup = RunnerSetup()
+        self.calls = ToolCalls(self.poller)
+        self.pool = SpareWorkers(self.setup, self.poller)
+        self.actions = SessionActions(self.setup, self.poller, self.pool, self.calls)
+        self.limit_watch = LimitWatch(self.setup, self.actions)
+        self.http: ToolHttpServer | None = None
+        self.ready = False
+        self.done = False
+        self.next_look = 0.0
+        self.poller.watch(descriptor_in, self.on_host)
+
+    def run(self) -> None:
+        """Return when the host ends it, or has gone; nothing is left running then."""
+        try:
+            while not self.done:
+                self.poller.handle(self.poller.wait(self.timeout_ms))
+                now = time.monotonic()
+                if now >= self.next_look:
+                    self.next_look = now + LOOK_S
+                    self.limit_watch.check_clocks(now)
+                    self.pool.check_clocks(now)
+                    self.actions.check_clocks(now)
+                self.poller.flush()
+                if self.pool.wanted and now >= self.pool.refill_due:
+                    self.pool.refill()
+        except FrameError as error:
+            self.poller.send_json(FATAL, 0, {"message": str(error)})
+            self.poller.flush()
+        except BrokenPipeError:  # the host has gone
+            pass
+        finally:
+            self.close()
+
+    def timeout_ms(self) -> int | None:
+        deadlines = self.actions.deadlines() + self.pool.deadlines()
+        if self.limit_watch.meter_due < float("inf"):
+            deadlines.append(self.limit_watch.meter_due)
+        if not deadlines:
+            return None
+        return max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
+
+    def close(self) -> None:
+        """End every worker and wait for them, so that nothing outlives the runner."""
+        self.actions.close()
+        self.pool.close()
+        self.setup.tidy()
+
+    # --- frames from the host
+
+    def on_host(self, _event: int) -> None:
+        try:
+            data = os.read(self.descriptor_in, MESSAGE_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self.done = True
+            return
+        for kind, ident, payload in self.reader.feed(data):
+            self.on_frame(kind, ident, payload)
+
+    def on_frame(self, kind: int, ident: int, payload: bytes) -> None:
+        if kind == REPLY:
+            self.calls.answer_call(ident, payload)
+        elif kind == HELLO:
+            self.on_hello(json.loads(payload))
+        elif not self.ready:
+            raise FrameError("the first frame must be HELLO")
+        elif kind == RUN:
+            (length,) = U32.unpack_from(payload)
+            self.limit_watch.action_begins()
+            self.actions.start(ident, json.loads(payload[4 : 4 + length]), payload[4 + length :])
+        elif kind == CANCEL:
+            self.actions.end(ident, "cancelled")
+        elif kind == SETUP:
+            self.on_setup(json.loads(payload))
+        elif kind == SHELL:
+            self.on_shell(ident, json.loads(payload))
+        elif kind == END:
+            self.done = True
+
+    def on_hello(self, given: dict[str, Any]) -> None:
+        self.setup.take_hello(given)
+        self.actions.shell.begin_in(self.setup.workspace)
+        self.limit_watch.watch_folders([self.setup.workspace, *given.get("watched", ())])
+        if "line" in given:
+            self.calls.open_line(given["line"])
+        self.http = ToolHttpServer(self.setup, self.poller, self.calls)
+        self.actions.tools_url = self.http.url
+        self.ready = True
+        self.on_setup(given)
+        self.poller.send_json(
+            READY,
+            0,
+            {
+                "version": VERSION,
+                "release": RELEASE,
+                "pid": os.getpid(),
+                "python": sys.version.split()[0],
+                "bash": self.setup.bash,
+                "subreaper": self.setup.prctl is not None,
+            },
+        )
+
+    def on_setup(self, given: dict[str, Any]) -> None:
+        had_others = self.setup.take_bindings(given)
+        self.pool.retire_spawner()  # it has the old ones
+        if had_others:
+            gc.collect()
+        gc.freeze()
+
+    def on_shell(self, ident: int, given: dict[str, Any] | None) -> None:
+        """Tell the shell's state, or replace it first: a session goes back to a checkpoint."""
+        shell = self.actions.shell
+        if given is not None:
+            if self.actions.running or self.actions.kept.queue:
+                error = {"error": "blocks are still running; wait for them or cancel them"}
+                self.poller.send_json(SHELL, ident, error)
+                return
+            shell.replace_state(given["set"])
+            if self.actions.kept.worker is not None:  # its namespace is of a time that is no more
+                self.actions.kept.worker.close()
+        self.poller.send_json(SHELL, ident, shell.plain())

@@ -1,0 +1,209 @@
+"""Processes and descriptors of the operating system: find, count, stop and kill process trees; fork; prctl(2)."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import socket
+import sys
+import time
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+LINUX = sys.platform == "linux"
+PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 36
+
+
+def load_prctl() -> Callable[..., int] | None:
+    """Return Linux's prctl(2), or None. The standard library has no other way to it."""
+    if not LINUX:
+        return None
+    try:
+        return _load_prctl_quickly()
+    except (ImportError, AttributeError, OSError, TypeError, ValueError):
+        pass
+    try:
+        import ctypes
+
+        function: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+        return function
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+def _load_prctl_quickly() -> Callable[..., int]:
+    """The same by what `ctypes` is built on: all of `ctypes` would cost a session's start 1 ms.
+
+    Raises `ImportError`, `AttributeError`, `OSError`, `TypeError` or `ValueError` where an interpreter has something
+    else there.
+    """
+    import _ctypes
+
+    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+
+    def prctl(*arguments: int) -> int:
+        return int(_ctypes.call_function(address, arguments))
+
+    if prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) < 0:
+        raise OSError("prctl(2) does not answer")
+    return prctl
+
+
+def anonymous_file() -> int:
+    """Return a descriptor of a file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("agentd")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def message_pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:  # macOS has no SOCK_SEQPACKET for local sockets
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def close_quietly(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the pids of the direct children of all threads of `pid` (Linux; elsewhere empty)."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except FileNotFoundError:  # the process has gone, or a kernel without CONFIG_PROC_CHILDREN
+        if os.path.isdir(f"/proc/{pid}") and not os.path.exists(f"/proc/{pid}/task/{pid}/children"):
+            return _children_by_scan(pid)
+    except (OSError, ValueError):
+        pass
+    return found
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                    found.append(int(name))
+        except (OSError, ValueError):
+            pass
+    return found
+
+
+def descendants(roots: list[int]) -> list[int]:
+    """Return `roots` and everything below them."""
+    seen: dict[int, None] = {}
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid not in seen:
+            seen[pid] = None
+            todo += children_of(pid)
+    return list(seen)
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            pass
+
+
+def stop_below(roots: list[int]) -> list[int]:
+    """Stop everything below `roots` and return it: a stopped process cannot fork away from us.
+
+    First whole groups, in one call each: that also reaches the processes that are being forked meanwhile, and
+    a fork bomb makes them faster than they can be listed.
+    """
+    stopped: dict[int, None] = {}
+    groups = {os.getpgrp(), 0}  # ours: a worker that has just been forked is still in it
+    todo = roots
+    while todo:
+        for pid in todo:
+            if (group := _group_of(pid)) not in groups:
+                groups.add(group)
+                signal_all([-group], signal.SIGSTOP)
+        signal_all(todo, signal.SIGSTOP)
+        stopped.update(dict.fromkeys(todo))
+        todo = [pid for pid in descendants(roots) if pid not in stopped]
+    return list(stopped)
+
+
+def _group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
+
+
+def kill_below(roots: list[int]) -> None:
+    """Stop, then kill, everything below `roots`."""
+    signal_all(stop_below(roots), signal.SIGKILL)
+
+
+def count_tasks(roots: list[int], until: float) -> int:
+    """Return how many processes and threads there are below `roots`, or were found until then."""
+    count, seen, todo = 0, set[int](), list(roots)
+    while todo and time.monotonic() < until:
+        pid = todo.pop()
+        if pid not in seen:
+            seen.add(pid)
+            count += tasks_of(pid)
+            todo += children_of(pid)
+    return count
+
+
+def tasks_of(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
+def tasks_here() -> int:
+    """Return how many processes and threads this machine has (0 where it does not say)."""
+    try:
+        with open("/proc/loadavg", "rb") as file:
+            return int(file.read().split()[3].partition(b"/")[2])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def send_with_descriptors(sock: socket.socket, message: bytes, descriptors: list[int]) -> None:
+    sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+
+
+def try_fork() -> int:
+    try:
+        return os.fork()
+    except BlockingIOError:  # a limit on processes, ours or the place's
+        return -1
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def wait_status(pid: int) -> int:
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return 0

@@ -1,0 +1,218 @@
+"""Python workers: a clean `__main__`, the block in it, and the interpreter's end."""
+
+from __future__ import annotations
+
+import array
+import atexit
+import builtins
+import gc
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import types
+
+from .descriptors import BROKER_FD, settle
+from .frames import U32
+from .limits import apply_limits
+from .processes import LINUX, PR_SET_DUMPABLE
+from .setup import RunnerSetup
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    import threading
+    from typing import Any
+
+
+def _show_exception(
+    kind: type[BaseException], value: BaseException, trace: types.TracebackType | None
+) -> None:
+    """Print a traceback as CPython does, with the block's source lines and without our own frames."""
+    import traceback
+
+    ours = _show_exception.__code__.co_filename
+    while trace is not None and trace.tb_frame.f_code.co_filename == ours:
+        trace = trace.tb_next
+    traceback.print_exception(kind, value, trace)
+
+
+def _show_thread_exception(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is SystemExit:
+        return
+    name = args.thread.name if args.thread is not None else "?"
+    print(f"Exception in thread {name}:", file=sys.stderr)
+    _show_exception(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
+
+
+def _exit_code_of(error: SystemExit) -> int:
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
+    """Run `source` as `__main__`; return its exit code."""
+    import linecache
+
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    try:
+        exec(compile(source, name, "exec", dont_inherit=True), namespace)
+        return 0
+    except SystemExit as error:
+        return _exit_code_of(error)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _flush() -> int:
+    """Flush the standard streams; 120, as CPython has it, if that fails (a full disk behind it, say)."""
+    code = 0
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            code = 120
+    return code
+
+
+def _finish_python(code: int) -> int:
+    """What the interpreter does at its end: join threads, run exit functions, flush."""
+    import threading
+
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    return _flush() or code
+
+
+class PythonWorker:
+    """The process that becomes a Python action. Forked ahead of time, it waits for a job on its broker."""
+
+    def __init__(self, setup: RunnerSetup, broker: int) -> None:
+        settle({BROKER_FD: broker})
+        self.prctl = setup.prctl
+        # As CPython starts: SIGINT raises, a broken pipe and a full file are errors of the call.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self.broker = socket.socket(fileno=BROKER_FD)
+        apply_limits(setup.limits)
+        os.environ.clear()
+        os.environ.update(setup.env)
+        sys.path[:0] = ["", *setup.pythonpath]
+        self.kept = False
+        warm_up()
+        self.namespace = _main_module()
+        gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
+
+    def serve_jobs(self) -> None:
+        """Run one job after the other; end when the runner closes the broker."""
+        while True:
+            data, ancillary, *_ = self.broker.recvmsg(64, socket.CMSG_SPACE(3 * 4))
+            if not data:
+                os._exit(0)
+            descriptors = array.array("i")
+            for _level, _kind, packed in ancillary:
+                descriptors.frombytes(packed)
+            self.run_job(*descriptors)
+
+    def run_job(self, code_fd: int, out: int, err: int) -> None:
+        if self.prctl is not None:
+            self.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+        (length,) = U32.unpack(os.read(code_fd, 4))
+        header = json.loads(os.read(code_fd, length))
+        size = os.fstat(code_fd).st_size
+        source = b"".join(iter(lambda: os.read(code_fd, size), b"")).decode("utf-8", "surrogatepass")
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for descriptor in (code_fd, out, err):
+            os.close(descriptor)
+        os.chdir(header["cwd"])
+        before = {name: os.environ.get(name) for name in header["own_env"]}
+        os.environ.update(header["env"])
+        if header["pythonpath"]:
+            sys.path[1:1] = header["pythonpath"]
+        if not self.kept:
+            gc.enable()
+        if header["state"] == "kept":
+            self.kept = True
+            self.run_kept_block(source, header)
+            for name, value in before.items():  # they were for that block only
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+        else:
+            code = _execute(source, header["name"], self.namespace)
+            os._exit(_finish_python(code))
+
+    def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
+        """Run one block in the lasting namespace; the worker then waits for the next."""
+        started = resource.getrusage(resource.RUSAGE_SELF)
+        code = _execute(source, header["name"], self.namespace)
+        code = _flush() or code
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        cpu_s = used.ru_utime + used.ru_stime - started.ru_utime - started.ru_stime
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (1, 2):  # the end of the block's output, unless a child of it still writes
+            os.dup2(null, descriptor)
+        os.close(null)
+        unit = 1024 if LINUX else 1
+        self.broker.send(b"D" + json.dumps([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]).encode())
+
+
+def _main_module() -> dict[str, Any]:
+    """Make a clean `__main__` and the interpreter's state that a script expects."""
+    import threading
+
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = module
+    sys.argv = [""]
+    sys.excepthook = _show_exception
+    threading.excepthook = _show_thread_exception
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    return module.__dict__
+
+
+def import_for_python() -> None:
+    """Import what only Python workers need: the interpreter's site packages, the traceback's parts.
+
+    In the spawner, before its first Python worker: the runner is started without them (`-S`), for it wants to
+    start fast and stay small, and a session that runs bash alone does.
+    """
+    import linecache  # noqa: F401
+    import site
+    import threading  # noqa: F401
+    import traceback  # noqa: F401
+
+    site.main()
+    _forget_own_modules()
+    warm_up()
+
+
+def _forget_own_modules() -> None:
+    """Take this package out of what code may import: it goes on without. Nothing of it is imported later."""
+    package = __name__.rpartition(".")[0]
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def warm_up() -> None:
+    """Do once what every block does: the parser's tables are built, the pages are touched."""
+    import linecache
+
+    name = "<warm-up>"
+    _execute("import os\nprint('', end='')\n", name, {})
+    json.loads(json.dumps({"env": {"A": "1"}, "cwd": "."}))
+    del linecache.cache[name]

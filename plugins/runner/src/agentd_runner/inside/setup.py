@@ -1,0 +1,121 @@
+"""What forked code needs: workspace, environment, limits and imports, from the host's HELLO and SETUP frames."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .frames import RELEASE, VERSION, FrameError
+from .limits import ULIMIT
+from .processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, load_prctl, tasks_here
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class RunnerSetup:
+    """The values of a session. The spawner has them as they were when it was forked."""
+
+    def __init__(self) -> None:
+        self.prctl = load_prctl()
+        self.pythonpath: list[str] = []
+        self.catalog = "[]"
+        # From the host's HELLO:
+        self.workspace = self.token = self.bash = self.socket_path = ""
+        self.env: dict[str, str] = {}
+        self.limits: dict[str, int] = {}
+        self.folders: list[str] = []
+        self.output_bytes = 0
+        self.grace_s = 0.0
+
+    def take_hello(self, given: dict[str, Any]) -> None:
+        """Take the first frame. Raises `FrameError` if this runner cannot do what the host wants."""
+        check_versions(given)
+        self.workspace = given["workspace"]
+        # What the place itself sets (a sandbox's proxies, its placeholders for secrets) is known in here only.
+        inherited = {name: os.environ[name] for name in given.get("inherit", ()) if name in os.environ}
+        self.env = {**given["env"], **inherited}
+        self.limits = given["limits"]
+        for name in self.limits:
+            if name.startswith("RLIMIT_") and name not in ULIMIT:
+                raise FrameError(f"unknown limit {name}")
+        if "RLIMIT_NPROC" in self.limits:  # it counts all of the user's tasks, those of before too
+            self.limits["RLIMIT_NPROC"] += tasks_here()
+        self.output_bytes = given["output_bytes"]
+        self.grace_s = given["grace_s"]
+        self.token = given["token"]
+        self.bash = self.find_bash()
+        self.socket_path = given.get("socket") or ""
+        self.folders = given.get("folders", ())
+        for folder in self.folders:  # made in here, so that a planted symlink cannot lead the host astray
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+            except OSError:
+                pass  # a full disk: the actions will say so
+        if self.prctl is not None:
+            self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
+            # The spawner and the supervisors inherit it; a worker gives it up (`PythonWorker.run_job`, exec)
+            # to be debugged and measured as anywhere.
+            self.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        self.env.setdefault("AGENTD_PYTHON", sys.executable)
+
+    def find_bash(self) -> str:
+        for directory in [*self.env.get("PATH", "").split(":"), "/bin", "/usr/bin"]:
+            path = os.path.join(directory or ".", "bash")
+            if os.access(path, os.X_OK):
+                return path
+        return "/bin/bash"
+
+    def take_bindings(self, given: dict[str, Any]) -> bool:
+        """Take new bindings: import them here, so that every later worker has them from its fork.
+
+        Returns True if others were there before, which are garbage then.
+        """
+        for key, value in given.get("bindings_env", {}).items():
+            self.env[key] = value
+        self.catalog = given.get("catalog", self.catalog)
+        self.pythonpath = given.get("pythonpath", self.pythonpath)
+        old = [name for name in sys.modules if name == "lib" or name.startswith("lib.")]
+        for module in old:
+            del sys.modules[module]
+        before = sys.path[:]
+        sys.path[:0] = self.pythonpath  # for the imports below only: the runner trusts no folder of code
+        sys.path_importer_cache.clear()
+        for module in given.get("preload", ()):
+            try:
+                __import__(module)
+            except Exception:
+                pass  # the block that imports it will show why
+        sys.path[:] = before
+        return bool(old)
+
+    def tidy(self) -> None:
+        """Remove the socket, and what is empty of our own folders and those that they are in."""
+        if self.socket_path:
+            try:
+                os.unlink(self.socket_path)
+            except OSError:
+                pass
+        for folder in [*self.folders, *{os.path.dirname(folder) for folder in self.folders}]:
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass
+
+
+def check_versions(given: dict[str, Any]) -> None:
+    """Raise `FrameError`, which names both, if the host is of another protocol version or another release."""
+    if given["version"] != VERSION:
+        raise FrameError(f"the host speaks version {given['version']}, this runner {VERSION}")
+    release = given.get("release", RELEASE)  # a client of the protocol that is not agentd's has none
+    if release != RELEASE:
+        raise FrameError(
+            f"the host is of agentd-runner {release}, this runner of {RELEASE}: "
+            "ship the runner of the host's own release, and restart a host whose files were replaced"
+        )
+
+
+def may_enter(folder: str) -> bool:
+    return os.access(folder, os.X_OK) and os.path.isdir(folder)

@@ -1,0 +1,132 @@
+"""The state of the shell: what one bash block leaves to the next."""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from typing import Any
+
+
+# Options that would stop every later block from running are not carried over, nor are those that only
+# describe how the shell was started.
+_NOT_CARRIED = frozenset(("noexec", "onecmd", "interactive-comments", "privileged", "history", "histexpand"))
+_DEFAULT_ON = ("braceexpand", "hashall")
+_READ_ONLY_SHOPTS = frozenset(("login_shell", "restricted_shell"))
+
+
+# One line of `export -p` or `declare -xF`, which may go over several: flags, name and quoted value.
+_DECLARED = r"""declare -(\w+) (\w+)(?:=("(?:[^"\\]|\\.)*"|\$'(?:[^'\\]|\\.)*'|\(.*?\)))?\n"""
+
+
+class ShellState:
+    """What one bash block leaves to the next, apart from the base environment.
+
+    So it fits another session, which has a base of its own, and holds none of the values that the user passed.
+    `source` are exports and functions as bash source, `unset` the names of the base that are exported no more.
+    """
+
+    def __init__(self, source: str, options: str, shopts: str, unset: list[str]) -> None:
+        self.source = source
+        self.options = options.split(":")
+        self.shopts = [name for name in shopts.split(":") if name and name not in _READ_ONLY_SHOPTS]
+        self.unset = unset
+
+    @classmethod
+    def of_saved(cls, source: str, options: str, shopts: str, base: dict[str, str]) -> ShellState:
+        """Return the state of what bash has saved."""
+        line = re.compile(_DECLARED, re.DOTALL)
+        kept, position, seen = [], 0, set()
+        while found := line.match(source, position):
+            position = found.end()
+            flags, name, value = found.groups()
+            seen.add(name)
+            ours = flags == "x" and name in base and value == _as_bash_prints(base[name])
+            if "f" in flags or not (ours or name.startswith("AGENTD_TOOLS_")):
+                kept.append(found[0])
+        unset = sorted(filter(is_bash_name, base.keys() - seen))
+        return cls("".join(kept) + source[position:], options, shopts, unset)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the state as plain data: what the initializer takes."""
+        return {
+            "source": self.source,
+            "options": ":".join(self.options),
+            "shopts": ":".join(self.shopts),
+            "unset": self.unset,
+        }
+
+    def switches(self) -> str:
+        """The `set` options. They stand in front of the code itself: they would change our own commands."""
+        on = [f"builtin set -o {name}; " for name in self.options if name and name not in _NOT_CARRIED]
+        off = [f"builtin set +o {name}; " for name in _DEFAULT_ON if name not in self.options]
+        return "".join(on + off)
+
+    def restore(self) -> str:
+        # First the `shopt` options: with extglob, functions parse differently.
+        first = f"shopt -s {' '.join(self.shopts)}\n" if self.shopts else ""
+        gone = f"unset -v {' '.join(self.unset)}\n" if self.unset else ""
+        return first + gone + self.source
+
+
+class SessionShell:
+    """The shell's state and directory as the next bash block finds them."""
+
+    def __init__(self) -> None:
+        self.workspace = self.cwd = ""
+        self.state: ShellState | None = None
+        self.saved = ("", "", "")  # what the state was made of
+        self.order = 0  # counts actions, and replacements of the state
+        self.state_order = 0
+
+    def begin_in(self, workspace: str) -> None:
+        self.workspace = self.cwd = workspace
+
+    def next_order(self) -> int:
+        self.order += 1
+        return self.order
+
+    def keep_saved(self, saved: tuple[str, str, str, str], order: int, base: dict[str, str]) -> None:
+        """The state of the latest block, in the order written, is the one that the next bash starts from."""
+        if order > self.state_order:
+            self.cwd = saved[3]
+            self.state_order = order
+            if saved[:3] != self.saved:
+                self.saved = saved[:3]
+                self.state = ShellState.of_saved(*self.saved, base)
+
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain data: what a SHELL frame carries."""
+        state = self.state.plain() if self.state is not None else {"source": None}
+        return {"workspace": self.workspace, "cwd": self.cwd, **state}
+
+    def replace_state(self, given: dict[str, Any] | None) -> None:
+        """Take a state that `plain` gave, maybe of another workspace; None for a fresh shell."""
+        self.state_order = self.next_order()
+        self.saved = ("", "", "")
+        if given is None:
+            self.state, self.cwd = None, self.workspace
+            return
+        here = re.compile(re.escape(given["workspace"]) + r"(?![\w.-])")
+
+        def moved(text: str) -> str:
+            return str(here.sub(lambda _: self.workspace, text))
+
+        self.cwd = moved(given["cwd"])
+        if given["source"] is None:
+            self.state = None
+        else:
+            self.state = ShellState(moved(given["source"]), given["options"], given["shopts"], given["unset"])
+
+
+def is_bash_name(name: str) -> bool:
+    """Other names are no variables in bash, and would be read as code."""
+    return name.isascii() and name.isidentifier()
+
+
+def _as_bash_prints(value: str) -> str:
+    """Return how `export -p` shows a value, unless it holds control characters."""
+    for special in '\\"$`':
+        value = value.replace(special, f"\\{special}")
+    return f'"{value}"'

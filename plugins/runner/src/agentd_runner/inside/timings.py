@@ -1,0 +1,10 @@
+"""How long the runner waits for what: spare workers, its own sleep, its looks at the clocks, a supervisor's end."""
+
+from __future__ import annotations
+
+PAUSE_S = 0.002  # a shorter time between two actions is none
+REFILL_S = 0.05  # how long after an action's start its spare is replaced, unless it ends before
+SPARE_IDLE_S = 10.0  # how long after the last action a worker is kept ready
+SPIN_S = 80e-6  # how long after an answer the next tool call is looked for without sleeping
+LOOK_S = 0.005  # how often the clocks are looked at while there is much to do
+KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself

@@ -1,0 +1,197 @@
+"""Tool calls of the code: the sockets that they come in over, and the frames that they become."""
+
+from __future__ import annotations
+
+import array
+import select
+import socket
+import struct
+
+from .action import RunningAction
+from .frames import CALL, MAX_CALL, MAX_CHANNELS, MAX_DIRECT_CHANNELS, MESSAGE_SIZE, U32
+from .poller import Poller
+from .processes import close_quietly
+from .workers import SupervisedWorker
+
+
+class ToolCalls:
+    """The calls that wait for their answer, and the sockets that they came over."""
+
+    def __init__(self, poller: Poller) -> None:
+        self.poller = poller
+        self.sockets: set[ToolSocket] = set()
+        self.waiting: dict[int, ToolSocket] = {}
+        self.last_call = 0
+        self.line: socket.socket | None = None
+
+    def open_line(self, descriptor: int) -> None:
+        """Take the direct line that was inherited under this number."""
+        self.line = socket.socket(fileno=descriptor)
+        self.line.set_inheritable(False)
+        self.line.setblocking(False)
+
+    def is_full(self) -> bool:
+        return len(self.sockets) >= MAX_CHANNELS
+
+    def begin_call(self, connection: ToolSocket, action: int, body: bytes) -> None:
+        """Send a call to the host: u16 length of the tool's name, the name, the arguments as JSON."""
+        self.last_call = self.last_call % 0xFFFFFFFF + 1
+        self.waiting[self.last_call] = connection
+        self.poller.send(CALL, self.last_call, U32.pack(action) + body)
+
+    def answer_call(self, ident: int, payload: bytes) -> None:
+        """Hand the host's answer to whoever waits for it."""
+        connection = self.waiting.pop(ident, None)
+        if connection is not None:
+            connection.reply(payload)
+            self.poller.spin()
+
+    def take_message(self, action: RunningAction, may_pass_on: bool) -> bytes | None:
+        """Take a message of the code, and the channel that came with it; None if there is no message now."""
+        try:
+            data, ancillary, *_ = action.worker.broker.recvmsg(512, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data, ancillary = b"", []
+        for _level, _kind, packed in ancillary:
+            for descriptor in array.array("i", packed[: len(packed) - len(packed) % 4]):
+                if data[:1] == b"C" and may_pass_on and self.pass_on(action, descriptor):
+                    close_quietly(descriptor)
+                elif data[:1] in (b"C", b"L") and not self.is_full():
+                    ToolChannel(self, action.worker, socket.socket(fileno=descriptor))
+                else:
+                    close_quietly(descriptor)
+        return bytes(data)
+
+    def pass_on(self, action: RunningAction, descriptor: int) -> bool:
+        """Give a channel to the host, if there is a line to it: then it takes the calls itself."""
+        if self.line is None or action.passed_on >= MAX_DIRECT_CHANNELS:
+            return False
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+        try:
+            self.line.sendmsg([U32.pack(action.ident)], rights)
+        except OSError:  # full, or the host is going
+            return False
+        action.passed_on += 1
+        return True
+
+    def finish_action(self, action: RunningAction, may_pass_on: bool) -> None:
+        """Carry out what the action's code has still sent, then close its channels."""
+        for _ in range(MAX_CHANNELS):  # what was sent before the end is still carried out
+            if not self.take_message(action, may_pass_on):
+                break
+        for channel in [c for c in self.sockets if c.worker is action.worker]:
+            channel.on_ready(select.POLLIN)
+            channel.close()
+
+
+class ToolSocket:
+    """A connection over which code calls tools. What it sends is the code's: nothing of it may raise."""
+
+    def __init__(self, calls: ToolCalls, connection: socket.socket) -> None:
+        self.calls = calls
+        self.connection = connection
+        self.worker: SupervisedWorker | None = None
+        self.received = bytearray()
+        self.unsent: bytes | memoryview = b""
+        self.wanted = select.POLLIN
+        connection.setblocking(False)
+        calls.poller.watch(connection.fileno(), self.on_ready)
+        calls.sockets.add(self)
+
+    def on_ready(self, event: int) -> None:
+        try:
+            if event & select.POLLOUT:
+                self.write_more()
+            if event & ~select.POLLOUT and self.connection.fileno() >= 0:
+                self.read_some()
+        except (ValueError, LookupError, struct.error):  # no request of this protocol
+            self.close()
+
+    def read_some(self) -> None:
+        try:
+            data = self.connection.recv(MESSAGE_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.take_data(data)
+        else:
+            self.close()
+
+    def take_data(self, data: bytes) -> None:
+        """Act on what has arrived."""
+
+    def reply(self, payload: bytes) -> None:
+        """Send the answer to a call: u8 status and JSON."""
+
+    def all_sent(self) -> None:
+        """Called when all that was to be sent has been."""
+
+    def send(self, data: bytes) -> None:
+        if self.unsent:
+            self.unsent = bytes(self.unsent) + data
+        else:
+            self.unsent = data
+            self.write_more()
+
+    def write_more(self) -> None:
+        try:
+            count = self.connection.send(self.unsent)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            self.close()
+            return
+        if count == len(self.unsent):  # nearly always
+            self.unsent = b""
+            self.want_events(select.POLLIN)
+            self.all_sent()
+        else:
+            self.unsent = memoryview(self.unsent)[count:]
+            self.want_events(select.POLLIN | select.POLLOUT)
+
+    def want_events(self, events: int) -> None:
+        if events != self.wanted:  # only then: poll() builds its table anew after every change
+            self.wanted = events
+            self.calls.poller.change_events(self.connection.fileno(), events)
+
+    def close(self) -> None:
+        if self.connection.fileno() >= 0:
+            self.calls.poller.unwatch(self.connection.fileno())
+            self.connection.close()
+        self.calls.sockets.discard(self)
+
+
+class ToolChannel(ToolSocket):
+    """A private connection of one thread of the code: one tool call after the other."""
+
+    def __init__(self, calls: ToolCalls, worker: SupervisedWorker, connection: socket.socket) -> None:
+        super().__init__(calls, connection)
+        self.worker: SupervisedWorker = worker
+
+    def take_data(self, data: bytes) -> None:
+        if not self.received and len(data) >= 4 and len(data) == 4 + U32.unpack_from(data)[0]:
+            self.request(data[4:])  # nearly always: one request, whole
+            return
+        self.received += data
+        if len(self.received) < 4:
+            return
+        (length,) = U32.unpack_from(self.received)
+        if length > MAX_CALL:
+            self.close()
+        elif len(self.received) >= 4 + length:
+            body = bytes(self.received[4 : 4 + length])
+            del self.received[: 4 + length]
+            self.request(body)
+
+    def request(self, body: bytes) -> None:
+        if len(body) < 2:
+            self.close()
+        else:
+            self.calls.begin_call(self, self.worker.action, body)
+
+    def reply(self, payload: bytes) -> None:
+        self.send(U32.pack(len(payload)) + payload)
