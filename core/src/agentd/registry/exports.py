@@ -153,6 +153,6 @@ def _refuse_blocked(found: Found) -> None:
 
 
 def _load(found: Found) -> Any:
-    from importlib_metadata import EntryPoint
+    from agentd.registry.metadata import EntryPoint
 
     return EntryPoint(found.name, found.value, found.group).load()

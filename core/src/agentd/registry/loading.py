@@ -61,7 +61,7 @@ class Hook:
 
 def import_plugin(record: PluginRecord) -> object:
     """Import what the entry point names. Whatever happens is raised as it comes."""
-    from importlib_metadata import EntryPoint
+    from agentd.registry.metadata import EntryPoint
 
     return EntryPoint(record.name, record.value, record.group).load()
 

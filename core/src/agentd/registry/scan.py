@@ -49,7 +49,7 @@ def scan(*, refresh: bool = False) -> tuple[Found, ...]:
             _forget()
         found = _cache.get(key)
         if found is None:
-            from importlib_metadata import distributions
+            from agentd.registry.metadata import distributions
 
             if len(_cache) >= _CACHE_SIZE:
                 _cache.clear()
@@ -58,7 +58,7 @@ def scan(*, refresh: bool = False) -> tuple[Found, ...]:
 
 
 def _forget() -> None:
-    from importlib_metadata import MetadataPathFinder
+    from agentd.registry.metadata import MetadataPathFinder
 
     _cache.clear()
     importlib.invalidate_caches()
