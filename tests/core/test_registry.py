@@ -100,17 +100,17 @@ def test_check_loads_everything(install, registry: Make) -> None:
 def test_parser_factories_come_in_the_order_of_names_and_make_new_parsers(install, registry: Make) -> None:
     install("parser", "b", "acme-b")
     install("parser", "a", "acme-z")
-    factories = registry().create_parser_factories()
+    factories = [notation.parser for notation in registry().create_notations()]
     assert [type(f()).__module__ for f in factories] == ["fake_acme_z_a", "fake_acme_b_b"]
     assert factories[0]() is not factories[0]()
     assert isinstance(factories[0](), Parser)
-    (only,) = registry().create_parser_factories(["b"])
+    (only,) = [notation.parser for notation in registry().create_notations(["b"])]
     assert type(only()).__module__ == "fake_acme_b_b"
 
 
 def test_no_parser_names_the_distribution_to_install(registry: Make) -> None:
     with pytest.raises(MissingPluginError, match="pip install agentd-parser-fence"):
-        registry().create_parser_factories()
+        registry().create_notations()
 
 
 def test_a_tool_source_plugin_is_asked_until_one_takes_the_spec(install, registry: Make) -> None:
@@ -158,7 +158,7 @@ def test_a_blocked_plugin_is_listed_and_never_imported(install, registry: Make) 
 def test_blocked_parsers_are_not_called_missing(install, registry: Make) -> None:
     install("parser", "fence", "agentd-parser-fence")
     with pytest.raises(BlockedPluginError):
-        registry(environ={"AGENTD_PLUGINS_BLOCK": "fence"}).create_parser_factories()
+        registry(environ={"AGENTD_PLUGINS_BLOCK": "fence"}).create_notations()
 
 
 def test_one_module_may_serve_several_entry_points(registry: Make, tmp_path: Path, monkeypatch) -> None:

@@ -343,9 +343,31 @@ def test_a_hook_that_returns_something_else_is_told_what_is_lacking(
         PluginLoadError, match=r"returned str, which lacks: aclose, attach, close, run, start"
     ):
         registry.create_executor("liar", folder)
-    (factory,) = registry.create_parser_factories()
-    with pytest.raises(PluginLoadError, match="returned NoneType, which lacks: close, feed"):
-        factory()
+    with pytest.raises(PluginLoadError, match=r"must return an agentd\.notation\.Notation, got NoneType"):
+        registry.create_notations()
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("Parser()", r"got Parser; what makes such a parser belongs into it: Notation\(parser="),
+        ("Notation(guide='Write:', forms='x', parser=dict)", "returned dict, which lacks: close, feed"),
+        ("Notation(guide='Write:', forms='x', parser=lambda: 1 / 0)", "ZeroDivisionError"),
+    ],
+)
+def test_what_makes_no_parser_is_told_when_the_session_starts(
+    folder: Path, make: Callable[[], Registry], made: str, told: str
+) -> None:
+    source = PLUGIN_SOURCES["parser"].rpartition("return")[0] + f"return {made}\n"
+    put(folder, "p", source, kind="parsers")
+    with pytest.raises(PluginLoadError, match=told):
+        make().create_notations()
+
+
+@pytest.mark.parametrize(("guide", "forms"), [("", "x"), (" \n", "x"), ("Write:", ""), (None, "x")])
+def test_a_notation_that_teaches_nothing_is_refused(guide: str, forms: str) -> None:
+    with pytest.raises(ConfigError, match="must say how the model writes a block"):
+        Notation(guide=guide, forms=forms, parser=object)  # type: ignore[arg-type]
 
 
 def test_a_raising_parser_names_its_plugin(folder: Path, make: Callable[[], Registry]) -> None:
@@ -355,9 +377,8 @@ def test_a_raising_parser_names_its_plugin(folder: Path, make: Callable[[], Regi
         HEAD + "@hookimpl\ndef agentd_create_parser(options): return options['x']",
         kind="parsers",
     )
-    (factory,) = make().create_parser_factories()
     with pytest.raises(PluginLoadError, match=r"'p' of acme-bad failed: .*KeyError: 'x'"):
-        factory()
+        make().create_notations()
 
 
 def test_a_raising_tool_source_names_the_spec_but_shows_no_secret(
@@ -376,10 +397,10 @@ def test_a_broken_parser_is_reported_and_the_others_are_used(
     put(folder, "a", "1 / 0", kind="parsers")
     put(folder, "b", PLUGIN_SOURCES["parser"], distribution="acme-b", kind="parsers")
     with caplog.at_level(logging.WARNING, "agentd"):
-        assert len(make().create_parser_factories()) == 1
+        assert len(make().create_notations()) == 1
     assert "the parser plugin 'a' of acme-bad failed: ZeroDivisionError" in caplog.text
     with pytest.raises(PluginLoadError):
-        make().create_parser_factories(["a", "b"])  # asked for by name: no way round it
+        make().create_notations(["a", "b"])  # asked for by name: no way round it
 
 
 def test_a_config_error_of_a_hook_is_the_users_to_see(folder: Path, make: Callable[[], Registry]) -> None:

@@ -71,7 +71,7 @@ def _merged(segments: list[Segment]) -> list[tuple[str, str, Block | None]]:
 
 
 def test_the_line_parser_finds_the_command(registry: Registry) -> None:
-    (make,) = registry.create_parser_factories(["line"])
+    (make,) = [notation.parser for notation in registry.create_notations(["line"])]
     segments = _merged(_parse(make, ["Look:\n!r", "un ls -l\nThat's !run all"]))
     assert segments == [
         ("prose", "Look:\n", None),

@@ -22,7 +22,7 @@ from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd.types import PythonAction
 
 def limit(pids, soft):
-    for pid in pids:  # a crew that is ready has a lower hard limit than the others
+    for pid in pids:  # a worker that is ready has a lower hard limit than the others
         hard = resource.prlimit(pid, resource.RLIMIT_NPROC)[1]
         resource.prlimit(pid, resource.RLIMIT_NPROC, (hard if soft is None else soft, hard))
 
@@ -35,7 +35,7 @@ with SubprocessExecutor(sys.argv[2], timeout=20) as executor:
     pid = executor._connection.process.pid
     limit(family(pid), 0)
     limit(family(pid), 0)  # and what came to be meanwhile
-    codes = [executor.execute_bash("true")[1] for _ in range(3)]  # the first may find a spare crew
+    codes = [executor.execute_bash("true")[1] for _ in range(3)]  # the first may find a spare worker
     kept = executor.run_sync(PythonAction(code="1", state="kept"))
     limit(family(pid), None)
     again = executor.execute_bash("echo on")

@@ -242,6 +242,6 @@ def test_five_megabytes_in_one_call_pass_through() -> None:
 
 def test_the_plugin_makes_a_parser_and_refuses_options() -> None:
     assert plugin.AGENTD_API == 1
-    assert isinstance(plugin.agentd_create_parser(options={}), Parser)
+    assert isinstance(plugin.agentd_create_parser(options={}).parser(), Parser)
     with pytest.raises(ConfigError, match="unknown option 'colour' of the parser 'xml'; it has none"):
         plugin.agentd_create_parser(options={"colour": 1})

@@ -26,7 +26,6 @@ from agentd.protocols import (
     EventSink,
     Executor,
     Model,
-    Parser,
     Requirement,
     SkillRenderer,
     SnapshotStore,
@@ -47,7 +46,6 @@ __all__ = [
     "agentd_create_snapshot_store",
     "agentd_create_tool_sources",
     "agentd_create_toolbox",
-    "agentd_describe_notation",
     "agentd_list_requirements",
     "agentd_open_model",
     "agentd_serve_requests",
@@ -80,23 +78,11 @@ def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> E
 
 
 @hookspec
-def agentd_create_parser(options: Mapping[str, Any]) -> Parser:
-    """Make a parser for one answer of the model.
+def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
+    """Return the notation of this parser: what the model is told of it, and what makes a parser for each answer.
 
-    Called once for every answer and again after each block found by another parser (so make it cheap).
-    All enabled parsers read the same text; the block that opens first wins.
-
-    An exception ends the turn with `PluginLoadError`. Since API 1.
-    """
-    raise AssertionError("a specification, never called")
-
-
-@hookspec
-def agentd_describe_notation(options: Mapping[str, Any]) -> Notation:
-    """Say how a model writes the blocks that this plugin's parser finds. A parser's second hook.
-
-    Called once for each session. A session teaches the model the notation of its first parser; the others read
-    along. A plugin without this hook cannot be the first.
+    Called once for each session. A session teaches the model the notation of its first parser; all of them read the
+    same text, and the block that opens first wins.
 
     An exception ends the session's start with `PluginLoadError`. Since API 1.
     """
@@ -241,7 +227,6 @@ HOOKS: Final = {
 """The hook that every plugin of a kind implements. A command has none: its entry point is the click command."""
 
 OPTIONAL_HOOKS: Final = {
-    "parser": ("agentd_describe_notation",),
     "tool_source": ("agentd_create_toolbox",),
     "model": ("agentd_serve_requests",),
 }

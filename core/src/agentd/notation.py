@@ -7,12 +7,14 @@ The functions are for parsers: they decide what counts as a header (`LANG:ACTION
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Final
 
 import attrs
 
 from agentd.errors import ConfigError
+from agentd.protocols import Parser
 from agentd.types import Block
 
 __all__ = ["LANGUAGES", "Notation", "make_block", "read_header"]
@@ -37,7 +39,7 @@ _HEADER: Final = re.compile(r"(.*):([A-Za-z][A-Za-z_-]*)", re.DOTALL)
 
 @attrs.frozen(kw_only=True)
 class Notation:
-    """What the model is told about one way of writing blocks.
+    """One way of writing blocks: what the model is told about it, and what reads it.
 
     The system prompt has `guide`, then `forms`, then the rules that hold for every notation, with `rules` among
     them. A block that cannot be run is answered with `forms`.
@@ -45,21 +47,23 @@ class Notation:
     :ivar guide: which text of an answer is a block and is carried out; a sentence or more, in front of the forms.
     :ivar forms: the forms of a block, as the model shall write them: bash, Python, and the content of a file.
     :ivar rules: what else holds for this notation, a sentence each.
+    :ivar parser: makes a parser for one answer; called for each one, and again after each block that another parser
+        found, so it must be cheap.
     :raises ConfigError: if `guide` or `forms` is empty: the model would not know how to act.
     """
 
     guide: str
     forms: str
+    parser: Callable[[], Parser]
     rules: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         for name in ("guide", "forms"):
             text = getattr(self, name)
             if not isinstance(text, str) or not text.strip():
-                raise ConfigError(
-                    f"Notation.{name}: must say how the model writes a block, got {text!r}; a parser that teaches "
-                    "nothing leaves agentd_describe_notation out and stands behind another one"
-                )
+                raise ConfigError(f"Notation.{name}: must say how the model writes a block, got {text!r}")
+        if not callable(self.parser):
+            raise ConfigError(f"Notation.parser: must make a parser when it is called, got {self.parser!r}")
 
 
 def read_header(header: str) -> tuple[str, str] | None:

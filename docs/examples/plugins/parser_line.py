@@ -53,14 +53,10 @@ class LineParser:
 
 
 @hookimpl
-def agentd_create_parser(options: Mapping[str, Any]) -> LineParser:
-    return LineParser()
-
-
-@hookimpl
-def agentd_describe_notation(options: Mapping[str, Any]) -> Notation:
+def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
     return Notation(
         guide="A line of your answer in this form is run in bash while you write; no other text is run:",
         forms="!run COMMAND",
         rules=("Write files with `!run printf '...' > PATH`.",),
+        parser=LineParser,
     )

@@ -45,7 +45,7 @@ def ours(quick: bool) -> Figures:
     from agentd_parser_xml.plugin import agentd_create_parser as xml
 
     def parse(deltas: list[str], blocks: int) -> None:
-        stack = ParserStack([lambda: fence({}), lambda: xml({})])
+        stack = ParserStack([fence({}).parser, xml({}).parser])
         found = 0
         for delta in deltas:
             if found or not stack.skim(delta):

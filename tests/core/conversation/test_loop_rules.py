@@ -14,7 +14,7 @@ from agentd.turn.budgets import Budgets
 from agentd.turn.listener import Listener
 from agentd.turn.loop import TurnLoop
 from agentd.types import ActionResult, OutputChunk
-from agentd_parser_fence.plugin import NOTATION
+from agentd_parser_fence.plugin import FORMS
 from script_model import RecordingExecutor, ScriptModel
 
 pytestmark = pytest.mark.anyio
@@ -40,10 +40,9 @@ def make_loop(
 ) -> tuple[TurnLoop, RecordingExecutor, Recorder]:
     executor, recorder = RecordingExecutor(tmp_path, behave), Recorder()
     loop = TurnLoop(
-        forms=NOTATION.forms,
         model=model,
         executor=executor,
-        parsers=Registry().create_parser_factories(["fence"]),
+        notations=Registry().create_notations(["fence"]),
         listener=recorder,
         **settings,
     )
@@ -191,7 +190,7 @@ async def test_an_unknown_or_unclosed_block_is_answered_with_the_three_forms(
         end = await loop.run()
     assert executor.log == []
     assert says in model.results[0]
-    assert NOTATION.forms in model.results[0]
+    assert FORMS in model.results[0]
     assert [e.status for e in recorder.of(CodeExecution)] == ["failed"]
     assert end.stop_reason == "answer"
 

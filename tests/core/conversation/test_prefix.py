@@ -14,13 +14,13 @@ from agentd.registry import Registry
 from agentd.turn.loop import TurnLoop
 from agentd.turn.prompt import instructions
 from agentd_model_openai import ChatModel, ResponsesModel
-from agentd_parser_fence.plugin import NOTATION
 from agentd_skills import AgentSkillsRenderer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from script_model import RecordingExecutor
 
-PARSERS = Registry().create_parser_factories(["fence"])
+NOTATIONS = Registry().create_notations(["fence"])
+NOTATION = NOTATIONS[0]
 pieces = st.lists(
     st.sampled_from(
         [
@@ -66,7 +66,7 @@ def test_each_request_begins_with_the_one_before(api: str, answers: list[str], t
         with tempfile.TemporaryDirectory() as folder:
             for number in range(tasks):
                 model.add_task(f"task {number}")
-                loop = TurnLoop(model=model, executor=RecordingExecutor(Path(folder)), parsers=PARSERS)
+                loop = TurnLoop(model=model, executor=RecordingExecutor(Path(folder)), notations=NOTATIONS)
                 await loop.run()
 
     anyio.run(converse)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentd.errors import AgentdError, ConfigError, MissingPluginError
+from agentd.errors import ConfigError, MissingPluginError
 from agentd.notation import Notation
 from agentd.protocols import (
     EventSink,
     Executor,
     Model,
-    Parser,
     Requirement,
     SkillRenderer,
     SnapshotStore,
@@ -28,6 +27,8 @@ from agentd.registry.table import PluginTable, label
 
 __all__ = ["Registry"]
 
+TAUGHT = "fence"
+"""The notation that a model is taught where nobody chooses."""
 LAST_MODEL = "openai"
 """The model provider that is asked last: it takes any name."""
 
@@ -61,82 +62,38 @@ class Registry(PluginTable):
 
     # --- parsers ---------------------------------------------------------------------------------
 
-    def create_parser_factories(
-        self,
-        names: Sequence[PluginSpec] | None = None,
-        *,
-        options: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> list[Callable[[], Parser]]:
-        """Return one cheap factory for each parser; call each anew for every answer of the model.
+    def create_notations(self, names: Sequence[PluginSpec] | None = None) -> list[Notation]:
+        """Return the notations of parsers; the model is taught the first, and each one's `parser` reads the answers.
 
-        `names` in this order, or every parser that is installed, allowed and loads, in the order of
-        names (one that is broken is logged as a warning). `options` are by parser name, for those named without.
+        Those named in `names`, in this order, or every parser that is installed, allowed and loads: `fence` first,
+        then in the order of names (one that is broken is logged as a warning).
 
         Raises `MissingPluginError` that names `agentd-parser-fence` if there is no parser at all, and
         `PluginLoadError` or `BlockedPluginError` if none of those that are there can be used.
         """
-        return [
-            self._parser_factory(name, given or (options or {}).get(name, {}))
-            for name, given in self._parsers(names)
-        ]
-
-    def describe_notation(self, names: Sequence[PluginSpec] | None = None) -> Notation:
-        """Return the notation that a model is taught: that of the first parser of `names`, or without them of
-        `fence`, if that can be used, else of the first that has one.
-
-        Raises as `create_parser_factories`, and `ConfigError` if that parser teaches none.
-        """
-        chosen = self._parsers(names)
-        if names is None:
-            chosen.sort(key=lambda pair: pair[0] != "fence")  # the others are there to understand more
-            chosen = [pair for pair in chosen if self._hook("parser", pair[0], _DESCRIBE)] or chosen
-        name, given = chosen[0]
-        if self._hook("parser", name, _DESCRIBE) is None:
-            raise ConfigError(
-                f"the parser {name!r} teaches the model no notation (it has no {_DESCRIBE}); name one that does first"
-            )
-        made = self._call("parser", name, hook=_DESCRIBE, options=given)
-        if not isinstance(made, Notation):
-            raise ConfigError(
-                f"the parser {name!r}: {_DESCRIBE} must return an agentd.notation.Notation, "
-                f"got {type(made).__name__}"
-            )
-        return made
-
-    def _parsers(self, names: Sequence[PluginSpec] | None) -> list[tuple[str, dict[str, Any]]]:
         if isinstance(names, str):
             raise ConfigError(f"parsers: must be a list of names, got {names!r}; write [{names!r}]")
         if names is None:
-            chosen: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in self._usable("parser")]
+            usable = sorted(self._usable("parser"), key=lambda name: name != TAUGHT)
+            chosen: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in usable]
         else:
             chosen = [split_spec(name, where="parsers") for name in names]
         if not chosen:
-            raise MissingPluginError("fence", official_distribution("parser", "fence"))
-        return chosen
+            raise MissingPluginError(TAUGHT, official_distribution("parser", TAUGHT))
+        return [self._notation(name, options) for name, options in chosen]
 
-    def _parser_factory(self, name: str, options: Mapping[str, Any]) -> Callable[[], Parser]:
-        """Return a factory that costs one call more than the hook itself: it runs for every answer."""
+    def _notation(self, name: str, options: Mapping[str, Any]) -> Notation:
         key = ("parser", name)
-        hook = self._hook(*key)
-        assert hook is not None
-        function = hook.function
-        arguments = {"options": options} if hook.arguments else {}
-        checked = False
-
-        def make() -> Parser:
-            nonlocal checked
-            try:
-                parser: Parser = function(**arguments)
-            except AgentdError:
-                raise
-            except (Exception, SystemExit) as error:  # a plugin's boundary
-                self._hook_failed(key, hook, error, None)
-            if not checked:
-                self._check_product(key, parser)
-                checked = True
-            return parser
-
-        return make
+        made = self._call(*key, options=options)
+        if not isinstance(made, Notation):
+            reason = (
+                f"agentd_create_parser must return an agentd.notation.Notation, got {type(made).__name__}"
+            )
+            if hasattr(made, "feed"):
+                reason += "; what makes such a parser belongs into it: Notation(parser=...)"
+            self._reject(key, reason)
+        self._check_product(key, self._made_by(key, made.parser))
+        return made
 
     # --- tools -----------------------------------------------------------------------------------
 
@@ -285,6 +242,5 @@ class Registry(PluginTable):
         return made
 
 
-_DESCRIBE = "agentd_describe_notation"
 _SERVE = "agentd_serve_requests"
 _REQUIREMENTS = "agentd_list_requirements"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import attrs
@@ -205,6 +205,17 @@ class PluginTable:
         self._note(key, "")
         return made
 
+    def _made_by(self, key: _Key, function: Callable[[], Any]) -> Any:
+        """Call something that a plugin's hook has returned, as if it were the hook."""
+        try:
+            return function()
+        except AgentdError:
+            raise
+        except (Exception, SystemExit) as error:  # a plugin's boundary
+            hook = self._hook(*key)
+            assert hook is not None
+            self._hook_failed(key, hook, error, None)
+
     def _hook(self, kind: str, name: str, hook: str = "") -> Hook | None:
         """Return a hook of a plugin, loaded if need be: that of its kind, or another one if it has that."""
         self.load(kind, name)
@@ -213,9 +224,11 @@ class PluginTable:
     def _check_product(self, key: _Key, made: object, *, hook: str = "", product: str = "") -> None:
         if lacking := missing_members(product or key[0], made):
             name = hook or HOOKS[key[0]]
-            reason = f"{name} returned {type(made).__name__}, which lacks: {', '.join(lacking)}"
-            self._note(key, reason)
-            _raise(self._chosen[key])
+            self._reject(key, f"{name} returned {type(made).__name__}, which lacks: {', '.join(lacking)}")
+
+    def _reject(self, key: _Key, reason: str) -> NoReturn:
+        self._note(key, reason)
+        _raise(self._chosen[key])
 
     def _hook_failed(self, key: _Key, hook: Hook, error: BaseException, about: object) -> NoReturn:
         for_what = "" if about is None else f" for {label(about)}"

@@ -19,7 +19,7 @@ from agentd.turn.prompt import instructions, tool_instructions
 if TYPE_CHECKING:
     from agentd._concurrency.channel import Channel, ThreadChannel
     from agentd.notation import Notation
-    from agentd.protocols import Model, Parser
+    from agentd.protocols import Model
     from agentd.registry.options import PluginSpec
     from agentd.session.resources import SessionResources
     from agentd.turn.listener import Listener
@@ -32,12 +32,11 @@ __all__ = ["Acting", "Prepared"]
 @attrs.frozen(kw_only=True)
 class Prepared:
     """What one run works with. `instructions` is what the model is told of it; `offers` is None where it calls
-    nothing natively."""
+    nothing natively, `notations` are empty where it writes no blocks."""
 
     instructions: str
     offers: Offers | None
-    parsers: Sequence[Callable[[], Parser]] = ()
-    notation: Notation | None = None
+    notations: Sequence[Notation] = ()
 
 
 class Acting:
@@ -68,8 +67,7 @@ class Acting:
         self.budgets = budgets or Budgets()
         self._resources = resources
         self._parsers_wanted = parsers
-        self._parsers: list[Callable[[], Parser]] | None = None
-        self._notation: Notation | None = None
+        self._notations: list[Notation] = []
 
     async def prepare(
         self,
@@ -97,16 +95,15 @@ class Acting:
         native = None
         if self.bash_tool or taken is not None:
             native = Offers(bash=self.bash_tool, taken=taken or ())
-        if not self.bash_tool and self._parsers is None:
-            registry = resources.registry()
-            self._parsers = registry.create_parser_factories(self._parsers_wanted)
-            self._notation = registry.describe_notation(self._parsers_wanted)
+        if not self.bash_tool and not self._notations:
+            self._notations = resources.registry().create_notations(self._parsers_wanted)
         told = instructions(
-            own=own, skills=skills, python_state=resources.python_state, notation=self._notation
+            own=own,
+            skills=skills,
+            python_state=resources.python_state,
+            notation=self._notations[0] if self._notations else None,
         )
-        return Prepared(
-            instructions=told, offers=native, parsers=self._parsers or (), notation=self._notation
-        )
+        return Prepared(instructions=told, offers=native, notations=self._notations)
 
     async def run(
         self,
@@ -132,8 +129,7 @@ class Acting:
         loop = TurnLoop(
             model=model,
             executor=resources.executor if self.mode == "ptc" else None,
-            parsers=prepared.parsers,
-            forms=prepared.notation.forms if prepared.notation else "",
+            notations=prepared.notations,
             offers=prepared.offers,
             transcript=transcript,
             budgets=self.budgets,

@@ -43,7 +43,8 @@ from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
 
 if TYPE_CHECKING:
-    from agentd.protocols import Executor, Model, Parser
+    from agentd.notation import Notation
+    from agentd.protocols import Executor, Model
     from agentd.turn.native_tools import Offers
 
 __all__ = ["TurnLoop"]
@@ -60,8 +61,8 @@ class TurnLoop:
     """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
 
     :param executor: None if there is no code to run.
-    :param parsers: factories, one parser each for every answer; none if the model calls tools natively.
-    :param forms: the forms of a block, for the answer to one that cannot be run.
+    :param notations: in which blocks are written, the first one is what the model was taught; none if it calls tools
+        natively.
     :param offers: what the model may call natively. Without it, native calls count for nothing.
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
     :param after_turn: awaited after each round that was recorded.
@@ -74,8 +75,7 @@ class TurnLoop:
         *,
         model: Model,
         executor: Executor | None,
-        parsers: Sequence[Callable[[], Parser]] = (),
-        forms: str = "",
+        notations: Sequence[Notation] = (),
         offers: Offers | None = None,
         transcript: Transcript | None = None,
         budgets: Budgets | None = None,
@@ -86,8 +86,7 @@ class TurnLoop:
     ) -> None:
         self.model = model
         self.executor = executor
-        self.parsers = parsers
-        self.forms = forms
+        self.notations = notations
         self.offers = offers
         self.transcript = Transcript() if transcript is None else transcript
         self.budgets = budgets or Budgets()
@@ -150,7 +149,7 @@ class TurnLoop:
 
         if self.offers is not None and self.offers.refresh():
             self.model.offer(self.offers.offered)
-        rnd = Round(turn=self.turns, parser=ParserStack(self.parsers))
+        rnd = Round(turn=self.turns, parser=ParserStack([notation.parser for notation in self.notations]))
         limit = self.budgets.wall_time_s
         deadline = (
             float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
@@ -246,7 +245,10 @@ class TurnLoop:
     def _block(self, rnd: Round, block: Block) -> None:
         rnd.has_blocks = True
         self._begin_job(
-            rnd, block_job(self.ids(), block, self.executor, after=rnd.before(block), forms=self.forms)
+            rnd,
+            block_job(
+                self.ids(), block, self.executor, after=rnd.before(block), forms=self.notations[0].forms
+            ),
         )
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:

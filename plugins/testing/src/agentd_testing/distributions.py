@@ -68,6 +68,7 @@ PLUGIN_SOURCES: Mapping[str, str] = {
     """,
     "parser": """
         from agentd.hookspecs import hookimpl
+        from agentd.notation import Notation
         AGENTD_API = 1
 
         class Parser:
@@ -76,7 +77,7 @@ PLUGIN_SOURCES: Mapping[str, str] = {
 
         @hookimpl
         def agentd_create_parser():
-            return Parser()
+            return Notation(guide="Write:", forms="!x", parser=Parser)
     """,
     "tool_source": """
         from agentd.hookspecs import hookimpl
