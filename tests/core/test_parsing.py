@@ -8,10 +8,10 @@ from itertools import pairwise, permutations
 import agentd.turn.parser_stack
 import pytest
 from agentd.errors import PluginError
-from agentd.notation import LANGUAGES, make_block, read_header
+from agentd.notation import read_header
 from agentd.protocols import Parser
 from agentd.turn.parser_stack import ParserStack
-from agentd.types import Block, Segment
+from agentd.types import LANGUAGES, Block, Segment
 from agentd_parser_fence.parser import FenceParser
 from agentd_parser_xml.parser import XmlParser
 from hypothesis import given, settings
@@ -412,10 +412,10 @@ def test_a_parser_that_swallows_the_end_is_named() -> None:
 
 def test_the_language_of_a_block_is_canonical_and_its_target_as_written() -> None:
     for name, language in LANGUAGES.items():
-        block = make_block(name.upper(), "Execute", "x")
+        block = Block.of(name.upper(), "Execute", "x")
         assert (block.target, block.action, block.language) == (name.upper(), "execute", language)
         assert block.complete
-    assert make_block("Ruby", "execute", "x", complete=False) == Block("Ruby", "execute", "x", "Ruby", False)
+    assert Block.of("Ruby", "execute", "x", complete=False) == Block("Ruby", "execute", "x", "Ruby", False)
 
 
 @given(st.text(max_size=30), st.sampled_from(["execute", "create", "CREATE", "Execute"]))

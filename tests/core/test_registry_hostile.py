@@ -17,6 +17,7 @@ from agentd.errors import (
     PluginLoadError,
     SandboxUnavailableError,
 )
+from agentd.notation import Notation
 from agentd.registry import PluginRecord, Registry
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
 

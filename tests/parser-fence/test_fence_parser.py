@@ -10,7 +10,7 @@ from agentd.errors import ConfigError
 from agentd.protocols import Parser
 from agentd.types import Block, Segment
 from agentd_parser_fence import plugin
-from agentd_parser_fence.opener import header_of
+from agentd_parser_fence.fence import header_of
 from agentd_parser_fence.parser import LONGEST_OPENER, FenceParser
 
 

@@ -1,7 +1,7 @@
 """A notation: how a model writes blocks, as a parser plugin teaches it, and what every notation has in common.
 
-The functions are for parsers: they decide what counts as a header (`LANG:ACTION`, `PATH:create`) and make the
-`Block`, so that every notation agrees on it.
+`read_header` is for parsers: it decides what counts as a block's header (`LANG:ACTION`, `PATH:create`), so that every
+notation agrees on it; `Block.of` makes the block.
 """
 
 from __future__ import annotations
@@ -9,25 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Final
 
 import attrs
 
 from agentd.errors import ConfigError
 from agentd.protocols import Parser
-from agentd.types import Block
+from agentd.types import LANGUAGES
 
-__all__ = ["LANGUAGES", "Notation", "make_block", "read_header"]
-
-LANGUAGES: Final = {
-    "bash": "bash",
-    "sh": "bash",
-    "shell": "bash",
-    "python": "python",
-    "py": "python",
-    "python3": "python",
-}
-"""Canonical language by the (lower-case) name that a model writes."""
+__all__ = ["Notation", "read_header"]
 
 _ACTIONS: Final = ("execute", "create")
 _NEAR_ACTIONS: Final = re.compile(
@@ -66,6 +57,7 @@ class Notation:
             raise ConfigError(f"Notation.parser: must make a parser when it is called, got {self.parser!r}")
 
 
+@lru_cache(maxsize=256)  # a model writes the same few headers all the time
 def read_header(header: str) -> tuple[str, str] | None:
     """Split `TARGET:ACTION` at its last colon, or return None if this is no header of a block.
 
@@ -85,9 +77,3 @@ def read_header(header: str) -> tuple[str, str] | None:
         or bool(get_close_matches(action, _ACTIONS, n=1, cutoff=0.8))
     )
     return (target, action) if meant else None
-
-
-def make_block(target: str, action: str, source: str, *, complete: bool = True) -> Block:
-    """Return the block of a header that `read_header` took apart; `language` becomes canonical."""
-    language = LANGUAGES.get(target.lower(), target)
-    return Block(target=target, action=action.lower(), source=source, language=language, complete=complete)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
 from agentd.errors import ConfigError
 
 __all__ = [
+    "LANGUAGES",
     "Action",
     "ActionResult",
     "ActionStatus",
@@ -37,6 +38,17 @@ SegmentKind = Literal["prose", "opaque", "block"]
 # --- what a parser finds in the model's answer -------------------------------------------------
 
 
+LANGUAGES: Final = {
+    "bash": "bash",
+    "sh": "bash",
+    "shell": "bash",
+    "python": "python",
+    "py": "python",
+    "python3": "python",
+}
+"""Canonical language by the (lower-case) name that a model writes."""
+
+
 @attrs.frozen
 class Block:
     """One block of code in a model's answer.
@@ -53,6 +65,12 @@ class Block:
     source: str
     language: str = ""
     complete: bool = True
+
+    @classmethod
+    def of(cls, target: str, action: str, source: str, *, complete: bool = True) -> Block:
+        """Return the block of a header that `agentd.notation.read_header` took apart; `language` becomes canonical."""
+        language = LANGUAGES.get(target.lower(), target)
+        return cls(target=target, action=action.lower(), source=source, language=language, complete=complete)
 
 
 @attrs.frozen

@@ -11,8 +11,8 @@ from agentd.errors import ExecutorClosedError, ModelStreamError, RunnerDiedError
 from agentd.events import CodeExecution, CodeStart, Event, TextDelta
 from agentd.registry import Registry
 from agentd.turn.budgets import Budgets
-from agentd.turn.listener import Listener
 from agentd.turn.loop import TurnLoop
+from agentd.turn.observer import Listener
 from agentd.types import ActionResult, OutputChunk
 from agentd_parser_fence.plugin import FORMS
 from script_model import RecordingExecutor, ScriptModel

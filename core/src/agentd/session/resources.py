@@ -261,7 +261,8 @@ class SessionResources:
         """Wait until the tools are up to date, and return what a run's model has not been told about them."""
         if self._toolbox is not None:
             await self._toolbox.settled()
-        return self._events.news(run)
+            return self._events.news(run)
+        return []
 
     # --- runs ----------------------------------------------------------------------------------------
 
@@ -275,12 +276,13 @@ class SessionResources:
 
         :param goes_on: the model was told about the tools in an earlier run and not again.
         """
-        self._events.add(run, call, watcher, goes_on=goes_on)
+        if self._toolbox is not None:
+            self._events.add(run, call, watcher, goes_on=goes_on)
 
     def unwatch(self, run: str) -> None:
         """End that, and the calls of that run that are still under way."""
-        self._events.remove(run)
         if self._toolbox is not None:
+            self._events.remove(run)
             self._toolbox.give_up(run)
 
     # --- the end -------------------------------------------------------------------------------------

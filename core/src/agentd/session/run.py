@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
 
 import anyio
 
@@ -11,31 +10,8 @@ from agentd._concurrency.channel import Channel
 from agentd._concurrency.eventloop import loop_caller
 from agentd._concurrency.threads import call_quietly
 from agentd.events import Event
-from agentd.turn.listener import Listener
 
-if TYPE_CHECKING:
-    from agentd.turn.sinks import SinkGroup
-
-__all__ = ["Run", "RunState", "Tee"]
-
-
-class Tee(Listener):
-    """Gives events to the reader of a run and to the sinks."""
-
-    def __init__(self, channel: Channel[Event] | None, sinks: SinkGroup) -> None:
-        self._channel = channel
-        self._sinks = sinks
-        if channel is not None:
-            self.is_full = channel.is_full  # type: ignore[method-assign]
-
-    def emit(self, event: Event) -> None:
-        if self._channel is not None:
-            self._channel.put(event)
-        self._sinks.emit(event)
-
-    async def flow(self) -> None:
-        if self._channel is not None:
-            await self._channel.flow()
+__all__ = ["Run", "RunState"]
 
 
 class RunState:

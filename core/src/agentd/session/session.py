@@ -21,9 +21,9 @@ from agentd.protocols import OwnedModel, PreparingModel, ResettableModel
 from agentd.session.acting import Acting, Prepared
 from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
 from agentd.session.resources import SessionResources
-from agentd.session.run import Run, RunState, Tee
+from agentd.session.run import Run, RunState
 from agentd.turn.budgets import Budgets
-from agentd.turn.sinks import SinkGroup
+from agentd.turn.observer import ChannelListener, SinkGroup
 from agentd.turn.transcript import Transcript
 from agentd.types import Usage
 
@@ -129,9 +129,8 @@ class Session:
         self._acting = Acting(
             lambda: self.resources, mode=mode, bash_tool=bash_tool, parsers=parsers, budgets=budgets
         )
-        self._timeline = Timeline(
-            self.resources, self.transcript, snapshots, snapshots_dir, has_code=mode == "ptc"
-        )
+        self._snapshots = (snapshots, snapshots_dir)
+        self._kept: Timeline | None = None
         self._checkpoint_every_turn = checkpoint_every_turn
         self._model_wanted = model
         given = {
@@ -242,6 +241,14 @@ class Session:
             if isinstance(model, PreparingModel):
                 await model.prepare()
 
+    @property
+    def _timeline(self) -> Timeline:
+        """The checkpoints; most sessions never have any."""
+        if self._kept is None:
+            store, folder = self._snapshots
+            self._kept = Timeline(self.resources, self.transcript, store, folder, has_code=self.mode == "ptc")
+        return self._kept
+
     def _check_open(self) -> TaskGroup:
         if self._group is None:
             raise ConfigError("this Session is not open: use it as `async with Session(...) as session:`")
@@ -272,7 +279,7 @@ class Session:
                 model,
                 task=task,
                 transcript=self.transcript,
-                listener=Tee(channel, self._sinks),
+                listener=ChannelListener(channel, self._sinks),
                 channel=channel,
                 goes_on=True,
                 after_turn=self._after_turn if self._checkpoint_every_turn else None,
@@ -377,7 +384,8 @@ class Session:
 
     async def _ready(self) -> tuple[Model, Prepared]:
         """Return the model, told everything that comes before the next task, and what it works with."""
-        await self._timeline.settle()
+        if self._kept is not None:
+            await self._kept.settle()
         prepared = await self._acting.prepare(own=self._instructions)
         if self._model is None:
             self._model = self._open_model()

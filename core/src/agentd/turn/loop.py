@@ -35,10 +35,9 @@ from agentd.events import (
 )
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
 from agentd.turn.budgets import Budgets
-from agentd.turn.listener import Listener
 from agentd.turn.live_output import OutputRelay
-from agentd.turn.recording import record_blocks, record_calls
-from agentd.turn.rounds import CodeJob, Job, Round, block_job, native_job
+from agentd.turn.observer import Listener
+from agentd.turn.rounds import CodeJob, Job, Round, block_job, native_job, record_blocks, record_calls
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
 

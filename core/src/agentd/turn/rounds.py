@@ -1,4 +1,4 @@
-"""A round: one answer of the model, and its blocks and tool calls on their way from found to done."""
+"""A round: one answer of the model, and its blocks and tool calls on their way from found to recorded."""
 
 from __future__ import annotations
 
@@ -12,28 +12,41 @@ import attrs
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ExecutorError, ToolInputError
 from agentd.events import CodeExecution, CodeStart, Event, ToolCall
-from agentd.protocols import ModelFinish, ModelToolCall, ToolReply
+from agentd.protocols import ModelFinish, ModelToolCall, ToolReply, ToolResult
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.results import (
     action_of,
     bash_text,
     cut_middle,
+    format_results,
     header,
     output_text,
     rejection,
     reply_text,
+    with_notes,
 )
-from agentd.turn.transcript import Execution
+from agentd.turn.transcript import Execution, NativeCall, Transcript
 from agentd.types import Action, ActionResult, BashAction, Block
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anyio.abc import TaskGroup
 
-    from agentd.protocols import Executor
+    from agentd.protocols import Executor, Model
     from agentd.turn.native_tools import Offers
     from agentd.turn.parser_stack import ParserStack
 
-__all__ = ["CodeJob", "Job", "Round", "ToolJob", "block_job", "native_job"]
+__all__ = [
+    "CodeJob",
+    "Job",
+    "Round",
+    "ToolJob",
+    "block_job",
+    "native_job",
+    "record_blocks",
+    "record_calls",
+]
 
 _EVENT_CHARS = 2000
 _SMALL_BYTES = 64 * 1024  # more than this is not decoded in the event loop
@@ -271,3 +284,36 @@ class Round:
         if block.action == "create":
             return running
         return [j for j in running if isinstance(j, CodeJob) and j.block.action == "create"]
+
+
+# --- what a round leaves behind: messages of the model's conversation and of the transcript ----------------
+
+
+def record_blocks(
+    model: Model, transcript: Transcript, answer: str, executions: Sequence[Execution], notes: Sequence[str]
+) -> None:
+    """Record an answer with blocks (cut after the last of them) and what they gave."""
+    model.add_answer(answer)
+    transcript.add("answer", answer)
+    results = format_results(executions, notes)
+    model.add_results(results)
+    transcript.add("results", results)
+
+
+def record_calls(model: Model, transcript: Transcript, answer: str, rnd: Round, notes: Sequence[str]) -> None:
+    """Record an answer with native calls and what ours gave, or an answer with nothing to do."""
+    called = [NativeCall(id=c.id, name=c.name, arguments=c.arguments) for c in rnd.calls]
+    if called:
+        model.add_answer(answer, rnd.calls)
+    elif answer:
+        model.add_answer(answer)
+    if called or answer:
+        transcript.add("answer", answer, called)
+    results = [ToolResult(call_id=j.call.id, output=j.told) for j in rnd.jobs if j.call is not None]
+    if not results:
+        return
+    results[-1] = attrs.evolve(results[-1], output=with_notes(results[-1].output, notes))
+    model.add_tool_results(results)
+    outputs = {r.call_id: r.output for r in results}
+    answered = [attrs.evolve(c, output=outputs[c.id]) for c in called if c.id in outputs]
+    transcript.add("results", "", answered)

@@ -29,7 +29,7 @@ from agentd_openai.chat_request import add_usage
 from agentd_openai.collector import Collector
 
 if TYPE_CHECKING:
-    from agentd.turn.sinks import SinkGroup
+    from agentd.turn.observer import SinkGroup
 
     from agentd_openai.calls import Call
 

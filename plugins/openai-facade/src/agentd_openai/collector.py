@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agentd.events import Event, RunEnd
-from agentd.turn.listener import Listener
+from agentd.turn.observer import Listener
 
 if TYPE_CHECKING:
-    from agentd.turn.sinks import SinkGroup
+    from agentd.turn.observer import SinkGroup
 
 __all__ = ["Collector"]
 

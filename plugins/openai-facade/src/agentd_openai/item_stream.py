@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentd.events import CodeExecution, CodeStart, as_dict
-from agentd.turn.sinks import SinkGroup
+from agentd.turn.observer import SinkGroup
 
 from agentd_openai.collector import Collector
 from agentd_openai.responses_request import code_item

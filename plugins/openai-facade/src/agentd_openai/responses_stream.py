@@ -36,7 +36,7 @@ from agentd_openai.native_items import marker, mcp_item
 from agentd_openai.responses_request import add_usage
 
 if TYPE_CHECKING:
-    from agentd.turn.sinks import SinkGroup
+    from agentd.turn.observer import SinkGroup
 
     from agentd_openai.calls import Call
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from agentd._concurrency.threads import PortalLease
 from agentd.session.acting import Acting
 from agentd.session.resources import SessionResources
-from agentd.turn.sinks import SinkGroup
+from agentd.turn.observer import SinkGroup
 
 if TYPE_CHECKING:
     from agentd.protocols import EventSink

@@ -14,7 +14,7 @@ from agentd_openai.collector import Collector
 from agentd_openai.native_items import marker, mcp_item
 
 if TYPE_CHECKING:
-    from agentd.turn.sinks import SinkGroup
+    from agentd.turn.observer import SinkGroup
     from agentd.turn.transcript import Execution
 
     from agentd_openai.calls import Call

@@ -1,6 +1,6 @@
 """The fence parser: CommonMark's fenced code blocks, of which those with a header are to be run.
 
-A fence whose info string is a header (`bash:execute`, `PATH:create`; see `opener.header_of`) becomes one
+A fence whose info string is a header (`bash:execute`, `PATH:create`; see `fence.header_of`) becomes one
 `block` segment, once its closing line is certain. Every other fence is `opaque`: shown as it comes, and
 nothing inside it is a block. Fences in block quotes and in indented code are prose. Line ends are LF, CRLF
 and CR.
@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from agentd.notation import make_block
 from agentd.types import Block, Segment, SegmentKind
 
-from agentd_parser_fence.body import BodyReader, code_of, next_line
-from agentd_parser_fence.opener import LineStart, Opener, header_of
+from agentd_parser_fence.fence import BodyReader, LineStart, Opener, code_of, header_of, next_line
 
 __all__ = ["LONGEST_OPENER", "FenceParser"]
 
@@ -249,7 +247,7 @@ class FenceParser:
             end = max(lines.rfind("\n"), lines.rfind("\r")) + 1
         code = code_of(self._opener, text[self._held_chars : end])
         target, action = self._header
-        self._emit("block", text, make_block(target, action, code, complete=complete))
+        self._emit("block", text, Block.of(target, action, code, complete=complete))
 
     def _close_line_start(self) -> None:
         head = "".join(self._held)

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from agentd.notation import make_block
 from agentd.types import Block
 
 __all__ = ["NAMESPACE", "CallReader", "attribute_name"]
@@ -153,12 +152,12 @@ class CallReader:
         target, action = self.header
         if not complete:
             source = text[self._open[1] :] if self._open else ""
-            return make_block(target, action, _code_of(source), complete=False)
+            return Block.of(target, action, _code_of(source), complete=False)
         if not self._parameters:
             inside = text[: text.rindex("<")].strip()
-            return make_block(target, action, _code_of(inside))
+            return Block.of(target, action, _code_of(inside))
         _, start, end = self._chosen(action)
-        return make_block(target, action, _code_of(text[start:end]))
+        return Block.of(target, action, _code_of(text[start:end]))
 
     def _chosen(self, action: str) -> tuple[str, int, int]:
         """The parameter that holds the code: by its name, else the first that is not the path."""
