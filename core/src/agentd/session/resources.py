@@ -16,7 +16,7 @@ from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.protocols import StatefulExecutor
 from agentd.registry.options import PluginSpec, split_spec
-from agentd.session.tool_events import RunWatcher, ToolEvent, ToolEventRouter
+from agentd.session.tool_events import RunWatcher, ToolEventRouter
 from agentd.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class SessionResources:
         self._published: tuple[Binding, ...] | None = None
         self._skills_prompt = ""
         self._events = ToolEventRouter(self._current)
+        self.tell = self._events.tell
+        """Takes an event of a tool, from any thread, to the run that it belongs to."""
         self.serve: Callable[[Tools], Awaitable[object]] | None = None
         """How to have async tools run on the event loop of whoever owns this object."""
         self._served: Tools | None = None
@@ -241,10 +243,6 @@ class SessionResources:
         return () if tools is None else tools.bindings
 
     # --- what the toolbox tells ----------------------------------------------------------------------
-
-    def tell(self, event: ToolEvent) -> None:
-        """Pass an event of a tool on to the run that it belongs to. From any thread."""
-        self._events.tell(event)
 
     async def changed(self) -> bool:
         """Ask the sources that said so for their tools, and publish them; tell whether there is more to ask."""

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from agentd.types import Blob
 
-__all__ = ["decode_json", "escape_keys", "tagged"]
+__all__ = ["SIGN", "decode_json", "escape_keys", "tagged"]
 
-_SIGN: Final = b'blob":'  # ends every key that matters; rare enough to look for nothing else
+SIGN: Final = b'blob":'
+"""Ends every key that matters, and is rare enough to look for nothing else: JSON without it has no tags."""
+
 # Our own tag until the keys of the value are escaped. Nobody outside learns it, so nobody can forge it.
 _OWN: Final = f"{secrets.token_hex(8)}$blob"
 _KEYS: Final = re.compile(rb'(?<=[{,])"(\$+blob|' + re.escape(_OWN.encode()) + rb')":')
@@ -37,7 +39,7 @@ def escape_keys(payload: bytes) -> bytes:
     :param payload: JSON without white space between its tokens. In such text a key follows `{` or `,`, and
         a quote inside a string has a backslash in front: so only keys match.
     """
-    return _KEYS.sub(_escaped, payload) if _SIGN in payload else payload
+    return _KEYS.sub(_escaped, payload) if SIGN in payload else payload
 
 
 def _escaped(match: re.Match[bytes]) -> bytes:
@@ -46,7 +48,7 @@ def _escaped(match: re.Match[bytes]) -> bytes:
 
 def decode_json(payload: bytes) -> Any:
     """Return a result as Python data, with `Blob`s where the tags stand."""
-    return json.loads(payload, object_hook=_untagged) if _SIGN in payload else json.loads(payload)
+    return json.loads(payload, object_hook=_untagged) if SIGN in payload else json.loads(payload)
 
 
 def _untagged(data: dict[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from agentd.types import ToolSpec
 from agentd_mcp_bridge.backend import ClientBackend
 from agentd_mcp_bridge.config import AgentsTarget, HttpTarget, ServerConfig, StdioTarget, ToolFilter
 from agentd_mcp_bridge.connection import Connection, Life, Listener
+from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.results import plain, prompt_messages, resource_value, tool_value
 from agentd_mcp_bridge.schemas import is_wrapped, tool_spec
@@ -46,6 +47,11 @@ class AgentsBackend:
         self._routed = False
         self._wrapped: set[str] = set()
         self._names: list[str] = []
+
+    def begin(
+        self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
+    ) -> None:
+        """Its hooks and retries want every call for themselves."""
 
     def tool_names(self) -> Sequence[str]:
         return self._names

@@ -55,6 +55,12 @@ class Backend(Protocol):
 
     async def aclose(self) -> None: ...
 
+    def begin(
+        self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
+    ) -> Callable[[], None] | None:
+        """Start a call without a task, from any thread; None if it must go the long way."""
+        ...
+
     def close_soon(self) -> None: ...
 
 
@@ -144,7 +150,7 @@ class ClientBackend:
         call = life.direct.new_call(name, arguments, done, on_progress)
         if call is None:
             return None
-        loop = mcp_loop()
+        loop = self.connection.loop
         if not life.direct.send_now(call):
             loop.call_soon(self._send, life, call)
         return lambda: loop.call_soon(self._give_up, life, call)
@@ -181,10 +187,10 @@ class ClientBackend:
     def _share_pipe(self, life: Life) -> None:
         """Let calls share the pipes of this life's server with the SDK, where that can be done."""
         pipe = life.pipe
-        if pipe is None or life.direct is not None:
+        if pipe is None or pipe.lines is None or life.direct is not None:
             return
         life.direct = direct = DirectCalls(
-            pipe,
+            pipe.lines,
             has_schema=self._has_schema.__contains__,
             finish=lambda name, raw: self._read_result(life, name, raw),
             refused=lambda name, code, message: _refusal(code, message, f"{name}()"),

@@ -284,10 +284,14 @@ class Connection:
         """The current life, if it can be used, from any thread."""
         life = self._life
         return (
-            life
-            if life is not None and life.usable and self._loop is not None and self._loop.is_alive()
-            else None
+            life if life is not None and life.usable and self._loop is not None and self._loop.alive else None
         )
+
+    @property
+    def loop(self) -> McpLoop:
+        """The loop of the current life."""
+        assert self._loop is not None
+        return self._loop
 
     async def open(self) -> Life:
         """Return a life whose client can be used; open one if there is none.
@@ -347,7 +351,7 @@ class Connection:
     def close_soon(self) -> None:
         """The same without waiting, from any thread."""
         self._closed = True
-        if self._loop is not None and self._loop.is_alive():  # not in a forked child
+        if self._loop is not None and self._loop.alive:  # not in a forked child
             self._loop.call_soon(self._stop)
 
     def _stop(self) -> None:

@@ -26,18 +26,15 @@ class McpLoop(TaskLoop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._over = False
+        self.alive = True
+        """False once it does not run in this process any more: threads do not survive a fork."""
         threading.Thread(target=self._run, name="agentd-mcp", daemon=True).start()
 
     def _run(self) -> None:
         try:
             anyio.run(self.serve, backend="asyncio")
         finally:  # it serves as long as the process lives, unless something foreign broke it
-            self._over = True
-
-    def is_alive(self) -> bool:
-        """Tell whether the loop runs in this process: threads do not survive a fork."""
-        return self is _loop and not self._over
+            self.alive = False
 
 
 class _Errand:
@@ -123,9 +120,9 @@ def mcp_loop() -> McpLoop:
     """Return the loop of the process, started with the first call."""
     global _loop
     loop = _loop
-    if loop is None or not loop.is_alive():
+    if loop is None or not loop.alive:
         with _lock:
-            if _loop is None or not _loop.is_alive():
+            if _loop is None or not _loop.alive:
                 _loop = McpLoop()
             loop = _loop
     return loop
@@ -134,6 +131,8 @@ def mcp_loop() -> McpLoop:
 def _forget() -> None:
     """Start anew in a forked child, which has no thread that would run the loop."""
     global _loop, _lock
+    if _loop is not None:
+        _loop.alive = False
     _loop, _lock = None, threading.Lock()
 
 

@@ -41,6 +41,7 @@ class McpSource:
         """Which of `tools`, `resources` and `prompts` the server offers; known after `list_tools`."""
         self._backend: Backend = backend_of(config)
         self._listed = False
+        self._admitted: frozenset[str] = frozenset()  # what the filter admits of it
         self._closed = False
         self._subscriptions = Subscriptions(self._backend)
         weakref.finalize(self, _abandon, self._backend, self._subscriptions)
@@ -63,8 +64,9 @@ class McpSource:
         if host is not None:
             self._backend.listener.changed = host.changed
             self._backend.listener.log = host.log
-        specs = await self._run(self._list)
-        return [spec for spec in specs if self.config.tool_filter.admits(spec.name)]
+        specs = [spec for spec in await self._run(self._list) if self._admits(spec.name)]
+        self._admitted = frozenset(spec.name for spec in specs)
+        return specs
 
     async def _list(self) -> Sequence[ToolSpec]:
         specs = await self._backend.list_tools()
@@ -80,7 +82,7 @@ class McpSource:
 
         :raises ToolError: with the server's text, if the tool failed; `McpServerError` if the server did.
         """
-        if not self.config.tool_filter.admits(name):
+        if not self._admits(name):
             raise UnknownToolError(name, [n for n in self._backend.tool_names() if self._admits(n)])
         return await self._run(lambda: self._call(name, dict(arguments), on_progress))
 
@@ -88,11 +90,9 @@ class McpSource:
         self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None = None
     ) -> Callable[[], None] | None:
         """Start a call and return at once, from any thread; see `agentd.protocols.DirectSource`."""
-        begin = getattr(self._backend, "begin", None)
-        if begin is None or self._closed or not self.config.tool_filter.admits(name):
+        if self._closed or name not in self._admitted:
             return None
-        give_up: Callable[[], None] | None = begin(name, arguments, done, on_progress)
-        return give_up
+        return self._backend.begin(name, arguments, done, on_progress)
 
     def _admits(self, name: str) -> bool:
         return self.config.tool_filter.admits(name)

@@ -42,6 +42,11 @@ class StdioTransport:
         return self._target.encoding == "utf-8"
 
     @property
+    def lines(self) -> Writer | None:
+        """What writes to the server, once it is open."""
+        return self._writer
+
+    @property
     def envelope(self) -> dict[str, Any]:
         """What each request's `_meta` must have; empty before the first request, and on older protocols."""
         return self._writer.envelope if self._writer is not None else {}

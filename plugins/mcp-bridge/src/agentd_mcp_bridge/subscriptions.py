@@ -126,7 +126,7 @@ class Subscriptions:
 
         def unsubscribe() -> None:
             subscriber.ended = True
-            if loop.is_alive():  # not in a forked child
+            if loop.alive:  # not in a forked child
                 loop.post(end, lambda: None)
 
         loop.post(begin, lambda: None)
@@ -135,7 +135,7 @@ class Subscriptions:
     def close(self) -> None:
         """End all subscriptions, soon."""
         self._closed = True
-        if self._loop is not None and self._loop.is_alive():
+        if self._loop is not None and self._loop.alive:
             self._loop.call_soon(self._clear)
 
     # --- in the MCP loop -------------------------------------------------------------------------

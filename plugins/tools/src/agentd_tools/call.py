@@ -20,11 +20,11 @@ from agentd.protocols import DirectSource, ToolReply, ToolSource
 from agentd.types import ToolSpec
 
 from agentd_tools.deadlines import watcher
-from agentd_tools.function import FunctionTool, load_object
+from agentd_tools.function import FunctionTool
 from agentd_tools.loops import TaskLoop, shared_loop
 from agentd_tools.naming import Binding
 from agentd_tools.reports import ProgressReport, Tell
-from agentd_tools.results import MAX_MESSAGE_BYTES, encode_result
+from agentd_tools.results import MAX_MESSAGE_BYTES, encode_result, load_object
 
 __all__ = ["Call", "Entry", "error_reply"]
 
@@ -160,6 +160,14 @@ class Call:
             wall_s=time.monotonic() - self.started,
         )
 
+    def _report(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Take the source's word on how far it is. Most calls never say a thing."""
+        if self.progress is None:
+            name = self.entry.binding.python_name
+            self.progress = ProgressReport(self._event_id, name, self.action_id, self._tell)
+        if not self.answered:
+            self.progress(done, total, message)
+
     @property
     def _event_id(self) -> str:
         return f"call_{self.id}"
@@ -211,8 +219,7 @@ class Call:
         except ToolError as error:
             self._answer(error_reply(error))
             return True
-        self.progress = ProgressReport(self._event_id, name, self.action_id, self._tell)
-        self._give_up_direct = direct.begin(spec.name, arguments, self._done, self.progress)
+        self._give_up_direct = direct.begin(spec.name, arguments, self._done, self._report)
         return self._give_up_direct is not None
 
     def _done(self, value: object, error: BaseException | None) -> None:
@@ -262,8 +269,7 @@ class Call:
             assert source is not None
             arguments = await self._decode(lambda: load_object(name, self.arguments))
             check_names(self.entry.binding.spec, name, arguments)
-            self.progress = ProgressReport(self._event_id, name, self.action_id, self._tell)
-            return await source.call(self.entry.binding.spec.name, arguments, on_progress=self.progress)
+            return await source.call(self.entry.binding.spec.name, arguments, on_progress=self._report)
         positional, named = await self._decode(lambda: function.arguments(self.arguments, name))
         if function.kind == "async_generator":
             return [item async for item in function.function(*positional, **named)]

@@ -16,9 +16,10 @@ from agentd.types import ToolSpec
 
 from agentd_tools.decorator import ToolOptions, options_of
 from agentd_tools.docstrings import read_docstring
+from agentd_tools.results import load_object
 from agentd_tools.schema import Schema, convert, decode_hook, describe_types, encode_hook, prepare
 
-__all__ = ["FunctionTool", "Kind", "describe_function", "described", "load_object"]
+__all__ = ["FunctionTool", "Kind", "describe_function", "described"]
 
 Kind = Literal["sync", "async", "generator", "async_generator"]
 
@@ -322,21 +323,6 @@ def _collected(type_: Any) -> Any:
 
 
 # --- arguments ---------------------------------------------------------------------------------
-
-
-def load_object(name: str, data: bytes) -> dict[str, Any]:
-    """Decode a call's arguments, which must be a JSON object; raises `ToolInputError`."""
-
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is no JSON")
-
-    try:
-        given = json.loads(data, parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ToolInputError(f"{name}(): the arguments are no JSON that can be read: {error}") from None
-    if not isinstance(given, dict):
-        raise ToolInputError(f"{name}(): the arguments must be a JSON object, got {type(given).__name__}")
-    return given
 
 
 def _problem(name: str, text: str) -> str:

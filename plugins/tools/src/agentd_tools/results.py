@@ -1,4 +1,4 @@
-"""Results of tools as JSON bytes: every JSON type as itself, richer Python types by rule, the rest refused.
+"""Arguments out of JSON, results as JSON: every JSON type as itself, richer Python types by rule, the rest refused.
 
 Dataclasses, attrs, pydantic models, TypedDicts and mappings become objects; lists, tuples and sets arrays;
 enums their value; dates, UUIDs, decimals and paths strings; bytes a base64 string, but a `Blob` an object of
@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from agentd.errors import ToolError
-from agentd.turn.blobs import escape_keys, tagged
+from agentd.errors import ToolError, ToolInputError
+from agentd.turn.blobs import SIGN, escape_keys, tagged
 from agentd.types import Blob
 
 from agentd_tools.schema import encode_hook
 
-__all__ = ["MAX_MESSAGE_BYTES", "encode_result"]
+__all__ = ["MAX_MESSAGE_BYTES", "encode_result", "load_object"]
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 1024
 """The largest arguments or result of a call, as JSON."""
@@ -26,6 +26,21 @@ _ALLOWED: Final = (
     "allowed are str, int, float, bool, None, list, tuple, set, dict with str keys, dataclasses, attrs and "
     "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob and bytes (as base64)"
 )
+
+
+def load_object(name: str, data: bytes) -> dict[str, Any]:
+    """Decode a call's arguments, which must be a JSON object; raises `ToolInputError`."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
+    try:
+        given = json.loads(data, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ToolInputError(f"{name}(): the arguments are no JSON that can be read: {error}") from None
+    if not isinstance(given, dict):
+        raise ToolInputError(f"{name}(): the arguments must be a JSON object, got {type(given).__name__}")
+    return given
 
 
 def encode_result(value: Any, name: str) -> bytes:
@@ -45,7 +60,7 @@ def encode_result(value: Any, name: str) -> bytes:
         raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
     if value is not None and b"null" in payload:
         _by_stdlib(value, name)  # msgspec writes NaN and infinities as null without a word
-    return escape_keys(payload)
+    return escape_keys(payload) if SIGN in payload else payload
 
 
 def _plain(value: Any) -> Any:
