@@ -15,7 +15,7 @@ from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
-from agentd_executor_msb.executor import create_microsandbox_cli_executor
+from agentd_executor_msb.factory import create_microsandbox_cli_executor
 from agentd_executor_msb.thread import sdk_thread
 from agentd_skills import layout_of
 from microsandbox import Sandbox, SandboxNotFoundError

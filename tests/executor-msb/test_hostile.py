@@ -14,7 +14,8 @@ from agentd.errors import ConfigError, ExecutorError, RunnerStartError, SandboxU
 from agentd.types import BashAction
 from agentd_executor_msb import executor as executor_module
 from agentd_executor_msb import vm as vm_module
-from agentd_executor_msb.executor import MicrosandboxCLIExecutor, create_microsandbox_cli_executor
+from agentd_executor_msb.executor import MicrosandboxCLIExecutor
+from agentd_executor_msb.factory import create_microsandbox_cli_executor
 from agentd_executor_msb.places import slug
 from agentd_skills import layout_of
 from hypothesis import given

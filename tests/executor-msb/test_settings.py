@@ -13,11 +13,8 @@ import agentd
 import pytest
 from agentd.errors import ConfigError
 from agentd.registry import Registry
-from agentd_executor_msb.executor import (
-    OPTIONS,
-    MicrosandboxCLIExecutor,
-    create_microsandbox_cli_executor,
-)
+from agentd_executor_msb.executor import MicrosandboxCLIExecutor
+from agentd_executor_msb.factory import OPTIONS, create_microsandbox_cli_executor
 from agentd_executor_msb.network import check_network, to_network
 from agentd_skills import layout_of
 from hypothesis import given

@@ -7,7 +7,7 @@ says what to install.
 from agentd_executor_msb.executor import (
     MicrosandboxCLIExecutor as MicrosandboxCLIExecutor,
 )
-from agentd_executor_msb.executor import (
+from agentd_executor_msb.factory import (
     create_microsandbox_cli_executor as create_microsandbox_cli_executor,
 )
 from agentd_executor_srt.executor import SandboxRuntimeExecutor as SandboxRuntimeExecutor

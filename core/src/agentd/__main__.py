@@ -17,7 +17,7 @@ def main() -> None:
 
 
 def _command_line() -> Callable[[], int]:
-    """Return the function that agentd-cli exports, else core's own. Reads the metadata of that one distribution: to
+    """Return agentd-cli's command line, else core's own. Reads the metadata of that one distribution: to
     look at all that are installed takes longer than `agentd --version` may."""
     from importlib.metadata import PackageNotFoundError, distribution
 

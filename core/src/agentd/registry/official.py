@@ -44,7 +44,6 @@ OFFICIAL_EXPORTS: Final = {
     "display_events_async": "agentd-openai",
     "patch_openai_with_mcp": "agentd-openai",
     "patch_openai_with_ptc": "agentd-openai",
-    "run_command_line": "agentd-cli",
     "tool": "agentd-tools",
 }
 """Distribution by public name that `from agentd import NAME` takes from a plugin."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import anyio
 import attrs
 from agentd._concurrency.waiting import AsyncWaiter
-from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, UnknownSnapshotError, suggest
+from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, UnknownSnapshotError
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import Action, ActionResult, BashAction, Limits, PythonAction, PythonState
 from agentd_runner.artefact import artefact_command, artefact_input
@@ -23,7 +23,7 @@ from agentd_runner.host.environment import Place, base_environment
 
 from agentd_executor_msb import disks, probes
 from agentd_executor_msb.network import NetworkSetting
-from agentd_executor_msb.places import check_conversation, conversation_folder, slug
+from agentd_executor_msb.places import check_conversation, slug
 from agentd_executor_msb.settings import (
     MountSetting,
     Pull,
@@ -39,15 +39,10 @@ from agentd_executor_msb.stream import StreamProcess
 from agentd_executor_msb.thread import sdk_thread
 from agentd_executor_msb.vm import ANSWER_S, RESTORED, MicroVM
 
-__all__ = ["MicrosandboxCLIExecutor", "create_microsandbox_cli_executor", "from_options"]
+__all__ = ["MicrosandboxCLIExecutor"]
 
 T = TypeVar("T")
 log = logging.getLogger("agentd.executor.msb")
-OPTIONS = (
-    *("image", "memory", "cpus", "timeout", "limits", "state", "python", "envs", "env", "volumes", "network"),
-    *("secrets", "conversation_id", "user", "pull", "security", "guest_dir", "idle_timeout_s"),
-    *("vm_snapshot", "base_dir"),
-)
 # Of the host's environment: what is true in the guest as well. Paths, languages and proxies are not.
 FROM_HOST = (
     "TZ",
@@ -457,49 +452,6 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
             sdk_thread().forget(vm.down())
 
 
-def create_microsandbox_cli_executor(
-    conversation_id: str | None = None,
-    base_dir: str | Path | None = None,
-    image: str | Path = "python",
-    memory: int = 1024,
-    cpus: int = 1,
-    timeout: float | None = 60,
-    workspace_dir: str | Path | None = None,
-    additional_volumes: Sequence[MountSetting] | None = None,
-    envs: Mapping[str, str] | None = None,
-    **more: Any,
-) -> MicrosandboxCLIExecutor:
-    """Make an executor for a conversation, as programs written for agentd 0.8 do.
-
-    :param base_dir: where the conversation's files lie: `workspace` and `snapshots` in it. By default a
-        folder named after the conversation in the user's state folder, or a temporary one without a
-        conversation.
-    :param workspace_dir: the workspace itself, if it is to lie elsewhere.
-    :param additional_volumes: `volumes` of `MicrosandboxCLIExecutor`, which has the other parameters, too.
-    :raises ConfigError: as `MicrosandboxCLIExecutor`; also for an unknown parameter.
-    """
-    _refuse_unknown(more)
-    check_conversation(conversation_id)
-    if workspace_dir is None:
-        base_dir = conversation_folder(conversation_id, base_dir)
-        workspace_dir = base_dir / "workspace"
-    if additional_volumes is not None:
-        more["volumes"] = [*additional_volumes, *more.get("volumes", ())]
-    return from_options(
-        Path(workspace_dir),
-        {
-            "conversation_id": conversation_id,
-            "image": image,
-            "memory": memory,
-            "cpus": cpus,
-            "timeout": timeout,
-            "envs": envs,
-            "base_dir": base_dir,
-            **more,
-        },
-    )
-
-
 def moved_layout(layout: Layout, base: Path, to: Path) -> Layout:
     """Return the layout with everything below `base` at `to`."""
 
@@ -512,24 +464,6 @@ def moved_layout(layout: Layout, base: Path, to: Path) -> Layout:
         programs=moved(layout.programs),
         read_only=moved(layout.read_only),
     )
-
-
-def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> MicrosandboxCLIExecutor:
-    """Make an executor from a plugin's options; raises `ConfigError` for one that it does not have."""
-    _refuse_unknown(options)
-    given = dict(options)
-    if "env" in given:  # as other executors call it
-        given["envs"] = {**given.pop("env"), **(given.get("envs") or {})}
-    return MicrosandboxCLIExecutor(workspace_dir, **given)
-
-
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
-    for name in options:
-        if name not in OPTIONS:
-            raise ConfigError(
-                f"unknown option {name!r} of the executor 'msb'; "
-                f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
-            )
 
 
 def _image(image: str | Path) -> str:

@@ -17,6 +17,6 @@ AGENTD_API = 1
 @hookimpl
 def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> MicrosandboxCLIExecutor:
     """Options: the keyword parameters of `MicrosandboxCLIExecutor`."""
-    from agentd_executor_msb.executor import from_options
+    from agentd_executor_msb.factory import from_options
 
     return from_options(workspace_dir, options)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from agentd.errors import ConfigError, suggest
+from agentd.registry.options import check_options
 from agentd.types import Limits, PythonState
+from agentd_runner.host import COMMON_OPTIONS
 
 from agentd_executor_srt.executor import SandboxRuntimeExecutor
 from agentd_executor_srt.settings import Profile
 
 __all__ = ["create_sandbox_runtime_executor", "from_options"]
 
-OPTIONS = (
-    *("python", "timeout", "limits", "state", "env", "conversation_id", "base_dir", "allowed_domains"),
-    *("denied_domains", "allow_local_binding", "deny_read", "allow_read", "allow_write", "deny_write"),
-    *("srt_path", "profile", "secrets"),
-)
+OPTIONS: Final = {
+    **COMMON_OPTIONS,
+    "conversation_id": str | None,
+    **dict.fromkeys(("allowed_domains", "denied_domains", "profile", "secrets"), object),
+    "allow_local_binding": bool,
+    **dict.fromkeys(("deny_read", "allow_read", "allow_write", "deny_write"), object),
+    "srt_path": str | Path | None,
+}
+"""The options of the executor `srt`, with their types; `SandboxRuntimeExecutor` checks the rest."""
 
 
 def create_sandbox_runtime_executor(
@@ -66,11 +71,6 @@ def create_sandbox_runtime_executor(
 
 
 def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SandboxRuntimeExecutor:
-    """Make an executor from a plugin's options; raises `ConfigError` for one that it does not have."""
-    for name in options:
-        if name not in OPTIONS:
-            raise ConfigError(
-                f"unknown option {name!r} of the executor 'srt'; "
-                f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
-            )
+    """Make an executor from a plugin's options; raises `ConfigError` for a wrong one."""
+    check_options("the executor 'srt'", options, OPTIONS)
     return SandboxRuntimeExecutor(workspace_dir, **options)

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentd.errors import ConfigError, suggest
-from agentd_runner.host import RunnerExecutor, RunnerProcess, start_runner
+from agentd.registry.options import check_options
+from agentd_runner.host import COMMON_OPTIONS, RunnerExecutor, RunnerProcess, start_runner
 
 __all__ = ["SubprocessExecutor", "from_options"]
-
-OPTIONS = ("python", "timeout", "limits", "state", "env", "base_dir")
 
 
 class SubprocessExecutor(RunnerExecutor):
@@ -27,11 +25,6 @@ class SubprocessExecutor(RunnerExecutor):
 
 
 def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessExecutor:
-    """Make an executor from a plugin's options; raises `ConfigError` for one that it does not have."""
-    for name in options:
-        if name not in OPTIONS:
-            raise ConfigError(
-                f"unknown option {name!r} of the executor 'subprocess'; "
-                f"there are: {', '.join(OPTIONS)}{suggest(name, OPTIONS)}"
-            )
+    """Make an executor from a plugin's options; raises `ConfigError` for a wrong one."""
+    check_options("the executor 'subprocess'", options, COMMON_OPTIONS)
     return SubprocessExecutor(workspace_dir, **options)

@@ -6,9 +6,17 @@ local command, `start_runner` for those that start nothing but the runner.
 
 from __future__ import annotations
 
-from agentd_runner.host.executor import RunnerExecutor
+from agentd_runner.host.executor import COMMON_OPTIONS, RunnerExecutor
 from agentd_runner.host.forkserver import start_runner
 from agentd_runner.host.process import LocalProcess, RunnerProcess, spawn
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 
-__all__ = ["LocalProcess", "RunnerExecutor", "RunnerProcess", "WorkspaceSnapshots", "spawn", "start_runner"]
+__all__ = [
+    "COMMON_OPTIONS",
+    "LocalProcess",
+    "RunnerExecutor",
+    "RunnerProcess",
+    "WorkspaceSnapshots",
+    "spawn",
+    "start_runner",
+]

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Final, Literal
 
 import anyio
 import attrs
@@ -33,7 +33,6 @@ from agentd.types import (
     BashAction,
     CreateAction,
     Limits,
-    PythonAction,
     PythonState,
 )
 from agentd.workspace import open_workspace
@@ -45,19 +44,30 @@ from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import read_limits, runner_limits
 from agentd_runner.host.line import OnCall, Reply
+from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.inside import frames
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
-__all__ = ["RunnerExecutor"]
+__all__ = ["COMMON_OPTIONS", "RunnerExecutor"]
+
+COMMON_OPTIONS: Final = {
+    "python": str | Path | None,
+    "timeout": float | None,
+    "limits": Limits | dict | None,
+    "state": Literal["fresh", "kept"],
+    "env": dict | None,
+    "base_dir": str | Path | None,
+}
+"""The options that every executor on a runner has, with their types, for `agentd.registry.options.check_options`."""
 
 START_TIMEOUT_S = 30.0
 # Beyond an action's time-out and grace, how long its end may take before the runner counts as hung.
 HUNG_MARGIN_S = 10.0
 
 
-class RunnerExecutor(WorkspaceSnapshots, ABC):
+class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
     """Runs actions through one long-lived runner process (see `agentd_runner.inside`).
 
     A subclass implements `launch` and may set `own_loopback`. Async methods work on asyncio and trio, the
@@ -114,7 +124,6 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
         self._run_dir_of = 0
         self._note = ""
         self._closed = False
-        self._last_cwd: str | None = None
 
     # --- for subclasses
 
@@ -385,45 +394,6 @@ class RunnerExecutor(WorkspaceSnapshots, ABC):
                 shared_hub().run(job)
         except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread
             reply(ToolReply(False, _tool_error(f"{name}(): {type(error).__name__}: {error}")))
-
-    # --- the old, synchronous protocol
-
-    def execute_bash(self, command: str, cwd: str | Path | None = None) -> tuple[str, int]:
-        """Run bash source; return what it printed and its exit code.
-
-        `cwd` says where the shell starts. The shell keeps its own directory after that; a `cwd` other than
-        the one of the call before moves it.
-        """
-        result = self.run_sync(BashAction(command=command, cwd=self._moved(cwd)))
-        return result.output, result.exit_code
-
-    def execute_python(
-        self, code: str, cwd: str | Path | None = None, pythonpath: str | Path | None = None
-    ) -> tuple[str, int]:
-        """Run Python source in a fresh `__main__`; return what it printed and its exit code."""
-        extra = (str(pythonpath),) if pythonpath is not None else ()
-        result = self.run_sync(PythonAction(code=code, cwd=self._moved(cwd), pythonpath=extra))
-        return result.output, result.exit_code
-
-    def create_file(self, filename: str, content: str | bytes, cwd: str | Path | None = None) -> str:
-        """Write a file inside the workspace; return a sentence that says what was done, or why not."""
-        where = None if cwd is None else str(cwd)
-        return self.run_sync(CreateAction(path=filename, content=content, cwd=where)).output
-
-    def _moved(self, cwd: str | Path | None) -> str | None:
-        where = None if cwd is None else str(Path(cwd).resolve())
-        if where == self._last_cwd or (self._last_cwd is None and where == str(self.workspace_dir)):
-            return None
-        self._last_cwd = where
-        return where
-
-    def verify(self) -> tuple[bool, str]:
-        """Run a trivial block; return whether that works and a sentence about it."""
-        try:
-            output, code = self.execute_bash("echo ok")
-        except Exception as error:
-            return False, str(error)
-        return (output.strip(), code) == ("ok", 0), f"{type(self).__name__} works with {self.python}"
 
     # --- the end
 
