@@ -22,10 +22,7 @@ def _command_line() -> Callable[[], int]:
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
-        points = distribution("agentd-cli").entry_points.select(
-            group="agentd.exports", name="run_command_line"
-        )
-        for point in points:
+        for point in distribution("agentd-cli").entry_points.select(group="agentd.command_line"):
             found: Callable[[], int] = point.load()
             return found
     except PackageNotFoundError:
