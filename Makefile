@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export PYTHON
 
-PACKAGES := agentd $(patsubst plugins/%/,agentd_%,$(subst -,_,$(wildcard plugins/*/)))
+PACKAGES := agentd $(notdir $(wildcard plugins/*/src/agentd_*))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-only lint format docs docs-serve bench conformance clean
@@ -35,11 +35,12 @@ test: lint test-only docs  ## Lint, all tests, docs with warnings as errors: wha
 test-only: $(READY)  ## The tests alone (ARGS="tests/core -k name")
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
-lint: $(READY)  ## One version everywhere, ruff check, ruff format --check, mypy --strict
+lint: $(READY)  ## One version everywhere, ruff check, ruff format --check, mypy --strict, import contracts
 	$(BIN)/python scripts/version --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
+	$(BIN)/lint-imports --no-logo
 
 format: $(READY)  ## Let ruff format and mend what it can
 	$(BIN)/ruff format .

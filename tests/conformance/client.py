@@ -21,7 +21,8 @@ from urllib.request import Request, urlopen
 import anyio
 from agentd.errors import ToolError
 from agentd_mcp_bridge.config import HttpTarget, ServerConfig
-from agentd_mcp_bridge.oauth import OAuthSettings, make_auth
+from agentd_mcp_bridge.oauth import OAuthSettings
+from agentd_mcp_bridge.providers import make_auth
 from agentd_mcp_bridge.source import McpSource
 
 CONTEXT: Mapping[str, Any] = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")

@@ -20,7 +20,8 @@ import pytest
 from agentd.errors import ConfigError
 from agentd_mcp_bridge.callback import Answer, AuthorizationError, receive_answer
 from agentd_mcp_bridge.errors import McpServerError
-from agentd_mcp_bridge.oauth import OAuthSettings, make_auth, oauth_settings
+from agentd_mcp_bridge.oauth import OAuthSettings, oauth_settings
+from agentd_mcp_bridge.providers import make_auth
 from agentd_mcp_bridge.source import McpSource
 from agentd_mcp_bridge.targets import read_target
 from agentd_mcp_bridge.tokens import TokenFile, TokenFileError, token_path, tokens_dir

@@ -6,16 +6,21 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from agentd.errors import ConfigError
+
 if TYPE_CHECKING:
     from agentd.protocols import KeptSnapshot
 
-__all__ = ["Selector", "pick"]
+__all__ = ["Selector", "check_label", "pick"]
 
 Selector = str | int
 """An id, a label, or a turn (an `int`, or its digits)."""
 
 T = TypeVar("T", bound="KeptSnapshot")
 
+_MAX_LABEL = 200
+
+_ID = re.compile(r"turn_(\d{4,})(?:_(\d+))?")
 _OLD_ID = re.compile(r"turn_(\d{4,})_(.+)", re.DOTALL)
 
 
@@ -43,3 +48,20 @@ def _readings(wanted: object) -> list[Callable[[KeptSnapshot], bool]]:
     if old := _OLD_ID.fullmatch(wanted):  # how 0.8 wrote an id with a label
         readings.append(lambda one: (f"{one.turn:04d}", one.label) == old.groups())
     return readings
+
+
+def check_label(label: str | None) -> None:
+    """Refuse what would confuse people or terminals. :raises ConfigError: with the reason."""
+    if label is None:
+        return
+    problem = ""
+    if not isinstance(label, str):
+        problem = f"must be a text, got {type(label).__name__}"
+    elif not label.strip() or len(label) > _MAX_LABEL:
+        problem = f"must have 1 to {_MAX_LABEL} characters, got {len(label)}"
+    elif not label.isprintable():
+        problem = "must not have control characters"
+    elif _ID.fullmatch(label):
+        problem = "looks like the id of a snapshot; choose another one"
+    if problem:
+        raise ConfigError(f"label {str(label)[:40]!r}: {problem}")

@@ -15,6 +15,7 @@ import attrs
 from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, UnknownSnapshotError
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
+from agentd.selectors import check_label
 from agentd.types import Action, ActionResult, BashAction, Limits, PythonAction, PythonState
 from agentd_runner.artefact import artefact_command, artefact_input
 from agentd_runner.host import RunnerExecutor, RunnerProcess
@@ -297,8 +298,6 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         :raises ConfigError: if the image is a path (msb keeps disks of a registry's images alone), or for a bad label.
         :raises SandboxUnavailableError: if this host cannot run microVMs, or msb cannot keep the disk.
         """
-        from agentd_snapshots.names import check_label
-
         check_label(label)
         if local_image(self.settings.image) and self.settings.vm_snapshot is None:
             raise ConfigError(

@@ -13,7 +13,7 @@ from agentd.protocols import OnProgress
 from agentd.types import ToolSpec
 
 from agentd_mcp_bridge.backend import ClientBackend
-from agentd_mcp_bridge.config import AgentsTarget, HttpTarget, ServerConfig, StdioTarget, ToolFilter
+from agentd_mcp_bridge.config import AgentsTarget, ServerConfig, ToolFilter
 from agentd_mcp_bridge.connection import Connection, Life, Listener
 from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.errors import McpServerError
@@ -272,22 +272,3 @@ async def _answering_loop(server: Any) -> asyncio.AbstractEventLoop | None:
     with anyio.move_on_after(_PING_S):
         await answered.wait()
     return loop if answered.is_set() else None
-
-
-def agents_target(server: Any) -> tuple[AgentsTarget, str]:
-    """Return the target for an object of openai-agents, and its name."""
-    fallback = _fallback(getattr(server, "params", None))
-    name = str(getattr(server, "name", "") or "mcp")
-    return AgentsTarget(server=server, fallback=fallback), name
-
-
-def _fallback(params: Any) -> StdioTarget | HttpTarget | None:
-    if isinstance(params, Mapping) and isinstance(params.get("url"), str):
-        return HttpTarget(
-            url=params["url"], headers=dict(params.get("headers") or {}), auth=params.get("auth")
-        )
-    if isinstance(getattr(params, "command", None), str):
-        from agentd_mcp_bridge.targets import parameters_target
-
-        return parameters_target(params)
-    return None

@@ -10,13 +10,13 @@ from agentd.errors import ToolError, ToolTimeoutError
 from agentd.protocols import OnProgress
 from agentd.types import ToolSpec
 
-from agentd_mcp_bridge.config import AgentsTarget, ServerConfig
+from agentd_mcp_bridge.config import ServerConfig
 from agentd_mcp_bridge.connection import Connection, Life, Listener
 from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.loop import mcp_loop
 
-__all__ = ["Backend", "ClientBackend", "backend_of"]
+__all__ = ["Backend", "ClientBackend"]
 
 _PAGES: Final = 1000
 _ITEMS: Final = 100_000
@@ -62,15 +62,6 @@ class Backend(Protocol):
         ...
 
     def close_soon(self) -> None: ...
-
-
-def backend_of(config: ServerConfig) -> Backend:
-    """Return the backend for a server."""
-    if isinstance(config.target, AgentsTarget):
-        from agentd_mcp_bridge.agents import AgentsBackend
-
-        return AgentsBackend(config)
-    return ClientBackend(config)
 
 
 class ClientBackend:

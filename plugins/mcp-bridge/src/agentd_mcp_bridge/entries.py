@@ -219,7 +219,8 @@ def _headers(http: Mapping[str, Any], where: str) -> dict[str, str]:
 
 def _auth(auth: object, url: str) -> tuple[object, float]:
     """Return what authorises the requests, and the seconds that a person may need for it."""
-    from agentd_mcp_bridge.oauth import OAuthSettings, make_auth, oauth_settings
+    from agentd_mcp_bridge.oauth import OAuthSettings, oauth_settings
+    from agentd_mcp_bridge.providers import make_auth
 
     if auth is None or auth is False:
         return None, 0.0

@@ -17,9 +17,9 @@ import attrs
 from agentd.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
-    import httpx2
+    pass
 
-__all__ = ["Grant", "OAuthSettings", "SecretMethod", "make_auth", "oauth_settings"]
+__all__ = ["Grant", "OAuthSettings", "SecretMethod", "oauth_settings"]
 
 Grant = Literal["authorization_code", "client_credentials", "identity_assertion", "workload_identity"]
 SecretMethod = Literal["client_secret_basic", "client_secret_post"]
@@ -151,15 +151,3 @@ def _checked(name: str, value: object) -> object:
             raise ConfigError(f"oauth.tokens_dir: must be a path, got {type(value).__name__}")
         return Path(value).expanduser().absolute()
     return value
-
-
-def make_auth(server_url: str, settings: OAuthSettings) -> httpx2.Auth:
-    """Make what authorises the HTTP requests to one MCP server. Nothing is sent, opened or read yet.
-
-    One object serves all connections to that server; it belongs to one event loop.
-
-    :raises TokenFileError: if the stored tokens are not private to this user.
-    """
-    from agentd_mcp_bridge.providers import make_provider
-
-    return make_provider(server_url, settings)

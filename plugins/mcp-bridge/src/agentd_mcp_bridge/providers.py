@@ -31,11 +31,17 @@ from agentd_mcp_bridge.callback import AuthorizationError, receive_answer
 from agentd_mcp_bridge.oauth import OAuthSettings
 from agentd_mcp_bridge.tokens import TokenFile, token_path, tokens_dir
 
-__all__ = ["make_provider"]
+__all__ = ["make_auth"]
 
 
-def make_provider(server_url: str, settings: OAuthSettings) -> httpx2.Auth:
-    """Return the provider for the grant that `settings` names. See `agentd_mcp_bridge.oauth.make_auth`."""
+def make_auth(server_url: str, settings: OAuthSettings) -> httpx2.Auth:
+    """Make what authorises the HTTP requests to one MCP server, for the grant that `settings` names. Nothing is sent,
+    opened or read yet.
+
+    One object serves all connections to that server; it belongs to one event loop.
+
+    :raises TokenFileError: if the stored tokens are not private to this user.
+    """
     path = token_path(settings.tokens_dir or tokens_dir(), server_url, settings.client_id)
     if settings.grant == "authorization_code":
         return PersonAuth(server_url, settings, TokenFile(path, client=_registered(settings)))

@@ -12,8 +12,8 @@ from agentd.protocols import OnProgress, SourceHost, SubscriptionState
 from agentd.types import ToolSpec
 from agentd_tools.loops import TaskLoop
 
-from agentd_mcp_bridge.backend import Backend, backend_of
-from agentd_mcp_bridge.config import ServerConfig
+from agentd_mcp_bridge.backend import Backend, ClientBackend
+from agentd_mcp_bridge.config import AgentsTarget, ServerConfig
 from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.loop import mcp_loop, on_mcp_loop, on_mcp_loop_sync
 from agentd_mcp_bridge.subscriptions import Subscriptions
@@ -39,7 +39,7 @@ class McpSource:
         """What the server says on how its tools belong together; known after `list_tools`."""
         self.capabilities: frozenset[str] = frozenset()
         """Which of `tools`, `resources` and `prompts` the server offers; known after `list_tools`."""
-        self._backend: Backend = backend_of(config)
+        self._backend: Backend = _backend_of(config)
         self._listed = False
         self._admitted: frozenset[str] = frozenset()  # what the filter admits of it
         self._closed = False
@@ -166,3 +166,11 @@ class McpSource:
 def _abandon(backend: Backend, subscriptions: Subscriptions) -> None:
     subscriptions.close()
     backend.close_soon()
+
+
+def _backend_of(config: ServerConfig) -> Backend:
+    if isinstance(config.target, AgentsTarget):
+        from agentd_mcp_bridge.agents import AgentsBackend
+
+        return AgentsBackend(config)
+    return ClientBackend(config)

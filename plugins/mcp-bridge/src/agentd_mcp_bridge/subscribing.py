@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
 import mcp_types as types
@@ -15,7 +15,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from agentd_mcp_bridge.backoff import Backoff
 from agentd_mcp_bridge.connection import Life
-from agentd_mcp_bridge.subscriptions import Subscriptions, Topic
+
+if TYPE_CHECKING:
+    from agentd_mcp_bridge.subscriptions import Subscriptions, Topic
 
 __all__ = ["subscribe_all"]
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from agentd.errors import ConfigError
 
 from agentd_mcp_bridge.config import (
+    AgentsTarget,
     HttpTarget,
     ServerConfig,
     ServerTarget,
@@ -93,9 +94,7 @@ def _text_target(text: str) -> tuple[Target, str]:
 
 def _object_target(spec: object) -> tuple[Target | None, str]:
     if all(callable(getattr(spec, method, None)) for method in _AGENTS_METHODS):
-        from agentd_mcp_bridge.agents import agents_target
-
-        return agents_target(spec)
+        return _agents_target(spec)
     module = type(spec).__module__
     if module.startswith("mcp."):  # so `mcp` is imported already
         from mcp import StdioServerParameters
@@ -125,3 +124,20 @@ def parameters_target(parameters: Any) -> StdioTarget:
         cwd=None if parameters.cwd is None else str(parameters.cwd),
         encoding=parameters.encoding,
     )
+
+
+def _agents_target(server: Any) -> tuple[AgentsTarget, str]:
+    """Return the target for an object of openai-agents, and its name."""
+    fallback = _agents_fallback(getattr(server, "params", None))
+    name = str(getattr(server, "name", "") or "mcp")
+    return AgentsTarget(server=server, fallback=fallback), name
+
+
+def _agents_fallback(params: Any) -> StdioTarget | HttpTarget | None:
+    if isinstance(params, Mapping) and isinstance(params.get("url"), str):
+        return HttpTarget(
+            url=params["url"], headers=dict(params.get("headers") or {}), auth=params.get("auth")
+        )
+    if isinstance(getattr(params, "command", None), str):
+        return parameters_target(params)
+    return None

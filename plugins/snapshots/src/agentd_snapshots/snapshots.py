@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from agentd.errors import CorruptSnapshotError, SnapshotError, UnknownSnapshotError
-from agentd.selectors import pick
+from agentd.selectors import check_label, pick
 
 from agentd_snapshots.content import ContentReader, Poll
 from agentd_snapshots.diff import diff_trees
 from agentd_snapshots.journal import Journal
-from agentd_snapshots.names import check_label, check_turn
+from agentd_snapshots.names import check_turn
 from agentd_snapshots.packs import PackWriteError, PackWriter
 from agentd_snapshots.place import store_folder
 from agentd_snapshots.restore import Restorer, remove_staging, set_mtime
