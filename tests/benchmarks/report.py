@@ -134,7 +134,7 @@ def print_table(results: list[Result]) -> None:
 
 
 def as_markdown(results: list[Result]) -> str:
-    """The table for a README: ours, theirs, the ratio and the target, without the rows that are only information."""
+    """The table for docs/performance.md: ours, theirs, ratio and target, without the rows that are only information."""
     lines = ["| | ours | 0.8.6 | ratio | target | reached |", "|---|---|---|---|---|---|"]
     for entry in (entry for result in results for entry in result.entries() if entry.target):
         title, ours, theirs, _, ratio, _, target, reached = entry.cells()

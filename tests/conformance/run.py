@@ -4,7 +4,7 @@ Each scenario runs under the released suite and under the newest one, there with
 wire where it applies to that. Exits with 1 if a scenario fails that `REASONS` does not explain, or passes although it
 does.
 
-    --write        put the table into docs/conformance.md and a summary of it into README.md, between the
+    --write        put the table into docs/conformance.md, between the
                    conformance markers
     --only TEXT    only scenarios whose name contains it (may be repeated)
     --jobs N       how many run at once
@@ -119,23 +119,6 @@ def table(results: list[Result]) -> str:
     return "\n".join([_counts(results), *_heading("scenario"), *(_row(results, name) for name in names)])
 
 
-def summary(results: list[Result]) -> str:
-    """Return the same, a row for each group of scenarios, and those that fail by name."""
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        if not _skipped(result):
-            groups.setdefault(_group(result.scenario), []).append(result)
-    rows = []
-    for name, members in groups.items():
-        cells = []
-        for suite in SUITES:
-            own = [r for r in members if r.suite is suite]
-            cells.append(f"{sum(r.passed for r in own)} of {len(own)} pass" if own else "-")
-        rows.append(f"| {name} | {' | '.join(cells)} | |")
-    failing = list(dict.fromkeys(r.scenario for r in results if not r.passed))
-    return "\n".join([*_heading("scenarios"), *rows, *(_row(results, name) for name in failing)])
-
-
 def _counts(results: list[Result]) -> str:
     lines = []
     for suite in SUITES:
@@ -153,13 +136,6 @@ def _heading(first: str) -> list[str]:
 def _row(results: list[Result], name: str) -> str:
     found = {r.suite: r for r in results if r.scenario == name}
     return f"| `{name}` | {' | '.join(_cell(found.get(suite)) for suite in SUITES)} | {reason(name)} |"
-
-
-def _group(scenario: str) -> str:
-    for prefix in ("auth/", "http-", "json-schema-"):
-        if scenario.startswith(prefix):
-            return f"`{prefix}*`"
-    return "protocol"
 
 
 def _skipped(result: Result) -> bool:
@@ -209,7 +185,6 @@ def main() -> int:
     print(f"\n{text}\n\n{len(results)} runs in {time.monotonic() - began:.0f} s")
     if options.write and not options.only:
         write(REPOSITORY / "docs" / "conformance.md", text)
-        write(REPOSITORY / "README.md", summary(results))
     explained = {r.scenario for r in results if reason(r.scenario) and (not r.passed or _skipped(r))}
     surprises = [r.scenario for r in results if not r.passed and not reason(r.scenario)]
     stale = [r.scenario for r in results if r.passed and reason(r.scenario) and r.scenario not in explained]

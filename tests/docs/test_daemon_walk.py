@@ -177,8 +177,8 @@ def test_the_unit_of_the_page_is_one_that_systemd_understands(tmp_path: Path) ->
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_configuration_of_the_readme_is_right(tmp_path: Path) -> None:
-    _, _, section = (ROOT / "README.md").read_text().partition("## The daemon\n")
+def test_the_configuration_of_the_start_page_is_right(tmp_path: Path) -> None:
+    _, _, section = (ROOT / "docs" / "index.md").read_text().partition("## The daemon\n")
     found = re.search(r"```yaml\n(.*?)```", section, re.S)
     assert found is not None
     (tmp_path / "agents.yaml").write_text(found[1])

@@ -151,8 +151,7 @@ def test_the_sync_session_example_continues_its_conversation_and_saves_the_trans
     assert '"Written."' in (tmp_path / "transcript.json").read_text()
 
 
-@pytest.mark.parametrize("name", ["drop_in.py", "core_session.py"])
-def test_the_readme_shows_the_examples_as_they_are(name: str) -> None:
-    source = (EXAMPLES / name).read_text()
+def test_the_readme_shows_the_example_as_it_is() -> None:
+    source = (EXAMPLES / "drop_in.py").read_text()
     body = source.split('"""\n\n', 1)[1]
     assert body in (ROOT / "README.md").read_text()
