@@ -1,0 +1,36 @@
+"""Every distribution has a README of one screen: what it is, how to install and use it, its entry points."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = [ROOT / "core", *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_distribution_says_what_it_is_and_how_it_is_used(folder: Path) -> None:
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {project['name']}\n")
+    assert f"pip install {project['name']}" in page
+    assert len(page.splitlines()) <= 60
+    assert "```" in page
+    for group, points in project.get("entry-points", {}).items():
+        for name in points:
+            assert f"| `{group}` | `{name}` |" in page
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page)
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_python_of_a_readme_compiles_and_imports_what_is_there(folder: Path) -> None:
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        imports = [n for n in ast.parse(code).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(body=imports, type_ignores=[]), str(folder), "exec"), {})
