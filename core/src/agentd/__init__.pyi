@@ -1,26 +1,12 @@
-"""The types of `agentd`'s public names: core's own, and those that official plugins export.
+"""The types of `agentd`'s public names.
 
-A stub and not code: core imports no plugin. Where one is not installed, its names have no type, and importing one
-says what to install.
+Core's own stand here whole. Of the plugins' names, those that decorate or give back what they were given have a
+signature, or whatever they touch would lose its type; the others are untyped here and typed where they live
+(`from agentd_executor_srt.executor import SandboxRuntimeExecutor`): core imports no plugin, not even for types.
 """
 
-from agentd_executor_msb.executor import (
-    MicrosandboxCLIExecutor as MicrosandboxCLIExecutor,
-)
-from agentd_executor_msb.factory import (
-    create_microsandbox_cli_executor as create_microsandbox_cli_executor,
-)
-from agentd_executor_srt.executor import SandboxRuntimeExecutor as SandboxRuntimeExecutor
-from agentd_executor_srt.factory import (
-    create_sandbox_runtime_executor as create_sandbox_runtime_executor,
-)
-from agentd_executor_subprocess.executor import SubprocessExecutor as SubprocessExecutor
-from agentd_openai.client import patch_openai_with_mcp as patch_openai_with_mcp
-from agentd_openai.client import patch_openai_with_ptc as patch_openai_with_ptc
-from agentd_openai.display import display_events as display_events
-from agentd_openai.display import display_events_async as display_events_async
-from agentd_sink_jsonl.jsonl import ConversationLog as ConversationLog
-from agentd_tools.decorator import tool as tool
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 from agentd.errors import (
     AgentdError as AgentdError,
@@ -157,3 +143,16 @@ from agentd.types import (
 )
 
 __version__: str
+
+_C = TypeVar("_C")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+@overload
+def tool(function: _F, /) -> _F: ...
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None, timeout: float | None = None
+) -> Callable[[_F], _F]: ...
+def patch_openai_with_ptc(client: _C, *args: Any, **settings: Any) -> _C: ...
+def patch_openai_with_mcp(client: _C, **settings: Any) -> _C: ...
+def __getattr__(name: str) -> Any: ...

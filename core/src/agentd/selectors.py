@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from agentd.errors import ConfigError
 
-if TYPE_CHECKING:
-    from agentd.protocols import KeptSnapshot
-
-__all__ = ["Selector", "check_label", "pick"]
+__all__ = ["KeptSnapshot", "Selector", "check_label", "pick"]
 
 Selector = str | int
 """An id, a label, or a turn (an `int`, or its digits)."""
 
-T = TypeVar("T", bound="KeptSnapshot")
+
+class KeptSnapshot(Protocol):
+    """One kept state of a workspace. `timestamp` is in seconds since the epoch."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def label(self) -> str | None: ...
+
+    @property
+    def turn(self) -> int: ...
+
+    @property
+    def timestamp(self) -> float: ...
+
+
+T = TypeVar("T", bound=KeptSnapshot)
 
 _MAX_LABEL = 200
 

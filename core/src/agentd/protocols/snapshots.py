@@ -6,25 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from agentd.selectors import Selector
+from agentd.selectors import KeptSnapshot, Selector
 
 __all__ = ["AsyncSnapshotStore", "KeptSnapshot", "SnapshotStore"]
-
-
-class KeptSnapshot(Protocol):
-    """One kept state of a workspace. `timestamp` is in seconds since the epoch."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def label(self) -> str | None: ...
-
-    @property
-    def turn(self) -> int: ...
-
-    @property
-    def timestamp(self) -> float: ...
 
 
 class SnapshotStore(Protocol):

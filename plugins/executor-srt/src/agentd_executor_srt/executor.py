@@ -266,6 +266,13 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         dropped = {*rules.INHERITED, *(rules.CERTIFICATES if self._secrets else ())}
         return {name: value for name, value in env.items() if name in self.env or name not in dropped}
 
+    @property
+    def running(self) -> tuple[Policy, Path]:
+        """The rules of the sandbox that runs, and its run folder."""
+        assert self._policy is not None
+        assert self._sandbox_dir is not None
+        return self._policy, self._sandbox_dir
+
     # --- skills
 
     def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:

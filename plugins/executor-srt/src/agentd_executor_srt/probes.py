@@ -7,12 +7,11 @@ import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from agentd.types import PythonAction
+from agentd.types import Action, ActionResult, PythonAction
 
-if TYPE_CHECKING:
-    from agentd_executor_srt.executor import SandboxRuntimeExecutor
+from agentd_executor_srt.settings import Policy
 
 __all__ = ["probe"]
 
@@ -68,11 +67,21 @@ _MEANING = {
 }
 
 
-def probe(executor: SandboxRuntimeExecutor) -> tuple[bool, str]:
+class Probed(Protocol):
+    """An executor of ours, with what it knows of its sandbox once that runs."""
+
+    @property
+    def running(self) -> tuple[Policy, Path]: ...
+
+    def execute_bash(self, command: str, /) -> tuple[str, int]: ...
+
+    def run_sync(self, action: Action, /) -> ActionResult: ...
+
+
+def probe(executor: Probed) -> tuple[bool, str]:
     """Run the probes in the executor's sandbox, started if it is not; return whether it holds, and a sentence."""
     executor.execute_bash("true")  # starts it
-    assert executor._policy is not None
-    assert executor._sandbox_dir is not None
+    policy, sandbox_dir = executor.running
     with (
         tempfile.TemporaryDirectory(prefix="agentd-") as folder,
         socket.create_server(("127.0.0.1", 0)) as server,
@@ -83,11 +92,11 @@ def probe(executor: SandboxRuntimeExecutor) -> tuple[bool, str]:
         Path(folder).chmod(0o755)
         given = {
             "outside": str(outside),
-            "hidden": str(executor._sandbox_dir / "hidden" / "file"),
+            "hidden": str(sandbox_dir / "hidden" / "file"),
             "port": server.getsockname()[1],
         }
         result = executor.run_sync(PythonAction(code=_CODE % json.dumps(given), state="fresh"))
-    version = executor._policy.programs.version
+    version = policy.programs.version
     try:
         got: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
