@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 PLUGINS = EXAMPLES / "plugins"
 
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves helper modules unfindable
 _ENTRY_POINT = re.compile(
     r'\[project\.entry-points\."(?P<group>[\w.]+)"\]\n\s*(?P<name>\w+) = "(?P<module>\w+)"'
 )

@@ -10,16 +10,11 @@ from pathlib import Path
 
 import pytest
 from agentd_demo.replay import ReplayServer
+from fake_openai import Answer, FakeOpenAI
+from places import ROOT
+from real_servers import npm_server
+from sandbox import CLI, need_srt
 from walk import Terminal, free_port, person_path
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "core" / "conversation"))
-sys.path.insert(0, str(ROOT / "tests" / "executor-srt"))
-sys.path.insert(0, str(ROOT / "tests" / "mcp-bridge" / "real"))
-
-from fake_openai import Answer, FakeOpenAI  # noqa: E402 - found on the paths above
-from real_servers import npm_server  # noqa: E402
-from sandbox import CLI, need_srt  # noqa: E402
 
 CONFIG = ROOT / "docs" / "examples" / "config"
 NPM = "@modelcontextprotocol/"

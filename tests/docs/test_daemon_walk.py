@@ -21,14 +21,10 @@ from agentd_daemon.commands.status import status
 from agentd_daemon.config.loading import examine
 from agentd_daemon.journal import Journal
 from agentd_daemon.telling import task_of
+from fake_openai import Answer, FakeOpenAI
+from places import ROOT
+from real_servers import npm_server
 from walk import Block, Terminal, blocks_of, free_port, person_path
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "core" / "conversation"))
-sys.path.insert(0, str(ROOT / "tests" / "mcp-bridge" / "real"))
-
-from fake_openai import Answer, FakeOpenAI  # noqa: E402 - found on the paths above
-from real_servers import npm_server  # noqa: E402
 
 PAGE = ROOT / "docs" / "daemon.md"
 FILESYSTEM = "@modelcontextprotocol/server-filesystem"

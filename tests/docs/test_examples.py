@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 from agentd_demo.replay import ReplayServer
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "core" / "conversation"))
-
-from fake_openai import Answer, FakeOpenAI  # noqa: E402 - found on the path above
+from fake_openai import Answer, FakeOpenAI
+from places import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
 

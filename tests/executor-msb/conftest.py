@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import microsandbox
 import pytest
+import standin
 from agentd_executor_msb import probes
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves helper modules unfindable
-
-import standin
 from kvm import why_no_kvm
 
 Make = Callable[..., MicrosandboxCLIExecutor]

@@ -18,8 +18,8 @@ from typing import Any
 import microsandbox
 import pytest
 from microsandbox.types import ExecEventType, SandboxStatus
+from places import SUPPORT
 
-HERE = Path(__file__).parent
 OPTIONS: dict[str, Any] = {
     "conversation_id": "a b/../c",
     "memory": 700,
@@ -61,7 +61,7 @@ def told(place: Path) -> dict[str, Any]:
         "additional_volumes": [[str(place / "data"), "/data", "ro"]],
     }
     done = subprocess.run(
-        [sys.executable, str(HERE / "contract.py"), json.dumps(options)],
+        [sys.executable, str(SUPPORT / "contract.py"), json.dumps(options)],
         env={"PATH": os.environ["PATH"], "HOME": str(place / "home"), "MSB_HOME": str(place / "home")},
         capture_output=True,
         text=True,
@@ -160,7 +160,7 @@ def kept() -> dict[str, Any]:
     place = Path(tempfile.mkdtemp(prefix="msb-"))
     (place / "home").mkdir(mode=0o700)
     done = subprocess.run(
-        [sys.executable, str(HERE / "contract_disks.py"), str(place)],
+        [sys.executable, str(SUPPORT / "contract_disks.py"), str(place)],
         env={"PATH": os.environ["PATH"], "HOME": str(place / "home"), "MSB_HOME": str(place / "home")},
         capture_output=True,
         text=True,

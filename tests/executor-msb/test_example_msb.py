@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from agentd_demo.replay import ReplayServer
 from agentd_executor_msb import probes
+from places import ROOT, SUPPORT
 from standin import BWRAP, GUEST_PYTHON
 
-HERE = Path(__file__).parent
-EXAMPLE = HERE.parents[1] / "docs" / "examples" / "ptc_microsandbox.py"
+EXAMPLE = ROOT / "docs" / "examples" / "ptc_microsandbox.py"
 ON_STAND_IN = f"""
 import runpy, sys
-sys.path.insert(0, {str(HERE)!r})
+sys.path.insert(0, {str(SUPPORT)!r})
 import microsandbox, standin
 from agentd_executor_msb import probes
 microsandbox.Sandbox = standin.StandIn

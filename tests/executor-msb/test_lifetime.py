@@ -26,10 +26,10 @@ from agentd_executor_msb.executor import MicrosandboxCLIExecutor
 from agentd_executor_msb.thread import sdk_thread
 from agentd_executor_msb.vm import MicroVM
 from microsandbox import MicrosandboxError
+from places import SUPPORT
 from standin import GUEST_PYTHON, StandIn
 
 Make = Callable[..., MicrosandboxCLIExecutor]
-HERE = Path(__file__).parent
 
 
 def done(name: str) -> list[str]:
@@ -58,7 +58,7 @@ def test_a_conversation_is_found_again_after_its_host_was_killed(
     workspace = tmp_path / "workspace"
     host = textwrap.dedent(f"""
         import sys
-        sys.path.insert(0, {str(HERE)!r})
+        sys.path.insert(0, {str(SUPPORT)!r})
         import microsandbox, standin
         from agentd_executor_msb import probes
         from agentd_executor_msb.executor import MicrosandboxCLIExecutor

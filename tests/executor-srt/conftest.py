@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agentd_executor_srt.executor import SandboxRuntimeExecutor
-
-sys.path.append(str(Path(__file__).parent))
-
 import sandbox
+from agentd_executor_srt.executor import SandboxRuntimeExecutor
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from agentd.errors import RunnerDiedError, SandboxUnavailableError
 from agentd.types import BashAction, OutputChunk
 from agentd_executor_srt.handover import UIDS
 from agentd_executor_srt.placeholders import PLACEHOLDERS
+from places import SUPPORT
 
 STAY = "trap '' TERM; setsid sleep {tag} & echo started; sleep {tag}"
 
@@ -100,7 +101,7 @@ def host_that_dies(workspace: Path, tag: str, how: str) -> None:
     code = f"""
         import os, signal, sys
         from agentd.types import BashAction
-        sys.path.append({str(Path(__file__).parent)!r})
+        sys.path.append({str(SUPPORT)!r})
         import sandbox
         executor = sandbox.make({str(workspace)!r})
         def die(chunk):

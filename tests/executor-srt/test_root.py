@@ -12,6 +12,7 @@ import sandbox
 from agentd.errors import SandboxUnavailableError
 from agentd_executor_srt.handover import UIDS, HandoverError, Tenancy
 from agentd_executor_srt.namespace import closed_folder
+from places import SUPPORT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is about what root's sandboxes do")
 
@@ -214,7 +215,7 @@ def test_a_workspace_in_a_closed_folder_is_reached_and_its_neighbours_are_not(tm
 def test_without_the_right_to_a_private_view_the_reason_is_said(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        f"sys.path.append({str(Path(__file__).parent)!r})\n"
+        f"sys.path.append({str(SUPPORT)!r})\n"
         "import sandbox\n"
         f"executor = sandbox.make({str(tmp_path / 'w')!r})\n"
         "print(executor.verify())\n"

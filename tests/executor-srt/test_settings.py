@@ -20,6 +20,7 @@ from agentd_executor_srt.factory import create_sandbox_runtime_executor, from_op
 from agentd_executor_srt.requirements import safe_path
 from agentd_executor_srt.settings import interpreter_paths
 from agentd_skills import layout_of
+from places import SUPPORT
 
 
 def test_the_public_names_lead_here() -> None:
@@ -355,7 +356,7 @@ def test_a_sandbox_without_namespaces_is_unavailable_and_nothing_runs_outside(tm
     sandbox.need_srt()
     code = (
         "import sys\n"
-        f"sys.path.append({str(Path(__file__).parent)!r})\n"
+        f"sys.path.append({str(SUPPORT)!r})\n"
         "import sandbox\n"
         f"executor = sandbox.make({str(tmp_path / 'w')!r})\n"
         "print(executor.verify())\n"

@@ -19,6 +19,7 @@ from agentd.types import Blob
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_tools import ToolSet
 from helpers import numbers, source, wait_for_line
+from places import SUPPORT
 
 
 @contextmanager
@@ -153,7 +154,7 @@ def test_closing_ends_the_calls_under_way(tmp_path: Path) -> None:
 
 
 def test_a_server_of_the_newest_revision_is_called_the_same_way() -> None:
-    server = {"command": sys.executable, "args": [str(Path(__file__).with_name("modern.py"))]}
+    server = {"command": sys.executable, "args": [str(SUPPORT / "modern.py")]}
     sources = (
         agentd_create_tool_sources({**server, "elicitation": lambda request: {"city": "Bonn"}}, {}) or []
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from agentd_mcp_bridge.errors import McpServerError
 from helpers import numbers, source, wait_until_gone
+from places import SUPPORT
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_host_that_is_killed_leaves_no_process(start: str, tmp_path: Path) -> 
     journal = tmp_path / "journal"
     code = f"""
     import sys
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    sys.path.insert(0, {str(SUPPORT)!r})
     import anyio
     from pathlib import Path
     from helpers import source

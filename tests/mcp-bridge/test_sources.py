@@ -20,6 +20,7 @@ from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_tools import ToolSet
 from helpers import Host, is_alive, numbers, secret_free, source, wait_until_gone
 from mcp.server.mcpserver import Context, MCPServer
+from places import SUPPORT
 
 
 @pytest.mark.anyio
@@ -199,7 +200,7 @@ def test_a_forked_child_opens_a_server_of_its_own(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     code = f"""
     import os, sys
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    sys.path.insert(0, {str(SUPPORT)!r})
     import anyio
     from pathlib import Path
     from helpers import source
@@ -314,7 +315,7 @@ def test_the_process_ends_although_a_source_was_never_closed(tmp_path: Path) -> 
     journal = tmp_path / "journal"
     code = f"""
     import sys
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    sys.path.insert(0, {str(SUPPORT)!r})
     import anyio
     from pathlib import Path
     from helpers import source

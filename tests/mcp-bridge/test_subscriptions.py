@@ -24,10 +24,11 @@ from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
 from changing import make_server
 from helpers import Host, Told, entry, numbers, source, wait_until_gone
+from places import SUPPORT
 from web import serve
 
 NOTE = "note://1"
-CHANGING = Path(__file__).with_name("changing.py")
+CHANGING = SUPPORT / "changing.py"
 
 
 @pytest.fixture
@@ -355,7 +356,7 @@ def test_a_source_that_nobody_has_any_more_ends_with_its_subscriptions(journal: 
 def test_a_forked_child_is_told_nothing_and_may_subscribe_itself(journal: Path) -> None:
     code = f"""
     import os, sys
-    sys.path.insert(0, {str(Path(__file__).parent)!r})
+    sys.path.insert(0, {str(SUPPORT)!r})
     import anyio
     from pathlib import Path
     from helpers import Host, Told, source

@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-# pytest's importlib mode leaves helper modules that lie beside the tests unfindable
-sys.path.insert(0, str(Path(__file__).parent))
-
 from agentd.session.resources import SessionResources
 from real_servers import World, listening, npm_server
 

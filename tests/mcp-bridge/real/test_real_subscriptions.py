@@ -8,7 +8,6 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,12 +17,13 @@ from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
 from agents.mcp.server import MCPServerStdio
 from helpers import Told
+from places import ROOT
 from real_servers import listening, npm_server, processes
 
 FEATURES = "demo://resource/static/document/features.md"
 DYNAMIC = "demo://resource/dynamic/text/1"
 CLOCK = "tool://get_current_time/?timezone=Europe/Paris"
-ENVIRONMENT = Path(__file__).resolve().parents[3] / ".cache" / "venvs" / "mcp-subscribe-0.1.1"
+ENVIRONMENT = ROOT / ".cache" / "venvs" / "mcp-subscribe-0.1.1"
 
 
 @pytest.fixture

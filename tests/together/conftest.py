@@ -1,0 +1,7 @@
+"""What the tests of several distributions share."""
+
+from __future__ import annotations
+
+from command_process import agentd as agentd
+from command_process import compiled as compiled
+from serving import serve as serve
