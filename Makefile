@@ -2,11 +2,13 @@
 #
 #   PYTHON=...   the interpreter for the virtual environment (default: python3, or the first that is >= 3.11)
 #   VENV=...     where the virtual environment is (default: .venv)
-#   ARGS=...     more arguments for the command of demo, test-only and bench
+#   ARGS=...     more arguments for the command of demo, test, test-all, test-only and bench
+#   DIST=...     test-only: the folder of a distribution, whose tests run where nothing else is installed
 #   JOBS=...     how many processes run the tests (default: 2; each starts others)
 SHELL := /bin/bash
 VENV ?= .venv
 ARGS ?=
+DIST ?=
 JOBS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -15,7 +17,7 @@ export PYTHON
 PACKAGES := agentd $(notdir $(wildcard plugins/*/src/agentd_*))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-only lint format docs docs-serve bench conformance clean
+.PHONY: help setup demo test test-all test-only lint format docs docs-serve bench conformance clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +32,15 @@ setup: $(READY)  ## Make the virtual environment (all other targets do it, too)
 demo: $(READY)  ## Watch an agent work on this repository: no key, no network
 	@$(BIN)/agentd demo $(ARGS)
 
-test: lint test-only docs  ## Lint, all tests, docs with warnings as errors: what CI runs
+PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
-test-only: $(READY)  ## The tests alone (ARGS="tests/core -k name")
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
+test: lint docs  ## What to run often, in minutes: lint, docs, the tests that are not marked slow
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: lint test-only docs  ## Lint, all tests, docs with warnings as errors: what CI runs
+
+test-only: $(READY)  ## The tests alone (ARGS="tests/runner -k name"), or those of one distribution (DIST=parser-fence)
+	$(if $(DIST),$(BIN)/python scripts/test-alone $(DIST),$(PYTEST)) $(ARGS)
 
 lint: $(READY)  ## One version everywhere, ruff check, ruff format --check, mypy --strict, import contracts
 	$(BIN)/python scripts/version --check

@@ -17,6 +17,17 @@ settings.load_profile("agentd")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+ALWAYS_SLOW = ("soak", "packaging", "network")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out of `make test` what is slow by its kind."""
+    for item in items:
+        if any(item.get_closest_marker(marker) for marker in ALWAYS_SLOW):
+            item.add_marker("slow")
+
+
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run an async test (`@pytest.mark.anyio`) on both event loops."""
