@@ -316,7 +316,7 @@ def test_a_model_goes_through_litellm_only_when_its_name_says_so(
 
 def test_a_model_that_needs_litellm_names_the_distribution() -> None:
     registry = Registry()
-    del registry._chosen["model", "litellm"]  # as uninstalled
+    registry._chosen.pop(("model", "litellm"), None)  # as uninstalled
     with pytest.raises(MissingPluginError, match="pip install agentd-model-litellm"):
         registry.open_model("anthropic/claude-x")
 

@@ -171,7 +171,7 @@ def test_an_mcp_server_names_the_distribution_that_serves_it(serve: Any, patched
 
 def test_a_claude_name_on_openais_own_address_names_the_distribution(tmp_path: Path) -> None:
     registry = Registry()
-    del registry._chosen["model", "litellm"]  # as uninstalled
+    registry._chosen.pop(("model", "litellm"), None)  # as uninstalled
     with openai.OpenAI(api_key="none") as client:
         patch_openai_with_ptc(client, cwd=tmp_path, tools=[], registry=registry)
         with pytest.raises(MissingPluginError, match="pip install agentd-model-litellm"):

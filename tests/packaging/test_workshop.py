@@ -70,6 +70,9 @@ def test_a_new_version_is_written_into_versions_pins_and_extras_and_a_forgotten_
         '[project.optional-dependencies]\nall = ["agentd[x]==1.0"]  # 1.0\n[tool.other]\nversion = "1.0"\n'
     )
     plugin.write_text('[project]\nname = "agentd-x"\nversion = "0.9"\n')
+    runner = tmp_path / "plugins/runner/src/agentd_runner/inside/frames.py"
+    runner.parent.mkdir(parents=True)
+    runner.write_text('RELEASE = "1.0"  # of this one\n')
     done = version_script(script, "--set", "1.1rc1")
     assert done.returncode == 0, done.stderr
     assert root.read_text() == (
@@ -77,13 +80,16 @@ def test_a_new_version_is_written_into_versions_pins_and_extras_and_a_forgotten_
         'dependencies = ["agentd-x[a,b]==1.1rc1", "rich>=1.0"]\n'
         '[project.optional-dependencies]\nall = ["agentd[x]==1.1rc1"]  # 1.0\n[tool.other]\nversion = "1.0"\n'
     )
+    assert runner.read_text() == 'RELEASE = "1.1rc1"  # of this one\n'
     assert version_script(script).stdout == "1.1rc1\n"
 
     plugin.write_text(
         '[project]\nname = "agentd-x"\nversion = "0.9"\ndependencies = ["agentd", "agentd-y==1.1rc1"]\n'
     )
+    runner.write_text('RELEASE = "1.0"\n')
     done = version_script(script, "--check")
     assert done.returncode == 1
+    assert "frames.py: RELEASE is not '1.1rc1'" in done.stderr
     assert "plugins/x/pyproject.toml: version is '0.9', VERSION says '1.1rc1'" in done.stderr
     assert "'agentd' is not pinned to ==1.1rc1" in done.stderr
     assert "'agentd-y==1.1rc1' names no distribution of this repository" in done.stderr
