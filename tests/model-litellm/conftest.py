@@ -9,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+from serving import serve as serve
 
 for missing in (name for name in ("litellm", "llmock") if find_spec(name) is None):
     pytest.skip(f"install {missing} (make setup)", allow_module_level=True)

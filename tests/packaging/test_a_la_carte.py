@@ -76,7 +76,7 @@ made.close()
         ("agentd.Registry().create_notations(['xml'])", "agentd-parser-xml"),
         ("agentd.Registry().create_event_sink('console')", "agentd-sink-console"),
         ("agentd.Registry().create_skill_renderer()", "agentd-skills"),
-        ("agentd.Registry().create_snapshot_store()", "agentd-snapshots"),
+        ("agentd.Registry().create_snapshot_store('packs', None, None, list)", "agentd-snapshots"),
         ("agentd.Registry().open_model('gpt-5')", "agentd-model-openai"),
         ("agentd.tool", "agentd-tools"),
         ("agentd.patch_openai_with_ptc", "agentd-openai"),

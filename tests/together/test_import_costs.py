@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 import pytest
+from agentd.hookspecs import GROUPS
 from loaded_modules import HEAVY, loaded_by
 
 
@@ -23,9 +24,8 @@ def test_no_public_name_loads_a_heavy_package(code: str) -> None:
 
 def test_a_session_loads_no_plugin_and_no_runner_before_it_is_asked_something() -> None:
     """Where all of them are installed."""
-    plugins = {
-        point.module.partition(".")[0] for point in entry_points() if point.group.startswith("agentd.")
-    }
+    groups = [*GROUPS.values(), "agentd.exports"]
+    plugins = {point.module.partition(".")[0] for group in groups for point in entry_points(group=group)}
     assert {"agentd_parser_fence", "agentd_executor_subprocess"} <= plugins
     loaded = {m.partition(".")[0] for m in loaded_by("import agentd.session.session, agentd.session.sync")}
     assert "agentd" in loaded
