@@ -80,6 +80,7 @@ def test_a_side_that_fails_is_reported_and_does_not_fail_the_run(
     assert "bash_flood: theirs failed: exit code 3 it broke" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_line_whose_reference_cannot_be_installed_measures_the_other_sides() -> None:
     def refuse() -> None:
         raise RuntimeError("there is no npm")

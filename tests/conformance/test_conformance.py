@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def _runner() -> ModuleType:
     spec = importlib.util.spec_from_file_location("conformance_run", Path(__file__).with_name("run.py"))

@@ -16,6 +16,8 @@ from real_servers import npm_server
 from sandbox import CLI, need_srt
 from walk import Terminal, free_port, person_path
 
+pytestmark = pytest.mark.slow
+
 CONFIG = ROOT / "docs" / "examples" / "config"
 NPM = "@modelcontextprotocol/"
 PAGE = "<h1>News</h1> <p>The harbour opens on Monday.</p>"

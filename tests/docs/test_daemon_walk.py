@@ -26,6 +26,8 @@ from places import ROOT
 from real_servers import npm_server
 from walk import Block, Terminal, blocks_of, free_port, person_path
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs" / "daemon.md"
 FILESYSTEM = "@modelcontextprotocol/server-filesystem"
 

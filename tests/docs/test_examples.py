@@ -13,6 +13,8 @@ from agentd_demo.replay import ReplayServer
 from fake_openai import Answer, FakeOpenAI
 from places import ROOT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "docs" / "examples"
 
 SQUARE_ROOT = [

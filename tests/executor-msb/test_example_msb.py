@@ -42,6 +42,7 @@ def run(command: list[str], cwd: Path) -> tuple[subprocess.CompletedProcess[str]
     return done, server
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BWRAP is None, reason="bubblewrap is missing: apt-get install bubblewrap")
 def test_the_example_runs_to_its_end_on_the_stand_in(tmp_path: Path) -> None:
     done, server = run(["-c", ON_STAND_IN], tmp_path)

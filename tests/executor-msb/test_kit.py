@@ -15,6 +15,7 @@ from kvm import why_no_kvm
 from standin import BWRAP, GUEST_PYTHON, StandIn
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BWRAP is None, reason="bubblewrap is missing: apt-get install bubblewrap")
 class TestOnTheStandIn(ExecutorContract):
     @pytest.fixture(autouse=True)

@@ -83,6 +83,7 @@ def test_what_has_lost_its_supervisor_and_then_the_runner_ends_too(
     assert survivors("987105") == []
 
 
+@pytest.mark.slow
 def test_a_stopped_supervisor_cannot_stop_the_time_out(tmp_path: Path, survivors: Survivors) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.1)) as executor:
         result = executor.run_sync(BashAction(command="kill -STOP $PPID; sleep 987104", timeout_s=0.5))

@@ -146,6 +146,7 @@ def test_a_kept_namespace_calls_tools_block_after_block(world: World) -> None:
     assert [c.code_id for c in world.calls] == ["b", "c"]
 
 
+@pytest.mark.slow
 def test_text_stays_text_and_50_mb_pass_both_ways(world: World) -> None:
     """0.8.6: text "42" became a number."""
     assert world.python("from lib.tools import same; print(repr(same('42')))") == ("'42'\n", 0)

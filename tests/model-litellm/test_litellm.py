@@ -246,6 +246,7 @@ client.close()
 """
 
 
+@pytest.mark.slow
 def test_the_first_import_leaves_environment_network_and_event_loop_alone(
     provider: Any, tmp_path: Path
 ) -> None:

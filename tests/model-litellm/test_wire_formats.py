@@ -281,6 +281,7 @@ assert "tenacity" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_counting_tokens_for_a_provider_that_does_not_leaves_the_environment_alone() -> None:
     part = {"content": {"parts": [{"text": ANSWER}], "role": "model"}, "index": 0, "finishReason": "STOP"}
     with Canned("text/event-stream", events({"candidates": [part]})) as server:

@@ -113,6 +113,7 @@ texts = st.lists(
 ).map("".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(text=texts, piece=st.integers(1, 9))
 @pytest.mark.parametrize("api", ["chat", "responses"])

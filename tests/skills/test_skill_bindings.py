@@ -61,6 +61,7 @@ def spec(properties: dict[str, Any], *required: str, **more: Any) -> ToolSpec:
     return ToolSpec(name="f", input_schema=schema)
 
 
+@pytest.mark.slow
 @given(schemas.tool_lists)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_tools_give_a_module_that_runs_with_every_tool_in_it(tools: list[ToolSpec]) -> None:
@@ -77,6 +78,7 @@ def test_any_tools_give_a_module_that_runs_with_every_tool_in_it(tools: list[Too
             ast.parse(ast.unparse(node.annotation))
 
 
+@pytest.mark.slow
 @given(schemas.tool_lists)
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_examples_compile(tools: list[ToolSpec]) -> None:
@@ -84,6 +86,7 @@ def test_any_examples_compile(tools: list[ToolSpec]) -> None:
         compile(example_script(ToolView(binding)), "example.py", "exec")
 
 
+@pytest.mark.slow
 @given(st.dictionaries(schemas.names, schemas.schemas, max_size=5), st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_call_arrives_under_the_names_of_the_wire_whatever_they_are(

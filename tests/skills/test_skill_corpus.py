@@ -88,6 +88,7 @@ def test_every_tool_of_the_corpus_is_a_function_that_calls_under_the_wires_names
     check_tree(tmp_path, tools)
 
 
+@pytest.mark.slow
 @given(schemas.tool_lists)
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_tools_among_many_can_be_imported_by_a_real_python(

@@ -278,6 +278,7 @@ def test_the_prompt_is_the_same_text_for_the_same_tools(skills: Path, tmp_path: 
     assert "\nevery-thing: Every Thing!\n- echo(**arguments: Any)" in first
 
 
+@pytest.mark.slow
 @given(schemas.tool_lists)
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_description_breaks_out_of_its_line(
@@ -297,6 +298,7 @@ def test_no_description_breaks_out_of_its_line(
 skills_ref = pytest.importorskip("skills_ref", reason="pip install skills-ref")
 
 
+@pytest.mark.slow
 @given(schemas.tool_lists)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_generated_folder_is_valid_for_skills_ref(

@@ -53,6 +53,7 @@ def clean(snapshots: Snapshots) -> None:
     assert not (snapshots.store.folder / "journal").exists()
 
 
+@pytest.mark.slow
 def test_a_restore_that_is_killed_at_any_step_is_all_or_nothing(workspace: Path, base_dir: Path) -> None:
     fill(workspace)
     snapshots = Snapshots(workspace, base_dir)
@@ -75,6 +76,7 @@ def test_a_restore_that_is_killed_at_any_step_is_all_or_nothing(workspace: Path,
     assert outcomes == {True, False}
 
 
+@pytest.mark.slow
 def test_the_end_of_an_interrupted_restore_may_be_killed_as_well(workspace: Path, base_dir: Path) -> None:
     fill(workspace)
     snapshots = Snapshots(workspace, base_dir)
@@ -175,6 +177,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kill_9_in_a_loop_never_leaves_a_mix(workspace: Path, base_dir: Path) -> None:
     rng = random.Random(9)
     snapshots = Snapshots(workspace, base_dir)

@@ -180,6 +180,7 @@ def test_names_may_be_any_bytes_and_as_long_as_the_system_allows(workspace: Path
     assert snapshots.diff(kept).removed == (os.fsdecode(b"\xff\xfe"),)
 
 
+@pytest.mark.slow
 def test_a_tree_deeper_than_any_path_and_any_recursion_limit(workspace: Path, base_dir: Path) -> None:
     depth = 1500
     start = os.getcwd()

@@ -196,6 +196,7 @@ def _content(entry: tuple[Any, ...]) -> Any:
     return {"link": entry[1], "folder": None, "file": entry[-1]}[entry[0]] if entry[0] != "file" else entry[3]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_any_sequence_of_changes_can_be_taken_back() -> None:
     from hypothesis.stateful import run_state_machine_as_test

@@ -52,6 +52,7 @@ BAD = """
 """
 
 
+@pytest.mark.slow
 def test_a_contract_fails_in_words_for_a_plugin_that_breaks_it(tmp_path: Path) -> None:
     (tmp_path / "test_bad.py").write_text(textwrap.dedent(BAD))
     done = subprocess.run(

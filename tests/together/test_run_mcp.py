@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from places import SUPPORT
 
 SCRIPT = SUPPORT / "scripted.py"
 BLOCK = "```python:execute\nfrom lib.tools import echo\nprint(echo(text='over the wire'))\n```\n"
 
 
+@pytest.mark.slow
 def test_a_command_line_is_a_server_whose_tools_the_code_imports(agentd: Any) -> None:
     agentd.replay(BLOCK, "done")
     target = shlex.join([sys.executable, "-S", str(SCRIPT)])
@@ -22,6 +24,7 @@ def test_a_command_line_is_a_server_whose_tools_the_code_imports(agentd: Any) ->
     assert "over the wire" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_servers_of_a_file_are_offered_together(agentd: Any, tmp_path: Path) -> None:
     server = agentd.replay(BLOCK, "done")
     entry = {"command": sys.executable, "args": ["-S", str(SCRIPT)]}
