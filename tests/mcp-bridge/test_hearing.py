@@ -156,6 +156,7 @@ def test_the_stream_is_open_before_the_subscription_counts_as_active(subscribed:
         assert told.until("changed") == ["changed"]
 
 
+@pytest.mark.slow
 def test_a_stream_that_ends_is_told_as_a_gap_and_the_session_goes_on(subscribed: Callable[..., Any]) -> None:
     server = Legacy()
     with subscribed(server) as told:

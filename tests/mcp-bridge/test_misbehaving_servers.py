@@ -138,6 +138,7 @@ async def test_a_server_that_closes_its_output_but_lives_on_is_ended_and_restart
     await made.aclose()
 
 
+@pytest.mark.slow
 async def test_a_server_that_ignores_the_end_of_its_input_and_term_is_killed(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     made = source("stubborn", journal)

@@ -16,6 +16,8 @@ from agentd_mcp_bridge.errors import McpServerError
 from helpers import numbers, source, wait_until_gone
 from places import SUPPORT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def anyio_backend() -> str:

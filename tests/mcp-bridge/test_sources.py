@@ -196,6 +196,7 @@ def test_calls_run_on_the_loop_that_the_source_names() -> None:
     assert anyio.run(on_mcp_loop, look)
 
 
+@pytest.mark.slow
 def test_a_forked_child_opens_a_server_of_its_own(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     code = f"""
@@ -311,6 +312,7 @@ def test_nothing_heavy_is_imported_before_a_server_is_named() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_the_process_ends_although_a_source_was_never_closed(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     code = f"""

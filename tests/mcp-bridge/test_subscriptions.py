@@ -203,6 +203,7 @@ def test_what_the_server_refuses_is_unsupported_and_tools_still_work(
     assert call(made, "echo", text="x") == "x"
 
 
+@pytest.mark.slow
 def test_an_unanswered_subscription_is_lost_tried_again_and_holds_up_no_other(
     opened: Callable[..., McpSource],
 ) -> None:
@@ -471,6 +472,7 @@ def test_of_several_uris_only_those_that_the_server_refuses_are_unsupported(
     assert streams[-1] == [NOTE, "note://2", "note://3"]
 
 
+@pytest.mark.slow
 def test_a_modern_server_over_http_that_went_away_is_found_again(opened: Callable[..., McpSource]) -> None:
     told = Told()
     with serve(lambda: make_server().streamable_http_app()) as port:
@@ -485,6 +487,7 @@ def test_a_modern_server_over_http_that_went_away_is_found_again(opened: Callabl
         told.until("changed")
 
 
+@pytest.mark.slow
 def test_a_modern_server_that_is_killed_is_listened_to_again(opened: Callable[..., McpSource]) -> None:
     made = opened({"name": "changing", "command": sys.executable, "args": [str(CHANGING)]})
     told = Told()

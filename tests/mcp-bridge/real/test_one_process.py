@@ -16,6 +16,8 @@ from agents.mcp.server import MCPServerStdio
 from openai import AsyncOpenAI, OpenAI
 from real_servers import npm_server, processes
 
+pytestmark = pytest.mark.slow
+
 BLOCK = "```python:execute\nfrom lib.tools import get_sum\nprint(get_sum(a=2, b=3))\n```\n"
 
 

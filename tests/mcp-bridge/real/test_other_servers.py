@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from real_servers import npm_server
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from helpers import Told
 from places import ROOT
 from real_servers import listening, npm_server, processes
 
+pytestmark = pytest.mark.slow
+
 FEATURES = "demo://resource/static/document/features.md"
 DYNAMIC = "demo://resource/dynamic/text/1"
 CLOCK = "tool://get_current_time/?timezone=Europe/Paris"
