@@ -29,6 +29,7 @@ OFFICIAL_PLUGINS: Final = {
     ("command", "plugins"): "agentd-cli",
     ("command", "doctor"): "agentd-cli",
     ("command", "escape-test"): "agentd-testing",
+    ("command", "new-plugin"): "agentd-new-plugin",
     ("command", "completion"): "agentd-cli",
 }
 """Distribution by kind and name. The order of the commands is that of `agentd --help`."""
@@ -51,8 +52,8 @@ OFFICIAL_EXPORTS: Final = {
 UNDERLYING: Final = frozenset(
     {
         *("agentd-cli", "agentd-core", "agentd-daemon", "agentd-demo", "agentd-model-litellm"),
-        *("agentd-model-openai", "agentd-openai", "agentd-sink-console", "agentd-sink-jsonl"),
-        *("agentd-skills", "agentd-snapshots", "agentd-testing", "agentd-tools"),
+        *("agentd-model-openai", "agentd-new-plugin", "agentd-openai", "agentd-sink-console"),
+        *("agentd-sink-jsonl", "agentd-skills", "agentd-snapshots", "agentd-testing", "agentd-tools"),
     }
 )
 """Distributions that an allow list need not name."""

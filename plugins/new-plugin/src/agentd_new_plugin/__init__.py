@@ -1,0 +1,1 @@
+"""`agentd new-plugin`: writes the project of a plugin from a template."""
