@@ -420,6 +420,7 @@ def test_words_are_completed(agentd: Agentd) -> None:
         "plugins",
         "doctor",
         "escape-test",
+        "new-plugin",
         "completion",
     ]
     assert completed("agentd ") == commands
