@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.notation import Notation
 from agentd.protocols import (
@@ -25,12 +27,20 @@ from agentd.registry.official import official_distribution
 from agentd.registry.options import PluginSpec, split_spec
 from agentd.registry.table import PluginTable, label
 
-__all__ = ["Registry"]
+__all__ = ["ClientService", "Registry"]
 
 TAUGHT = "fence"
 """The notation that a model is taught where nobody chooses."""
 LAST_MODEL = "openai"
 """The model provider that is asked last: it takes any name."""
+
+
+@attrs.frozen(kw_only=True)
+class ClientService:
+    """What serves a model in place of a patched client: a function like the SDK's method, or a conversation."""
+
+    create: Callable[..., Any] | None = None
+    model: Model | None = None
 
 
 class Registry(PluginTable):
@@ -204,35 +214,68 @@ class Registry(PluginTable):
         none takes the name.
         """
         name, given = split_spec(name, where="model")
-        options = {**given, **(options or {})}
-        prefix = name.partition("/")[0]
-        asked = sorted(self._usable("model"), key=lambda n: (n == LAST_MODEL, n != prefix, n))
+        asked = self._model_providers(name)
         if not asked:
             raise MissingPluginError(f"the model {name}", official_distribution("model", LAST_MODEL))
         for provider in asked:
-            made = self._call("model", provider, about=name, name=name, options=options)
-            if made is not None:
-                self._check_product(("model", provider), made)
-                model: Model = made
+            model = self._opened(provider, name, {**given, **(options or {})})
+            if model is not None:
                 return model
         raise ConfigError(
             f"no model provider takes {name!r}; asked: {', '.join(map(repr, asked))}; "
             f"pip install {official_distribution('model', LAST_MODEL)} brings one for OpenAI's API"
         )
 
+    def _model_providers(self, name: str) -> list[str]:
+        """Return the providers in the order in which they are asked for a model."""
+        prefix = name.partition("/")[0]
+        return sorted(self._usable("model"), key=lambda n: (n == LAST_MODEL, n != prefix, n))
+
+    def _opened(self, provider: str, name: str, options: Mapping[str, Any]) -> Model | None:
+        made: Model | None = self._call("model", provider, about=name, name=name, options=options)
+        if made is not None:
+            self._check_product(("model", provider), made)
+        return made
+
+    def serve_client(
+        self, name: str, base_url: str, method: str, options: Mapping[str, Any]
+    ) -> ClientService | None:
+        """Return what serves a model in place of a patched client, or None if the client itself does.
+
+        The providers are asked in the order of `open_model`, each by `agentd_serve_requests` or, if it does not have
+        that, by `agentd_open_model`; `openai` is the client itself and is not asked to open one.
+
+        :param method: `chat` or `responses`.
+        :param options: those of `agentd_open_model`.
+        """
+        for provider in self._model_providers(name):
+            if self._hook("model", provider, _SERVE) is not None:
+                create = self._served(provider, name, base_url, method)
+                if create is not None:
+                    return ClientService(create=create)
+            elif provider != LAST_MODEL:
+                model = self._opened(provider, name, options)
+                if model is not None:
+                    return ClientService(model=model)
+        return None
+
     def serve_requests(self, name: str, base_url: str, method: str) -> Callable[..., Any] | None:
         """Return what serves requests for a model in place of a patched client's own method, or None.
 
         :param method: `chat`, `responses` or `embeddings`.
         """
-        for provider in self._usable("model"):
+        for provider in self._model_providers(name):
             if self._hook("model", provider, _SERVE) is not None:
-                made: Callable[..., Any] | None = self._call(
-                    "model", provider, hook=_SERVE, about=name, name=name, base_url=base_url, method=method
-                )
-                if made is not None:
-                    return made
+                create = self._served(provider, name, base_url, method)
+                if create is not None:
+                    return create
         return None
+
+    def _served(self, provider: str, name: str, base_url: str, method: str) -> Callable[..., Any] | None:
+        made: Callable[..., Any] | None = self._call(
+            "model", provider, hook=_SERVE, about=name, name=name, base_url=base_url, method=method
+        )
+        return made
 
     def requirements(self, kind: str, name: str) -> Sequence[Requirement]:
         """Ask a plugin what it needs of the machine; nothing if it does not say."""

@@ -13,7 +13,7 @@ from agentd_model_openai.usage import Prices
 if TYPE_CHECKING:
     from agentd.protocols import Model
 
-__all__ = ["PROVIDERS", "client_settings", "needs_litellm", "open_model", "require_litellm"]
+__all__ = ["PROVIDERS", "client_settings", "is_openais", "needs_litellm", "open_model", "require_litellm"]
 
 PROVIDERS = frozenset(
     """
@@ -35,13 +35,14 @@ def needs_litellm(name: str, base_url: str | None) -> bool:
     """Tell whether LiteLLM serves this name: it carries a provider's prefix, or is a bare claude or gemini
     name for OpenAI's own address (None). On any other address the server there knows its names."""
     prefix, slash, _ = name.partition("/")
-    own_address = base_url is None or _is_openais(base_url)
+    own_address = base_url is None or is_openais(base_url)
     if slash:
         return prefix in PROVIDERS and own_address
     return own_address and name.startswith(("claude-", "gemini-"))
 
 
-def _is_openais(base_url: str) -> bool:
+def is_openais(base_url: str) -> bool:
+    """Tell whether this address is OpenAI's own."""
     from urllib.parse import urlsplit
 
     host = urlsplit(base_url).hostname or ""

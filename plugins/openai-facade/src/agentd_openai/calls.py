@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import anyio
 import attrs
 from agentd._concurrency.channel import Channel, ThreadChannel
 from agentd._concurrency.eventloop import loop_caller
@@ -15,13 +16,13 @@ from agentd.turn.native_tools import Offers
 from agentd.turn.transcript import Transcript
 from agentd_model_openai import ChatModel, ResponsesModel
 from agentd_model_openai.retry import Repeatable, Retries, client_count
-from agentd_model_openai.routing import needs_litellm, require_litellm
 from agentd_model_openai.strict_schema import OpenAIStrictSchemas
 
 from agentd_openai import chat_request, responses_request
 from agentd_openai.chat_stream import ChatStreamer
 from agentd_openai.collector import Collector
 from agentd_openai.native_items import RESULTS
+from agentd_openai.provided import ProvidedModel, provided_model
 from agentd_openai.record import both, make_record
 from agentd_openai.responses_stream import ResponsesStreamer
 from agentd_openai.state import Holder, Mode, PatchState, SyncTask
@@ -150,57 +151,50 @@ class Call:
         self.model.offer(self.offers.offered)
         self.begin = self.last_begin = self._end = len(self.messages())
         listener.on_turn_over = self._turn_over
-        return await self.mode.acting.run(
-            prepared, self.model, transcript=self.transcript, listener=listener, channel=channel
-        )
+        try:
+            return await self.mode.acting.run(
+                prepared, self.model, transcript=self.transcript, listener=listener, channel=channel
+            )
+        finally:
+            if isinstance(self.model, ProvidedModel):
+                with anyio.CancelScope(shield=True):
+                    await self.model.aclose()
 
-    def _open_model(self, prompt: str, *, streamed: bool) -> ChatModel | ResponsesModel:
+    def _open_model(self, prompt: str, *, streamed: bool) -> ChatModel | ResponsesModel | ProvidedModel:
         arguments = dict(self.arguments)
         name = arguments.pop("model")
-        create, is_async = self._served_by(name)
+        given: Any
+        first = 0
         if self.api == "responses":
             arguments = responses_request.without_ours(arguments)
-            given = arguments.pop("input", None)
-            if not isinstance(given, str):
-                given = responses_request.own_items_as_text(list(given or ()))
-            if pending := self.state.pending(self._goes_on_from()):
-                given = [
-                    *pending,
-                    *([{"role": "user", "content": given}] if isinstance(given, str) else given),
-                ]
+            given = self._input(arguments.pop("input", None))
             if prompt:
-                arguments["instructions"] = responses_request.with_instructions(
-                    arguments.get("instructions"), prompt
-                )
-            return ResponsesModel(
-                name,
-                create=create,
-                input=given,
-                options=arguments,
-                streamed=streamed,
-                is_async=is_async,
-            )
-        chat_request.check(arguments, self.mode.acting.mode)
-        messages = chat_request.restored(arguments.pop("messages"))
-        if prompt:
-            messages = chat_request.with_instructions(messages, prompt)
-        return ChatModel(
-            name,
-            create=create,
-            messages=messages,
-            options=arguments,
-            streamed=streamed,
-            is_async=is_async,
-        )
+                own = arguments.get("instructions")
+                arguments["instructions"] = responses_request.with_instructions(own, prompt)
+        else:
+            chat_request.check(arguments, self.mode.acting.mode)
+            given = chat_request.restored(arguments.pop("messages"))
+            if prompt:
+                given = chat_request.with_instructions(whole := given, prompt)
+                first = len(whole) - len(given)  # a system message of ours stands before the caller's
+        service = self.state.service(name, self.base_url, self.api, arguments)
+        if service is not None and service.model is not None:
+            return provided_model(service.model, self.api, arguments, given, streamed=streamed, first=first)
+        create, is_async = self.original, self.is_async
+        if service is not None and service.create is not None:
+            create, is_async = Repeatable(service.create, Retries(count=client_count(self.original))), False
+        more: dict[str, Any] = {"options": arguments, "streamed": streamed, "is_async": is_async}
+        if self.api == "responses":
+            return ResponsesModel(name, create=create, input=given, **more)
+        return ChatModel(name, create=create, messages=given, **more)
 
-    def _served_by(self, name: str) -> tuple[Callable[..., Any], bool]:
-        """Return the method that serves the model, and whether it is async."""
-        create = self.state.resources.registry().serve_requests(name, self.base_url, self.api)
-        if create is None:
-            if needs_litellm(name, self.base_url):
-                require_litellm(name)
-            return self.original, self.is_async
-        return Repeatable(create, Retries(count=client_count(self.original))), False
+    def _input(self, given: Any) -> Any:
+        """Return the input of the responses API, behind outputs that the provider lacks."""
+        if not isinstance(given, str):
+            given = responses_request.own_items_as_text(list(given or ()))
+        if pending := self.state.pending(self._goes_on_from()):
+            return [*pending, *([{"role": "user", "content": given}] if isinstance(given, str) else given)]
+        return given
 
     # --- what comes back -----------------------------------------------------------------------------------
 

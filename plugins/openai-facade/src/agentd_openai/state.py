@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from agentd.turn.observer import SinkGroup
 if TYPE_CHECKING:
     from agentd.protocols import EventSink
     from agentd.registry.options import PluginSpec
+    from agentd.registry.registry import ClientService
     from anyio.from_thread import BlockingPortal
 
 __all__ = ["Mode", "PatchState", "SyncTask"]
@@ -26,6 +27,8 @@ STOP_S = 15.0
 CLOSE_S = 3.0
 PENDING = 256
 """How many responses and conversations are remembered that still lack outputs of our tools."""
+NAMES = 1024
+"""How many names of models are remembered that the client itself serves."""
 
 
 class Stoppable(Protocol):
@@ -113,6 +116,7 @@ class PatchState:
         self._lease: PortalLease | None = None
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, list[Any]] = OrderedDict()
+        self._served_here: set[tuple[str, str, str]] = set()
         self.tasks: weakref.WeakSet[Stoppable] = weakref.WeakSet()
         """The runs under way."""
 
@@ -124,6 +128,35 @@ class PatchState:
         """Work with these resources from now on, and with the tools of those before."""
         resources.take_over(self.resources)
         self.resources = resources
+        self._served_here.clear()  # these may have another registry
+
+    def service(
+        self, name: str, base_url: str, api: str, arguments: Mapping[str, Any]
+    ) -> ClientService | None:
+        """Return what serves a model in the client's place, or None.
+
+        The provider plugins are asked once for each name that they leave to the client.
+
+        :param arguments: the caller's, for a provider's conversation.
+        :raises MissingPluginError: if LiteLLM is needed and not installed.
+        """
+        key = (name, base_url, api)
+        if key in self._served_here:
+            return None
+        from agentd_model_openai.routing import needs_litellm, require_litellm
+
+        from agentd_openai.provided import options_for_provider
+
+        options = options_for_provider(arguments, base_url)
+        service = self.resources.registry().serve_client(name, base_url, api, options)
+        if service is not None:
+            return service
+        if needs_litellm(name, base_url):
+            require_litellm(name)
+        if len(self._served_here) >= NAMES:
+            self._served_here.clear()
+        self._served_here.add(key)
+        return None
 
     def keep_pending(self, key: str, outputs: list[Any]) -> None:
         """Remember outputs of our tools that the provider has not got, for the response or conversation `key`."""
