@@ -5,36 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from importlib import metadata
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from agentd.errors import ConfigError, ToolError
 from agentd.events import CodeExecution, RunEnd
 from agentd.hookspecs import GROUPS
 from agentd.registry import Registry
-from agentd.types import BashAction, Block, Segment, ToolSpec, Usage
-from hypothesis import given
-from hypothesis import strategies as st
+from agentd.types import BashAction, Block, ToolSpec, Usage
 
 
-@pytest.fixture
-def registry(installed_plugins: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """A registry that sees the example plugins beside the installed ones."""
-    monkeypatch.syspath_prepend(installed_plugins)
-    distributions = [
-        *metadata.distributions(),
-        *metadata.distributions(path=[str(installed_plugins)]),
-    ]
-    unique = {d.metadata["Name"]: d for d in distributions}
-    return Registry(distributions=unique.values())
-
-
-def test_there_is_an_example_for_every_hook(plugin_modules: dict[str, tuple[str, str]]) -> None:
-    assert {group for group, _ in plugin_modules.values()} == set(GROUPS.values())
+def test_there_is_an_example_for_every_hook(plugin_modules: dict[str, tuple[str, str, str]]) -> None:
+    assert {group for group, *_ in plugin_modules.values()} == set(GROUPS.values())
 
 
 def test_every_example_plugin_passes_the_check_of_the_command_line(installed_plugins: Path) -> None:
@@ -55,49 +37,14 @@ def test_every_example_plugin_passes_the_check_of_the_command_line(installed_plu
 # --- the parser ----------------------------------------------------------------------------------
 
 
-def _parse(make: Callable[[], Any], pieces: list[str]) -> list[Segment]:
-    parser = make()
-    return [segment for piece in pieces for segment in parser.feed(piece)] + list(parser.close())
-
-
-def _merged(segments: list[Segment]) -> list[tuple[str, str, Block | None]]:
-    merged: list[tuple[str, str, Block | None]] = []
-    for segment in segments:
-        if merged and segment.kind == "prose" == merged[-1][0]:
-            merged[-1] = ("prose", merged[-1][1] + segment.text, None)
-        else:
-            merged.append((segment.kind, segment.text, segment.block))
-    return merged
-
-
 def test_the_line_parser_finds_the_command(registry: Registry) -> None:
-    (make,) = [notation.parser for notation in registry.create_notations(["line"])]
-    segments = _merged(_parse(make, ["Look:\n!r", "un ls -l\nThat's !run all"]))
-    assert segments == [
-        ("prose", "Look:\n", None),
-        ("block", "!run ls -l\n", Block("bash", "execute", "ls -l", "bash")),
-        ("prose", "That's !run all", None),
+    (notation,) = registry.create_notations(["line"])
+    parser = notation.parser()
+    segments = [*parser.feed("Look:\n!r"), *parser.feed("un ls -l\nThat's !run all"), *parser.close()]
+    assert "".join(segment.text for segment in segments) == "Look:\n!run ls -l\nThat's !run all"
+    assert [(s.text, s.block) for s in segments if s.block is not None] == [
+        ("!run ls -l\n", Block("bash", "execute", "ls -l", "bash"))
     ]
-
-
-def test_the_line_parser_gives_the_same_for_every_cutting_and_loses_nothing(
-    installed_plugins: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(installed_plugins)
-    from parser_line import LineParser  # type: ignore[import-not-found]
-
-    @given(st.lists(st.sampled_from(["!run ", "!r", "un ", "ls", "\n", "!", " ", "x"])), st.randoms())
-    def holds(parts: list[str], random: Any) -> None:
-        text = "".join(parts)
-        cuts = sorted(random.randint(0, len(text)) for _ in range(5))
-        bounds = [0, *cuts, len(text)]
-        pieces = [text[a:b] for a, b in pairwise(bounds)]
-        segments = _parse(LineParser, pieces)
-        assert _merged(segments) == _merged(_parse(LineParser, [text]))
-        assert "".join(s.text for s in segments) == text
-        assert all(text[s.start : s.end] == s.text for s in segments)
-
-    holds()
 
 
 # --- the executor --------------------------------------------------------------------------------
@@ -114,7 +61,7 @@ async def test_the_nice_executor_runs_blocks_with_a_low_priority(registry: Regis
 
 
 def test_the_nice_executor_names_its_options(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'nicenes'.*'niceness'"):
+    with pytest.raises(ConfigError, match=r"'nicenes'.*there are: niceness, timeout, limits"):
         registry.create_executor("nice", tmp_path, nicenes=7)
 
 
@@ -149,6 +96,8 @@ def test_the_index_renderer_adds_an_index_and_writes_it_only_when_something_chan
     renderer.render([echo], tmp_path)
     index = tmp_path / "INDEX.md"
     assert index.read_text() == "# All tools\n\n- local: echo: Give back.\n"
+    assert (tmp_path / "tool_index.py").read_text() == "TOOLS = ['echo']\n"
+    assert tmp_path in renderer.layout(tmp_path).importable
     assert (tmp_path / "lib" / "tools.py").is_file()
     written = index.stat().st_ino
     renderer.render([echo], tmp_path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from agentd.notation import Notation
 from agentd.types import Block
-from agentd_parser_fence.parser import LONGEST_OPENER, FenceParser
+from agentd_parser_fence.parser import LONGEST_OPENER
+from agentd_parser_fence.plugin import agentd_create_parser
 from agentd_testing import ParserContract
 
 
@@ -28,5 +30,5 @@ class TestFenceParser(ParserContract):
     )
     longest_held = LONGEST_OPENER + 1
 
-    def make_parser(self) -> FenceParser:
-        return FenceParser()
+    def make_notation(self) -> Notation:
+        return agentd_create_parser({})

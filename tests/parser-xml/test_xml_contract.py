@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from agentd.notation import Notation
 from agentd.types import Block
-from agentd_parser_xml.parser import LONGEST_OPENER, XmlParser
+from agentd_parser_xml.parser import LONGEST_OPENER
+from agentd_parser_xml.plugin import agentd_create_parser
 from agentd_testing import ParserContract
 
 
@@ -39,5 +41,5 @@ class TestXmlParser(ParserContract):
     )
     longest_held = LONGEST_OPENER
 
-    def make_parser(self) -> XmlParser:
-        return XmlParser()
+    def make_notation(self) -> Notation:
+        return agentd_create_parser({})

@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentd.errors import ConfigError, SandboxUnavailableError
+from agentd.errors import SandboxUnavailableError
 from agentd.hookspecs import hookimpl
+from agentd.registry.options import check_options
 from agentd_runner.host import RunnerExecutor, RunnerProcess, spawn
 
 AGENTD_API = 1
+
+OPTIONS = {"niceness": int, "timeout": float | None, "limits": dict}
 
 
 class NiceExecutor(RunnerExecutor):
@@ -32,10 +35,9 @@ class NiceExecutor(RunnerExecutor):
 
 @hookimpl
 def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> NiceExecutor:
+    check_options("the executor 'nice'", options, OPTIONS)
     rest = dict(options)
     niceness = rest.pop("niceness", NiceExecutor.niceness)
-    if rest:
-        raise ConfigError(f"the executor 'nice' has no option {min(rest)!r}; there is: 'niceness'")
-    executor = NiceExecutor(workspace_dir)
+    executor = NiceExecutor(workspace_dir, **rest)
     executor.niceness = niceness
     return executor

@@ -11,6 +11,7 @@ from typing import Any
 
 from agentd.hookspecs import hookimpl
 from agentd.notation import Notation
+from agentd.registry.options import check_options
 from agentd.types import Block, Segment
 
 AGENTD_API = 1
@@ -54,6 +55,7 @@ class LineParser:
 
 @hookimpl
 def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
+    check_options("the parser 'line'", options, {})
     return Notation(
         guide="A line of your answer in this form is run in bash while you write; no other text is run:",
         forms="!run COMMAND",

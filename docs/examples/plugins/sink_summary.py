@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agentd.errors import ConfigError
 from agentd.events import Event
 from agentd.hookspecs import hookimpl
+from agentd.registry.options import check_options
 
 AGENTD_API = 1
 
@@ -48,7 +48,5 @@ class SummarySink:
 
 @hookimpl
 def agentd_create_event_sink(options: Mapping[str, Any]) -> SummarySink:
-    unknown = sorted(set(options) - {"path"})
-    if unknown:
-        raise ConfigError(f"the sink 'summary' has no option {unknown[0]!r}; there is: 'path'")
+    check_options("the event sink 'summary'", options, {"path": str})
     return SummarySink(Path(options.get("path", "summary.jsonl")))

@@ -1,7 +1,10 @@
-"""A tool source plugin: `tools=[{"rates": {"EUR": 1.0, "USD": 1.08}}]` becomes two tools.
+"""A tool source plugin: `tools=["rates:EUR=1.0,USD=1.08"]` becomes two tools.
 
 [project.entry-points."agentd.tool_sources"]
 rates = "tools_rates"
+
+A text that begins with the plugin's name and a colon comes to it alone. Anything else, such as the mapping
+`{"rates": {"EUR": 1.0}}`, is shown to every tool source plugin until one takes it.
 """
 
 from __future__ import annotations
@@ -9,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentd.errors import ToolError
+from agentd.errors import ConfigError, ToolError, UnknownToolError
 from agentd.hookspecs import hookimpl
 from agentd.protocols import OnProgress, SourceHost
+from agentd.registry.options import check_options
 from agentd.types import ToolSpec
 
 AGENTD_API = 1
@@ -32,8 +36,9 @@ class RatesSource:
 
     name = "rates"
 
-    def __init__(self, rates: Mapping[str, float]) -> None:
+    def __init__(self, rates: Mapping[str, float], *, digits: int = 2) -> None:
         self._rates = dict(rates)
+        self._digits = digits
 
     async def list_tools(self, host: SourceHost | None = None) -> Sequence[ToolSpec]:
         return [
@@ -58,9 +63,11 @@ class RatesSource:
     ) -> object:
         if name == "currencies":
             return sorted(self._rates)
+        if name != "convert":
+            raise UnknownToolError(name, ["convert", "currencies"])
         amount, source, target = (arguments[key] for key in ("amount", "source", "target"))
         assert isinstance(amount, int | float)  # the schema was checked before the call
-        return round(amount / self._rate(source) * self._rate(target), 2)
+        return round(amount / self._rate(source) * self._rate(target), self._digits)
 
     def _rate(self, currency: object) -> float:
         try:
@@ -75,6 +82,18 @@ class RatesSource:
 
 @hookimpl
 def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequence[RatesSource] | None:
-    if isinstance(spec, Mapping) and set(spec) == {"rates"}:
-        return [RatesSource(spec["rates"])]
-    return None  # not ours
+    if isinstance(spec, str) and spec.startswith("rates:"):
+        rates = _read(spec.removeprefix("rates:"))
+    elif isinstance(spec, Mapping) and set(spec) == {"rates"}:
+        rates = spec["rates"]
+    else:
+        return None  # not ours: say so before looking at the options
+    check_options("the tool source 'rates'", options, {"digits": int})
+    return [RatesSource(rates, **options)]
+
+
+def _read(text: str) -> dict[str, float]:
+    try:
+        return {name: float(rate) for name, rate in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise ConfigError(f"rates: must be CURRENCY=RATE,CURRENCY=RATE,..., got {text!r}") from None

@@ -1,6 +1,6 @@
 """The kit for authors of plugins: contracts to subclass, fake distributions, hypothesis strategies, escape cases.
 
-`pip install agentd-core[testing]`. Names are resolved when first used, so that `agentd_testing.escapes`, which the
+`pip install agentd-testing`. Names are resolved when first used, so that `agentd_testing.escapes`, which the
 command line uses, needs neither pytest nor hypothesis.
 """
 
@@ -10,21 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agentd_testing.commands import CommandContract
     from agentd_testing.distributions import PLUGIN_SOURCES, FakeDistribution, fake_distribution
     from agentd_testing.executors import ExecutorContract
+    from agentd_testing.models import ModelContract
     from agentd_testing.parsers import ParserContract
     from agentd_testing.renderers import SkillRendererContract
     from agentd_testing.sinks import EventSinkContract
     from agentd_testing.sources import ToolSourceContract
+    from agentd_testing.stores import SnapshotStoreContract
     from agentd_testing.subscriptions import SubscriptionSourceContract
 
 __all__ = [
     "PLUGIN_SOURCES",
+    "CommandContract",
     "EventSinkContract",
     "ExecutorContract",
     "FakeDistribution",
+    "ModelContract",
     "ParserContract",
     "SkillRendererContract",
+    "SnapshotStoreContract",
     "SubscriptionSourceContract",
     "ToolSourceContract",
     "fake_distribution",
@@ -32,11 +38,14 @@ __all__ = [
 
 _HOMES = {
     "PLUGIN_SOURCES": "distributions",
+    "CommandContract": "commands",
     "EventSinkContract": "sinks",
     "ExecutorContract": "executors",
     "FakeDistribution": "distributions",
+    "ModelContract": "models",
     "ParserContract": "parsers",
     "SkillRendererContract": "renderers",
+    "SnapshotStoreContract": "stores",
     "SubscriptionSourceContract": "subscriptions",
     "ToolSourceContract": "sources",
     "fake_distribution": "distributions",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import pytest
+from agentd.notation import Notation
 from agentd.protocols import Parser
 from agentd.turn.parser_stack import ParserStack
+from agentd.turn.results import action_of
 from agentd.types import Block, Segment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,28 +41,46 @@ def merged(segments: Sequence[Segment]) -> list[tuple[str, int, int, Block | Non
     return out
 
 
+def _filled(block: Block, places: Sequence[str]) -> list[str]:
+    """Return which of the filled places a block holds, in its target and its body."""
+    return [place for place in set(places) if place in (block.target, block.source.strip())]
+
+
 class ParserContract:
-    """Subclass it, say how a parser is made and how the notation looks:
+    """Subclass it, say how the notation is made and how it looks:
 
         class TestMyParser(ParserContract):
             examples = {"!run ls\\n": Block("bash", "execute", "ls", "bash")}
             parts = ("!run ", "!r")
 
-            def make_parser(self):
-                return MyParser()
+            def make_notation(self):
+                return my_plugin.agentd_create_parser({})
 
     `examples` are whole blocks with what they mean; each must also be found between lines of prose. `parts` are
     pieces of the notation from which answers are made; add what is hard. `longest_held` is how many characters may be
-    held back outside of a block: the length of the longest partial opener.
+    held back outside of a block: the length of the longest partial opener. `fillings` are what a model writes in place
+    of the words in capital letters in the notation's forms.
     """
 
     examples: ClassVar[dict[str, Block]] = {}
     parts: ClassVar[Sequence[str]] = ()
     longest_held: ClassVar[int] = 1024
 
+    fillings: ClassVar[Mapping[str, str]] = {
+        "CONTENT OF THE FILE": "some content",
+        "COMMANDS": "ls -l",
+        "COMMAND": "ls -l",
+        "CODE": "print(6 * 7)",
+        "PATH": "notes/a.txt",
+    }
+
+    def make_notation(self) -> Notation:
+        """Return the notation, as the plugin's hook does."""
+        pytest.fail("override make_notation() in the subclass", pytrace=False)
+
     def make_parser(self) -> Parser:
         """Return a new parser for one answer."""
-        pytest.fail("override make_parser() in the subclass", pytrace=False)
+        return self.make_notation().parser()
 
     def _answers(self) -> st.SearchStrategy[str]:
         return answers([*self.parts, *self.examples])
@@ -67,6 +88,33 @@ class ParserContract:
     def test_there_are_examples(self) -> None:
         assert self.examples, "set `examples`: whole blocks of the notation and the Block that each means"
         assert isinstance(self.make_parser(), Parser), "a parser has feed(text) and close()"
+
+    def test_the_notation_teaches_what_the_parser_reads(self) -> None:
+        """A model that writes the forms of the prompt, each filled in, has every one of them carried out."""
+        notation = self.make_notation()
+        assert notation.guide.strip()
+        text, places = notation.forms, []
+        for word, filling in self.fillings.items():
+            places += [filling] * len(re.findall(rf"\b{word}\b", text))
+            text = re.sub(rf"\b{word}\b", filling.replace("\\", r"\\"), text)
+        assert places, f"the forms have no place to fill in; name it in `fillings`: {notation.forms!r}"
+        for before, after in (("", "\n"), ("I act.\n\n", "\n\nThat was it.\n")):
+            segments = read(notation.parser(), [before + text + after])
+            blocks = [segment.block for segment in segments if segment.block is not None]
+            assert blocks, f"the parser finds no block in the forms that the model is taught: {text!r}"
+            for block in blocks:
+                assert action_of(block) is not None, (
+                    f"{block} cannot be carried out, and the model is taught it"
+                )
+            filled = sorted(place for block in blocks for place in _filled(block, places))
+            assert filled == sorted(places), "each place of the forms must come out in a block"
+
+    def test_the_guide_and_the_rules_are_no_blocks_themselves(self) -> None:
+        notation = self.make_notation()
+        for text in (notation.guide, *notation.rules):
+            assert text.strip(), "a rule is empty"
+            found = [s.block for s in read(notation.parser(), [text + "\n"]) if s.block is not None]
+            assert found == [], f"a model that quotes {text!r} would run it"
 
     def test_each_example_is_found_alone_and_in_prose(self) -> None:
         for text, block in self.examples.items():

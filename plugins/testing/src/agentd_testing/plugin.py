@@ -11,7 +11,10 @@ import pytest
 
 __all__ = ["CONTRACTS"]
 
-CONTRACTS = ("executors", "parsers", "renderers", "sinks", "sources", "subscriptions")
+CONTRACTS = (
+    *("commands", "executors", "models", "parsers", "renderers"),
+    *("sinks", "sources", "stores", "subscriptions"),
+)
 """The modules of `agentd_testing` with contracts."""
 
 pytest.register_assert_rewrite(

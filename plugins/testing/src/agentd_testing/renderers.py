@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from agentd.protocols import SkillRenderer
+from agentd.protocols import Layout, SkillRenderer
 from agentd.types import ToolSpec
 from hypothesis import HealthCheck, given, settings
 
@@ -58,6 +60,44 @@ class SkillRendererContract:
         )
         assert renderer.prompt([ADD, ECHO], tmp_path / "skills").strip(), (
             "the model must be told of the tools"
+        )
+
+    def test_it_has_a_guide_that_does_not_depend_on_the_tools(self, tmp_path: Path) -> None:
+        renderer = self.make_renderer()
+        guide = renderer.guide
+        assert isinstance(guide, str)
+        assert guide.strip(), "`guide` says how code gets at what was rendered"
+        renderer.render([ADD, ECHO], tmp_path)
+        assert renderer.guide == guide == self.make_renderer().guide
+
+    def test_its_layout_names_folders_that_are_there_and_modules_that_can_be_imported(
+        self, tmp_path: Path
+    ) -> None:
+        renderer = self.make_renderer()
+        directory = tmp_path / "skills"
+        renderer.render([ADD, ECHO], directory)
+        layout = renderer.layout(directory)
+        assert isinstance(layout, Layout)
+        folders = (*layout.importable, *layout.programs, *layout.read_only)
+        missing = [str(path) for path in folders if not path.exists()]
+        assert missing == [], "a layout names what `render` has written"
+        assert all(path.is_relative_to(directory) for path in folders), "a layout stays in its directory"
+        if not layout.preload:
+            return
+        found = (
+            "import importlib.util, sys; sys.path[:0] = {path!r}; "
+            "print([name for name in {names!r} if importlib.util.find_spec(name) is None])"
+        )
+        program = found.format(path=[str(path) for path in layout.importable], names=list(layout.preload))
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+        assert done.stdout == "[]\n", (
+            f"modules of `preload` are not found by `importable`: {done.stdout}{done.stderr}"
         )
 
     def test_rendering_the_same_again_writes_nothing(self, tmp_path: Path) -> None:
