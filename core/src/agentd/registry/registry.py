@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,12 @@ class Registry(PluginTable):
         for name in asked:
             made = self._call("tool_source", name, about=spec, spec=spec, options=options or {})
             if made is not None:
+                if isinstance(made, str) or not isinstance(made, Iterable):
+                    self._reject(
+                        ("tool_source", name),
+                        "agentd_create_tool_sources must return a sequence of tool sources, or None for what is "
+                        f"not its own; got {type(made).__name__}",
+                    )
                 sources: Sequence[ToolSource] = list(made)
                 for source in sources:
                     self._check_product(("tool_source", name), source)
@@ -275,6 +281,11 @@ class Registry(PluginTable):
         made: Callable[..., Any] | None = self._call(
             "model", provider, hook=_SERVE, about=name, name=name, base_url=base_url, method=method
         )
+        if made is not None and not callable(made):
+            reason = (
+                f"{_SERVE} must return a function, or None for what is not its own; got {type(made).__name__}"
+            )
+            self._reject(("model", provider), reason)
         return made
 
     def requirements(self, kind: str, name: str) -> Sequence[Requirement]:

@@ -93,5 +93,79 @@ PLUGIN_SOURCES: Mapping[str, str] = {
         def agentd_create_tool_sources(spec, options):
             return [Source()] if str(spec).startswith("fake:") else None
     """,
+    "skill_renderer": """
+        from agentd.hookspecs import hookimpl
+        from agentd.protocols import Layout
+        AGENTD_API = 1
+
+        class Renderer:
+            guide = "Read the files."
+            def layout(self, directory): return Layout()
+            def render(self, tools, directory, *, notes={}): directory.mkdir(exist_ok=True)
+            def prompt(self, tools, directory): return "none"
+
+        @hookimpl
+        def agentd_create_skill_renderer(options):
+            return Renderer()
+    """,
+    "event_sink": """
+        from agentd.hookspecs import hookimpl
+        AGENTD_API = 1
+
+        class Sink:
+            def emit(self, event): ...
+            def close(self): ...
+
+        @hookimpl
+        def agentd_create_event_sink(options):
+            return Sink()
+    """,
+    "model": """
+        from contextlib import asynccontextmanager
+        from agentd.hookspecs import hookimpl
+        from agentd.protocols import ModelFinish, ModelText
+        AGENTD_API = 1
+
+        class Model:
+            def __init__(self, name): self.name = name
+            def start(self, instructions): ...
+            def add_task(self, text): ...
+            def add_answer(self, text, calls=()): ...
+            def add_results(self, text): ...
+            @asynccontextmanager
+            async def stream(self):
+                async def events():
+                    yield ModelText("Hello.")
+                    yield ModelFinish(reason="stop")
+                yield events()
+
+        @hookimpl
+        def agentd_open_model(name, options):
+            return Model(name) if name.startswith("fake") else None
+    """,
+    "snapshot_store": """
+        from agentd.hookspecs import hookimpl
+        AGENTD_API = 1
+
+        class Store:
+            def snapshot(self, label=None, *, turn=None, attachment=None): ...
+            def restore(self, wanted): ...
+            def copy_to(self, wanted, folder): return folder
+            def list_snapshots(self): return []
+            def has_attachment(self, id): return False
+            def attachment(self, id): return None
+            def delete_snapshot(self, wanted): ...
+
+        @hookimpl
+        def agentd_create_snapshot_store(workspace_dir, base_dir, exclude, options):
+            return Store()
+    """,
+    "command": """
+        import click
+
+        @click.command()
+        def fake():
+            \"\"\"Do nothing.\"\"\"
+    """,
 }
-"""The source of a working plugin by kind."""
+"""The source of a working plugin by kind. A command's entry point is `MODULE:fake`."""
