@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,58 @@ def test_every_example_checks_its_options(
 def test_rates_that_cannot_be_read_are_told_with_the_form(registry: Registry) -> None:
     with pytest.raises(ConfigError, match=r"must be CURRENCY=RATE,CURRENCY=RATE,\.\.\., got 'EUR'"):
         registry.create_tool_sources("rates:EUR")
+
+
+# --- the daemon's YAML ---------------------------------------------------------------------------
+
+FILES_SERVER = next((Path(__file__).resolve().parents[1]).rglob("files_server.py"))
+AGENT = """\
+state_dir: state
+agents:
+  - name: examples
+    model: [echo, {{shout: true}}]
+    mode: ptc
+    executor: [nice, {{niceness: 7}}]
+    parsers: [{parser}]
+    renderer: [index, {{title: Tools here}}]
+    snapshots: [tar, {{compress: true}}]
+    event_sinks: [[summary, {{path: summary.jsonl}}]]
+    checkpoints: true
+    cwd: work
+    mcp_servers:
+      - name: files
+        type: stdio
+        command: {python}
+        arguments: [-S, {server}, watched]
+    subscriptions:
+      - uri: file://{folder}/watched/news
+        server: files
+        prompt: run (nice; head -1 skills/INDEX.md) > out
+"""
+
+
+@by_notation
+def test_yaml_takes_the_example_plugins_and_each_notation(
+    parser: str, agentd: Agentd, tmp_path: Path
+) -> None:
+    (tmp_path / "watched").mkdir()
+    (tmp_path / "watched" / "news").write_text("something new")
+    (tmp_path / "agents.yaml").write_text(
+        AGENT.format(parser=parser, python=sys.executable, server=FILES_SERVER, folder=tmp_path)
+    )
+    checked = agentd("check", "agents.yaml")
+    assert checked.returncode == 0, checked.stderr + checked.stdout
+    done = agentd("daemon", "--once", "agents.yaml", timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work" / "out").read_text() == "7\n# Tools here\n", done.stderr
+    (summary,) = map(json.loads, next(tmp_path.rglob("summary.jsonl")).read_text().splitlines())
+    assert (summary["stop_reason"], summary["blocks"], summary["failed"]) == ("answer", 1, 0)
+    assert list(tmp_path.rglob("turn_0001/files.tar")), "another store was used"
+
+
+def test_yaml_names_an_option_that_an_example_does_not_have(agentd: Agentd, tmp_path: Path) -> None:
+    text = "agents:\n  - name: a\n    model: echo\n    mode: ptc\n    executor: [nice, {nicenes: 7}]\n"
+    (tmp_path / "agents.yaml").write_text(text)
+    done = agentd("check", "agents.yaml")
+    assert done.returncode != 0
+    assert "unknown option 'nicenes' of the executor 'nice'" in done.stderr + done.stdout
