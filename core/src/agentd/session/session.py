@@ -136,7 +136,7 @@ class Session:
         given = {
             "base_url": base_url,
             "api_key": api_key,
-            "api": api,
+            "api": None if api == "chat" else api,
             "request": model_options,
             "prices": prices,
         }
