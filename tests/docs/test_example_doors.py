@@ -287,7 +287,7 @@ def test_rates_that_cannot_be_read_are_told_with_the_form(registry: Registry) ->
 
 # --- the daemon's YAML ---------------------------------------------------------------------------
 
-FILES_SERVER = next((Path(__file__).resolve().parents[1]).rglob("files_server.py"))
+FILES_SERVER = Path(__file__).resolve().parents[1] / "support" / "files_server.py"
 AGENT = """\
 state_dir: state
 agents:

@@ -74,7 +74,9 @@ class _Order:
     default=Path(),
     help="The workspace (default: here).",
 )
-@click.option("--max-turns", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
+    "--max-turns", type=click.IntRange(min=1), default=20, show_default=True, help="Requests to the model."
+)
 @click.option("--timeout", type=_ABOVE_ZERO, metavar="SECONDS", help="For one block of code (default: 60).")
 @click.option(
     "--wall-time",

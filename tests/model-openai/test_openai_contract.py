@@ -1,23 +1,16 @@
-"""The official model providers keep the contract of models, over a real server on loopback."""
+"""Both APIs of the model provider `openai` keep the contract of models, over a real server on loopback."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
 from agentd.protocols import Model
 from agentd.registry import Registry
 from agentd_testing import ModelContract
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "conversation"))
-
 from fake_openai import Answer, FakeOpenAI
 
-# LiteLLM reads an attribute that pydantic deprecates
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
 CALL = "Add one and two."
 
 
@@ -67,13 +60,3 @@ class TestChat(OpenAIModel):
 
 class TestResponses(OpenAIModel):
     api = "responses"
-
-
-class TestLiteLLM(OpenAIModel):
-    """Over LiteLLM's own provider for servers that speak OpenAI's API."""
-
-    def make_model(self) -> Model:
-        from agentd_model_litellm.models import open_model
-
-        address = {"api_base": self.fake.base_url}
-        return open_model("openai/m", api_key="none", api=self.api, options={**self.request, **address})
