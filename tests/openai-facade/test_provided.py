@@ -329,6 +329,7 @@ def test_a_provider_is_told_what_its_requests_shall_have_and_never_the_clients_k
 @pytest.mark.parametrize("name", ["anthropic", "zebra"])
 def test_providers_are_asked_in_the_order_of_sessions(name: str, acme: Any, tmp_path: Path) -> None:
     """The plugin whose name stands before the slash comes first, then the others by name; `openai` is the client."""
+    pytest.importorskip("agentd_model_litellm", reason="needs LiteLLM: pip install agentd-model-litellm")
     folder = tmp_path / name
     points = {"agentd.models": {name: "acme_model"}}
     fake_distribution(folder, name, entry_points=points)
