@@ -211,12 +211,15 @@ def test_the_command_line_is_made_of_examples_alone(agentd: Agentd, tmp_path: Pa
     done = agentd(
         *("run", "--json", "--model", "echo", "--executor", "nice", "--parser", "line"),
         *("--renderer", "index", "--sink", "summary", "--snapshots", "tar", "--checkpoints"),
-        *("--mcp", RATES, "--cwd", "work"),
+        *("--tool", RATES, "--cwd", "work"),
         *("-o", "niceness=7", "-o", "renderer.index.title=Tools here"),
+        *("-o", "tool.rates.digits=0", "-o", "model.shout=true"),
         *("-o", f"sink.summary.path={summary}", "-o", "snapshots.tar.compress=true"),
         task,
     )
-    assert outputs(events_of(done)) == ["7\n# Tools here\n8.0\n"]
+    events = events_of(done)
+    assert outputs(events) == ["7\n# Tools here\n8.0\n"]
+    assert "| # TOOLS HERE" in events[-1]["text"]
     assert json.loads(summary.read_text())["blocks"] == 1
     assert list((tmp_path / "home").rglob("tar-snapshots/*/turn_0001/files.tar")), "another store was used"
     (tmp_path / "work" / "file").write_text("changed")
