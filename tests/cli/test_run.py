@@ -42,6 +42,7 @@ def test_a_piped_run_is_plain_text_in_order_and_ends_with_0(agentd: Agentd) -> N
     assert list(agentd.cwd.iterdir()) == []  # no logs, no skills, nothing unasked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["run"], ["run", "-"]])
 def test_the_task_is_read_from_standard_input(agentd: Agentd, arguments: list[str]) -> None:
     server = agentd.replay("done")
@@ -50,6 +51,7 @@ def test_the_task_is_read_from_standard_input(agentd: Agentd, arguments: list[st
     assert server.requests[0].last == "count\nthe files"
 
 
+@pytest.mark.slow
 def test_piped_input_is_added_to_the_task_where_asked_and_left_alone_otherwise(agentd: Agentd) -> None:
     server = agentd.replay("done")
     assert agentd("run", "say what changed", "-", stdin="+ a line\n").returncode == 0
@@ -138,6 +140,7 @@ def test_a_budget_ends_the_run_with_1_and_says_which(agentd: Agentd) -> None:
     assert (quiet.returncode, quiet.stderr) == (1, "agentd: the run ended without an answer: max_turns\n")
 
 
+@pytest.mark.slow
 def test_the_wall_time_ends_the_run_and_its_code(agentd: Agentd, survivors: Survivors) -> None:
     agentd.replay(stubborn(agentd.cwd), "never")
     result = agentd("run", "x", "--wall-time", "8")  # a busy machine gets to the block within it

@@ -13,6 +13,8 @@ from agentd_daemon.journal import Trigger
 from agentd_demo.replay import Fault, ReplayServer
 from living import HERE, Command, told, until
 
+pytestmark = pytest.mark.slow
+
 KILLS = 6
 
 

@@ -9,7 +9,10 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
 from life import Home, said
+
+pytestmark = pytest.mark.slow
 
 # The example of agentd 0.8.6: a subscription to a tool of a server that offers no subscriptions, and a second
 # server of which the agent has two tools.

@@ -18,7 +18,7 @@ from agentd_demo.recording import Turn
 from agentd_demo.replay import Fault, ReplayServer
 from living import agent, files_server, kill_server, living, modern_server, once, starts, told
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 @pytest.fixture

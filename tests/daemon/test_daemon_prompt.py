@@ -12,6 +12,8 @@ from fake_openai import Answer
 from life import Home, call, left_of, tree_of
 from person import Person
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def sit_down(home: Home) -> Iterator[Callable[..., Person]]:

@@ -12,6 +12,8 @@ import pytest
 from fake_openai import Answer
 from life import Home, Life, call, eventually, left_of, tree_of
 
+pytestmark = pytest.mark.slow
+
 BUSY = "```bash:execute\ntrap '' TERM; (setsid sleep 301 &); echo begun; sleep 300\n```\n"
 
 

@@ -15,6 +15,8 @@ from fake_openai import Answer
 from life import Home, call, eventually, said
 from places import ROOT
 
+pytestmark = pytest.mark.slow
+
 NPM = ROOT / ".cache" / "npm" / "node_modules" / "@modelcontextprotocol"
 
 

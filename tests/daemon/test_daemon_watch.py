@@ -14,7 +14,7 @@ from agentd_daemon.config.values import ServerConfig
 from agentd_demo.replay import Fault, ReplayServer
 from living import agent, files_server, living, modern_server, once, starts, told, watching
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 @pytest.fixture

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from agentd_daemon.journal import Journal
 from places import SUPPORT
+
+pytestmark = pytest.mark.slow
 
 KILLS = 30
 WORKER = SUPPORT / "journal_worker.py"

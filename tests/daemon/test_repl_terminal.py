@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from person import Person
 
+pytestmark = pytest.mark.slow
+
 CONTROLS = re.compile(rb"\x1b\]|\x1b\[2J|\x1b\[[0-9;]*n|\x07|\x9b")
 
 

@@ -64,6 +64,9 @@ for _name, _chosen in CHOSEN.items():
         if _key.startswith("test_") and _key not in ELSEWHERE and (_chosen is None or _key in _chosen):
             globals()[_key] = _value
 
-pytestmark = pytest.mark.skipif(
-    bool(sandbox.missing()) and os.environ.get("CI") != "true", reason=sandbox.missing() or "-"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(sandbox.missing()) and os.environ.get("CI") != "true", reason=sandbox.missing() or "-"
+    ),
+]

@@ -22,6 +22,8 @@ from agentd_executor_srt.handover import UIDS
 from agentd_executor_srt.placeholders import PLACEHOLDERS
 from places import SUPPORT
 
+pytestmark = pytest.mark.slow
+
 STAY = "trap '' TERM; setsid sleep {tag} & echo started; sleep {tag}"
 
 

@@ -19,7 +19,7 @@ LISTS = ("srt", "srt-strict")
 TIMEOUT_S = 110
 PROGRAM = "from agentd.__main__ import main; main()"
 
-pytestmark = pytest.mark.timeout(TIMEOUT_S + 10)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT_S + 10)]
 
 
 @pytest.fixture(params=LISTS)

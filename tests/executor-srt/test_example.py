@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sandbox
 from agentd_demo.replay import ReplayServer
+
+pytestmark = pytest.mark.slow
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "ptc_sandbox_runtime.py"
 

@@ -42,6 +42,7 @@ def home() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 def test_the_sandbox_holds_for_nobody(home: Path) -> None:
     sandbox.need_srt()
     outside = home / "outside"

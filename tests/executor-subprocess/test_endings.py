@@ -34,6 +34,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_time_out_ends_the_whole_tree_and_keeps_the_output(tmp_path: Path, survivors: Survivors) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.3)) as executor:
         result = executor.run_sync(PythonAction(code=HOSTILE.format(tag="7101"), timeout_s=2.0))

@@ -112,6 +112,7 @@ def test_resource_limits_hold(tmp_path: Path) -> None:
         assert code == 0
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_is_ended_with_its_block(tmp_path: Path) -> None:
     # Bounded by itself, for a machine on which the limit would not hold: 2^9 processes.
     code = "import os, time\nfor _ in range(9):\n    try: os.fork()\n    except OSError: pass\ntime.sleep(30)"

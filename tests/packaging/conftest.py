@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -60,8 +61,15 @@ def projects() -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def wheels(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a wheel of each distribution and of everything that they need."""
-    folder = tmp_path_factory.mktemp("wheels")
-    _pip("wheel", "--wheel-dir", folder, *projects.values())
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheels"
+    with open(f"{folder}.lock", "w") as lock:  # the first of the processes that test builds them for all
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            building = folder.with_name("wheels-unfinished")
+            # hatchling is installed beside the tests: no environment for each build
+            _pip("wheel", "--no-build-isolation", "--wheel-dir", building, *projects.values())
+            building.rename(folder)
     return folder
 
 
