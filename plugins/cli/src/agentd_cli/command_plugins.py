@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # `agentd --version` has no time for them
-    from agentd.registry import PluginRecord, Registry
+    from agentd.registry import Registry
 
 __all__ = ["CommandGroup"]
 
@@ -33,24 +33,34 @@ class CommandGroup(click.Group):
             self._registry = Registry()
         return self._registry
 
-    def _records(self) -> dict[str, PluginRecord]:
-        """Return the commands by name: official ones in their own order, then the others."""
+    def _names(self) -> list[str]:
+        """Return the commands that may be loaded: official ones in their own order, then the others."""
         from agentd.registry.official import OFFICIAL_PLUGINS
 
         order = [name for kind, name in OFFICIAL_PLUGINS if kind == "command"]
-        records: dict[str, PluginRecord] = {}
-        for record in self.registry().records("command"):
-            records.setdefault(record.name, record)
-        return dict(sorted(records.items(), key=lambda item: (_rank(order, item[0]), item[0])))
+        # of two with one name, one may be blocked and the other not
+        names = {record.name for record in self.registry().records("command") if record.state != "blocked"}
+        return sorted(names, key=lambda name: (_rank(order, name), name))
+
+    def _is_installed(self, name: str) -> bool:
+        return any(record.name == name for record in self.registry().records("command"))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, record in self._records().items() if record.state != "blocked"]
+        return self._names()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._records():
+        """Return a command, imported. Raises `PluginError` if it cannot be used; a completion passes it over."""
+        from agentd.errors import PluginError
+
+        if not self._is_installed(cmd_name):
             return None
-        command = self.registry().load("command", cmd_name)
-        assert isinstance(command, click.Command)
+        try:
+            command = self.registry().load("command", cmd_name)
+        except PluginError:
+            if ctx.resilient_parsing:  # a shell completes words: an error would stand in the person's line
+                return None
+            raise
+        assert isinstance(command, click.Command)  # the registry has seen to it
         return command
 
     def resolve_command(
@@ -59,12 +69,13 @@ class CommandGroup(click.Group):
         from agentd.errors import suggest
         from agentd.registry.official import OFFICIAL_PLUGINS
 
-        names = self._records()
-        if args and args[0] not in names and args[0].lower().endswith((".yaml", ".yml")):
+        if args and not self._is_installed(args[0]) and args[0].lower().endswith((".yaml", ".yml")):
             args = [_DEFAULT_FOR_FILES, *args]
-        if args and args[0] not in names and not args[0].startswith("-"):
+        unknown = bool(args) and not self._is_installed(args[0]) and not args[0].startswith("-")
+        if unknown and not ctx.resilient_parsing:
             if ("command", args[0]) in OFFICIAL_PLUGINS:
                 self.registry().load("command", args[0])  # says which distribution brings it
+            names = self._names()
             ctx.fail(f"no such command {args[0]!r}; there are: {', '.join(names)}{suggest(args[0], names)}")
         return super().resolve_command(ctx, args)
 
@@ -75,10 +86,11 @@ class CommandGroup(click.Group):
         for name in self.list_commands(ctx):
             try:
                 command = self.get_command(ctx, name)
-                text = "" if command is None else command.get_short_help_str(limit=80)
             except PluginError:
-                text = "(cannot be loaded; `agentd plugins --check` says why)"
-            rows.append((name, text))
+                rows.append((name, "(cannot be loaded; `agentd plugins --check --kind command` says why)"))
+            else:
+                if command is not None and not command.hidden:
+                    rows.append((name, command.get_short_help_str(limit=80)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -1,14 +1,14 @@
-"""Options and arguments that several subcommands share, and how their values are read."""
+"""Options that several subcommands share, and what completes their values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["debug_option", "key_values", "plugin_names"]
+__all__ = ["debug_option", "plugin_names"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,25 +27,6 @@ def debug_option(function: F) -> F:
         callback=_set_debug,
         help="Show the traceback of an error.",
     )(function)
-
-
-def key_values(pairs: Iterable[str], option: str) -> dict[str, object]:
-    """Read `K=V` pairs. A value that is JSON (a number, true, null, a list, ...) becomes that, all else text.
-
-    Raises `click.BadParameter` for a pair without a key.
-    """
-    import json
-
-    values: dict[str, object] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise click.BadParameter(f"must look like KEY=VALUE, got {pair!r}", param_hint=option)
-        try:
-            values[key] = json.loads(text)
-        except ValueError:
-            values[key] = text
-    return values
 
 
 def plugin_names(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:

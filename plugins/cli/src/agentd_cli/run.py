@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,11 +10,9 @@ import attrs
 import click
 
 from agentd_cli import exits
-from agentd_cli.options import debug_option, key_values, plugin_names
+from agentd_cli.options import debug_option, plugin_names
 
 if TYPE_CHECKING:
-    from agentd.protocols import EventSink
-
     from agentd_cli.interrupts import Interrupts
     from agentd_cli.views import Progress
 
@@ -29,18 +26,11 @@ class _Order:
     """What the command line asked for."""
 
     task: str
-    model: str | None
-    base_url: str | None
-    api: Literal["chat", "responses"]
+    session: dict[str, Any]  # what plugins and model it is to have
     mode: Literal["ptc", "tools"]
-    executor: str
-    executor_options: dict[str, object]
     cwd: Path
     max_turns: int
     wall_time_s: float
-    tools: list[object]
-    mcp_servers: list[str | Path]
-    sinks: list[EventSink]
     checkpoints: bool
     rewind: str | None
 
@@ -62,11 +52,39 @@ class _Order:
     "-e",
     default="subprocess",
     show_default=True,
+    metavar="NAME",
     shell_complete=plugin_names("executor"),
     help="Where the code runs; `agentd plugins --kind executor` lists them. subprocess is no sandbox.",
 )
 @click.option(
-    "--executor-option", "-o", multiple=True, metavar="KEY=VALUE", help="For the executor; repeatable."
+    "--parser",
+    "parsers",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=plugin_names("parser"),
+    help="A notation in which the model may write blocks; repeatable. It is taught the first (default: fence).",
+)
+@click.option(
+    "--renderer",
+    metavar="NAME",
+    shell_complete=plugin_names("skill_renderer"),
+    help="What writes the tools as files for the code (default: agentskills).",
+)
+@click.option(
+    "--snapshots",
+    metavar="NAME",
+    shell_complete=plugin_names("snapshot_store"),
+    help="Where checkpoints are kept (default: packs).",
+)
+@click.option(
+    "-o",
+    "--option",
+    "--executor-option",
+    "plugin_options",
+    multiple=True,
+    metavar="[KIND.NAME.]KEY=VALUE",
+    help="An option of the executor, or of another plugin of this run, such as sink.jsonl.path=runs or "
+    "model.request.temperature=0; a value that is JSON is read as such; repeatable.",
 )
 @click.option(
     "--cwd",
@@ -88,11 +106,11 @@ class _Order:
 )
 @click.option(
     "--tool",
-    "tool_files",
+    "tools",
     multiple=True,
-    metavar="FILE.py",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Offer the @tool functions of this file; repeatable.",
+    metavar="FILE.py|NAME:...",
+    type=click.Path(),  # completes names of files
+    help="Offer the @tool functions of this file, or what the tool source NAME makes of the text; repeatable.",
 )
 @click.option(
     "--mcp",
@@ -138,17 +156,16 @@ class _Order:
 def run(
     *,
     words: tuple[str, ...],
-    executor_option: tuple[str, ...],
     timeout: float | None,
     wall_time: float,
-    tool_files: tuple[Path, ...],
-    mcp_targets: tuple[str, ...],
-    mcp_files: tuple[Path, ...],
-    log_dir: Path | None,
-    sink_names: tuple[str, ...],
+    mode: Literal["ptc", "tools"],
+    cwd: Path,
+    max_turns: int,
+    checkpoints: bool,
+    rewind: str | None,
     as_json: bool,
     quiet: bool,
-    **rest: Any,
+    **plugins: Any,
 ) -> int:
     """Let an agent work on TASK; it acts by running the code that it writes.
 
@@ -158,17 +175,18 @@ def run(
     """
     if as_json and quiet:
         raise click.UsageError("--json and --quiet exclude each other")
-    options = key_values(executor_option, "--executor-option")
-    if timeout is not None:
-        options.setdefault("timeout", timeout)
+    task = _read_task(words)
+    from agentd_cli.run_plugins import choose_plugins
+
     order = _Order(
-        task=_read_task(words),
-        executor_options=options,
+        task=task,
+        session=choose_plugins(has_code=mode == "ptc", timeout_s=timeout, **plugins),
+        mode=mode,
+        cwd=cwd,
+        max_turns=max_turns,
         wall_time_s=wall_time,
-        tools=[f"python:{file}" for file in tool_files],
-        mcp_servers=[*mcp_targets, *mcp_files],
-        sinks=_make_sinks(log_dir, sink_names),
-        **rest,
+        checkpoints=checkpoints,
+        rewind=rewind,
     )
     return _carry_out(order, as_json=as_json, quiet=quiet)
 
@@ -186,28 +204,6 @@ def _read_task(words: tuple[str, ...]) -> str:
     if not task:
         raise click.UsageError("the task is empty")
     return task
-
-
-def _make_sinks(log_dir: Path | None, names: tuple[str, ...]) -> list[EventSink]:
-    from agentd.registry import Registry
-
-    registry = Registry()
-    sinks = [registry.create_event_sink(name) for name in names]
-    if log_dir is not None:
-        sinks.append(registry.create_event_sink("jsonl", path=log_dir))
-    return sinks
-
-
-def _model_settings(order: _Order) -> dict[str, Any]:
-    """Return what `Session` is told about the model. Raises `ConfigError` that names what is missing."""
-    from agentd.errors import ConfigError
-
-    name = order.model or os.environ.get("AGENTD_MODEL") or os.environ.get("OPENAI_MODEL")
-    if not name:
-        raise ConfigError(
-            "no model: name one with --model NAME or set AGENTD_MODEL; `agentd demo` works without one"
-        )
-    return {"model": name, "base_url": order.base_url, "api": order.api}
 
 
 def _carry_out(order: _Order, *, as_json: bool, quiet: bool) -> int:
@@ -239,18 +235,16 @@ async def _work(order: _Order, progress: Progress, interrupts: Interrupts) -> No
     from agentd.turn.budgets import Budgets
 
     loop = asyncio.get_running_loop()
-    async with Session(
-        **_model_settings(order),
+    session = Session(
+        **order.session,
         mode=order.mode,
         cwd=order.cwd,
-        executor=order.executor,
-        executor_options=order.executor_options,
-        tools=order.tools,
-        mcp_servers=order.mcp_servers,
-        sinks=order.sinks,
         budgets=Budgets(max_turns=order.max_turns, wall_time_s=order.wall_time_s),
         checkpoint_every_turn=order.checkpoints,
-    ) as session:
+    )
+    if order.mode == "ptc":
+        _ = session.executor  # a wrong option of it ends the command before anything starts
+    async with session:
         if order.rewind is not None:
             await session.rewind(None if order.rewind == "last" else order.rewind)
         run = session.run(order.task)
