@@ -71,7 +71,7 @@ except ImportError as exc:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.startswith("MissingPluginError")
-    assert "pip install agentd-core[daemon]" in done.stdout
+    assert "pip install agentd-daemon[prompt]" in done.stdout
 
 
 def test_the_repl_module_costs_nothing_before_it_is_run() -> None:

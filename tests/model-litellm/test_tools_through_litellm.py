@@ -12,7 +12,7 @@ from kit import add, ask, offered, results
 from ways import WAYS, call, text_of
 
 if find_spec("litellm") is None:  # only looked for: the import is agentd's, which keeps it off the network
-    pytest.skip("install agentd-core[litellm]", allow_module_level=True)
+    pytest.skip("install agentd[litellm]", allow_module_level=True)
 # LiteLLM reads attributes of pydantic's that are on their way out
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
 

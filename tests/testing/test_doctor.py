@@ -67,7 +67,7 @@ def test_the_report_as_json_has_every_section_and_says_why_an_executor_cannot_ru
     assert executors["fits"] == ("ok", "fits well")
     assert executors["lacks"] == ("missing", "no such kernel; get one")
     assert executors["hangs"] == ("missing", "no answer within 5 s")
-    assert {"system", "distributions", "plugins", "programs", "extras", "state"} <= set(data)
+    assert {"system", "distributions", "plugins", "requirements", "state"} <= set(data)
     assert data["ok"] is True
     assert done.returncode == 0
 
@@ -80,6 +80,60 @@ def test_a_broken_plugin_is_shown_and_the_exit_code_is_1(tmp_path: Path) -> None
     assert line.startswith("failed")
     assert "it is broken" in line
     assert "something needs attention" in done.stdout
+
+
+def needing(requirements: str) -> str:
+    return EXECUTOR.format(verify="return True, 'fits'") + (
+        "\n    from agentd.protocols import Requirement\n\n"
+        "    @hookimpl\n    def agentd_list_requirements():\n"
+        f"        {requirements}\n"
+    )
+
+
+def test_each_plugin_says_what_it_needs_and_how_to_get_it(tmp_path: Path) -> None:
+    install(
+        tmp_path,
+        "needs",
+        needing(
+            "return [Requirement(name='hammer', ok=True, detail='/usr/bin/hammer'), "
+            "Requirement(name='anvil', ok=False, remedy='buy one'), "
+            "Requirement(name='forge', ok=False, remedy='build one', optional=True)]"
+        ),
+    )
+    done = doctor(tmp_path, "--json", "--timeout", "5")
+    found = {entry["name"]: entry for entry in json.loads(done.stdout)["requirements"]}
+    assert found["executor needs: hammer"]["state"] == "ok"
+    assert found["executor needs: hammer"]["value"] == "/usr/bin/hammer"
+    assert (found["executor needs: anvil"]["state"], found["executor needs: anvil"]["detail"]) == (
+        "missing",
+        "buy one",
+    )
+    assert found["executor needs: forge"]["detail"] == "optional; build one"
+    assert {"executor subprocess: bash", "executor srt: bwrap", "tool_source mcp: npx"} <= set(found)
+    assert done.returncode == 0, "what is missing is no defect"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise OSError('no list')", "agentd_list_requirements raised OSError: no list"),
+        (
+            "return ['a hammer']",
+            "agentd_list_requirements must return a list of agentd.protocols.Requirement",
+        ),
+        ("time.sleep(600)", "did not say what it needs within 5 s"),
+    ],
+)
+def test_a_plugin_that_cannot_say_what_it_needs_is_shown_as_failed(
+    body: str, said: str, tmp_path: Path
+) -> None:
+    install(tmp_path, "mute", needing(body))
+    done = doctor(tmp_path, "--json", "--timeout", "5")
+    found = {entry["name"]: entry for entry in json.loads(done.stdout)["requirements"]}
+    assert found["executor mute"]["state"] == "failed"
+    assert said in found["executor mute"]["detail"]
+    assert "executor subprocess: bash" in found, "the others are asked all the same"
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,9 @@ class Registry(PluginTable):
         """Ask a plugin what it needs of the machine; nothing if it does not say."""
         if self._hook(kind, name, _REQUIREMENTS) is None:
             return ()
-        made: Sequence[Requirement] = self._call(kind, name, hook=_REQUIREMENTS, options={})
+        made = self._call(kind, name, hook=_REQUIREMENTS, options={})
+        if not isinstance(made, Sequence) or not all(isinstance(one, Requirement) for one in made):
+            self._reject((kind, name), f"{_REQUIREMENTS} must return a list of agentd.protocols.Requirement")
         return made
 
 

@@ -4,51 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, TypeVar
 
 import attrs
 from agentd.errors import AgentdError
+from agentd.protocols import Requirement, VerifyingExecutor
 from agentd.registry import PluginRecord, Registry
-from agentd.registry.official import OFFICIAL_PLUGINS
+from agentd.registry.official import OFFICIAL_EXPORTS, OFFICIAL_PLUGINS
 from agentd.statedir import user_state_dir
 
 __all__ = ["Check", "run_checks"]
 
+T = TypeVar("T")
 State = Literal["ok", "missing", "failed", "info"]
-
-EXTRAS: Final = {
-    "openai": "pip install 'agentd-core[openai]'",
-    "litellm": "pip install 'agentd-core[litellm]'",
-    "mcp": "pip install agentd-mcp-bridge",
-    "openai-agents": "pip install openai-agents",
-    "microsandbox": "pip install agentd-executor-msb",
-    "pytest": "pip install 'agentd-core[testing]'",
-}
-"""Packages that agentd uses if they are there, with what brings them."""
-
-PROGRAMS: Final = {
-    "bash": "bash blocks",
-    "git": "code that works on repositories",
-    "node": "srt, and MCP servers that are npm packages",
-    "npx": "MCP servers that are npm packages",
-    "uvx": "MCP servers that are Python packages",
-    "srt": "executor srt",
-    "bwrap": "executor srt",
-    "socat": "executor srt",
-    "rg": "executor srt",
-    "msb": "executor msb",
-}
-"""Programs, with what needs them."""
-
-_VERSION_TIMEOUT_S = 5.0
 
 
 @attrs.frozen
@@ -63,7 +36,7 @@ class Check:
 
 
 def run_checks(*, timeout_s: float = 30.0) -> list[Check]:
-    """Look at everything. An executor that takes longer than `timeout_s` seconds to prove itself has failed."""
+    """Look at everything. A plugin that takes longer than `timeout_s` seconds to answer has failed."""
     registry = Registry(refresh=True)
     records = registry.check()
     return [
@@ -71,8 +44,7 @@ def run_checks(*, timeout_s: float = 30.0) -> list[Check]:
         *_distributions(),
         *map(_plugin, records),
         *_executors(registry, [r for r in records if r.kind == "executor"], timeout_s),
-        *_programs(),
-        *_extras(),
+        *_requirements(registry, records, timeout_s),
         *_state(),
     ]
 
@@ -83,42 +55,14 @@ def _system() -> Iterator[Check]:
     if hasattr(os, "geteuid"):
         root = os.geteuid() == 0
         yield Check("system", "user", "info", f"uid {os.geteuid()}", "code runs as root" if root else "")
-    kvm = Path("/dev/kvm")
-    if not kvm.exists():
-        yield Check(
-            "system", "kvm", "missing", "", "no /dev/kvm: microVMs need a host with hardware virtualisation"
-        )
-    elif os.access(kvm, os.R_OK | os.W_OK):
-        yield Check("system", "kvm", "ok", "/dev/kvm")
-    else:
-        yield Check(
-            "system", "kvm", "missing", "/dev/kvm", "you may not open it; join the group that owns it"
-        )
-    yield from _namespaces()
-
-
-def _namespaces() -> Iterator[Check]:
-    """What the kernel says about user namespaces, which sandboxes without root are built on."""
-    for name, bad in (
-        ("/proc/sys/user/max_user_namespaces", "0"),
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0"),
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
-    ):
-        try:
-            value = Path(name).read_text().strip()
-        except OSError:
-            continue
-        short = name.removeprefix("/proc/sys/").replace("/", ".")
-        refused = value == bad
-        detail = "sandboxes without root cannot be made; ask the administrator" if refused else ""
-        yield Check("system", short, "missing" if refused else "ok", value, detail)
 
 
 def _distributions() -> Iterator[Check]:
     from importlib.metadata import PackageNotFoundError, version
 
     core = version("agentd-core")
-    for name in ("agentd", *dict.fromkeys(["agentd-core", *OFFICIAL_PLUGINS.values()])):
+    known = ["agentd-core", *OFFICIAL_PLUGINS.values(), *OFFICIAL_EXPORTS.values(), "agentd-runner"]
+    for name in ("agentd", *dict.fromkeys(known)):
         try:
             found = version(name)
         except PackageNotFoundError:
@@ -156,12 +100,8 @@ def _executors(registry: Registry, records: list[PluginRecord], timeout_s: float
 
 
 def _verified(registry: Registry, name: str, timeout_s: float) -> tuple[bool, str]:
-    """Ask an executor to prove that it works, in a thread: a hanging one must not hang the doctor."""
-    answers: list[tuple[bool, str]] = []
-    thread = threading.Thread(target=lambda: answers.append(_verify(registry, name)), daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    return answers[0] if answers else (False, f"no answer within {timeout_s:g} s")
+    """Ask an executor to prove that it works."""
+    return _in_time(lambda: _verify(registry, name), timeout_s, (False, f"no answer within {timeout_s:g} s"))
 
 
 def _verify(registry: Registry, name: str) -> tuple[bool, str]:
@@ -170,8 +110,9 @@ def _verify(registry: Registry, name: str) -> tuple[bool, str]:
             os.chmod(folder, 0o755)  # an executor that drops its rights must get to the workspace
             executor = registry.create_executor(name, folder)
             try:
-                verify: Callable[[], tuple[bool, str]] | None = getattr(executor, "verify", None)
-                return (True, "loaded; it has no verify() to ask") if verify is None else verify()
+                if isinstance(executor, VerifyingExecutor):
+                    return executor.verify()
+                return True, "loaded; it has no verify() to ask"
             finally:
                 executor.close()
     except AgentdError as error:
@@ -180,42 +121,43 @@ def _verify(registry: Registry, name: str) -> tuple[bool, str]:
         return False, f"{type(error).__name__}: {error}"
 
 
-# --- programs, packages, folders -----------------------------------------------------------------
+# --- what plugins need, folders -------------------------------------------------------------------
 
 
-def _programs() -> Iterator[Check]:
-    for name, used_by in PROGRAMS.items():
-        path = shutil.which(name)
-        if path is None:
-            yield Check("programs", name, "missing", "", f"for {used_by}")
-        else:
-            yield Check("programs", name, "ok", _version_of(path) or path, f"for {used_by}")
+def _requirements(registry: Registry, records: Iterable[PluginRecord], timeout_s: float) -> Iterator[Check]:
+    for record in records:
+        if record.state == "loaded":
+            yield from _needs(registry, record, timeout_s)
 
 
-def _version_of(path: str) -> str:
-    """Return the first line of what `--version` prints, or an empty string."""
-    try:
-        done = subprocess.run(
-            [path, "-V" if path.endswith("socat") else "--version"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_VERSION_TIMEOUT_S,
-            check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    if path.endswith("socat"):
-        lines = [line for line in lines if "version" in line]
-    return lines[0].strip()[:60] if lines else ""
+def _needs(registry: Registry, record: PluginRecord, timeout_s: float) -> list[Check]:
+    """Ask one plugin what it needs."""
 
-
-def _extras() -> Iterator[Check]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    for name, how in EXTRAS.items():
+    def ask() -> list[Check]:
         try:
-            yield Check("extras", name, "ok", version(name))
-        except PackageNotFoundError:
-            yield Check("extras", name, "missing", "", how)
+            needed = registry.requirements(record.kind, record.name)
+        except AgentdError as error:
+            return [Check("requirements", label, "failed", "", str(error))]
+        return [_requirement(label, one) for one in needed]
+
+    label = f"{record.kind} {record.name}"
+    silent = Check("requirements", label, "failed", "", f"did not say what it needs within {timeout_s:g} s")
+    return _in_time(ask, timeout_s, [silent])
+
+
+def _requirement(label: str, one: Requirement) -> Check:
+    remedy = f"optional; {one.remedy}" if one.optional and one.remedy else one.remedy
+    state: State = "ok" if one.ok else "missing"
+    return Check("requirements", f"{label}: {one.name}", state, one.detail, "" if one.ok else remedy)
+
+
+def _in_time(ask: Callable[[], T], timeout_s: float, instead: T) -> T:
+    """Call in a thread: a plugin that hangs must not hang the doctor."""
+    answers: list[T] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return answers[0] if answers else instead
 
 
 def _state() -> Iterator[Check]:

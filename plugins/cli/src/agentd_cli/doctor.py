@@ -20,8 +20,7 @@ _TITLES = {
     "distributions": "Distributions",
     "plugins": "Plugins",
     "executors": "Executors: which can run here",
-    "programs": "Programs that plugins use",
-    "extras": "Optional packages",
+    "requirements": "What plugins need of this machine",
     "state": "Where agentd keeps things",
 }
 
@@ -30,7 +29,7 @@ _TITLES = {
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of a table.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=30.0, metavar="SECONDS", show_default=True,
-    help="How long an executor may take to prove that it works.",
+    help="How long an executor may take to prove that it works, and a plugin to say what it needs.",
 )  # fmt: skip
 @debug_option
 def doctor(*, as_json: bool, timeout: float) -> int:

@@ -108,7 +108,7 @@ class Demo:
         try:
             from openai import OpenAI
         except ImportError as error:
-            raise MissingPluginError("openai", "agentd-core[openai]") from error
+            raise MissingPluginError("openai", "agentd-demo") from error
 
         if self._live:
             with OpenAI(api_key=self.environ.get("OPENAI_API_KEY") or "none") as client:

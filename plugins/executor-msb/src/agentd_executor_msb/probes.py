@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from agentd.errors import AgentdError, ConfigError, SandboxUnavailableError
+from agentd.protocols import Requirement
 
 from agentd_executor_msb.settings import Settings, local_image
 
@@ -18,6 +19,7 @@ __all__ = [
     "explain",
     "firmware_problem",
     "image_problem",
+    "list_requirements",
     "problems",
     "unpulled_problem",
     "virtualisation_problem",
@@ -28,6 +30,15 @@ def problems(settings: Settings) -> list[str]:
     """Return one sentence for each thing that is missing here, with the next step; empty if nothing is."""
     found = (virtualisation_problem(), firmware_problem(), image_problem(settings.image))
     return [sentence for sentence in found if sentence]
+
+
+def list_requirements() -> list[Requirement]:
+    """Return what every microVM needs of this host, with whether it is there; an image is each session's own."""
+    virtualisation, firmware = virtualisation_problem(), firmware_problem()
+    return [
+        Requirement(name="hardware virtualisation", ok=not virtualisation, remedy=virtualisation),
+        Requirement(name="msb and its firmware", ok=not firmware, remedy=firmware),
+    ]
 
 
 def virtualisation_problem(

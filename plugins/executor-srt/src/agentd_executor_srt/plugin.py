@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentd.hookspecs import hookimpl
+from agentd.protocols import Requirement
 
 if TYPE_CHECKING:
     from agentd_executor_srt.executor import SandboxRuntimeExecutor
@@ -20,3 +21,11 @@ def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> S
     from agentd_executor_srt.factory import from_options
 
     return from_options(workspace_dir, options)
+
+
+@hookimpl
+def agentd_list_requirements() -> Sequence[Requirement]:
+    """Look for srt, node, bubblewrap, socat and ripgrep, and whether the kernel lets them make namespaces."""
+    from agentd_executor_srt.requirements import list_requirements
+
+    return list_requirements()

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import attrs
 from agentd.errors import SandboxUnavailableError
+from agentd.protocols import Requirement
 
-__all__ = ["MINIMUM", "Programs", "explain", "find_programs", "safe_path"]
+__all__ = ["MINIMUM", "Programs", "explain", "find_programs", "list_requirements", "safe_path"]
 
 MINIMUM = (0, 0, 83)
 """The oldest srt that is used: 0.0.78 and older leave AF_VSOCK open, and hosts of virtual machines with it."""
@@ -22,6 +23,10 @@ PACKAGE = "@anthropic-ai/sandbox-runtime"
 NODE_MAJOR = 20
 HOW_SRT = f"install it with: npm install -g {PACKAGE} (or give srt_path)"
 SYSTEM = {"bwrap": "bubblewrap", "socat": "socat", "rg": "ripgrep"}
+_OTHER_SYSTEM = (
+    f"the executor 'srt' runs on Linux alone so far, and this is {sys.platform}; use 'subprocess' for code "
+    "that you trust, or 'msb'"
+)
 
 
 @attrs.frozen
@@ -61,20 +66,15 @@ def find_programs(srt_path: str | Path | None, path: str, writable: Iterable[Pat
 
     Nothing of it may lie in a folder that code can write to: it would be run outside, the next time.
     """
-    if not sys.platform.startswith("linux"):
-        raise SandboxUnavailableError(
-            f"the executor 'srt' runs on Linux alone so far, and this is {sys.platform}; use 'subprocess' for code "
-            "that you trust, or 'msb'"
-        )
+    if not _is_linux():
+        raise SandboxUnavailableError(_OTHER_SYSTEM)
     problems: list[str] = []
     cli, version = _find_cli(srt_path, path, problems)
     node = _find_node(cli, path, problems)
     found = {name: shutil.which(name, path=path) for name in SYSTEM}
     packages = [SYSTEM[name] for name, where in found.items() if where is None]
     if packages:
-        problems.append(
-            f"{' and '.join(packages)} missing (Debian and Ubuntu: sudo apt-get install {' '.join(packages)})"
-        )
+        problems.append(f"{' and '.join(packages)} missing ({_how_to_install(packages)})")
     if problems:
         raise SandboxUnavailableError(f"the sandbox srt cannot run here: {'; '.join(problems)}")
     real = {name: os.path.realpath(str(where)) for name, where in found.items()}
@@ -131,28 +131,55 @@ def _find_node(cli: str, path: str, problems: list[str]) -> str:
     return os.path.realpath(node)
 
 
+def list_requirements() -> list[Requirement]:
+    """Return what the sandbox needs, each part with whether it is there; nothing is started."""
+    if not _is_linux():
+        return [Requirement(name="Linux", ok=False, remedy=_OTHER_SYSTEM)]
+    path = safe_path(os.environ.get("PATH", os.defpath), ())
+    problems: list[str] = []
+    cli, version = _find_cli(None, path, problems)
+    needed = [Requirement(name="srt", ok=not problems, detail=" ".join(filter(None, (version, cli))),
+                          remedy="; ".join(problems))]  # fmt: skip
+    problems = []
+    node = _find_node(cli, path, problems)
+    needed.append(Requirement(name="node", ok=not problems, detail=node, remedy="; ".join(problems)))
+    for name, package in SYSTEM.items():
+        where = shutil.which(name, path=path)
+        remedy = f"install {package} ({_how_to_install([package])})"
+        needed.append(Requirement(name=name, ok=where is not None, detail=where or "", remedy=remedy))
+    refused = _refused_namespaces()
+    return [*needed, Requirement(name="user namespaces", ok=not refused, remedy=refused)]
+
+
+def _is_linux() -> bool:
+    return sys.platform.startswith("linux")
+
+
+def _how_to_install(packages: Iterable[str]) -> str:
+    return f"Debian and Ubuntu: sudo apt-get install {' '.join(packages)}"
+
+
 # --- why it did not start -----------------------------------------------------------------------
 
 _APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")
 _COUNT = Path("/proc/sys/user/max_user_namespaces")
+_BY_APPARMOR = (
+    "AppArmor keeps bubblewrap from making user namespaces; as root: "
+    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give bwrap a profile that allows userns"
+)
 
 
 def explain(said: str, programs: Programs) -> str:
     """Return one sentence for what srt or bubblewrap said when the sandbox did not start."""
     if said.startswith("agentd: "):  # our own supervisor's words
         return _short(said.removeprefix("agentd: "))
-    if _reads(_CLONE, "0"):
-        return "user namespaces are switched off here; as root: sysctl -w kernel.unprivileged_userns_clone=1"
-    if _reads(_COUNT, "0"):
-        return "user namespaces are switched off here; as root: sysctl -w user.max_user_namespaces=15000"
+    if off := _namespaces_off():
+        return off
     if re.search(r"uid map|new namespace|Operation not permitted|user namespace", said) and _reads(
         _APPARMOR, "1"
     ):
-        return (
-            "AppArmor keeps bubblewrap from making user namespaces; as root: "
-            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give bwrap a profile that allows userns"
-        )
+        return _BY_APPARMOR
     if re.search(r"No permissions to create new namespace|Creating new namespace failed|uid map", said):
         return (
             "this machine does not let bubblewrap make user namespaces (in a container: start it with a seccomp "
@@ -164,6 +191,19 @@ def explain(said: str, programs: Programs) -> str:
             f"srt does not run with node {version}; install Node.js 22.12 or newer; it said: {_short(said)}"
         )
     return f"srt {programs.version} did not start; it said: {_short(said) or 'nothing'}"
+
+
+def _namespaces_off() -> str:
+    if _reads(_CLONE, "0"):
+        return "user namespaces are switched off here; as root: sysctl -w kernel.unprivileged_userns_clone=1"
+    if _reads(_COUNT, "0"):
+        return "user namespaces are switched off here; as root: sysctl -w user.max_user_namespaces=15000"
+    return ""
+
+
+def _refused_namespaces() -> str:
+    """Say what the kernel's settings are known to refuse, or nothing. (A container may refuse them all the same.)"""
+    return _namespaces_off() or (_BY_APPARMOR if _reads(_APPARMOR, "1") and os.geteuid() != 0 else "")
 
 
 def _reads(path: Path, value: str) -> bool:

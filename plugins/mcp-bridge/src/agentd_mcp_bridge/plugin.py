@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentd.hookspecs import hookimpl
+from agentd.protocols import Requirement
 
 if TYPE_CHECKING:
     from agentd_mcp_bridge.source import McpSource
@@ -28,3 +29,19 @@ def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequ
     from agentd_mcp_bridge.source import McpSource
 
     return [McpSource(config) for config in configs]
+
+
+@hookimpl
+def agentd_list_requirements() -> Sequence[Requirement]:
+    """Look for what starts MCP servers that are packages of npm or of Python; other servers need neither."""
+    import shutil
+
+    found = []
+    for name, packages, remedy in (
+        ("npx", "npm packages", "install Node.js, which brings it"),
+        ("uvx", "Python packages", "pip install uv"),
+    ):
+        path = shutil.which(name)
+        detail = path or f"for MCP servers that are {packages}"
+        found.append(Requirement(name=name, ok=path is not None, detail=detail, remedy=remedy, optional=True))
+    return found

@@ -4,16 +4,16 @@ request."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from agentd.hookspecs import hookimpl
-from agentd.protocols import Model
+from agentd.protocols import Model, Requirement
 from agentd.registry.options import check_options
 from agentd_model_openai.plugin import OPTIONS
 from agentd_model_openai.routing import needs_litellm
 
-__all__ = ["AGENTD_API", "agentd_open_model", "agentd_serve_requests"]
+__all__ = ["AGENTD_API", "agentd_list_requirements", "agentd_open_model", "agentd_serve_requests"]
 
 AGENTD_API: Final = 1
 
@@ -48,3 +48,14 @@ def agentd_serve_requests(name: str, base_url: str, method: str) -> Callable[...
         "responses": litellm.create_response,
         "embeddings": litellm.create_embedding,
     }[method]
+
+
+@hookimpl
+def agentd_list_requirements() -> Sequence[Requirement]:
+    """Look for the package litellm, without importing it: that takes seconds."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return [Requirement(name="litellm", ok=True, detail=version("litellm"))]
+    except PackageNotFoundError:
+        return [Requirement(name="litellm", ok=False, remedy="pip install agentd-model-litellm")]

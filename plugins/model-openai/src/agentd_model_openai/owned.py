@@ -47,7 +47,7 @@ class LazyClient:
         try:
             import openai
         except ImportError as exc:
-            raise MissingPluginError("openai", "agentd-core[openai]") from exc
+            raise MissingPluginError("openai", "agentd-model-openai") from exc
         cls: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
         try:
             client = cls(**self._settings)

@@ -37,7 +37,7 @@ async def run_repl(
     try:
         import prompt_toolkit  # noqa: F401
     except ImportError as exc:
-        raise MissingPluginError("the REPL", "agentd-core[daemon]") from exc
+        raise MissingPluginError("the REPL", "agentd-daemon[prompt]") from exc
     from agentd_daemon.repl.loop import Repl
 
     await Repl(control, input=input, output=output, agent=agent, history_file=history_file).run()
