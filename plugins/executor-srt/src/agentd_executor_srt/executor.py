@@ -139,7 +139,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
 
     def _paths(self, option: str, given: Iterable[str | Path] | None) -> list[Path]:
         """Return absolute paths: `~` is this user's home, a relative path lies in the workspace."""
-        if isinstance(given, str | Path):
+        if isinstance(given, str | Path) or not isinstance(given or (), Iterable):
             raise ConfigError(f"{option}: must be a list of paths, got {given!r}")
         return [Path(os.path.abspath(self.workspace_dir / Path(path).expanduser())) for path in given or ()]
 
