@@ -55,7 +55,7 @@ def test_what_is_wrong_goes_to_standard_error_a_line_each(agentd: Command) -> No
     assert unknown.startswith("agents.yaml:2:5: agents[0].nam: unknown key; ")
     assert unknown.endswith("did you mean 'name'?")
     assert missing == "agents.yaml:2:5: agents[0].name: is missing"
-    assert wrong == "agents.yaml:3:12: agents[0].model: must be a string, got a list"
+    assert wrong == "agents.yaml:3:12: agents[0].model: must be a list of 2, got a list of 1"
     assert count == "agentd: 3 errors"
 
 

@@ -22,6 +22,7 @@ from agentd_daemon.config.values import (
     SubscriptionConfig,
     ToolFilter,
 )
+from agentd_daemon.sessions import model_settings
 
 Write = Callable[..., Path]
 Errors = Callable[..., list[str]]
@@ -301,6 +302,9 @@ def test_an_agents_own_key_wins_and_some_mappings_are_put_together(write: Write)
             {"b": 2},
         ),
         ("executor_options: {a: 1}, executor: srt", "executor: srt, executor_options: {a: 2}", {"a": 2}),
+        ("executor_options: {a: 1}, executor: [srt, {b: 2}]", "executor: srt", {"a": 1}),
+        ("executor_options: {a: 1}, executor: srt", "executor: [srt, {b: 2}]", {}),
+        ("executor_options: {a: 1}", "executor: [subprocess, {b: 2}], executor_options: {c: 3}", {"c": 3}),
     ],
 )
 def test_options_of_the_defaults_are_for_their_own_executor(
@@ -308,6 +312,62 @@ def test_options_of_the_defaults_are_for_their_own_executor(
 ) -> None:
     path = write(f"defaults: {{mode: ptc, {defaults}}}\nagents: [{{name: a, model: m, {own}}}]")
     assert load(path).agents[0].executor_options == options
+
+
+PLUGINS = """
+agents:
+  - name: a
+    model: [m, {region: eu}]
+    provider: acme
+    mode: ptc
+    executor: [srt, {profile: strict}]
+    parsers: [fence, [xml, {a: 1}]]
+    renderer: [agentskills, {prompt_tokens: 9}]
+    snapshots: [packs, {ignore: ["*.iso"]}]
+    event_sinks: [console, [jsonl, {path: "${WHERE}"}]]
+"""
+
+
+def test_a_plugin_is_a_name_or_a_list_of_a_name_and_options(write: Write) -> None:
+    agent = load(write(PLUGINS), environ={"WHERE": "runs"}).agents[0]
+    assert (agent.model, agent.model_name) == (("m", {"region": "eu"}), "m")
+    assert agent.executor == ("srt", {"profile": "strict"})
+    assert agent.parsers == ("fence", ("xml", {"a": 1}))
+    assert agent.renderer == ("agentskills", {"prompt_tokens": 9})
+    assert agent.snapshots == ("packs", {"ignore": ["*.iso"]})
+    assert agent.event_sinks == ("console", ("jsonl", {"path": "runs"}))
+    assert model_settings(agent)["model"] == ("acme/m", {"region": "eu"})
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("executor: {srt: 1}", "executor: must be a string or a list, got a mapping"),
+        ("executor: [srt]", "executor: must be a list of 2, got a list of 1"),
+        ("executor: [srt, {}, 1]", "executor: must be a list of 2, got a list of 3"),
+        ("executor: [1, {}]", "executor[0]: must be a string, got 1"),
+        ("executor: [srt, profile]", "executor[1]: must be a mapping, got a text"),
+        ("parsers: fence", "parsers: must be a list, got 'fence'"),
+        ("parsers: [fence, {a: 1}]", "parsers[1]: must be a string or a list, got a mapping"),
+        ("event_sinks: [[jsonl, 5]]", "event_sinks[0][1]: must be a mapping, got a number"),
+        ("renderer: ['', {}]", "renderer[0]: must not be empty, got ''"),
+        ("snapshots: 7", "snapshots: must be a string, got 7"),
+        ("model: [m, {api: chat}]", "model[1].api: has a key of its own: write it as `api`, beside `model`"),
+        ("model: [m, {request: {}}]", "model[1].request: has a key of its own: write it as `model_options`"),
+    ],
+)
+def test_a_plugin_that_is_named_in_another_form_is_refused_at_its_place(
+    line: str, expected: str, errors: Errors
+) -> None:
+    model = "" if line.startswith("model") else "model: m, "
+    found = errors(f"agents: [{{name: a, mode: ptc, {model}{line}}}]")
+    assert len(found) == 1
+    assert f"agents[0].{expected}" in found[0]
+
+
+@pytest.mark.parametrize("key", ["parsers: [fence]", "renderer: r", "executor: [srt, {}]"])
+def test_plugins_for_code_need_the_mode_in_which_code_is_run(key: str, errors: Errors) -> None:
+    assert "goes with `mode: ptc` only" in errors(f"agents: [{{name: a, model: m, {key}}}]")[0]
 
 
 def test_several_files_are_one_configuration(write: Write) -> None:

@@ -104,7 +104,9 @@ SERVER: Final = {
 }  # fmt: skip
 SHARED: Final = {
     "system_prompt": ["", "p"], "mode": ["ptc", "tools", "${W:-ptc}"],
-    "poll_interval": [1, 0.5, REFERENCE], "event_sinks": [[], ["jsonl"]],
+    "poll_interval": [1, 0.5, REFERENCE], "event_sinks": [[], ["jsonl"], [["jsonl", {"path": "x"}], "console"]],
+    "parsers": [None, [], ["fence", ["xml", {}]]], "renderer": ["r", ["r", {"a": 1}]],
+    "snapshots": ["s", ["s", {"a": [1]}], REFERENCE],
     "budgets": [{}, {"max_turns": None}, {"wall_time_s": 1.5, "max_result_chars": 9}],
     "history": [{}, {"rule": "summarise", "max_tokens": 1, "keep_turns": 0}],
     "on_error": [{}, {"retries": 0, "backoff_s": 1, "max_backoff_s": REFERENCE, "then": "skip"}],
@@ -118,7 +120,7 @@ SUBSCRIPTION: Final = right(
 AGENT: Final = st.builds(
     lambda entry, servers, subscription: {**entry, "mcp_servers": servers, "subscriptions": [subscription]},
     right(
-        {"name": ["a", "B-1.c", "n${X}"], "model": ["m", REFERENCE]},
+        {"name": ["a", "B-1.c", "n${X}"], "model": ["m", REFERENCE, ["m", {"prices": {}}]]},
         SHARED,
     ),
     st.lists(right({"command": ["x"]}, SERVER), min_size=1, max_size=2),
@@ -128,7 +130,13 @@ FILE: Final = st.fixed_dictionaries(
     {"agents": st.lists(AGENT, min_size=1, max_size=1)},
     optional={
         "defaults": right(
-            {}, {"model": ["m"], "executor": ["srt"], "executor_options": [{}, {"a": [1, None]}], **SHARED}
+            {},
+            {
+                "model": ["m"],
+                "executor": ["srt", ["srt", {"a": 1}]],
+                "executor_options": [{}, {"a": [1, None]}],
+                **SHARED,
+            },
         ),
         "plugins": right({}, {"allow": [None, []], "block": [["x"]]}),
         "state_dir": st.sampled_from([None, "s"]),
@@ -165,7 +173,8 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
 
 # What the loader refuses and no schema can say, because it is about several values at once.
 BEYOND: Final = re.compile(
-    "goes with `mode: ptc`|must not be below|does not belong to|is missing: a server|a second time|has the name"
+    "goes with `mode: ptc`|has a key of its own|must not be below"
+    "|does not belong to|is missing: a server|a second time|has the name"
     "|must be a URI such as|no server could have it|of a server of this agent|is the same as"
     "|there is an agent|give it here or under|names no tool|has no '='|no text in UTF-8|must look like tool"
     # what a reference leads to
@@ -217,6 +226,7 @@ GOOD_AGENTS = st.fixed_dictionaries(
         "cwd": st.none() | GOOD_TEXT,
         "checkpoints": st.booleans(),
         "event_sinks": st.lists(GOOD_TEXT, max_size=3),
+        "snapshots": GOOD_TEXT,
         "model_options": st.dictionaries(GOOD_KEYS, GOOD_TEXT | COUNTS | st.booleans() | st.none(), max_size=3),
         "budgets": st.fixed_dictionaries({}, optional={"max_turns": st.none() | COUNTS, "wall_time_s": NUMBERS}),
     },

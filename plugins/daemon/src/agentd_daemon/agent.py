@@ -91,7 +91,7 @@ class AgentWorker:
         self._turn: anyio.CancelScope | None = None
         self._leaving = False
         self._backoff = Backoff(first_s=config.on_error.backoff_s, longest_s=config.on_error.max_backoff_s)
-        self._status = AgentStatus(name=config.name, state="starting", queued=0, model=config.model)
+        self._status = AgentStatus(name=config.name, state="starting", queued=0, model=config.model_name)
         self._queued: int | None = None
         self._said_before = 0
         self._handled = 0
@@ -244,7 +244,7 @@ class AgentWorker:
         answers = sum(message.role == "answer" for message in messages[self._said_before :])
         if end.stop_reason == "wall_time" and answers < end.turns:
             raise ModelError(
-                f"model {self.config.model!r}: its provider said nothing until the time of the task was over "
+                f"model {self.config.model_name!r}: its provider said nothing until the time of the task was over "
                 f"(`wall_time_s`: {self.config.budgets.wall_time_s:g}); a `timeout` in `model_options` gives up sooner"
             )
         return end

@@ -9,7 +9,7 @@ from agentd.registry import Registry
 from agentd.session.session import Session
 from agentd.turn.transcript import Transcript
 
-from agentd_daemon.config.values import AgentConfig
+from agentd_daemon.config.values import AgentConfig, plugin_options
 from agentd_daemon.sources import ServerShare
 from agentd_daemon.state import StateFolder
 
@@ -37,7 +37,12 @@ def make_session(
     """
     code: dict[str, Any] = {}
     if config.mode == "ptc":
-        code = {"executor": config.executor, "executor_options": config.executor_options}
+        code = {
+            "executor": config.executor,
+            "executor_options": config.executor_options,
+            "parsers": config.parsers,
+            "renderer": config.renderer,
+        }
     return Session(
         **model_settings(config),
         **code,
@@ -50,16 +55,18 @@ def make_session(
         sinks=[*config.event_sinks, sink],
         registry=registry,
         transcript=transcript,
+        snapshots=config.snapshots,
         snapshots_dir=folder.snapshots,
     )
 
 
 def model_settings(config: AgentConfig) -> dict[str, Any]:
     """Return what `Session` is told about the agent's model."""
-    name = f"{config.provider}/{config.model}" if config.provider else config.model
+    name = f"{config.provider}/{config.model_name}" if config.provider else config.model_name
+    options = plugin_options(config.model)
     key = config.api_key.reveal() if config.api_key is not None else None
     return {
-        "model": name,
+        "model": (name, options) if options else name,
         "base_url": config.base_url,
         "api_key": key,
         "api": config.api,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
     from agentd_daemon.config.checks import Finding
     from agentd_daemon.config.loading import Examination
     from agentd_daemon.config.problems import Problem
-    from agentd_daemon.config.values import AgentConfig, DaemonConfig
+    from agentd_daemon.config.structuring import DataPath
+    from agentd_daemon.config.values import AgentConfig, DaemonConfig, Plugin
 
-__all__ = ["absent_plugins", "check"]
+__all__ = ["check", "unfit_plugins"]
 
 
 @click.command("check")
@@ -25,13 +27,13 @@ __all__ = ["absent_plugins", "check"]
 def check(*, files: tuple[str, ...], as_json: bool) -> int:
     """Read the daemon's configuration and say what is wrong with it.
 
-    Several FILEs make one configuration. Starts nothing and imports no plugin; whether the executors and
-    sinks that agents name are installed is looked up in their metadata. Exit code 2 if anything is wrong.
+    Several FILEs make one configuration. Starts nothing. Whether the plugins that agents name are installed is
+    looked up in their metadata; those that are given options are imported and asked. Exit code 2 if anything is wrong.
     """
     from agentd_daemon.config.loading import examine
 
     found = examine(files)
-    errors = [*found.problems, *absent_plugins(found)]
+    errors = [*found.problems, *unfit_plugins(found, broken=True)]
     if as_json:
         _print_json(found, errors)
     else:
@@ -80,14 +82,17 @@ def _as_dict(problem: Problem) -> dict[str, Any]:
 # --- plugins -----------------------------------------------------------------------------------
 
 
-def absent_plugins(found: Examination) -> Iterator[Problem]:
-    """Yield a problem for each plugin that an agent names and that cannot be used, without importing one."""
+def unfit_plugins(found: Examination, *, broken: bool) -> Iterator[Problem]:
+    """Yield a problem for each plugin that an agent names and that cannot be used, or does not take its options.
+
+    :param broken: also for one that fails when it is asked. (The daemon parks its agent, and the others work.)
+    """
     if found.config is None:
         return
     registry = _registry(found.config)
     seen: set[Problem] = set()  # what stands in the defaults is one mistake, not one for each agent
     for agent, origin in zip(found.config.agents, found.origins, strict=True):
-        for finding in _plugin_findings(agent, registry):
+        for finding in _plugin_findings(agent, registry, broken=broken):
             problem = origin.problem(finding)
             if problem not in seen:
                 seen.add(problem)
@@ -100,19 +105,44 @@ def _registry(config: DaemonConfig) -> Registry:
     return Registry(config=config.plugins)
 
 
-def _plugin_findings(agent: AgentConfig, registry: Registry) -> Iterator[Finding]:
+def _plugin_findings(agent: AgentConfig, registry: Registry, *, broken: bool) -> Iterator[Finding]:
     from agentd_daemon.config.checks import Finding
+    from agentd_daemon.config.values import plugin_name, plugin_options
 
-    wanted: list[tuple[tuple[str | int, ...], str, str]] = []
-    if agent.mode == "ptc":
-        wanted.append((("executor",), "executor", agent.executor))
-    wanted += [(("event_sinks", i), "event_sink", name) for i, name in enumerate(agent.event_sinks)]
-    for path, kind, name in wanted:
-        if objection := _objection(registry, kind, name):
+    for path, kind, plugin in _plugins(agent):
+        name, options = plugin_name(plugin), plugin_options(plugin)
+        if kind != "model" and (objection := _objection(registry, kind, name)):
             yield Finding(path, objection, f"the {kind} cannot be used")
+            continue
+        places = {option: (*path, 1, option) for option in options}
+        if kind == "executor":
+            options = {**options, **agent.executor_options}
+            places |= {option: ("executor_options", option) for option in agent.executor_options}
+        if options:
+            settings = _model_settings(agent) if kind == "model" else {}
+            if kind == "model" and agent.provider:
+                name = f"{agent.provider}/{name}"
+            for text in _option_faults(registry, kind, (name, options), settings, broken=broken):
+                named = _OPTION.match(text)
+                yield Finding(places.get(named[1], path) if named else path, text)
     sources = [r for r in registry.records("tool_source") if r.name != "python"]  # that one serves functions
     if agent.mcp_servers and not any(r.state == "available" for r in sources):
         yield Finding(("mcp_servers",), _objection(registry, "tool_source", "mcp"))
+
+
+def _plugins(agent: AgentConfig) -> Iterator[tuple[DataPath, str, Plugin]]:
+    """Yield the plugins that an agent names, with their places. What is only a default need not be installed."""
+    yield ("model",), "model", agent.model
+    if agent.mode == "ptc":
+        yield ("executor",), "executor", agent.executor
+        for index, parser in enumerate(agent.parsers or ()):
+            yield ("parsers", index), "parser", parser
+        if agent.renderer != "agentskills":
+            yield ("renderer",), "skill_renderer", agent.renderer
+    if agent.snapshots != "packs":
+        yield ("snapshots",), "snapshot_store", agent.snapshots
+    for index, sink in enumerate(agent.event_sinks):
+        yield ("event_sinks", index), "event_sink", sink
 
 
 def _objection(registry: Registry, kind: str, name: str) -> str:
@@ -124,3 +154,57 @@ def _objection(registry: Registry, kind: str, name: str) -> str:
     except PluginError as error:
         return str(error)
     return ""
+
+
+# --- options of plugins ------------------------------------------------------------------------
+
+_OPTION = re.compile(r"^(?:unknown )?option '([^']+)'")
+
+
+def _model_settings(agent: AgentConfig) -> dict[str, Any]:
+    settings = {"api": agent.api, "api_key": "none"}  # whether there is a key is not the question here
+    return settings | ({"base_url": agent.base_url} if agent.base_url else {})
+
+
+def _option_faults(
+    registry: Registry,
+    kind: str,
+    spec: tuple[str, dict[str, Any]],
+    settings: Mapping[str, Any],
+    *,
+    broken: bool,
+) -> Iterator[str]:
+    """Yield what a plugin says about its options. It is imported for that, and makes what a session would use."""
+    from agentd.errors import AgentdError, ConfigError, PluginError
+    from agentd_cli.trial import try_plugin
+
+    try:
+        try_plugin(registry, kind, spec, settings=settings)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            yield _without_values(line, kind, *spec)
+    except PluginError as error:
+        if broken:
+            yield _without_values(str(error), kind, *spec)
+    except AgentdError:
+        pass  # this machine cannot run it; whether another can is not the question here
+
+
+def _without_values(line: str, kind: str, name: str, options: Mapping[str, Any]) -> str:
+    """Return a plugin's sentence without what was given: options may be secrets."""
+    text = re.sub(r", got .*", "", line)
+    if any(value in text for value in _texts(options)):
+        return f"the {kind} {name!r} does not take these options"
+    return text
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts among some values that are long enough to be secrets."""
+    if isinstance(value, str) and len(value) > 3:
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)

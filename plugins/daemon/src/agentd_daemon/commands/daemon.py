@@ -96,14 +96,14 @@ def _events_printed(made: Daemon, signals: Signals) -> Iterator[None]:
 
 def _read(files: tuple[Path, ...]) -> DaemonConfig:
     """Read the configuration; what `agentd check` would object to, plugins included, is an error here, too."""
-    from agentd_daemon.commands.check import absent_plugins
+    from agentd_daemon.commands.check import unfit_plugins
     from agentd_daemon.config.loading import examine
     from agentd_daemon.config.problems import InvalidConfigError
 
     found = examine(files)
     for warning in found.warnings:
         log.warning("%s", warning)
-    problems = [*found.problems, *absent_plugins(found)]
+    problems = [*found.problems, *unfit_plugins(found, broken=False)]
     if problems or found.config is None:
         raise InvalidConfigError(problems)
     return found.config

@@ -10,12 +10,14 @@ import attrs
 from agentd.errors import ConfigError, suggest
 
 from agentd_daemon.config.structuring import DataPath
-from agentd_daemon.config.values import AgentConfig, ServerConfig, SubscriptionConfig
+from agentd_daemon.config.values import AgentConfig, ServerConfig, SubscriptionConfig, plugin_options
 from agentd_daemon.uris import TOOL_SCHEME, parse_tool_uri, safe_uri, uri_scheme
 
 __all__ = ["Finding", "agent_findings", "agent_warnings"]
 
-_PTC_KEYS: Final = ("executor", "executor_options")
+_PTC_KEYS: Final = ("executor", "executor_options", "parsers", "renderer")
+_MODEL_KEYS: Final = {"base_url": "base_url", "api_key": "api_key", "api": "api", "request": "model_options"}
+"""What an agent says of its model in keys of its own, by the option that a provider gets it as."""
 _STDIO_KEYS: Final = ("command", "arguments", "env_vars")
 _URL_KEYS: Final = ("url", "headers")
 _KNOWN_SCHEMES: Final = (TOOL_SCHEME, "file", "http", "https")
@@ -44,6 +46,9 @@ def agent_findings(agent: AgentConfig, own: Mapping[str, Any]) -> Iterator[Findi
         for key in _PTC_KEYS:
             if key in own:
                 yield Finding((key,), "goes with `mode: ptc` only; with `mode: tools` no code is run")
+    for option, key in _MODEL_KEYS.items():
+        if option in plugin_options(agent.model):
+            yield Finding(("model", 1, option), f"has a key of its own: write it as `{key}`, beside `model`")
     if agent.on_error.max_backoff_s < agent.on_error.backoff_s:
         yield Finding(("on_error",), "max_backoff_s must not be below backoff_s")
     for index, server in enumerate(agent.mcp_servers):

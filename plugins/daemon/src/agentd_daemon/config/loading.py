@@ -30,6 +30,10 @@ SECRET_KEYS: Final = frozenset(
 )
 """Keys whose values errors do not show, nor what is below them."""
 
+PLUGIN_LISTS: Final = frozenset({"parsers", "event_sinks"})
+PLUGIN_KEYS: Final = PLUGIN_LISTS | {"model", "executor", "renderer", "snapshots"}
+"""Keys at which plugins are named, with options perhaps, which are not shown either."""
+
 _MERGED_KEYS: Final = frozenset({"budgets", "history", "on_error", "executor_options", "model_options"})
 """Mappings that agents and defaults have in common key by key; every other key is replaced as a whole."""
 
@@ -104,7 +108,7 @@ def load(
 
     An agent's own key replaces that of the defaults, except for the mappings `budgets`, `history`, `on_error`,
     `executor_options` and `model_options`, which are put together key by key. (`executor_options` of the defaults
-    are for their own executor: an agent that names another one does not get them.)
+    are for their own executor: an agent that names another one, or names one with options, does not get them.)
 
     :param environ: the environment of `${NAME}`; default the process's.
     :raises InvalidConfigError: with a line for everything that is wrong. Warnings are logged.
@@ -256,8 +260,8 @@ class _Reading:
 def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of both, those of `own` first; see `load` for the rule."""
     merged = dict(defaults)
-    executor = merged.get("executor", "subprocess")
-    if own.get("executor", executor) != executor:
+    executor = own.get("executor")
+    if isinstance(executor, list) or executor not in (None, _name_of(merged.get("executor", "subprocess"))):
         merged.pop("executor_options", None)
     for key, value in own.items():
         if key in _MERGED_KEYS and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
@@ -267,8 +271,22 @@ def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _name_of(plugin: object) -> object:
+    """Return the name of a plugin that may have options, as it is written."""
+    return plugin[0] if isinstance(plugin, list) and plugin else plugin
+
+
 def _is_secret(path: DataPath) -> bool:
-    return any(part in SECRET_KEYS for part in path)
+    return any(part in SECRET_KEYS for part in path) or _is_option(path)
+
+
+def _is_option(path: DataPath) -> bool:
+    """Tell whether this is in the options of a plugin: `executor[1]`, `parsers[0][1]`."""
+    for index, part in enumerate(path):
+        if part in PLUGIN_KEYS:
+            places = path[index + 1 :]
+            return 1 in (places[1:2] if part in PLUGIN_LISTS else places[:1])
+    return False
 
 
 def _rank(problem: Problem, order: Sequence[str]) -> tuple[int, int, int]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any, Final
+import types
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import attrs
 from agentd.registry.config import PluginConfig
 
+from agentd_daemon.config.structuring import Bounds
 from agentd_daemon.config.values import (
     AgentConfig,
     AgentDefaults,
@@ -42,6 +45,9 @@ _CLASSES: Final = (
     OnErrorConfig,
     PluginConfig,
 )
+_SCALARS: Final[dict[Any, str]] = {
+    str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"
+}  # fmt: skip
 _FIELD: Final = re.compile(r"^:ivar (\w+): ", re.MULTILINE)
 _SECRET: Final[dict[str, object]] = {"type": "string", "minLength": 1}
 _REFERENCES: Final = {
@@ -75,12 +81,10 @@ def make_schema() -> dict[str, Any]:
 
 
 def _describe(cls: type) -> dict[str, Any]:
-    from agentd_tools.schema import describe_types, prepare
-
     attrs.resolve_types(cls)
     # what a class adds to another comes first: an agent's name
     fields = sorted(attrs.fields(cls), key=lambda field: field.inherited)
-    schemas, _ = describe_types([prepare(field.type) for field in fields], {Secret: dict(_SECRET)})
+    schemas = [schema_of(field.type) for field in fields]
     summary, texts = read_fields(cls)
     properties = {}
     for field, schema in zip(fields, schemas, strict=True):
@@ -99,6 +103,56 @@ def _describe(cls: type) -> dict[str, Any]:
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
+
+
+def schema_of(target: Any) -> dict[str, Any]:
+    """Return the schema of a type, of those that `agentd_daemon.config.structuring.make_converter` reads."""
+    origin, arguments = get_origin(target), get_args(target)
+    if target is Secret:
+        return dict(_SECRET)
+    if attrs.has(target):
+        return {"$ref": f"#/$defs/{target.__name__}"}
+    if target in _SCALARS:
+        return {"type": _SCALARS[target]}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [schema_of(member) for member in arguments]}
+    if origin is Literal:
+        return {"enum": sorted(arguments)}
+    if origin is Annotated:
+        return _bounded(
+            schema_of(arguments[0]), [extra for extra in arguments[1:] if isinstance(extra, Bounds)]
+        )
+    if origin is dict:
+        return {
+            "type": "object",
+            **({} if arguments[1] is Any else {"additionalProperties": schema_of(arguments[1])}),
+        }
+    if origin is tuple and arguments[1:] == (Ellipsis,):
+        return {"type": "array", "items": schema_of(arguments[0])}
+    if origin is tuple:
+        items = [_with_references(schema_of(argument)) for argument in arguments]
+        return {
+            "type": "array",
+            "prefixItems": items,
+            "items": False,
+            "minItems": len(items),
+            "maxItems": len(items),
+        }
+    raise TypeError(f"there is no schema for {target!r}")
+
+
+def _bounded(schema: dict[str, Any], bounds: Iterable[Bounds]) -> dict[str, Any]:
+    for bound in bounds:
+        limits = {
+            "exclusiveMinimum": bound.gt,
+            "minimum": bound.ge,
+            "maximum": bound.le,
+            "pattern": bound.pattern,
+            "minLength": bound.min_length,
+            "maxLength": bound.max_length,
+        }
+        schema |= {name: limit for name, limit in limits.items() if limit is not None}
+    return schema
 
 
 def read_fields(cls: type) -> tuple[str, dict[str, str]]:
@@ -123,7 +177,7 @@ def _with_references(schema: Any) -> Any:
         members = [_with_references(member) for member in schema["anyOf"]]
         flat = [inner for member in members for inner in member.get("anyOf", [member])]
         return {**schema, "anyOf": flat}
-    if schema.get("type") == "array":
+    if schema.get("type") == "array" and "prefixItems" not in schema:
         return {**schema, "items": _with_references(schema["items"])}
     if schema.get("type") in ("integer", "number", "boolean") or "enum" in schema:
         return {"anyOf": [schema, {"$ref": "#/$defs/Reference"}]}

@@ -157,8 +157,9 @@ def find_faults(
 def make_converter() -> Converter:
     """Return a new cattrs converter without coercion (`7` is no string), with detailed errors.
 
-    Sequences in the attrs classes are annotated as `tuple[X, ...]`, mappings as `dict[str, X]`. A union is
-    told apart by what YAML and JSON have: a text, a list, a mapping. `Bounds` in an `Annotated` hold.
+    Sequences in the attrs classes are annotated as `tuple[X, ...]`, or `tuple[X, Y]` for those of a fixed length,
+    mappings as `dict[str, X]`. A union is told apart by what YAML and JSON have: a text, a list, a mapping. `Bounds`
+    in an `Annotated` hold.
     """
     from cattrs import Converter
 
@@ -203,12 +204,36 @@ def _from_mapping(cls: type, converter: Converter) -> Any:
 
 
 def _from_list(cls: Any, converter: Converter) -> Any:
-    item = get_args(cls)[0]
+    item, *others = get_args(cls)
+    if others != [Ellipsis]:
+        return _from_fixed_list((item, *others), converter)
 
     def hook(value: object, _: object) -> object:
         if not isinstance(value, (list, tuple)):  # a string is a sequence too: "-y" is not ("-", "y")
             raise UnfitError("must be a list", value)
         return tuple(made for _, made in _each(enumerate(value), item, converter))
+
+    return hook
+
+
+def _from_fixed_list(items: tuple[Any, ...], converter: Converter) -> Any:
+    from cattrs.errors import IterableValidationError, IterableValidationNote
+
+    def hook(value: object, _: object) -> object:
+        if not isinstance(value, (list, tuple)) or len(value) != len(items):
+            count = f" of {len(value)}" if isinstance(value, (list, tuple)) else ""
+            raise UnfitError(f"must be a list of {len(items)}", value, count)
+        made: list[object] = []
+        errors: list[Exception] = []
+        for index, (element, item) in enumerate(zip(value, items, strict=True)):
+            try:
+                made.append(converter.structure(element, item))
+            except Exception as error:
+                error.add_note(IterableValidationNote("", index, item))
+                errors.append(error)
+        if errors:
+            raise IterableValidationError("", errors, tuple)
+        return tuple(made)
 
     return hook
 

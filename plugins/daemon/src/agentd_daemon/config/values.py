@@ -21,10 +21,13 @@ __all__ = [
     "DaemonConfig",
     "HistoryConfig",
     "OnErrorConfig",
+    "Plugin",
     "Secret",
     "ServerConfig",
     "SubscriptionConfig",
     "ToolFilter",
+    "plugin_name",
+    "plugin_options",
 ]
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -45,6 +48,18 @@ Url = Annotated[
 Variable = Annotated[str, Bounds(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=", words="NAME=value")]
 Count = Annotated[int, Bounds(ge=1)]
 Seconds = Annotated[float, Bounds(gt=0)]
+Plugin = Text | tuple[Text, dict[str, Any]]
+"""A plugin's name, or a list of its name and its options."""
+
+
+def plugin_name(plugin: Plugin) -> str:
+    """Return a plugin's name, without its options."""
+    return plugin if isinstance(plugin, str) else plugin[0]
+
+
+def plugin_options(plugin: Plugin) -> dict[str, Any]:
+    """Return a plugin's options; none if only its name is given."""
+    return {} if isinstance(plugin, str) else plugin[1]
 
 
 class Secret:
@@ -223,18 +238,23 @@ class OnErrorConfig(_Reticent):
 class AgentDefaults(_Reticent):
     """What agents have that do not say otherwise. An agent's own key wins.
 
-    :ivar model: the model's name, as its provider calls it.
+    :ivar model: the model's name, as its provider calls it, or a list of the name and options of that provider.
     :ivar system_prompt: what the model is told before anything else.
     :ivar mcp_servers: the MCP servers whose tools the agent has.
     :ivar mode: how the agent acts: `tools` by calling tools natively, as JSON; `ptc` by writing code that an
         executor runs.
-    :ivar executor: with `ptc`, the executor plugin that runs the code.
-    :ivar executor_options: options of the executor.
+    :ivar executor: with `ptc`, the executor plugin that runs the code, or a list of its name and its options.
+    :ivar executor_options: options of the executor; they win over those in the list.
+    :ivar parsers: with `ptc`, the parser plugins, each a name or a list of name and options; the model is taught the
+        notation of the first. By default all that are installed, `fence` first.
+    :ivar renderer: with `ptc`, the skill renderer plugin that writes tools as files for the code, or a list of its
+        name and its options.
+    :ivar snapshots: the snapshot store plugin that keeps checkpoints, or a list of its name and its options.
     :ivar budgets: what one task may use.
     :ivar poll_interval: seconds between two looks at what a server does not tell the changes of.
     :ivar history: how the conversation is kept from growing without end.
     :ivar on_error: what happens when a task fails.
-    :ivar event_sinks: event sink plugins that get the agent's events.
+    :ivar event_sinks: event sink plugins that get the agent's events, each a name or a list of name and options.
     :ivar cwd: the agent's workspace; by default a folder of its own in the state folder.
     :ivar provider: the provider's prefix that LiteLLM knows, such as `gemini`.
     :ivar base_url: the address of an OpenAI-compatible server; by default OpenAI's.
@@ -245,17 +265,20 @@ class AgentDefaults(_Reticent):
     :ivar checkpoints: take a checkpoint of workspace and conversation after every task.
     """
 
-    model: Text = ""
+    model: Plugin = ""
     system_prompt: str = ""
     mcp_servers: tuple[ServerConfig, ...] = ()
     mode: Literal["tools", "ptc"] = "tools"
-    executor: Text = "subprocess"
+    executor: Plugin = "subprocess"
     executor_options: dict[str, Any] = attrs.field(factory=dict)
+    parsers: tuple[Plugin, ...] | None = None
+    renderer: Plugin = "agentskills"
+    snapshots: Plugin = "packs"
     budgets: BudgetsConfig = attrs.field(factory=BudgetsConfig)
     poll_interval: Seconds = 60.0
     history: HistoryConfig = attrs.field(factory=HistoryConfig)
     on_error: OnErrorConfig = attrs.field(factory=OnErrorConfig)
-    event_sinks: tuple[Text, ...] = ()
+    event_sinks: tuple[Plugin, ...] = ()
     cwd: Text | None = None
     provider: Text | None = None
     base_url: Url | None = None
@@ -263,6 +286,11 @@ class AgentDefaults(_Reticent):
     api: Literal["chat", "responses"] = "chat"
     model_options: dict[str, Any] = attrs.field(factory=dict)
     checkpoints: bool = False
+
+    @property
+    def model_name(self) -> str:
+        """The model's name alone."""
+        return plugin_name(self.model)
 
 
 @attrs.frozen(kw_only=True, repr=False)
