@@ -1,4 +1,4 @@
-"""The small parts: results, live output, channels, transcript, budgets, workspace, prices."""
+"""The small parts: results, live output, transcript, budgets, workspace, prices."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import os
 import threading
 from pathlib import Path
 
-import anyio
 import pytest
-from agentd._concurrency.channel import Channel, ThreadChannel
-from agentd._concurrency.eventloop import loop_caller
-from agentd._concurrency.threads import PortalLease, Worker
+from agentd._concurrency.portal import PortalLease
 from agentd.errors import ConfigError, WorkspaceError
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import KEPT_BYTES, PENDING_BYTES, OutputRelay
@@ -136,65 +133,7 @@ def test_neighbours_of_one_stream_are_shown_in_one_piece() -> None:
     assert shown == [("stdout", "ab"), ("stderr", "c"), ("stdout", "d")]
 
 
-# --- channels --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
-async def test_a_writer_waits_for_a_reader_that_is_behind() -> None:
-    channel: Channel[int] = Channel(limit=4)
-    for number in range(4):
-        channel.put(number)
-    assert channel.is_full()
-    flowed = anyio.Event()
-
-    async def write() -> None:
-        await channel.flow()
-        flowed.set()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(write)
-        await anyio.lowlevel.checkpoint()
-        assert not flowed.is_set()
-        assert await channel.batch() == [0, 1, 2, 3]
-        await flowed.wait()
-    channel.close(KeyError("end"))
-    with pytest.raises(KeyError):
-        await channel.batch()
-    assert await channel.batch() == []
-
-
-@pytest.mark.anyio
-async def test_a_thread_reads_what_a_loop_writes_and_catches_up() -> None:
-    channel: ThreadChannel[int] = ThreadChannel(limit=4)
-    channel.call = loop_caller()
-    got: list[int] = []
-
-    def read() -> None:
-        while batch := channel.batch():
-            got.extend(batch)
-
-    thread = threading.Thread(target=read)
-    for number in range(1000):
-        channel.put(number)
-        if number == 4:
-            thread.start()
-        if number >= 4 and channel.is_full():
-            await channel.flow()
-    channel.close()
-    await anyio.to_thread.run_sync(thread.join)
-    assert got == list(range(1000))
-
-
 # --- threads ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.anyio
-async def test_a_worker_reuses_its_thread_and_passes_errors_on() -> None:
-    worker = Worker("agentd-test")
-    first = await worker.run(threading.get_ident)
-    assert {await worker.run(threading.get_ident) for _ in range(50)} == {first}
-    with pytest.raises(ZeroDivisionError):
-        await worker.run(lambda: 1 / 0)
 
 
 def test_all_leases_share_one_event_loop_thread() -> None:

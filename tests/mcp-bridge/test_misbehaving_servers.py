@@ -180,9 +180,9 @@ async def test_a_call_that_is_safe_to_repeat_is_repeated_once_after_a_crash(
 
 
 async def test_a_failing_start_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agentd_mcp_bridge.backoff import Backoff
+    from agentd_mcp_bridge.connection import restart_backoff
 
-    backoff = Backoff()
+    backoff = restart_backoff()
     waits = []
     for _ in range(12):
         backoff.failed(lived_s=0.1)

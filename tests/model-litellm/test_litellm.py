@@ -239,7 +239,7 @@ assert "litellm" not in sys.modules
 answer = client.chat.completions.create(model="deepseek/x", messages=[{"role": "user", "content": "go"}])
 assert answer.choices[0].message.content == "Yes."
 assert dict(os.environ) == before, set(os.environ) ^ set(before)
-assert threads == {"agentd-model"}, threads
+assert threads == {"agentd-waiting"}, threads
 assert set(asked) <= {"127.0.0.1"}, asked
 client.cleanup_ptc()
 client.close()

@@ -324,17 +324,3 @@ def test_a_model_that_needs_litellm_names_the_distribution() -> None:
 def test_an_unknown_api_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be 'chat' or 'responses', got 'completion'"):
         open_model("m", api="completion")  # type: ignore[arg-type]
-
-
-def test_no_reader_thread_stays_behind_for_long() -> None:
-    from agentd._concurrency.threads import Worker
-
-    worker = Worker("agentd-test-worker")
-    worker.idle_s = 0.01
-    done = threading.Event()
-    worker.submit(done.set)
-    assert done.wait(5)
-    for thread in threading.enumerate():
-        if thread.name == "agentd-test-worker":
-            thread.join(5)
-            assert not thread.is_alive()

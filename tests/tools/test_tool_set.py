@@ -17,12 +17,12 @@ import anyio
 import attrs
 import pydantic
 import pytest
-from agentd._concurrency.pool import pool
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from agentd.events import ToolCall
 from agentd.protocols import OnProgress, SourceHost, ToolDispatcher, ToolReply
 from agentd.types import ToolSpec
 from agentd_tools import MAX_MESSAGE_BYTES, ToolSet, tool
+from agentd_tools.threads import tool_pool
 
 
 def submit(tools: ToolSet, name: str, **arguments: object) -> tuple[threading.Event, list[ToolReply]]:
@@ -304,7 +304,7 @@ def test_a_tool_that_takes_too_long_is_answered_and_its_place_is_free_again(kind
 
     hang_async.__name__ = "hang"
     tools = ToolSet([hang if kind == "sync" else hang_async, quick], timeout_s=0.05, max_workers=1)
-    threads = pool.threads
+    threads = tool_pool.threads
     answered, replies = submit(tools, "hang")
     assert answered.wait(10)
     assert error_of(replies[0]) == {
@@ -317,7 +317,7 @@ def test_a_tool_that_takes_too_long_is_answered_and_its_place_is_free_again(kind
     assert replies[0].ok
     if kind == "async":
         assert cancelled.wait(10)
-    assert pool.threads <= threads + 2
+    assert tool_pool.threads <= threads + 2
     release.set()
 
 

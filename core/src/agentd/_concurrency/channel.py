@@ -1,150 +1,140 @@
-"""Channels: what a run has to tell, on its way to one reader, in the same event loop or in another thread."""
+"""The one channel: a queue from one writer to one reader, each a task of an event loop or a thread.
+
+What a run has to tell goes to its reader through it, and the items of a blocking stream go from the thread that
+reads them to the event loop. anyio's memory object streams belong to a single loop and hand items over one by one;
+here a reader that comes late takes everything at once.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import anyio
+from agentd._concurrency.eventloop import LoopCaller, call_quietly, loop_caller
+from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter, Waiter
 
-from agentd._concurrency.eventloop import LoopCaller
-from agentd._concurrency.threads import call_quietly
-
-__all__ = ["Channel", "ThreadChannel"]
+__all__ = ["Channel"]
 
 T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """A queue whose reader is in the same event loop. `put` never waits; who writes asks `is_full` and
-    awaits `flow`.
+    """`put` never waits: who writes asks `is_full` and then waits in `flow` (a thread: `flow_sync`). A reader
+    takes what there is with `batch` (a thread: `batch_sync`).
 
     :param limit: from how many items on the reader counts as behind.
     """
 
     def __init__(self, *, limit: int = 512) -> None:
-        self._items: deque[T] = deque()
+        # Not a Lock: the garbage collector may close a forgotten reader's channel in the middle of a `put`.
+        self._lock = threading.RLock()
+        self._items: list[T] = []
         self._limit = limit
-        self._news = anyio.Event()
-        self._room: anyio.Event | None = None
+        self._reader: Waiter | None = None
+        self._writers: list[Waiter] = []
+        self._on_room: tuple[LoopCaller, Callable[[], object]] | None = None
         self._error: BaseException | None = None
         self._closed = False
-        self.on_room: Callable[[], None] = lambda: None
-        """Called when a reader that was behind has caught up."""
+
+    # --- to write: from any thread ---------------------------------------------------------------
 
     def put(self, item: T) -> None:
         """Append an item. After `close` it is dropped: nobody reads any more."""
-        if not self._closed:
+        with self._lock:
+            if self._closed:
+                return
             self._items.append(item)
-            self._news.set()
-
-    def close(self, error: BaseException | None = None) -> None:
-        """End the channel; the reader gets what is left, then `error` if there is one."""
-        if not self._closed:
-            self._closed = True
-            self._error = error
-            self._news.set()
-        if self._room is not None:
-            self._room.set()
+            reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.set()
 
     def is_full(self) -> bool:
-        """Say whether the reader is behind."""
-        return len(self._items) >= self._limit
+        """Say whether the reader is behind. Nobody has to wait for the reader of a closed channel."""
+        return len(self._items) >= self._limit and not self._closed
 
     async def flow(self) -> None:
         """Wait until the reader has caught up."""
-        while self.is_full() and not self._closed:
-            self._room = anyio.Event()
-            await self._room.wait()
+        while self.is_full():
+            waiter = AsyncWaiter()
+            if self._wants_room(waiter):
+                await waiter.wait()
 
-    async def batch(self) -> list[T]:
-        """Wait for news and return everything there is; an empty list is the end. Raises the run's error,
-        once."""
-        while not self._items:
-            if self._closed:
-                error, self._error = self._error, None
-                if error is not None:
-                    raise error
-                return []
-            self._news = anyio.Event()
-            await self._news.wait()
-        was_full = self.is_full()
-        items = list(self._items)
-        self._items.clear()
-        if was_full:
-            if self._room is not None:
-                self._room.set()
-            self.on_room()
-        return items
+    def flow_sync(self) -> None:
+        """The same in a thread."""
+        while self.is_full():
+            waiter = ThreadWaiter()
+            if self._wants_room(waiter):
+                waiter.wait()
 
+    def when_room(self, function: Callable[[], object]) -> None:
+        """Have `function` called in the running event loop whenever a reader that was behind has caught up."""
+        self._on_room = (loop_caller(), function)
 
-class ThreadChannel(Generic[T]):
-    """The same for a reader in another thread. `put`, `close`, `is_full` and `flow` belong to the event loop.
-
-    :param call: from `loop_caller()` of that loop.
-    """
-
-    def __init__(self, *, limit: int = 512) -> None:
-        self._items: deque[T] = deque()
-        self._limit = limit
-        self._changed = threading.Condition()
-        self._room: anyio.Event | None = None
-        self._error: BaseException | None = None
-        self._closed = False
-        self.call: LoopCaller | None = None
-        self.on_room: Callable[[], None] = lambda: None
-
-    def put(self, item: T) -> None:
-        """Append an item; dropped after `close`."""
-        with self._changed:
-            if not self._closed:
-                self._items.append(item)
-                if len(self._items) == 1:
-                    self._changed.notify()
+    # --- to read, or to end it --------------------------------------------------------------------
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the channel. From any thread."""
-        with self._changed:
+        """End the channel, from any thread; the reader gets what is left, then `error` if there is one."""
+        with self._lock:
             if not self._closed:
                 self._closed = True
                 self._error = error
-            self._changed.notify_all()
-        if self.call is not None:
-            call_quietly(self.call, self._make_room)
+            reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.set()
+        self._make_room()
 
-    def is_full(self) -> bool:
-        """Say whether the reader is behind."""
-        return len(self._items) >= self._limit
-
-    async def flow(self) -> None:
-        """Wait until the reader has caught up."""
-        while self.is_full() and not self._closed:
-            self._room = anyio.Event()
-            if not self.is_full():
-                return  # it caught up in this moment, and did not see the event
-            await self._room.wait()
-
-    def _make_room(self) -> None:
-        if self._room is not None:
-            self._room.set()
-        self.on_room()
-
-    def batch(self) -> list[T]:
-        """Wait for news and return everything there is; an empty list is the end. Raises the run's error,
+    async def batch(self) -> list[T]:
+        """Wait for news and return everything there is; an empty list is the end. Raises the error of `close`,
         once."""
-        with self._changed:
-            while not self._items and not self._closed:
-                self._changed.wait()
-            was_full = self.is_full()
-            items = list(self._items)
-            self._items.clear()
+        items = self._take(None)
+        while items is None:
+            waiter = AsyncWaiter()
+            items = self._take(waiter)
+            if items is None:
+                await waiter.wait()
+                items = self._take(None)
+        return items
+
+    def batch_sync(self) -> list[T]:
+        """The same in a thread."""
+        items = self._take(None)
+        while items is None:
+            waiter = ThreadWaiter()
+            items = self._take(waiter)
+            if items is None:
+                waiter.wait()
+                items = self._take(None)
+        return items
+
+    def _take(self, waiter: Waiter | None) -> list[T] | None:
+        """Return what there is; None if there is nothing yet: then the next `put` sets `waiter`."""
+        with self._lock:
+            if not self._items and not self._closed:
+                self._reader = waiter
+                return None
+            was_full = len(self._items) >= self._limit
+            items, self._items = self._items, []
             error = None
             if not items:
                 error, self._error = self._error, None
         if error is not None:
             raise error
-        if was_full and self.call is not None:
-            call_quietly(self.call, self._make_room)
+        if was_full:
+            self._make_room()
         return items
+
+    def _wants_room(self, waiter: Waiter) -> bool:
+        with self._lock:
+            if self.is_full():
+                self._writers.append(waiter)
+                return True
+            return False  # the reader caught up in this moment
+
+    def _make_room(self) -> None:
+        with self._lock:
+            writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.set()
+        if self._on_room is not None:
+            call_quietly(*self._on_room)

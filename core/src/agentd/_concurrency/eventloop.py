@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-__all__ = ["LoopCaller", "loop_caller"]
+__all__ = ["LoopCaller", "call_quietly", "loop_caller"]
 
 LoopCaller = Callable[[Callable[[], object]], object]
 
@@ -31,3 +31,11 @@ def loop_caller() -> LoopCaller:
     import asyncio
 
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+def call_quietly(call: LoopCaller, function: Callable[[], object]) -> None:
+    """Have a loop call something soon, and say nothing when it is gone: then nobody waits any more."""
+    try:
+        call(function)
+    except RuntimeError:  # both a closed asyncio loop and trio's RunFinishedError
+        pass

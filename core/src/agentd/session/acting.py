@@ -17,7 +17,7 @@ from agentd.turn.native_tools import Offers
 from agentd.turn.prompt import instructions, tool_instructions
 
 if TYPE_CHECKING:
-    from agentd._concurrency.channel import Channel, ThreadChannel
+    from agentd._concurrency.channel import Channel
     from agentd.notation import Notation
     from agentd.protocols import Model
     from agentd.registry.options import PluginSpec
@@ -118,7 +118,7 @@ class Acting:
         transcript: Transcript,
         listener: Listener,
         task: str = "",
-        channel: Channel[Any] | ThreadChannel[Any] | None = None,
+        channel: Channel[Any] | None = None,
         goes_on: bool = False,
         after_turn: Callable[[], Awaitable[None]] | None = None,
     ) -> RunEnd:
@@ -144,7 +144,7 @@ class Acting:
             after_turn=after_turn,
         )
         if channel is not None:
-            channel.on_room = loop.resume
+            channel.when_room(loop.resume)
         resources.watch(run, loop_caller(), loop.tool_called, goes_on=goes_on)
         try:
             return await loop.run(task)

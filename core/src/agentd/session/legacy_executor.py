@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agentd._concurrency.threads import Worker
+from agentd._concurrency.pool import call_in_thread
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import Action, ActionResult, BashAction, CreateAction, OutputChunk
 
@@ -26,7 +26,6 @@ class LegacyExecutor:
         self.inner = inner
         self.workspace_dir = workspace_dir
         self._importable: Path | None = None
-        self._worker = Worker("agentd-executor")
 
     async def start(self) -> None:
         """There is nothing to start."""
@@ -35,7 +34,7 @@ class LegacyExecutor:
         self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
     ) -> ActionResult:
         """Run the action in a thread."""
-        output, code = await self._worker.run(self._call_for(action))
+        output, code = await call_in_thread(self._call_for(action), abandon=True, unbounded=True)
         chunk = OutputChunk("stdout", output.encode("utf-8", "surrogateescape"))
         if on_output is not None and output:
             on_output(chunk)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentd._concurrency.threads import PortalLease
+from agentd._concurrency.portal import PortalLease
 from agentd.events import Event, RunEnd
 from agentd.session.session import Session
 from agentd.turn.transcript import Transcript

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from agentd._concurrency.eventloop import LoopCaller
+from agentd._concurrency.eventloop import LoopCaller, call_quietly
 from agentd.events import SourceLog, ToolCall, ToolProgress
 
 if TYPE_CHECKING:
@@ -93,10 +93,7 @@ class ToolEventRouter:
                 if self._watches.get(run) is watch:  # not after the run's end
                     watch.watcher(told)
 
-        try:
-            watch.call(deliver)
-        except RuntimeError:  # its loop has ended, and with it whoever listened
-            pass
+        call_quietly(watch.call, deliver)
 
     def news(self, run: str) -> list[str]:
         """Return what has changed since the run's model was last told of its tools."""

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import anyio
-import anyio.to_thread
 import attrs
+from agentd._concurrency.backoff import Backoff
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import (
     AgentdError,
     ConfigError,
@@ -24,7 +25,6 @@ from agentd.registry import Registry
 from agentd.session.session import Session
 from agentd.turn.transcript import Message, Transcript
 
-from agentd_daemon.backoff import Backoff
 from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.conversation import ask_apart, is_unfinished, take_back
@@ -190,7 +190,7 @@ class AgentWorker:
         if not self._is_flushed:
             await anyio.sleep(QUIET_S)
             try:
-                await anyio.to_thread.run_sync(self._journal.checkpoint, abandon_on_cancel=True)
+                await call_in_thread(self._journal.checkpoint, abandon=True)
             except JournalError as error:  # nothing depends on it
                 log.warning("%s: %s", self.name, error)
             self._is_flushed = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.abc
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError, SessionBusyError, suggest
 from agentd.events import Event
 from agentd.registry import Registry
@@ -151,7 +152,7 @@ class Daemon:
         self._notifier.reloading()
         try:
             # A file that cannot be read to its end, such as a pipe, must not keep the daemon from ending.
-            config = await anyio.to_thread.run_sync(self._read_again, abandon_on_cancel=True)
+            config = await call_in_thread(self._read_again, abandon=True, unbounded=True)
         except ConfigError as error:
             log.error("the configuration was not reloaded, the old one stays:\n%s", error)
         except Exception:  # nothing that a file holds ends the daemon

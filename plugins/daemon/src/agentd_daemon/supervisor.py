@@ -8,10 +8,10 @@ from typing import Final
 
 import anyio
 import attrs
+from agentd._concurrency.backoff import Backoff
 from agentd.errors import AgentdError
 
 from agentd_daemon.agent import AgentWorker
-from agentd_daemon.backoff import Backoff
 from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.sources import ServerPool, ServerShare

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
-from agentd._concurrency.eventloop import LoopCaller, loop_caller
+from agentd._concurrency.backoff import Backoff
+from agentd._concurrency.eventloop import LoopCaller, call_quietly, loop_caller
 from agentd.errors import AgentdError
 from agentd.protocols import SubscriptionState
 
-from agentd_daemon.backoff import Backoff
 from agentd_daemon.config.values import SubscriptionConfig
 from agentd_daemon.contents import Content, Place, find_place
 from agentd_daemon.journal import Journal
@@ -87,10 +87,7 @@ class Watch:
     def _tell(self, state: SubscriptionState) -> None:
         """Hear of the subscription, in any thread."""
         assert self._call is not None
-        try:
-            self._call(lambda: self._hear(state))
-        except RuntimeError:  # the loop is over
-            pass
+        call_quietly(self._call, lambda: self._hear(state))
 
     def _hear(self, state: SubscriptionState) -> None:
         self.state = state

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import anyio
 import attrs
+from agentd._concurrency.pool import call_in_thread
 from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ConfigError, ExecutorError, SandboxUnavailableError, UnknownSnapshotError
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
@@ -211,7 +212,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
     async def start(self) -> None:
         """See `RunnerExecutor.start`. A cancellation ends the boot, and the microVM with it."""
         if self._connected() is None and not self._closed:
-            await anyio.to_thread.run_sync(self._check_host)
+            await call_in_thread(self._check_host)
             await self._in_sdk(self._vm.up())  # in no thread: that could not be cancelled
         await super().start()
 
@@ -441,7 +442,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self.close)
+            await call_in_thread(self.close)
 
     def __del__(self) -> None:
         # A forgotten executor: its microVM goes too. No waiting in a finaliser.

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import anyio
 import attrs
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError, UnknownToolError
 from agentd.protocols import OnProgress
 from agentd.types import ToolSpec
@@ -263,12 +264,12 @@ async def _answering_loop(server: Any) -> asyncio.AbstractEventLoop | None:
     loop = task.get_loop()
     if loop.is_closed() or not loop.is_running() or task.done():
         return None
-    here = asyncio.get_running_loop()
-    answered = asyncio.Event()
+    answered = AsyncWaiter()
     try:
-        loop.call_soon_threadsafe(lambda: here.call_soon_threadsafe(answered.set))
+        loop.call_soon_threadsafe(answered.set)
     except RuntimeError:
         return None
     with anyio.move_on_after(_PING_S):
         await answered.wait()
-    return loop if answered.is_set() else None
+        return loop
+    return None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,5 +91,5 @@ async def _call(function: Callback, request: dict[str, Any]) -> Any:
         getattr(function, "__call__", None)  # noqa: B004  an object whose __call__ is async
     ):
         return await function(request)
-    answer = await call_in_thread(lambda: function(request))
+    answer = await call_in_thread(partial(function, request), abandon=True, unbounded=True)
     return await answer if inspect.isawaitable(answer) else answer

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+from agentd._concurrency.waiting import AsyncWaiter
 
 from agentd_mcp_bridge import supervisor
 from agentd_mcp_bridge.config import StdioTarget
@@ -53,7 +54,7 @@ class Child:
             self._process.stdout,
             self._process.stderr,
         )
-        self.ended = anyio.Event()
+        self.ended = AsyncWaiter()
         self._watch()
 
     def _watch(self) -> None:
@@ -64,10 +65,7 @@ class Child:
 
             def wait() -> None:
                 self._process.wait()
-                try:
-                    loop.call_soon_threadsafe(self.ended.set)
-                except RuntimeError:
-                    pass
+                self.ended.set()
 
             threading.Thread(target=wait, name="agentd-mcp-child", daemon=True).start()
             return

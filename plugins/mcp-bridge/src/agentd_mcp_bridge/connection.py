@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import anyio
 import mcp_types as types
+from agentd._concurrency.backoff import Backoff
 from agentd.errors import ToolError
 from mcp import Client, MCPError
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from agentd_mcp_bridge.backoff import Backoff
 from agentd_mcp_bridge.callbacks import elicitation_callback, roots_callback, sampling_callback
 from agentd_mcp_bridge.config import HttpTarget, ServerConfig, ServerTarget, StdioTarget, TransportTarget
 from agentd_mcp_bridge.direct import DirectCalls
@@ -257,6 +257,12 @@ class Life:
                 return
 
 
+def restart_backoff() -> Backoff:
+    """Return the waits before a server is asked again: the first restart is immediate, and who lived for half a minute
+    starts with a clean slate."""
+    return Backoff(first_s=0.2, longest_s=10.0, spread=0.5, free=1, well_s=30.0)
+
+
 class Connection:
     """The server's connection as its users see it: `open` gives the client of the current life."""
 
@@ -276,7 +282,7 @@ class Connection:
     def _start_anew(self, loop: McpLoop | None) -> None:
         self._loop = loop
         self._life: Life | None = None
-        self._backoff = Backoff()
+        self._backoff = restart_backoff()
         self._waiting: anyio.Event | None = None
 
     @property

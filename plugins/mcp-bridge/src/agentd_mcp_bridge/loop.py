@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
 from agentd.errors import ToolError
 from agentd_tools.loops import TaskLoop
 
@@ -71,10 +71,7 @@ class _Errand:
             self.scope.cancel()
 
     def tell(self) -> None:
-        try:
-            self.done()
-        except RuntimeError:  # the loop that waited is closed
-            pass
+        self.done()
 
 
 async def on_mcp_loop(work: Callable[[], Awaitable[T]]) -> T:
@@ -82,9 +79,8 @@ async def on_mcp_loop(work: Callable[[], Awaitable[T]]) -> T:
     loop = mcp_loop()
     if loop.is_here():
         return await work()
-    answered = anyio.Event()
-    call_soon = loop_caller()
-    errand = _Errand(work, lambda: call_soon(answered.set))
+    answered = AsyncWaiter()
+    errand = _Errand(work, answered.set)
     loop.post(errand.run, errand.lost)
     try:
         await answered.wait()
@@ -102,7 +98,7 @@ async def on_mcp_loop(work: Callable[[], Awaitable[T]]) -> T:
 
 def on_mcp_loop_sync(work: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T | None:
     """The same from a plain thread; None if it took longer than `timeout_s`."""
-    done = threading.Event()
+    done = ThreadWaiter()
     errand = _Errand(work, done.set)
     mcp_loop().post(errand.run, errand.lost)
     if not done.wait(timeout_s):

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-from anyio import to_thread
+from agentd._concurrency.pool import call_in_thread
 from mcp.client.auth import OAuthClientProvider, OAuthFlowError
 from mcp.client.auth.extensions.client_credentials import (
     ClientCredentialsOAuthProvider,
@@ -200,10 +200,10 @@ def _check_address(url: str) -> None:
 
 async def _announce(settings: OAuthSettings, server_url: str, url: str) -> None:
     if settings.open_url is not None:
-        await to_thread.run_sync(settings.open_url, url, abandon_on_cancel=True)
+        await call_in_thread(partial(settings.open_url, url), abandon=True, unbounded=True)
         return
     print(f"agentd: authorise {server_url} at:\n  {url}", file=sys.stderr, flush=True)
     if sys.stderr.isatty():
         import webbrowser
 
-        await to_thread.run_sync(webbrowser.open, url, abandon_on_cancel=True)
+        await call_in_thread(partial(webbrowser.open, url), abandon=True, unbounded=True)

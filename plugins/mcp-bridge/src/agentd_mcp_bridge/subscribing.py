@@ -13,8 +13,7 @@ from mcp import MCPError
 from mcp.client.subscriptions import SubscriptionLost
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from agentd_mcp_bridge.backoff import Backoff
-from agentd_mcp_bridge.connection import Life
+from agentd_mcp_bridge.connection import Life, restart_backoff
 from agentd_mcp_bridge.topics import Topic, TopicTable
 
 __all__ = ["subscribe_all"]
@@ -76,7 +75,7 @@ class _ByRequest:
         self._subscriptions.wake()
 
     async def _subscribed(self, topic: Topic) -> bool:
-        backoff = Backoff()
+        backoff = restart_backoff()
         hearing = self._life.hearing
         while not topic.unwanted.is_set():
             outcome: Outcome = "refused"
@@ -86,7 +85,7 @@ class _ByRequest:
                 topic.tell("active" if outcome == "stands" else "unsupported")
                 return outcome == "stands"
             topic.tell("lost")
-            backoff.failed(0.0)
+            backoff.failed()
             with anyio.move_on_after(backoff.remaining_s()):
                 await topic.unwanted.wait()
         return False
@@ -151,7 +150,7 @@ class _ByStream:
         self._client = client
         self._stream: _Stream | None = None
         self._refused: set[str] = set()
-        self._backoff = Backoff()
+        self._backoff = restart_backoff()
 
     async def run(self) -> None:
         async with anyio.create_task_group() as group:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import anyio
-from agentd._concurrency.pool import pool
+from agentd._concurrency.pool import unbounded_pool
 from agentd.protocols import SubscriptionState
 from pydantic import AnyUrl
 
@@ -49,7 +49,7 @@ class Subscriber:
             if self._telling:
                 return
             self._telling = True
-        pool.submit(self)
+        unbounded_pool.submit(self)
 
     def run(self) -> None:
         while (state := self._next()) is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import anyio
-import anyio.to_thread
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError, MissingPluginError
 
 from agentd_model_openai.chat import ChatModel
@@ -39,7 +39,7 @@ class LazyClient:
         """Make the client and return its method, and whether that is async."""
         is_async = _on_asyncio()
         # in a thread: it takes long, and other sessions share this event loop
-        self._client = client = await anyio.to_thread.run_sync(self._make, is_async)
+        self._client = client = await call_in_thread(partial(self._make, is_async))
         target = client.responses if self._api == "responses" else client.chat.completions
         return Repeatable(target.create, Retries()), is_async
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-from agentd._concurrency.eventloop import loop_caller
-from agentd._concurrency.threads import Worker, call_quietly
+from agentd._concurrency.channel import Channel
+from agentd._concurrency.pool import call_in_thread, unbounded_pool
+from agentd._concurrency.waiting import AsyncWaiter
 from anyio.lowlevel import RunVar
 
 from agentd_model_openai.plain import is_sdk_method, past_transformation
@@ -63,7 +64,6 @@ class Source:
         self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self._create))
         if is_async is not None:
             self.is_async = is_async
-        self._worker = Worker()
         self._takes_plain: bool | None = None
         self.response: Any = None
         """The HTTP response of the first stream, once it is there."""
@@ -90,7 +90,7 @@ class Source:
         if self.is_async:
             await _take_turn()
             return _checked(await self._call(kwargs))
-        return _checked(await self._worker.run(lambda: self._call(kwargs)))
+        return _checked(await call_in_thread(partial(self._call, kwargs), abandon=True, unbounded=True))
 
     @asynccontextmanager
     async def stream(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
@@ -134,7 +134,7 @@ class Source:
                 await _aclose(stream)
             return
         pipe = _Pipe(lambda: self._call(kwargs))
-        self._worker.submit(pipe.read)
+        unbounded_pool.submit(pipe)
         try:
             await pipe.opened()
             self.response = self.response or getattr(pipe.stream, "response", None)
@@ -227,16 +227,17 @@ async def _aclose(stream: Any) -> None:
 
 
 class _Pipe:
-    """The items of a blocking stream, on their way from the thread that reads it to the event loop."""
+    """The items of a blocking stream, on their way from the thread that reads it to the event loop. A job for the
+    pool of what waits for somebody else."""
 
     def __init__(self, ask: Callable[[], Any]) -> None:
         self._ask: Callable[[], Any] | None = ask
-        self._call = loop_caller()
-        self._items: deque[Any] = deque()
+        # The reader takes everything at once: as much may wait here as it has taken before.
+        self._channel: Channel[Any] = Channel(limit=READ_AHEAD // 2)
+        self._taken: deque[Any] = deque()
         self._lock = threading.Lock()
-        self._room = threading.Event()
-        self._news = anyio.Event()
-        self._scheduled = False
+        self._opened = AsyncWaiter()
+        self._gone = AsyncWaiter()
         self.stream: Any = None
         self._error: BaseException | None = None
         self._ended = False
@@ -244,19 +245,16 @@ class _Pipe:
 
     # --- in the thread ---------------------------------------------------------------------------
 
-    def read(self) -> None:
+    def run(self) -> Callable[[], object]:
         """Ask and read until the end, an error, or `hang_up`."""
         try:
             assert self._ask is not None
             stream = self.stream = self._ask()
-            self._wake()
+            self._opened.set()
             if not self._stopped:
                 for item in stream:
-                    self._items.append(item)
-                    self._wake()
-                    while len(self._items) >= READ_AHEAD and not self._stopped:
-                        self._room.wait()
-                        self._room.clear()
+                    self._channel.put(item)
+                    self._channel.flow_sync()
                     if self._stopped:
                         break
         except BaseException as exc:
@@ -270,28 +268,18 @@ class _Pipe:
                         self.stream.close()
                 except Exception:  # given up: how it broke does not matter
                     pass
-            self._scheduled = False
-            self._wake()
+        return self._tell
 
-    def _wake(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            call_quietly(self._call, self._ring)
+    def _tell(self) -> None:
+        self._channel.close(self._error)
+        self._opened.set()
+        self._gone.set()
 
     # --- in the loop -------------------------------------------------------------------------------
 
-    def _ring(self) -> None:
-        self._news.set()
-
-    async def _wait(self) -> None:
-        await self._news.wait()
-        self._news = anyio.Event()
-        self._scheduled = False
-
     async def opened(self) -> None:
         """Wait until the provider has accepted the request; raises what the SDK raised."""
-        while self.stream is None and not self._ended:
-            await self._wait()
+        await self._opened.wait()
         if self.stream is None and self._error is not None:
             raise self._error
 
@@ -299,34 +287,27 @@ class _Pipe:
         return self
 
     async def __anext__(self) -> Any:
-        while True:
-            if self._items:
-                item = self._items.popleft()
-                if len(self._items) < READ_AHEAD // 2:
-                    self._room.set()
-                return item
-            if self._ended and not self._items:
-                if self._error is not None and not self._stopped:
-                    raise self._error
+        if not self._taken:
+            self._taken.extend(await self._channel.batch())
+            if not self._taken:
                 raise StopAsyncIteration
-            await self._wait()
+        return self._taken.popleft()
 
     def put_back(self, items: Sequence[Any]) -> None:
         """Have these items come first again."""
-        self._items.extendleft(reversed(items))
+        self._taken.extendleft(reversed(items))
 
     async def hang_up(self) -> None:
         """Close the connection, and wait a moment for the thread to let go of it."""
         self._stopped = True
-        self._room.set()
+        self._channel.close()
         with self._lock:
             if not self._ended and self.stream is not None:
                 _shut(self.stream)
         if self.stream is None:
             return  # the provider has not even answered: the thread closes what comes
         with anyio.CancelScope(shield=True), anyio.move_on_after(HANG_UP_S):
-            while not self._ended:
-                await self._wait()
+            await self._gone.wait()
 
 
 def _shut(stream: Any) -> None:

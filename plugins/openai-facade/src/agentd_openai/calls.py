@@ -8,8 +8,7 @@ from typing import Any
 
 import anyio
 import attrs
-from agentd._concurrency.channel import Channel, ThreadChannel
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.channel import Channel
 from agentd.errors import ConfigError
 from agentd.events import RunEnd
 from agentd.turn.native_tools import Offers
@@ -82,7 +81,7 @@ class Call:
 
     def sync_stream(self) -> AgentStream:
         """Return the stream, once the provider has accepted the first request."""
-        channel: ThreadChannel[Any] = ThreadChannel()
+        channel: Channel[Any] = Channel()
         task = SyncTask(self.state.portal(), lambda: self._into(channel))
         self.state.tasks.add(task)
         stream = AgentStream(channel, task, _ModelView(self))
@@ -114,12 +113,10 @@ class Call:
         self._keep_pending(raw)
         return raw
 
-    async def _into(self, channel: Channel[Any] | ThreadChannel[Any]) -> None:
+    async def _into(self, channel: Channel[Any]) -> None:
         """Run, and put what the caller is to see into the channel. Errors go there, not out."""
         error: BaseException | None = None
         try:
-            if isinstance(channel, ThreadChannel):
-                channel.call = loop_caller()
             listener = self._streamer(channel)
             listener.is_full = channel.is_full  # type: ignore[method-assign]
             listener.flow = channel.flow  # type: ignore[method-assign]
@@ -130,7 +127,7 @@ class Call:
         finally:
             channel.close(error)
 
-    def _streamer(self, channel: Channel[Any] | ThreadChannel[Any]) -> ChatStreamer | ResponsesStreamer:
+    def _streamer(self, channel: Channel[Any]) -> ChatStreamer | ResponsesStreamer:
         sinks = self.mode.sinks()
         if self.api == "responses":
             return ResponsesStreamer(sinks, channel.put, call=self)
@@ -138,7 +135,7 @@ class Call:
         return ChatStreamer(sinks, channel.put, wants_usage=bool(asked.get("include_usage")), call=self)
 
     async def _run(
-        self, listener: Collector, *, streamed: bool, channel: Channel[Any] | ThreadChannel[Any] | None = None
+        self, listener: Collector, *, streamed: bool, channel: Channel[Any] | None = None
     ) -> RunEnd:
         prepared = await self.mode.acting.prepare(
             mcp_servers=self.mcp_servers,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
+from agentd._concurrency.pool import call_in_thread
 from agentd_model_openai.failure import is_programming_error, refused
 from agentd_model_openai.retry import Repeatable, Retries, client_count, repeated, repeated_sync, retries_for
 from agentd_model_openai.routing import needs_litellm, require_litellm
@@ -42,12 +43,10 @@ def async_embed(original: Callable[..., Any], base_url: str, holder: Holder) -> 
         serve = _foreign(args, kwargs, base_url, holder)
         if serve is None:
             return await original(*args, **kwargs)
-        from agentd._concurrency.threads import Worker
-
         ask, retries = _prepared(serve, original, kwargs)
-        worker = Worker()
+        in_thread = partial(call_in_thread, ask, abandon=True, unbounded=True)
         try:
-            return await repeated(lambda: worker.run(ask), retries, kwargs["model"])
+            return await repeated(in_thread, retries, kwargs["model"])
         except Exception as exc:
             raise _told(kwargs["model"], exc) from exc
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from agentd._concurrency.threads import PortalLease
+from agentd._concurrency.portal import PortalLease
 from agentd.session.acting import Acting
 from agentd.session.resources import SessionResources
 from agentd.turn.observer import SinkGroup

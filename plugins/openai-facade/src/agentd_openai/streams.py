@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import openai
-from agentd._concurrency.channel import Channel, ThreadChannel
-from agentd._concurrency.threads import call_quietly
+from agentd._concurrency.channel import Channel
+from agentd._concurrency.eventloop import call_quietly
 
 from agentd_openai.state import SyncTask
 
@@ -22,7 +22,7 @@ class AgentStream(openai.Stream[Any]):
     `response` is the HTTP response of the first request, or None before it has come.
     """
 
-    def __init__(self, channel: ThreadChannel[Any], task: SyncTask, model: Any) -> None:
+    def __init__(self, channel: Channel[Any], task: SyncTask, model: Any) -> None:
         self._channel = channel
         self._task = task
         self._model = model
@@ -39,7 +39,7 @@ class AgentStream(openai.Stream[Any]):
 
     def _take(self) -> list[Any]:
         try:
-            return self._channel.batch()
+            return self._channel.batch_sync()
         except Exception:
             raise
         except BaseException:  # Ctrl-C

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import pytest
+from agentd._concurrency.pool import call_in_thread
 from agentd.protocols import SubscriptionSource
 
 __all__ = ["RecordingSubscriber", "SubscriptionSourceContract"]
@@ -78,7 +78,7 @@ class SubscriptionSourceContract:
         return backend
 
     async def _until(self, told: RecordingSubscriber, wanted: str) -> list[str]:
-        return await anyio.to_thread.run_sync(told.until, wanted)
+        return await call_in_thread(lambda: told.until(wanted), unbounded=True)
 
     async def _close(self, source: Any) -> None:
         with anyio.fail_after(15, shield=True):

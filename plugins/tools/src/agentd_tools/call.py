@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import anyio
 import attrs
-from agentd._concurrency.pool import call_in_thread, pool
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError, suggest
 from agentd.events import ToolCall
 from agentd.protocols import DirectSource, ToolReply, ToolSource
@@ -25,6 +25,7 @@ from agentd_tools.loops import TaskLoop, shared_loop
 from agentd_tools.naming import Binding
 from agentd_tools.reports import ProgressReport, Tell
 from agentd_tools.results import MAX_MESSAGE_BYTES, encode_result, load_object
+from agentd_tools.threads import tool_pool
 
 __all__ = ["Call", "Entry", "error_reply"]
 
@@ -142,7 +143,7 @@ class Call:
         elif self.loop is not None:
             self.loop.call_soon(self._cancel)
         elif self.entry.blocking:
-            pool.write_off(self)  # a thread cannot be stopped, only not counted
+            tool_pool.write_off(self)  # a thread cannot be stopped, only not counted
 
     def _cancel(self) -> None:
         if self._scope is not None:
@@ -227,7 +228,7 @@ class Call:
             return
         name = self.entry.binding.python_name
         if error is None and not _is_small(value):
-            pool.submit(_Encoding(self, value))
+            tool_pool.submit(_Encoding(self, value))
             return
         try:
             if error is not None:

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from agentd._concurrency.pool import pool
+from agentd_tools.threads import tool_pool
 
 if TYPE_CHECKING:
     from agentd_tools.call import Call
@@ -29,7 +29,7 @@ class Lanes:
                 return
             self._free -= 1
             call.has_lane = True
-        pool.submit(call)
+        tool_pool.submit(call)
 
     def release(self, call: Call) -> None:
         """Take back the lane of an answered call, if it had one, and give it to the next that waits."""
@@ -46,4 +46,4 @@ class Lanes:
             else:
                 following.has_lane = True
         if following is not None:
-            pool.submit(following)
+            tool_pool.submit(following)

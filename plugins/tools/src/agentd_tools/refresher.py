@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
+from agentd._concurrency.backoff import Backoff
 from agentd._concurrency.waiting import AsyncWaiter
 
 __all__ = ["Refresher"]
 
 _log: Final = logging.getLogger("agentd.tools")
-_PAUSES_S: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 _WAIT_S: Final = 5.0
 
 
@@ -46,10 +46,9 @@ class Refresher:
 
     async def _work(self) -> None:
         try:
-            turn = 0
+            backoff = Backoff(first_s=0.05, longest_s=1.0, spread=0.0, free=1)
             while self._take():
-                await anyio.sleep(_PAUSES_S[min(turn, len(_PAUSES_S) - 1)])
-                turn += 1
+                await anyio.sleep(backoff.next_s())
                 try:
                     self._again |= await self._refresh()
                 except Exception:  # the loop is everybody's; what failed is tried again with the next change

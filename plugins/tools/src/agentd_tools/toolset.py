@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import anyio
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from agentd.events import SourceLog, ToolCall, ToolProgress
 from agentd.protocols import ToolReply, ToolSource
@@ -258,15 +257,11 @@ class ToolSet:
         :param quiet: the caller itself tells of the call: `on_call` does not hear of it.
         """
         replies: list[ToolReply] = []
-        answered = anyio.Event()
-        call_soon = loop_caller()
+        answered = AsyncWaiter()
 
         def reply(value: ToolReply) -> None:
             replies.append(value)
-            try:
-                call_soon(answered.set)
-            except RuntimeError:  # the loop that waited is closed
-                pass
+            answered.set()
 
         call = self._begin(name, arguments, action_id, reply, quiet=quiet)
         try:
@@ -279,7 +274,7 @@ class ToolSet:
     def call_json_sync(self, name: str, arguments: bytes, *, action_id: str = "") -> ToolReply:
         """The same from a plain thread (not from the event loop that serves this set)."""
         replies: list[ToolReply] = []
-        answered = threading.Event()
+        answered = ThreadWaiter()
 
         def reply(value: ToolReply) -> None:
             replies.append(value)

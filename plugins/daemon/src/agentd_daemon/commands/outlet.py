@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Self
+
+from agentd._concurrency.channel import Channel
 
 __all__ = ["Outlet"]
 
@@ -26,10 +27,9 @@ class Outlet:
     def __init__(self, descriptor: int, on_broken: Callable[[], object]) -> None:
         self._descriptor = descriptor
         self._on_broken = on_broken
-        self._waiting: deque[bytes] = deque()
+        self._lines: Channel[bytes] = Channel(limit=MAX_WAITING)
         self._dropped = 0
-        self._changed = threading.Condition()
-        self._closed = False
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._write_all, name="agentd-outlet", daemon=True)
 
     def __enter__(self) -> Self:
@@ -38,45 +38,32 @@ class Outlet:
 
     def __exit__(self, *exc: object) -> None:
         """Write what waits, as far as somebody reads it."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._lines.close()
         self._thread.join(LAST_LINES_S)
 
     def put(self, item: Mapping[str, Any]) -> None:
         """Have it written; returns at once."""
-        line = json.dumps(item).encode() + b"\n"
-        with self._changed:
-            if self._closed:
-                return
-            if len(self._waiting) >= MAX_WAITING:
+        if self._lines.is_full():
+            with self._counting:
                 self._dropped += 1
-            else:
-                self._waiting.append(line)
-                self._changed.notify()
+        else:
+            self._lines.put(json.dumps(item).encode() + b"\n")
 
-    def _next(self) -> bytes | None:
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-            if not self._waiting:
-                return None
-            lines = b"".join(self._waiting)
-            self._waiting.clear()
-            if self._dropped:
-                lines += json.dumps({"type": "dropped", "count": self._dropped}).encode() + b"\n"
-                self._dropped = 0
-            return lines
+    def _next(self) -> bytes:
+        lines = self._lines.batch_sync()
+        with self._counting:
+            dropped, self._dropped = self._dropped, 0
+        if lines and dropped:
+            lines.append(json.dumps({"type": "dropped", "count": dropped}).encode() + b"\n")
+        return b"".join(lines)
 
     def _write_all(self) -> None:
-        while (lines := self._next()) is not None:
+        while lines := self._next():
             rest = memoryview(lines)
             try:
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
             except OSError:
-                with self._changed:
-                    self._closed = True
-                    self._waiting.clear()
+                self._lines.close()
                 self._on_broken()
                 return

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 import anyio
 import attrs
+from agentd._concurrency.pool import call_in_thread
 from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
 from agentd.errors import (
     ConfigError,
@@ -241,7 +242,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
     async def start(self) -> None:
         """Start the runner, if none runs."""
         if self._connected() is None:
-            await anyio.to_thread.run_sync(self._connect)
+            await call_in_thread(self._connect)
 
     # --- running
 
@@ -256,7 +257,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         """
         connection = self._connected()
         if connection is None:
-            connection = await anyio.to_thread.run_sync(self._connect)
+            connection = await call_in_thread(self._connect)
         waiter = AsyncWaiter()
         pending = Pending(waiter, on_output)
         ident = self._submit(connection, action, action_id, pending)
@@ -358,7 +359,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         if connection is None:
             if state is None:
                 return
-            connection = await anyio.to_thread.run_sync(self._connect)
+            connection = await call_in_thread(self._connect)
         await self._shell(connection, {"set": None if state is None else dict(state)})
 
     async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
@@ -412,7 +413,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             if self._connection is None:
                 self.close()
             else:
-                await anyio.to_thread.run_sync(self.close)
+                await call_in_thread(self.close)
 
     def _remove_run_dir(self) -> None:
         if self._run_dir is not None and self._run_dir_of == os.getpid():  # not in a forked child

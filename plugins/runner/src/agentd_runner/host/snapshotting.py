@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
+from agentd._concurrency.pool import call_in_thread
 
 if TYPE_CHECKING:
     from agentd.registry.options import PluginSpec
@@ -85,7 +85,7 @@ class WorkspaceSnapshots:
 
     async def arestore(self, wanted: object) -> Any:
         """`restore`, awaited. Cancelled, it leaves the workspace as it was or as it shall be."""
-        await anyio.to_thread.run_sync(self.pause)
+        await call_in_thread(self.pause)
         return await (await self._manager()).arestore(wanted)
 
     async def alist_snapshots(self) -> Any:
@@ -102,4 +102,4 @@ class WorkspaceSnapshots:
 
     async def _manager(self) -> Any:
         # In a thread: it imports, opens the store and may end a restore that was killed.
-        return await anyio.to_thread.run_sync(lambda: self.snapshot_manager)
+        return await call_in_thread(lambda: self.snapshot_manager)

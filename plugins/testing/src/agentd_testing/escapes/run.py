@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 import anyio
 import attrs
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import AgentdError, ExecutorError
 from agentd.protocols import Executor
 from agentd.types import Action, ActionResult, BashAction, CreateAction, OutputChunk, PythonAction
@@ -278,7 +279,7 @@ class _Attempt:
         if said != "open":
             return said, detail
         try:
-            await anyio.to_thread.run_sync(self.session.render)
+            await call_in_thread(self.session.render, unbounded=True)
         except (AgentdError, OSError) as error:
             text = f"writing the skills anew was refused: {error}"
             shutil.rmtree(self.session.skills, ignore_errors=True)

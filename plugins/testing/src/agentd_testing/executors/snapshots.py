@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import UnknownSnapshotError
 from agentd.protocols import Executor
 from agentd.types import BashAction
@@ -88,7 +89,7 @@ class SnapshotsPart(ExecutorBase):
             began = threading.Event()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._run_until_told, keeper, began)
-                assert await anyio.to_thread.run_sync(began.wait, 30)
+                assert await call_in_thread(lambda: began.wait(30), unbounded=True)
                 kept = await keeper.asnapshot("amid")
                 (workspace / "go").touch()
         assert ("tools.sock", "socket") in [(one.path, one.reason) for one in kept.stats.left_out], (

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import anyio
 import pytest
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.eventloop import LoopCaller, call_quietly, loop_caller
 
 
 @pytest.mark.anyio
@@ -39,3 +39,13 @@ def test_it_works_while_another_thread_is_importing_trio(
             await called.wait()
 
     anyio.run(ask, backend="asyncio")
+
+
+def test_a_loop_that_is_gone_is_told_nothing() -> None:
+    async def ask() -> LoopCaller:
+        return loop_caller()
+
+    call = anyio.run(ask, backend="asyncio")
+    with pytest.raises(RuntimeError, match="closed"):
+        call(lambda: None)
+    call_quietly(call, lambda: None)
