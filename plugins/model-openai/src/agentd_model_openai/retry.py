@@ -5,7 +5,7 @@ its stream broke before its first text or item. Then no block of that answer can
 earlier answers have executed is part of the request, so nothing is executed twice. An answer of which
 something was passed on is never asked for again.
 
-The waiting is `tenacity`'s, imported with the first failure.
+Waits are twice as long each time (`agentd._concurrency.backoff`), unless the provider says how long to wait.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 import inspect
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import anyio
 import attrs
+from agentd._concurrency.backoff import Backoff
 from agentd.errors import ConfigError
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 __all__ = ["Repeatable", "Retries"]
 
@@ -216,17 +216,6 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def _wait_s(state: RetryCallState) -> float:
-    """Exponential with jitter; with `Retry-After` that time and a little more, so that clients which were
-    refused together do not come back together."""
-    failure = state.outcome.exception() if state.outcome else None
-    asked = asked_wait(failure) if failure else None
-    step = min(FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1), LONGEST_WAIT_S)
-    if asked is not None:
-        return asked + random.uniform(0, 0.25 * step)
-    return random.uniform(0.5, 1.0) * step
-
-
 # --- asking ---------------------------------------------------------------------------------------
 
 
@@ -236,71 +225,69 @@ async def repeated(ask: Callable[[], Awaitable[T]], retries: Retries, model: str
 
     Raises what `ask` raised last.
     """
-    try:
-        return await ask()
-    except Exception as exc:
-        if not _may_repeat(exc, retries):
-            raise
-        failures = [exc]
-    import anyio
-    import tenacity
-
-    async def attempt() -> T:
-        if failures:  # tenacity's first attempt is the one that has failed already
-            raise failures.pop()
-        return await ask()
-
-    asking = tenacity.AsyncRetrying(sleep=anyio.sleep, **_policy(retries, model))
-    return await asking(attempt)
+    failures = _Failures(retries, model)
+    while True:
+        try:
+            return await ask()
+        except Exception as exc:
+            wait_s = failures.wait_s(exc)
+            if wait_s is None:
+                raise
+        await anyio.sleep(wait_s)
 
 
 def repeated_sync(ask: Callable[[], T], retries: Retries, model: str) -> T:
     """The same for a plain thread."""
-    try:
-        return ask()
-    except Exception as exc:
-        if not _may_repeat(exc, retries):
-            raise
-        failures = [exc]
-    import tenacity
-
-    def attempt() -> T:
-        if failures:
-            raise failures.pop()
-        return ask()
-
-    return tenacity.Retrying(**_policy(retries, model))(attempt)
+    failures = _Failures(retries, model)
+    while True:
+        try:
+            return ask()
+        except Exception as exc:
+            wait_s = failures.wait_s(exc)
+            if wait_s is None:
+                raise
+        time.sleep(wait_s)
 
 
-def _may_repeat(exc: BaseException, retries: Retries) -> bool:
-    if not retries.count or not isinstance(exc, Exception):
-        return False
-    return is_transient(exc) and (retries.requests or isinstance(exc, BrokenBeginning))
+class _Failures:
+    """What failed of one request so far."""
 
+    def __init__(self, retries: Retries, model: str) -> None:
+        self._retries = retries
+        self._model = model
+        self._backoff = Backoff(first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S, spread=0.5)
+        self._since = 0.0
 
-def _policy(retries: Retries, model: str) -> dict[str, Any]:
-    import tenacity
+    def wait_s(self, exc: Exception) -> float | None:
+        """Return how many seconds to wait before it is asked again; None: it is not."""
+        if self._backoff.tries >= self._retries.count or not _may_repeat(exc, self._retries):
+            return None
+        if not self._backoff.tries:
+            self._since = time.monotonic()
+        asked = asked_wait(exc)
+        wait_s = self._backoff.next_s()
+        if asked is not None:  # and a little more: who was refused together is not to come back together
+            wait_s = asked + random.uniform(0, 0.25) * wait_s
+        if time.monotonic() - self._since + wait_s >= self._retries.total_s:
+            return None
+        self._tell(exc, wait_s)
+        return wait_s
 
-    def tell(state: RetryCallState) -> None:
-        failure = state.outcome.exception() if state.outcome else None
-        error = failure.error if isinstance(failure, BrokenBeginning) else failure
+    def _tell(self, exc: Exception, wait_s: float) -> None:
+        error = exc.error if isinstance(exc, BrokenBeginning) else exc
         what = type(error).__name__ if error else "an empty stream"
         status = getattr(error, "status_code", None)
         # Neither the message nor the headers: providers quote parts of keys there.
         log.warning(
             "model %r: %s%s; asking again in %.1f s (%d of at most %d)",
-            model,
+            self._model,
             what,
             f" ({status})" if status else "",
-            state.upcoming_sleep,
-            state.attempt_number,
-            retries.count,
+            wait_s,
+            self._backoff.tries,
+            self._retries.count,
         )
 
-    return {
-        "retry": tenacity.retry_if_exception(lambda exc: _may_repeat(exc, retries)),
-        "wait": _wait_s,
-        "stop": tenacity.stop_after_attempt(retries.count + 1) | tenacity.stop_before_delay(retries.total_s),
-        "before_sleep": tell,
-        "reraise": True,
-    }
+
+def _may_repeat(exc: Exception, retries: Retries) -> bool:
+    return is_transient(exc) and (retries.requests or isinstance(exc, BrokenBeginning))
