@@ -1,4 +1,4 @@
-"""The page on the daemon, walked through: its commands and its YAML, real servers, a model that follows a script."""
+"""The tutorial on the daemon, walked through: its commands and YAML, real servers, a model that follows a script."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from walk import Block, Terminal, blocks_of, free_port, person_path
 pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "daemon.md"
+TUTORIAL = ROOT / "docs" / "tutorial-daemon.md"
 FILESYSTEM = "@modelcontextprotocol/server-filesystem"
 
 
@@ -136,7 +137,7 @@ def rows(text: str) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc: Linux")
 def test_the_walk_from_nothing_to_a_news_agent_does_what_the_page_says(tmp_path: Path) -> None:
     port = free_port()
-    page = PAGE.read_text().partition("## What wakes an agent")[0].replace("8000", str(port))
+    page = TUTORIAL.read_text().replace("8000", str(port))
     folder = tmp_path / "walk"
     folder.mkdir()
     path = person_path(tmp_path / "bin", {FILESYSTEM: npm_server("server-filesystem")})
