@@ -28,6 +28,19 @@ def test_a_distribution_says_what_it_is_and_how_it_is_used(folder: Path) -> None
     assert [link for link in links if not (folder / link).exists()] == []
 
 
+def test_the_table_of_the_front_page_has_every_distribution() -> None:
+    _, _, table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| distribution | brings |\n")
+    listed = set()
+    for row in table.partition("\n\n")[0].splitlines()[1:]:
+        names = re.findall(r"`(agentd(?:-[a-z]+)*|-[a-z]+)`", row)
+        stem = names[0].rpartition("-")[0]  # `agentd-parser-fence`, `-xml`
+        listed |= {stem + name if name.startswith("-") else name for name in names}
+    assert listed >= {
+        tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+        for folder in [ROOT, *FOLDERS]
+    }
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_python_of_a_readme_compiles_and_imports_what_is_there(folder: Path) -> None:
     page = (folder / "README.md").read_text(encoding="utf-8")
