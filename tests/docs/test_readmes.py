@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import tomllib
 from pathlib import Path
@@ -42,8 +43,16 @@ def test_the_table_of_the_front_page_has_every_distribution() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_python_of_a_readme_compiles_and_imports_what_is_there(folder: Path) -> None:
+def test_the_python_of_a_readme_imports_all_that_it_uses_and_it_is_there(folder: Path) -> None:
     page = (folder / "README.md").read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        imports = [n for n in ast.parse(code).body if isinstance(n, ast.Import | ast.ImportFrom)]
-        exec(compile(ast.Module(body=imports, type_ignores=[]), str(folder), "exec"), {})
+        tree = ast.parse(code)
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        known: dict[str, object] = {}
+        exec(compile(ast.Module(body=imports, type_ignores=[]), str(folder), "exec"), known)
+        nodes = list(ast.walk(tree))
+        used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        made = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        made |= {node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        assert used - made - set(known) - set(dir(builtins)) == set()
