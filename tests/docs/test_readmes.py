@@ -47,7 +47,9 @@ def test_the_python_of_a_readme_imports_all_that_it_uses_and_it_is_there(folder:
     page = (folder / "README.md").read_text(encoding="utf-8")
     for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         tree = ast.parse(code)
-        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        imports: list[ast.stmt] = [
+            node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
         known: dict[str, object] = {}
         exec(compile(ast.Module(body=imports, type_ignores=[]), str(folder), "exec"), known)
         nodes = list(ast.walk(tree))
