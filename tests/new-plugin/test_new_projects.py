@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from projects import KINDS, Written, agentd, install, write
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("x", "acme", "a-name-of-20-letters")
 """The shortest, a usual one and the longest: the lines of a template fit with all of them."""
 

@@ -37,7 +37,7 @@ COMBINATIONS = {
         ("model", "openai"),
         ("snapshot_store", "packs"),
         *(("command", name) for name in ("run", "plugins", "doctor", "completion", "demo")),
-        *(("command", name) for name in ("daemon", "status", "check", "schema")),
+        *(("command", name) for name in ("daemon", "status", "check", "schema", "new-plugin")),
     },
 }
 """The plugins of each combination."""
