@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ _SMALL_BYTES = 64 * 1024  # more than this is not decoded in the event loop
 
 
 @attrs.define(eq=False, kw_only=True)
-class Job:
+class Job(ABC):
     """Something of the current round that is to be done: a block, or a native call (`call`) of the model."""
 
     id: str
@@ -73,25 +74,25 @@ class Job:
         return not self.done.is_set() or not (self.has_result or self.refused)
 
     @property
+    @abstractmethod
     def has_result(self) -> bool:
         """Whether it came to its own end."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def carry_out(self) -> None:
         """Do it, and keep the result."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start_event(self, turn: int) -> Event | None:
         """Return what tells that it starts, if something does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end_event(self, done: Execution) -> Event:
         """Return what tells that it is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def execution(self, turn: int, limit: int) -> Execution:
         """Return the record, as far as it got, with at most `limit` characters of output."""
-        raise NotImplementedError
 
     def answer(self, done: Execution) -> str:
         """Return what the model reads if this is a native call."""

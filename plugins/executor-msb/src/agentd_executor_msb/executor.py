@@ -24,6 +24,7 @@ from agentd_runner.host.connection import Connection
 from agentd_runner.host.environment import Place, base_environment
 
 from agentd_executor_msb import disks, probes
+from agentd_executor_msb.guest import FROM_HOST, NOT_FROM_GUEST, moved_layout
 from agentd_executor_msb.network import NetworkSetting
 from agentd_executor_msb.places import check_conversation, slug
 from agentd_executor_msb.settings import (
@@ -32,6 +33,7 @@ from agentd_executor_msb.settings import (
     SecretSetting,
     Security,
     Settings,
+    image_name,
     local_image,
     read_mounts,
     read_secrets,
@@ -45,18 +47,6 @@ __all__ = ["MicrosandboxCLIExecutor"]
 
 T = TypeVar("T")
 log = logging.getLogger("agentd.executor.msb")
-# Of the host's environment: what is true in the guest as well. Paths, languages and proxies are not.
-FROM_HOST = (
-    "TZ",
-    "TERM",
-    "COLORTERM",
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "UV_INDEX_URL",
-    "npm_config_registry",
-)
-# Of the guest's environment: what describes the process that was asked, or what agentd sets itself.
-NOT_FROM_GUEST = frozenset(("HOME", "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "HOSTNAME", "TERM"))
 OUTER_SKILLS = "/opt/agentd/skills"
 DOWN_S = 30.0
 
@@ -134,7 +124,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         if not isinstance(python, str) or not python:
             raise ConfigError(f"python: must be a path or a name in the guest, got {python!r}")
         self.settings = Settings(
-            image=_image(image),
+            image=image_name(image),
             memory=memory,
             cpus=cpus,
             guest_dir=guest_dir,
@@ -450,26 +440,3 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         vm = getattr(self, "_vm", None)
         if vm is not None and vm.known and not self._closed:
             sdk_thread().forget(vm.down())
-
-
-def moved_layout(layout: Layout, base: Path, to: Path) -> Layout:
-    """Return the layout with everything below `base` at `to`."""
-
-    def moved(paths: Sequence[Path]) -> tuple[Path, ...]:
-        return tuple(to / path.relative_to(base) if path.is_relative_to(base) else path for path in paths)
-
-    return attrs.evolve(
-        layout,
-        importable=moved(layout.importable),
-        programs=moved(layout.programs),
-        read_only=moved(layout.read_only),
-    )
-
-
-def _image(image: str | Path) -> str:
-    """Return a registry's name as it is, and a path as an absolute one."""
-    if isinstance(image, Path) or image.startswith(("/", "./", "../", "~")):
-        return str(Path(image).expanduser().absolute())
-    if not image:
-        raise ConfigError("image: must be a registry's name or a path, got ''")
-    return image

@@ -20,7 +20,16 @@ from agentd_executor_msb.network import NetworkSetting, check_network, to_networ
 if TYPE_CHECKING:
     from microsandbox.types import MountConfig, SecretEntry
 
-__all__ = ["Mount", "Secret", "Settings", "local_image", "read_mounts", "read_secrets", "resolved_inside"]
+__all__ = [
+    "Mount",
+    "Secret",
+    "Settings",
+    "image_name",
+    "local_image",
+    "read_mounts",
+    "read_secrets",
+    "resolved_inside",
+]
 
 Pull = Literal["if-missing", "always", "never"]
 Security = Literal["default", "restricted"]
@@ -154,6 +163,15 @@ class Settings:
         values = attrs.asdict(self, filter=lambda attribute, _: attribute.name != "value")
         text = json.dumps({**values, "workspace": str(workspace)}, default=repr, sort_keys=True)
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def image_name(image: str | Path) -> str:
+    """Return a registry's name as it is, and a path as an absolute one."""
+    if isinstance(image, Path) or image.startswith(("/", "./", "../", "~")):
+        return str(Path(image).expanduser().absolute())
+    if not image:
+        raise ConfigError("image: must be a registry's name or a path, got ''")
+    return image
 
 
 def local_image(image: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -25,11 +26,12 @@ _GARBAGE_BYTES: Final = 1024 * 1024
 _QUEUE_LOW, _QUEUE_HIGH = 64, 256  # parsed messages that wait for the session
 
 
-class _Stream:
+class _Stream(ABC):
     """What the SDK's stream protocols ask for beside receiving and sending."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """End this direction. May be called again."""
 
     async def aclose(self) -> None:
         self.close()

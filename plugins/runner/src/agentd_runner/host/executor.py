@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import sys
 import tempfile
 import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from agentd.errors import (
     RunnerDiedError,
     RunnerStartError,
 )
-from agentd.protocols import Layout, OnOutput, ToolDispatcher, ToolReply
+from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import (
     Action,
     ActionResult,
@@ -44,10 +42,11 @@ from agentd_runner.host.environment import Place, base_environment, path_environ
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import read_limits, runner_limits
-from agentd_runner.host.line import OnCall, Reply
+from agentd_runner.host.line import Reply
 from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
+from agentd_runner.host.tool_calls import call_through, dispatch
 from agentd_runner.inside import frames
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
@@ -179,7 +178,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        connection = Connection(process, shared_hub(), _call_through(weakref.ref(self)), ready, line)
+        connection = Connection(process, shared_hub(), call_through(self._on_call), ready, line)
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -378,23 +377,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
     # --- tool calls
 
-    def _on_call(self, action: int, name: str, arguments: bytes, answer: Reply) -> None:
-        def reply(result: ToolReply) -> None:
-            if len(result.payload) > frames.MAX_CALL:
-                answer(False, _tool_error(f"{name}() gave {len(result.payload)} bytes"))
-            else:
-                answer(result.ok, result.payload)
-
-        if self._tools is None:
-            reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
-            return
-        try:
-            action_id = self._action_names.get(action, "")
-            job = self._tools.submit(name, arguments, action_id, reply, may_hand_back=True)
-            if job is not None:
-                shared_hub().run(job)
-        except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread
-            reply(ToolReply(False, _tool_error(f"{name}(): {type(error).__name__}: {error}")))
+    def _on_call(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
+        dispatch(self._tools, name, arguments, self._action_names.get(action, ""), reply)
 
     # --- the end
 
@@ -453,18 +437,3 @@ def _interpreter(python: str | Path | None) -> str:
 
 def _ended(pending: Pending) -> bool:
     return pending.result is not None or pending.error is not None
-
-
-def _tool_error(message: str) -> bytes:
-    return json.dumps({"type": "ToolError", "message": message}).encode()
-
-
-def _call_through(executor: weakref.ref[RunnerExecutor]) -> OnCall:
-    """Hand tool calls on without keeping a forgotten executor alive."""
-
-    def on_call(action: int, name: str, arguments: bytes, reply: Reply) -> None:
-        owner = executor()
-        if owner is not None:
-            owner._on_call(action, name, arguments, reply)
-
-    return on_call
