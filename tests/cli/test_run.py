@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from agentd_demo.recording import Turn
-from agentd_demo.replay import Fault
+from agentd_demo.replay import ReplayFault
 
 FENCE = "```"
 Agentd = Survivors = Any  # the fixtures' classes live in conftest.py, which cannot be imported
@@ -236,9 +236,15 @@ def test_a_workspace_that_is_a_file_ends_with_a_message(agentd: Agentd) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault("status", 401), Fault("cut", after=3), Fault("empty"), Fault("malformed", after=3)]
+    "fault",
+    [
+        ReplayFault("status", 401),
+        ReplayFault("cut", after=3),
+        ReplayFault("empty"),
+        ReplayFault("malformed", after=3),
+    ],
 )
-def test_a_failing_model_ends_with_3_and_debug_shows_where(agentd: Agentd, fault: Fault) -> None:
+def test_a_failing_model_ends_with_3_and_debug_shows_where(agentd: Agentd, fault: ReplayFault) -> None:
     agentd.replay(
         "an answer that is long enough to be cut into several chunks", faults=dict.fromkeys(range(9), fault)
     )
@@ -318,7 +324,7 @@ def test_ctrl_c_twice_ends_now_and_leaves_no_process(agentd: Agentd, survivors: 
 
 
 def test_ctrl_c_while_the_model_is_silent_ends_the_run(agentd: Agentd) -> None:
-    agentd.replay("text that comes to a stop", faults={0: Fault("stall", after=2)})
+    agentd.replay("text that comes to a stop", faults={0: ReplayFault("stall", after=2)})
     terminal = agentd.on_terminal("run", "x")
     terminal.read_until("text")
     terminal.press_ctrl_c()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from agentd_daemon.journal import Trigger
-from agentd_demo.replay import Fault, ReplayServer
+from agentd_demo.replay import ReplayFault, ReplayServer
 from living import HERE, Command, told, until
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ def command(tmp_path: Path, folder: Path, model: ReplayServer) -> Iterator[Comma
 def test_a_task_under_way_is_done_again_after_a_kill_and_the_model_is_told(
     command: Command, folder: Path, model: ReplayServer
 ) -> None:
-    model.faults |= dict.fromkeys(range(2), Fault("stall"))
+    model.faults |= dict.fromkeys(range(2), ReplayFault("stall"))
     command.start()
     until(lambda: command.seen(f"file://{folder}/page"), "the first look")
     (folder / "page").write_text("1")

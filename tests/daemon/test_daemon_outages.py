@@ -15,7 +15,7 @@ from agentd.registry import Registry
 from agentd_daemon.config.values import AgentConfig, BudgetsConfig, OnErrorConfig
 from agentd_daemon.journal import Journal
 from agentd_demo.recording import Turn
-from agentd_demo.replay import Fault, ReplayServer
+from agentd_demo.replay import ReplayFault, ReplayServer
 from living import agent, files_server, kill_server, living, modern_server, once, starts, told
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -118,13 +118,13 @@ async def test_a_server_that_never_starts_fails_its_agent_only_which_says_so(
 # --- the model's provider ----------------------------------------------------------------------------------
 
 FAULTS = {
-    "status": Fault("status", status=429),
-    "500": Fault("status", status=500),
-    "disconnect": Fault("disconnect"),
-    "cut": Fault("cut", after=2),
-    "broken": Fault("disconnect", after=2),
-    "malformed": Fault("malformed", after=1),
-    "empty": Fault("empty"),
+    "status": ReplayFault("status", status=429),
+    "500": ReplayFault("status", status=500),
+    "disconnect": ReplayFault("disconnect"),
+    "cut": ReplayFault("cut", after=2),
+    "broken": ReplayFault("disconnect", after=2),
+    "malformed": ReplayFault("malformed", after=1),
+    "empty": ReplayFault("empty"),
 }
 
 
@@ -156,7 +156,7 @@ async def test_an_outage_of_the_provider_is_waited_out_and_the_task_stands_once_
     ids=["timeout", "wall time"],
 )
 async def test_a_provider_that_falls_silent_is_asked_again(keys: dict[str, Any], tmp_path: Path) -> None:
-    with ReplayServer(["Here again."], faults={0: Fault("stall")}, repeat=True) as model:
+    with ReplayServer(["Here again."], faults={0: ReplayFault("stall")}, repeat=True) as model:
         async with living(tmp_path / "state", agent(model, **keys)) as daemon:
             await daemon.daemon.submit("news", "one")
             await daemon.until(lambda: daemon.status().last_error)
@@ -167,7 +167,7 @@ async def test_a_provider_that_falls_silent_is_asked_again(keys: dict[str, Any],
 
 async def test_a_provider_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
     rule = OnErrorConfig(backoff_s=0.01, max_backoff_s=1000.0)
-    refusal = Fault("status", status=429, retry_after_s=600)
+    refusal = ReplayFault("status", status=429, retry_after_s=600)
     with ReplayServer(["Fine."], faults={0: refusal}, repeat=True) as model:
         async with living(tmp_path / "state", agent(model, on_error=rule)) as daemon:
             await daemon.daemon.submit("news", "one")
@@ -185,7 +185,7 @@ async def test_a_task_that_had_begun_to_act_goes_on_without_being_told_again(
         Turn(text="I act.\n\n```bash:execute\necho done >> made; echo acted\n```\n"),
         Turn(text="It was done before.", expect=("acted",)),
     ]
-    with ReplayServer(turns, order="request", faults={1: Fault("status", status=500)}) as model:
+    with ReplayServer(turns, order="request", faults={1: ReplayFault("status", status=500)}) as model:
         async with living(tmp_path / "state", page_agent(model, folder, mode="ptc")) as daemon:
             await daemon.seen(f"file://{folder}/page")
             (folder / "page").write_text("the content")

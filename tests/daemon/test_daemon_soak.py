@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import pytest
 from agentd_daemon.journal import Journal, Trigger
-from agentd_demo.replay import Fault, ReplayServer
+from agentd_demo.replay import ReplayFault, ReplayServer
 from living import HERE, Command, kill_server, starts, told, until
 
 AGENTS = 50
@@ -28,11 +28,11 @@ SERVERS = 20
 FAILING = 0.05
 """Of the requests to the model."""
 FAULTS = (
-    Fault("status", status=429),
-    Fault("status", status=503),
-    Fault("disconnect"),
-    Fault("cut", after=2),
-    Fault("disconnect", after=2),
+    ReplayFault("status", status=429),
+    ReplayFault("status", status=503),
+    ReplayFault("disconnect"),
+    ReplayFault("cut", after=2),
+    ReplayFault("disconnect", after=2),
 )
 # read when the module is: the tests' fixtures take settings out of the environment
 SOAK_S = float(os.environ.get("AGENTD_TEST_SOAK_S", "45"))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from agentd.errors import ConfigError
 from agentd_daemon.arguments import typed_arguments
-from agentd_daemon.config.values import ServerConfig
-from agentd_demo.replay import Fault, ReplayServer
+from agentd_daemon.config.values import AgentServerConfig
+from agentd_demo.replay import ReplayFault, ReplayServer
 from living import agent, files_server, living, modern_server, once, starts, told, watching
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -23,11 +23,11 @@ def model() -> Iterator[ReplayServer]:
         yield server
 
 
-def polled(folder: Path) -> ServerConfig:
+def polled(folder: Path) -> AgentServerConfig:
     return files_server(folder, "--polled")
 
 
-SERVERS: dict[str, Callable[[Path], ServerConfig]] = {
+SERVERS: dict[str, Callable[[Path], AgentServerConfig]] = {
     "2025-11-25": files_server,
     "2026-07-28": modern_server,
     "polled": polled,
@@ -88,7 +88,7 @@ async def test_a_burst_while_the_agent_is_busy_becomes_one_task_with_the_newest_
 ) -> None:
     page, uri = folder / "page", f"file://{folder}/page"
     page.write_text("0")
-    model.faults[0] = Fault("stall")
+    model.faults[0] = ReplayFault("stall")
     config = agent(model, files_server(folder), subscriptions=(uri,))
     async with living(tmp_path / "state", config) as daemon:
         await daemon.seen(uri)
@@ -115,7 +115,7 @@ async def test_a_slow_agent_holds_up_no_other_that_watches_the_same(
     page, uri, log = folder / "page", f"file://{folder}/page", tmp_path / "log"
     page.write_text("0")
     server = files_server(folder, "--log", str(log))
-    with ReplayServer(["Noted."], faults={0: Fault("stall")}, repeat=True) as slow_model:
+    with ReplayServer(["Noted."], faults={0: ReplayFault("stall")}, repeat=True) as slow_model:
         slow = agent(slow_model, server, name="slow", subscriptions=(uri,))
         quick = agent(model, server, name="quick", subscriptions=(uri,))
         async with living(tmp_path / "state", slow, quick) as daemon:
@@ -133,7 +133,7 @@ async def test_a_slow_agent_holds_up_no_other_that_watches_the_same(
 async def test_an_agent_does_one_thing_after_the_other_in_the_order_of_their_coming(
     tmp_path: Path, model: ReplayServer
 ) -> None:
-    model.faults[0] = Fault("stall")
+    model.faults[0] = ReplayFault("stall")
     async with living(tmp_path / "state", agent(model)) as daemon:
         for text in ("one", "two", "three", "four"):
             await daemon.daemon.submit("news", text)
@@ -219,17 +219,17 @@ async def test_a_tool_that_the_agent_itself_may_not_call_can_be_watched(
     folder: Path, tmp_path: Path, model: ReplayServer
 ) -> None:
     (folder / "page").write_text("text")
-    server = ServerConfig(**{**_fields(files_server(folder)), "tool_filter": ("none",)})
+    server = AgentServerConfig(**{**_fields(files_server(folder)), "tool_filter": ("none",)})
     config = agent(model, server, subscriptions=("tool://look/?name=page",))
     async with living(tmp_path / "state", config) as daemon:
         await daemon.seen("tool://look/?name=page")
         assert await daemon.daemon.tools("news") == []
 
 
-def _fields(config: ServerConfig) -> dict[str, Any]:
+def _fields(config: AgentServerConfig) -> dict[str, Any]:
     import attrs
 
-    return {field.name: getattr(config, field.name) for field in attrs.fields(ServerConfig)}
+    return {field.name: getattr(config, field.name) for field in attrs.fields(AgentServerConfig)}
 
 
 SCHEMA: dict[str, object] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from agentd_daemon.config.values import HistoryConfig
-from agentd_demo.replay import Fault, ReplayServer
+from agentd_demo.replay import ReplayFault, ReplayServer
 from living import agent, files_server, living, told
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ async def test_the_conversation_goes_on_after_a_restart(tmp_path: Path, model: R
 async def test_what_was_being_answered_when_the_daemon_ended_is_answered_after_its_restart(
     tmp_path: Path, model: ReplayServer
 ) -> None:
-    model.faults[0] = Fault("stall")
+    model.faults[0] = ReplayFault("stall")
     async with living(tmp_path / "state", agent(model)) as daemon:
         submitted = await daemon.daemon.submit("news", "one")
         await daemon.asked(model, 1)
@@ -81,7 +81,7 @@ async def test_the_conversation_is_bounded_and_the_system_prompt_and_the_newest_
 
 async def test_a_summary_that_fails_does_not_hold_up_the_task(tmp_path: Path) -> None:
     history = HistoryConfig(rule="summarise", max_tokens=1000, keep_turns=1)
-    with ReplayServer(["The answer."], faults={4: Fault("status", status=500)}, repeat=True) as model:
+    with ReplayServer(["The answer."], faults={4: ReplayFault("status", status=500)}, repeat=True) as model:
         async with living(tmp_path / "state", agent(model, history=history)) as daemon:
             for number in range(5):
                 await daemon.daemon.submit("news", f"task {number} " + "word " * 250)

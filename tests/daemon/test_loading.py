@@ -15,12 +15,12 @@ from agentd.turn.budgets import Budgets
 from agentd_daemon.config.loading import examine, load
 from agentd_daemon.config.problems import InvalidConfigError
 from agentd_daemon.config.values import (
+    AgentServerConfig,
     BudgetsConfig,
     HistoryConfig,
     OnErrorConfig,
-    ServerConfig,
     SubscriptionConfig,
-    ToolFilter,
+    ToolFilterConfig,
 )
 from agentd_daemon.sessions import model_settings
 
@@ -61,7 +61,7 @@ def test_a_configuration_of_agentd_0_8_works_unchanged(write: Write) -> None:
     )
     proxy, files = agent.mcp_servers
     assert proxy.environment() == {"LOG_LEVEL": "info", "QUERY": "a=b"}
-    assert files.filter() == ToolFilter(allow=("read_file", "write_file"))
+    assert files.filter() == ToolFilterConfig(allow=("read_file", "write_file"))
 
 
 def test_a_server_becomes_what_the_bridge_takes(write: Write) -> None:
@@ -280,8 +280,8 @@ def test_an_agents_own_key_wins_and_some_mappings_are_put_together(write: Write)
     )
     plain, own, elsewhere = config.agents
     assert (plain.model, own.model) == ("shared", "other")
-    assert plain.mcp_servers == config.defaults.mcp_servers == (ServerConfig(command="one"),)
-    assert own.mcp_servers == (ServerConfig(command="two"),)
+    assert plain.mcp_servers == config.defaults.mcp_servers == (AgentServerConfig(command="one"),)
+    assert own.mcp_servers == (AgentServerConfig(command="two"),)
     assert own.budgets == BudgetsConfig(max_turns=7, max_tokens=500)
     assert own.history == HistoryConfig(rule="summarise", keep_turns=0)
     assert own.on_error == OnErrorConfig(retries=1, then="skip")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from agentd_daemon.config.loading import examine, load
-from agentd_daemon.config.references import BadReferenceError, References, Substituted
+from agentd_daemon.config.references import BadReferenceError, ConfigReferences, Substituted
 from agentd_daemon.config.values import Secret
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ SECRET = "sk-5ecret"
 
 
 def resolve(text: str, folder: Path = Path("/"), **environ: str) -> str:
-    return References(environ, folder).resolve(text)
+    return ConfigReferences(environ, folder).resolve(text)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 from agentd_daemon.repl.completion import candidates
-from agentd_daemon.repl.lines import COMMANDS, Invocation, LineError, Message, continues, parse
+from agentd_daemon.repl.lines import COMMANDS, Invocation, LineError, ShownMessage, continues, parse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,20 +14,20 @@ AGENTS = ["news", "news desk", "mail"]
 @pytest.mark.parametrize(
     ("line", "meant"),
     [
-        ("hello", Message("hello")),
-        ("  hello\nthere\n", Message("hello\nthere")),
-        ("mail: hello", Message("hello", "mail")),
-        ("news desk: hello", Message("hello", "news desk")),
-        ("news: desk: hello", Message("desk: hello", "news")),
-        ("mail: /quit", Message("/quit", "mail")),
-        ("note: this is no agent", Message("note: this is no agent")),
-        ("//etc/hosts has a line", Message("/etc/hosts has a line")),
-        ("quit the job", Message("quit the job")),
+        ("hello", ShownMessage("hello")),
+        ("  hello\nthere\n", ShownMessage("hello\nthere")),
+        ("mail: hello", ShownMessage("hello", "mail")),
+        ("news desk: hello", ShownMessage("hello", "news desk")),
+        ("news: desk: hello", ShownMessage("desk: hello", "news")),
+        ("mail: /quit", ShownMessage("/quit", "mail")),
+        ("note: this is no agent", ShownMessage("note: this is no agent")),
+        ("//etc/hosts has a line", ShownMessage("/etc/hosts has a line")),
+        ("quit the job", ShownMessage("quit the job")),
         ("", None),
         (" \n ", None),
     ],
 )
-def test_what_is_no_command_is_said_to_an_agent(line: str, meant: Message | None) -> None:
+def test_what_is_no_command_is_said_to_an_agent(line: str, meant: ShownMessage | None) -> None:
     assert parse(line, AGENTS) == meant
 
 
@@ -67,7 +67,9 @@ def test_a_line_that_cannot_be_meant_says_what_is_wrong(line: str, complaint: st
 def test_every_line_is_a_message_a_command_nothing_or_a_complaint(line: str, agents: list[str]) -> None:
     with suppress(LineError):
         asked = parse(line, agents)
-        assert asked is None or isinstance(asked, Invocation) or (isinstance(asked, Message) and asked.text)
+        assert (
+            asked is None or isinstance(asked, Invocation) or (isinstance(asked, ShownMessage) and asked.text)
+        )
 
 
 def test_an_odd_number_of_backslashes_continues_a_line() -> None:

@@ -11,7 +11,7 @@ import openai
 import pytest
 from agentd.errors import ConfigError
 from agentd_demo.recording import Recording, RecordingMismatch, Turn
-from agentd_demo.replay import Fault, ReplayServer
+from agentd_demo.replay import ReplayFault, ReplayServer
 
 
 def client_of(server: ReplayServer, *, retries: int = 0) -> openai.OpenAI:
@@ -110,7 +110,7 @@ def test_a_recording_is_read_from_a_file_and_a_wrong_file_is_named(tmp_path: Pat
 
 
 def test_a_status_fault_is_an_error_of_that_status_and_uses_up_no_turn() -> None:
-    faults = {0: Fault("status", 500), 1: Fault("status", 429, retry_after_s=0.01)}
+    faults = {0: ReplayFault("status", 500), 1: ReplayFault("status", 429, retry_after_s=0.01)}
     with ReplayServer(["only"], faults=faults) as server, client_of(server) as client:
         with pytest.raises(openai.InternalServerError):
             chat(client, "hi")
@@ -128,7 +128,7 @@ def raw_stream(server: ReplayServer) -> bytes:
 
 
 def test_a_cut_stream_ends_in_order_without_its_finish_marker() -> None:
-    with ReplayServer(["abc" * 100], faults={0: Fault("cut", after=3)}) as server:
+    with ReplayServer(["abc" * 100], faults={0: ReplayFault("cut", after=3)}) as server:
         data = raw_stream(server)
         assert data.count(b"data: ") == 3
         assert b'finish_reason": "stop' not in data
@@ -136,21 +136,21 @@ def test_a_cut_stream_ends_in_order_without_its_finish_marker() -> None:
 
 
 def test_a_malformed_event_stands_in_the_middle_and_the_rest_follows() -> None:
-    with ReplayServer(["abc" * 100], faults={0: Fault("malformed", after=2)}) as server:
+    with ReplayServer(["abc" * 100], faults={0: ReplayFault("malformed", after=2)}) as server:
         data = raw_stream(server)
         assert b'data: {"id": "half a ch\n\n' in data
         assert data.endswith(b"[DONE]\n\n")
 
 
 def test_an_empty_answer_is_status_200_without_a_body() -> None:
-    with ReplayServer(["x"], faults={0: Fault("empty")}) as server:
+    with ReplayServer(["x"], faults={0: ReplayFault("empty")}) as server:
         assert raw_stream(server) == b""
 
 
 @pytest.mark.parametrize("after", [0, 2])
 def test_a_disconnect_is_a_connection_error(after: int) -> None:
     with (
-        ReplayServer(["abc" * 100], faults={0: Fault("disconnect", after=after)}) as server,
+        ReplayServer(["abc" * 100], faults={0: ReplayFault("disconnect", after=after)}) as server,
         client_of(server) as client,
         pytest.raises(
             (openai.APIConnectionError, Exception), match=r"(?i)connection|disconnect|peer|incomplete"
@@ -176,7 +176,7 @@ def test_a_client_that_leaves_in_the_middle_is_noted_in_the_journal() -> None:
 
 
 def test_a_stalled_stream_lasts_until_the_client_leaves_and_closing_the_server_ends_it() -> None:
-    faults = {0: Fault("stall", after=2), 1: Fault("stall", after=2)}
+    faults = {0: ReplayFault("stall", after=2), 1: ReplayFault("stall", after=2)}
     before = set(threading.enumerate())
     with ReplayServer(["x" * 1000], faults=faults, repeat=True) as server, client_of(server) as client:
         stream = client.responses.create(model="m", input="hi", stream=True)

@@ -15,7 +15,7 @@ import pytest
 from agentd.errors import ModelError, ModelStreamError
 from agentd.session.session import Session
 from agentd_demo.recording import Turn
-from agentd_demo.replay import Fault, ReplayServer
+from agentd_demo.replay import ReplayFault, ReplayServer
 from agentd_model_litellm.litellm import full_name
 from agentd_model_openai.routing import open_model
 from agentd_openai import patch_openai_with_ptc, unpatch_openai
@@ -133,14 +133,14 @@ def test_a_streamed_response_has_the_events_of_the_sdk_in_their_order(provider: 
 
 
 def test_a_stream_that_breaks_off_is_an_error_and_no_short_answer(provider: Any, clients: Any) -> None:
-    provider(ANSWER, faults={0: Fault("cut", after=3)})
+    provider(ANSWER, faults={0: ReplayFault("cut", after=3)})
     with pytest.raises(ModelStreamError, match="ended without its finish marker"):
         list(clients().chat.completions.create(model=MODEL, messages=GO, stream=True))
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_a_refusal_is_the_sdks_error_and_ours(api: str, provider: Any, clients: Any) -> None:
-    provider(ANSWER, faults={n: Fault("status", status=401) for n in range(5)})
+    provider(ANSWER, faults={n: ReplayFault("status", status=401) for n in range(5)})
     with pytest.raises(openai.AuthenticationError, match=r"check the API key .*DEEPSEEK_API_KEY") as told:
         call(f"sync-{api}-whole", clients(), model=MODEL)
     assert isinstance(told.value, ModelError)
@@ -151,7 +151,7 @@ def test_a_refusal_is_the_sdks_error_and_ours(api: str, provider: Any, clients: 
 def test_nothing_of_litellm_goes_to_standard_output(
     provider: Any, clients: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    provider(ANSWER, faults={0: Fault("status", status=400)})
+    provider(ANSWER, faults={0: ReplayFault("status", status=400)})
     with pytest.raises(openai.BadRequestError):
         clients().chat.completions.create(model=MODEL, messages=GO)
     assert capfd.readouterr().out == ""

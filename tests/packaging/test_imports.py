@@ -17,6 +17,15 @@ PROJECTS = [ROOT / "core", *sorted(path.parent for path in ROOT.glob("plugins/*/
 IMPORTED_AS = {"attr": "attrs", "yaml": "pyyaml", "mcp_types": "mcp", "httpx2": "mcp", "pydantic": "mcp"}
 """Distribution by import name where they differ, or where another one brings it."""
 
+IN_THE_SANDBOX_TOO = {
+    "Blob",
+    "ToolError",
+    "ToolInputError",
+    "ToolTimeoutError",
+    "UnknownToolError",
+}
+"""Classes that `agentd_skills.sandbox.bridge` brings to code in a sandbox, where no agentd is to import."""
+
 WITH_THE_COMMAND_LINE = ("agentd-cli", "agentd-sink-console", "click", "rich")
 
 
@@ -52,6 +61,26 @@ def imports(module: str, path: Path) -> Iterator[tuple[str, bool]]:
             yield from visit(child, spared or isinstance(child, ast.Try))
 
     yield from visit(ast.parse(path.read_text(encoding="utf-8")), False)
+
+
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, set[str]] = {}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, set()).add(module)
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert set(twice) == IN_THE_SANDBOX_TOO, twice
+    assert all("agentd_skills.sandbox.bridge" in where and len(where) == 2 for where in twice.values())
+
+
+def test_no_module_and_no_class_is_too_large() -> None:
+    for module, path in modules().items():
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 450, f"{module}: at most 450 lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                assert (node.end_lineno or 0) - node.lineno < 400, f"{module}.{node.name}: at most 400 lines"
 
 
 def test_there_is_no_circle_of_imports_not_even_inside_functions() -> None:

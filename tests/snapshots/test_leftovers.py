@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from agentd_snapshots import Snapshots
-from agentd_snapshots.journal import Journal
+from agentd_snapshots.journal import RestoreJournal
 from snapshot_trees import write
 
 USER = 65534
@@ -76,7 +76,7 @@ def test_a_restore_that_cannot_clear_away_what_it_replaced_is_done_all_the_same(
         (staging,) = left_in(workspace)
         assert [staging.name in text for text in said] == [True]
         assert not snapshots.diff("turn_0001")
-        assert Journal.read(snapshots.store) is None
+        assert RestoreJournal.read(snapshots.store) is None
         assert snapshots.snapshot().stats.files == 1
         write(workspace, {"file": "3"})
         snapshots.restore("turn_0001")
@@ -98,11 +98,11 @@ def test_a_restore_that_was_killed_is_ended_though_its_staging_folder_resists(ho
         snapshots.snapshot()
         write(workspace, {"file": "2"})
         made = workspace.stat().st_mtime_ns
-        Journal(phase, "turn_0001", ".agentd-restore-x", made).write(snapshots.store)  # type: ignore[arg-type]
+        RestoreJournal(phase, "turn_0001", ".agentd-restore-x", made).write(snapshots.store)  # type: ignore[arg-type]
 
     def go_on() -> None:
         snapshots = Snapshots(workspace, home / "base")
-        assert Journal.read(snapshots.store) is None
+        assert RestoreJournal.read(snapshots.store) is None
         assert (workspace / "file").read_text() == {"staging": "2", "applying": "1"}[phase]
         assert [path.name for path in left_in(workspace)] == [".agentd-restore-x"]
 

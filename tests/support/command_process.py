@@ -16,7 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from agentd_demo.recording import Turn
-    from agentd_demo.replay import Fault, ReplayServer
+    from agentd_demo.replay import ReplayFault, ReplayServer
 
 __all__ = ["Command", "Survivors", "Terminal", "agentd", "compiled", "survivors"]
 
@@ -97,7 +97,7 @@ class Command:
         self._terminals: list[Terminal] = []
         self._processes: list[subprocess.Popen[str]] = []
 
-    def replay(self, *turns: str | Turn, faults: dict[int, Fault] | None = None) -> ReplayServer:
+    def replay(self, *turns: str | Turn, faults: dict[int, ReplayFault] | None = None) -> ReplayServer:
         """Start a replayed model and point the command to it."""
         from agentd_demo.recording import Recording  # here: the other commands need no demo
         from agentd_demo.replay import ReplayServer

@@ -18,9 +18,9 @@ from agentd.errors import JournalError
 from agentd.events import Event, RunEnd, RunStart
 from agentd_daemon.config.values import (
     AgentConfig,
+    AgentServerConfig,
     DaemonConfig,
     OnErrorConfig,
-    ServerConfig,
     SubscriptionConfig,
 )
 from agentd_daemon.control import AgentStatus, ServerStatus
@@ -35,19 +35,19 @@ LOOK_S = 0.01
 T = TypeVar("T")
 
 
-def files_server(folder: Path, *more: str, name: str = "files") -> ServerConfig:
+def files_server(folder: Path, *more: str, name: str = "files") -> AgentServerConfig:
     """A server over the files of a folder; `more` are options of `files_server.py`."""
     arguments = ("-S", str(HERE / "files_server.py"), str(folder), *more)
-    return ServerConfig(command=sys.executable, arguments=arguments, name=name)
+    return AgentServerConfig(command=sys.executable, arguments=arguments, name=name)
 
 
-def modern_server(folder: Path) -> ServerConfig:
+def modern_server(folder: Path) -> AgentServerConfig:
     """The same in the 2026-07-28 revision."""
     arguments = (str(HERE / "modern_files_server.py"), str(folder))
-    return ServerConfig(command=sys.executable, arguments=arguments, name="files")
+    return AgentServerConfig(command=sys.executable, arguments=arguments, name="files")
 
 
-def agent(model: ReplayServer, *servers: ServerConfig, name: str = "news", **keys: Any) -> AgentConfig:
+def agent(model: ReplayServer, *servers: AgentServerConfig, name: str = "news", **keys: Any) -> AgentConfig:
     """An agent that fails fast."""
     keys.setdefault("on_error", OnErrorConfig(backoff_s=0.05, max_backoff_s=0.1))
     keys.setdefault("model_options", {"max_retries": 0})

@@ -14,7 +14,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.waiting import loop_caller
 from agentd.session.resources import SessionResources
 from agentd.types import PythonAction
 from places import ROOT

@@ -11,8 +11,14 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from agentd._concurrency.eventloop import LoopCaller, call_quietly, loop_caller
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter, Waiter
+from agentd._concurrency.waiting import (
+    AsyncWaiter,
+    LoopCaller,
+    ThreadWaiter,
+    Waiter,
+    call_quietly,
+    loop_caller,
+)
 
 __all__ = ["Channel"]
 

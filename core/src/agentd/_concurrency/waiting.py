@@ -1,21 +1,62 @@
-"""The one way to wait for another thread or event loop: a waiter that anybody may set, whatever waits on it.
+"""Between threads and event loops: call into a loop, wait for another thread or loop, and a lock for several loops.
 
-It is set once. `anyio.Event` may be set in its own loop only, `threading.Event` would stop the loop that waits.
+On asyncio and trio alike. anyio's own `from_thread.run` waits for the answer, which an I/O thread must not;
+`anyio.Event` may be set in its own loop only, and `threading.Event` would stop the loop that waits.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
 
 import anyio
 
-from agentd._concurrency.eventloop import loop_caller
+__all__ = [
+    "AsyncWaiter",
+    "CrossLock",
+    "LoopCaller",
+    "ThreadWaiter",
+    "Waiter",
+    "call_quietly",
+    "loop_caller",
+]
 
-__all__ = ["AsyncWaiter", "ThreadWaiter", "Waiter"]
+LoopCaller = Callable[[Callable[[], object]], object]
+
+
+def loop_caller() -> LoopCaller:
+    """Return a function that has the running event loop call something soon.
+
+    The returned function may be called from any thread and never blocks. It raises `RuntimeError` when the
+    loop is closed (asyncio) or over (trio's `RunFinishedError`).
+    """
+    trio = sys.modules.get("trio")
+    if trio is not None:
+        try:
+            token = trio.lowlevel.current_trio_token()
+        except (RuntimeError, AttributeError):
+            # No trio loop runs here. (AttributeError: another thread is just importing trio.)
+            pass
+        else:
+            return token.run_sync_soon  # type: ignore[no-any-return]
+    import asyncio
+
+    return asyncio.get_running_loop().call_soon_threadsafe
+
+
+def call_quietly(call: LoopCaller, function: Callable[[], object]) -> None:
+    """Have a loop call something soon, and say nothing when it is gone: then nobody waits any more."""
+    try:
+        call(function)
+    except RuntimeError:  # both a closed asyncio loop and trio's RunFinishedError
+        pass
 
 
 class ThreadWaiter:
-    """For callers without an event loop."""
+    """Set once, from anywhere; for callers without an event loop."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -27,7 +68,7 @@ class ThreadWaiter:
 
 
 class AsyncWaiter:
-    """For tasks on asyncio or trio; made in their loop."""
+    """Set once, from anywhere; for tasks on asyncio or trio, made in their loop."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
@@ -50,3 +91,41 @@ class AsyncWaiter:
 
 
 Waiter = AsyncWaiter | ThreadWaiter
+
+
+class CrossLock:
+    """`async with lock`: one task at a time, whichever loop it runs in, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held = False
+        self._waiting: deque[AsyncWaiter] = deque()
+
+    async def __aenter__(self) -> None:
+        with self._guard:
+            if not self._held:
+                self._held = True
+                return
+            waiter = AsyncWaiter()
+            self._waiting.append(waiter)
+        try:
+            await waiter.wait()
+        except BaseException:  # cancelled
+            with self._guard:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+                    raise
+            self._release()  # it had been handed over already
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().set()  # still held: by the one that is woken
+            else:
+                self._held = False

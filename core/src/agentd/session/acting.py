@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.waiting import loop_caller
 from agentd.errors import ConfigError
 from agentd.events import RunEnd
 from agentd.turn.budgets import Budgets

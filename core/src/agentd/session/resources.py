@@ -10,9 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentd._concurrency.cross_lock import CrossLock
-from agentd._concurrency.eventloop import LoopCaller
 from agentd._concurrency.pool import call_in_thread
+from agentd._concurrency.waiting import CrossLock, LoopCaller
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.protocols import StatefulExecutor
 from agentd.registry.options import PluginSpec, split_spec

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import anyio
 
 from agentd._concurrency.channel import Channel
-from agentd._concurrency.eventloop import call_quietly, loop_caller
+from agentd._concurrency.waiting import call_quietly, loop_caller
 from agentd.events import Event
 
 __all__ = ["Run", "RunState"]

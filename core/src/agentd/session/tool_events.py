@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from agentd._concurrency.eventloop import LoopCaller, call_quietly
+from agentd._concurrency.waiting import LoopCaller, call_quietly
 from agentd.events import SourceLog, ToolCall, ToolProgress
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from agentd._concurrency.eventloop import LoopCaller, call_quietly
+from agentd._concurrency.waiting import LoopCaller, call_quietly
 from agentd.types import ActionResult, OutputChunk, OutputStream
 
 __all__ = ["OutputRelay"]

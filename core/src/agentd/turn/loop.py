@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from agentd._concurrency.eventloop import LoopCaller, loop_caller
+from agentd._concurrency.waiting import LoopCaller, loop_caller
 from agentd.errors import (
     ExecutorClosedError,
     ExecutorError,
@@ -37,7 +37,7 @@ from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelTool
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
-from agentd.turn.rounds import CodeJob, Job, Round, block_job, native_job, record_blocks, record_calls
+from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
 
@@ -99,7 +99,7 @@ class TurnLoop:
         self.news = news
         self.after_turn = after_turn
         self._told: list[str] = []
-        self._calls: dict[str, Job] = {}
+        self._calls: dict[str, RoundJob] = {}
         self._rejected = 0
         self._broken = 0
         self._begin = 0.0
@@ -261,7 +261,7 @@ class TurnLoop:
             self.listener.call_begun(job.id, call)
             self._begin_job(rnd, job)
 
-    def _begin_job(self, rnd: Round, job: Job) -> None:
+    def _begin_job(self, rnd: Round, job: RoundJob) -> None:
         assert rnd.group is not None
         rnd.jobs.append(job)
         if job.refused:
@@ -273,7 +273,7 @@ class TurnLoop:
             self._tell_start(rnd, job)
         rnd.group.start_soon(self._work, rnd, job)
 
-    def _tell_start(self, rnd: Round, job: Job) -> None:
+    def _tell_start(self, rnd: Round, job: RoundJob) -> None:
         assert self._call is not None
         job.started = True
         job.begin = time.monotonic()
@@ -290,7 +290,7 @@ class TurnLoop:
         if event := job.start_event(rnd.turn):
             listener.emit(event)
 
-    async def _work(self, rnd: Round, job: Job) -> None:
+    async def _work(self, rnd: Round, job: RoundJob) -> None:
         job.taken.set()
         for other in job.after:
             await other.done.wait()
@@ -316,7 +316,7 @@ class TurnLoop:
         rnd.failure = rnd.failure or exc
         rnd.group.cancel_scope.cancel()
 
-    def _tell_end(self, rnd: Round, job: Job) -> None:
+    def _tell_end(self, rnd: Round, job: RoundJob) -> None:
         if isinstance(job, CodeJob) and job.relay is not None:
             job.relay.flush(last=True)
         done = self._execution(rnd, job)
@@ -325,7 +325,7 @@ class TurnLoop:
             self.listener.call_over(job.id, job.told)
         self.listener.emit(job.end_event(done))
 
-    def _execution(self, rnd: Round, job: Job) -> Execution:
+    def _execution(self, rnd: Round, job: RoundJob) -> Execution:
         return job.execution(rnd.turn, self.budgets.result_chars(len(rnd.jobs)))
 
     # --- the end of a round ---------------------------------------------------------------------------

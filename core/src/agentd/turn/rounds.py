@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CodeJob",
-    "Job",
     "Round",
+    "RoundJob",
     "ToolJob",
     "block_job",
     "native_job",
@@ -54,12 +54,12 @@ _SMALL_BYTES = 64 * 1024  # more than this is not decoded in the event loop
 
 
 @attrs.define(eq=False, kw_only=True)
-class Job(ABC):
+class RoundJob(ABC):
     """Something of the current round that is to be done: a block, or a native call (`call`) of the model."""
 
     id: str
     call: ModelToolCall | None = None
-    after: list[Job] = attrs.field(factory=list)
+    after: list[RoundJob] = attrs.field(factory=list)
     taken: anyio.Event = attrs.field(factory=anyio.Event)  # its task has begun, or it needs none
     done: anyio.Event = attrs.field(factory=anyio.Event)
     started: bool = False
@@ -100,7 +100,7 @@ class Job(ABC):
 
 
 @attrs.define(eq=False, kw_only=True)
-class CodeJob(Job):
+class CodeJob(RoundJob):
     """A block, or a call of the native `bash` tool."""
 
     block: Block
@@ -172,7 +172,7 @@ class CodeJob(Job):
 
 
 @attrs.define(eq=False, kw_only=True)
-class ToolJob(Job):
+class ToolJob(RoundJob):
     """A native call of a tool."""
 
     call: ModelToolCall
@@ -227,7 +227,9 @@ class ToolJob(Job):
         return ("(stopped before its end)" if self.started else "(not started)"), "cancelled"
 
 
-def block_job(id: str, block: Block, executor: Executor | None, *, after: list[Job], forms: str) -> Job:
+def block_job(
+    id: str, block: Block, executor: Executor | None, *, after: list[RoundJob], forms: str
+) -> RoundJob:
     """Return the job for a block of the answer. `forms` is what a rejection shows."""
     assert executor is not None
     action = action_of(block)
@@ -235,7 +237,7 @@ def block_job(id: str, block: Block, executor: Executor | None, *, after: list[J
     return CodeJob(id=id, block=block, action=action, executor=executor, after=after, refused=refused)
 
 
-def native_job(id: str, call: ModelToolCall, offers: Offers, executor: Executor | None) -> Job:
+def native_job(id: str, call: ModelToolCall, offers: Offers, executor: Executor | None) -> RoundJob:
     """Return the job for a native call that is ours to answer."""
     if not offers.is_bash(call.name):
         return ToolJob(id=id, call=call, offers=offers, refused=offers.refusal(call.name))
@@ -265,7 +267,7 @@ class Round:
     end: int = 0  # where the last block ends: what follows does not count
     gap: str = ""  # blank space behind a block, shown only if another block follows
     prose: list[str] = attrs.field(factory=list)
-    jobs: list[Job] = attrs.field(factory=list)
+    jobs: list[RoundJob] = attrs.field(factory=list)
     has_blocks: bool = False
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
     finish: ModelFinish | None = None
@@ -278,7 +280,7 @@ class Round:
         """Whether the model waits for nothing of ours: it has answered, or calls the caller's own tools."""
         return not self.jobs or (not self.has_blocks and len(self.calls) > len(self.jobs))
 
-    def before(self, block: Block) -> list[Job]:
+    def before(self, block: Block) -> list[RoundJob]:
         """Return what must be done before the block: everything before a create block, each such block before the
         rest."""
         running = [j for j in self.jobs if not j.done.is_set()]

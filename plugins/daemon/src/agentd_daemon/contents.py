@@ -16,7 +16,7 @@ from agentd_daemon.arguments import typed_arguments
 from agentd_daemon.sources import ServerShare
 from agentd_daemon.uris import TOOL_SCHEME, parse_tool_uri, safe_uri, uri_scheme
 
-__all__ = ["Content", "Place", "find_place"]
+__all__ = ["ContentPlace", "ResourceContent", "find_place"]
 
 T = TypeVar("T")
 MAX_CHARS: Final = 1_000_000
@@ -24,7 +24,7 @@ MAX_CHARS: Final = 1_000_000
 
 
 @attrs.frozen
-class Content:
+class ResourceContent:
     """A resource's content at one moment. `digest` is that of all of it, `text` at most `MAX_CHARS` long."""
 
     text: str
@@ -32,7 +32,7 @@ class Content:
 
 
 @attrs.frozen
-class Place:
+class ContentPlace:
     """Where the content of a subscription comes from.
 
     :ivar tool: the tool to call, or None for a resource that is read by its URI.
@@ -43,7 +43,7 @@ class Place:
     tool: str | None = None
     arguments: Mapping[str, object] = attrs.field(factory=dict)
 
-    async def read(self) -> Content:
+    async def read(self) -> ResourceContent:
         """Return the content as it is now.
 
         :raises ToolError: if the server or the tool fails.
@@ -55,7 +55,7 @@ class Place:
         return _content(value)
 
 
-async def find_place(uri: str, shares: Sequence[ServerShare], server: str | None) -> Place:
+async def find_place(uri: str, shares: Sequence[ServerShare], server: str | None) -> ContentPlace:
     """Return which of an agent's servers has the content.
 
     A tool belongs to the first server that lists it; a resource to the only server there is, the first that lists it,
@@ -71,23 +71,23 @@ async def find_place(uri: str, shares: Sequence[ServerShare], server: str | None
     if uri_scheme(uri) == TOOL_SCHEME:
         return await _tool_place(uri, candidates)
     if len(candidates) == 1:
-        return Place(candidates[0], uri)
+        return ContentPlace(candidates[0], uri)
     lists, unheard = await _each(candidates, lambda share: share.list_resources())
     for share, resources in lists:
         if any(str(resource.get("uri")) == uri for resource in resources):
-            return Place(share, uri)
+            return ContentPlace(share, uri)
     if unheard is not None:
         raise unheard
     readable, _ = await _each(candidates, lambda share: share.read_resource(uri))
     if readable:
-        return Place(readable[0][0], uri)
+        return ContentPlace(readable[0][0], uri)
     raise ConfigError(
         f"{safe_uri(uri)}: none of the servers {_names(candidates)} has this resource; name the right one with "
         "`server`, or correct the URI"
     )
 
 
-async def _tool_place(uri: str, candidates: Sequence[ServerShare]) -> Place:
+async def _tool_place(uri: str, candidates: Sequence[ServerShare]) -> ContentPlace:
     name, texts = parse_tool_uri(uri)
     known: set[str] = set()
     unheard: ToolError | None = None
@@ -98,7 +98,7 @@ async def _tool_place(uri: str, candidates: Sequence[ServerShare]) -> Place:
             unheard = unheard or error
             continue
         if name in specs:
-            return Place(share, uri, name, typed_arguments(uri, texts, specs[name].input_schema))
+            return ContentPlace(share, uri, name, typed_arguments(uri, texts, specs[name].input_schema))
         known |= specs.keys()
     raise unheard or UnknownToolError(name, known)
 
@@ -128,7 +128,7 @@ def _no_server(uri: str, shares: Sequence[ServerShare], server: str | None) -> s
     return f"{safe_uri(uri)}: the agent has no server {server!r}; `server` must be one of: {_names(shares)}{hint}"
 
 
-def _content(value: object) -> Content:
+def _content(value: object) -> ResourceContent:
     parts = value if isinstance(value, list) and any(isinstance(p, Blob) for p in value) else [value]
     digest = hashlib.sha256()
     texts = []
@@ -136,7 +136,7 @@ def _content(value: object) -> Content:
         text, data = _part(part)
         digest.update(b"%d:" % len(data) + data)
         texts.append(text)
-    return Content(cut_middle("\n".join(texts), MAX_CHARS), digest.hexdigest())
+    return ResourceContent(cut_middle("\n".join(texts), MAX_CHARS), digest.hexdigest())
 
 
 def _part(value: object) -> tuple[str, bytes]:

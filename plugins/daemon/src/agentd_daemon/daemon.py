@@ -22,7 +22,7 @@ from agentd_daemon.notify import Notifier
 from agentd_daemon.sources import ServerPool, ServerShare
 from agentd_daemon.state import StateFolder
 from agentd_daemon.status import serve_status
-from agentd_daemon.supervisor import Supervisor
+from agentd_daemon.supervisor import AgentSupervisor
 from agentd_daemon.watch import Watch
 
 __all__ = ["Daemon"]
@@ -56,7 +56,7 @@ class Daemon:
         self._registry = Registry(config=config.plugins)
         self._pool = ServerPool(self._registry.create_tool_sources)
         self._journal: Journal | None = None
-        self._supervisors: dict[str, Supervisor] = {}
+        self._supervisors: dict[str, AgentSupervisor] = {}
         self._listeners: list[OnEvent] = []
         self._notifier = Notifier()
         self._stop = anyio.Event()
@@ -97,11 +97,11 @@ class Daemon:
         self.stop()
 
     def _begin(self, config: AgentConfig) -> None:
-        supervisor = Supervisor(config, self._pool, self._make_worker, self._make_watch)
+        supervisor = AgentSupervisor(config, self._pool, self._make_worker, self._make_watch)
         self._supervisors[config.name] = supervisor
         self._working.start_soon(self._supervise, supervisor)
 
-    async def _supervise(self, supervisor: Supervisor) -> None:
+    async def _supervise(self, supervisor: AgentSupervisor) -> None:
         good = await supervisor.run(once=self._once)
         self.failures += not good
         if not self._once and self._supervisors.get(supervisor.name) is supervisor:
@@ -246,7 +246,7 @@ class Daemon:
         """End what runs, and `run`."""
         self._stop.set()
 
-    def _find(self, agent: str) -> Supervisor:
+    def _find(self, agent: str) -> AgentSupervisor:
         try:
             return self._supervisors[agent]
         except KeyError:

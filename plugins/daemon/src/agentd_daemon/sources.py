@@ -20,7 +20,7 @@ from agentd.protocols import (
 )
 from agentd.types import ToolSpec
 
-from agentd_daemon.config.values import ServerConfig
+from agentd_daemon.config.values import AgentServerConfig
 from agentd_daemon.control import ServerStatus
 
 __all__ = ["ServerPool", "ServerShare"]
@@ -30,7 +30,7 @@ log = logging.getLogger("agentd.daemon")
 MakeSources = Callable[[object], Sequence[ToolSource]]
 
 
-class _Server:
+class _SharedServer:
     """One server that runs, who uses it, and what it last said of itself."""
 
     def __init__(self, source: ToolSource) -> None:
@@ -79,7 +79,7 @@ class ServerShare:
     Closing it does not end the server: `ServerPool.give_back` does, when nobody else has a share.
     """
 
-    def __init__(self, server: _Server, config: ServerConfig) -> None:
+    def __init__(self, server: _SharedServer, config: AgentServerConfig) -> None:
         self._server = server
         self._config = config
         self._filter = config.filter()
@@ -216,9 +216,11 @@ class ServerPool:
 
     def __init__(self, make: MakeSources) -> None:
         self._make = make
-        self._servers: list[tuple[ServerConfig, _Server]] = []  # a configuration holds dictionaries: no key
+        self._servers: list[
+            tuple[AgentServerConfig, _SharedServer]
+        ] = []  # a configuration holds dictionaries: no key
 
-    def share(self, config: ServerConfig) -> ServerShare:
+    def share(self, config: AgentServerConfig) -> ServerShare:
         """Return a share of the server; it starts with the first call.
 
         :raises PluginError: if no plugin knows such servers.
@@ -227,7 +229,7 @@ class ServerPool:
         server = next((server for known, server in self._servers if known == key), None)
         if server is None:
             (source,) = self._make(key.spec())
-            server = _Server(source)
+            server = _SharedServer(source)
             self._servers.append((key, server))
         share = ServerShare(server, config)
         server.shares.append(share)
@@ -242,7 +244,7 @@ class ServerPool:
             await _close(server.source)
 
 
-def _what_is_started(config: ServerConfig) -> ServerConfig:
+def _what_is_started(config: AgentServerConfig) -> AgentServerConfig:
     """The part of a server's configuration that is the same for all who use it."""
     return attrs.evolve(config, tool_filter=(), name=None, timeout=None)
 

@@ -17,7 +17,7 @@ from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.sources import ServerPool, ServerShare
 from agentd_daemon.watch import Watch
 
-__all__ = ["MakeWorker", "Supervisor"]
+__all__ = ["AgentSupervisor", "MakeWorker"]
 
 log = logging.getLogger("agentd.daemon")
 
@@ -25,7 +25,7 @@ MakeWorker = Callable[[AgentConfig, list[ServerShare]], AgentWorker]
 LONGEST_WAIT_S: Final = 300.0
 
 
-class Supervisor:
+class AgentSupervisor:
     """Keeps one agent at work, whatever becomes of it. Its failure is nobody else's.
 
     :param make_worker: makes the worker for a configuration and the shares of its servers.

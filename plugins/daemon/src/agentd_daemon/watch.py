@@ -9,12 +9,12 @@ from typing import Final
 
 import anyio
 from agentd._concurrency.backoff import Backoff
-from agentd._concurrency.eventloop import LoopCaller, call_quietly, loop_caller
+from agentd._concurrency.waiting import LoopCaller, call_quietly, loop_caller
 from agentd.errors import AgentdError
 from agentd.protocols import SubscriptionState
 
 from agentd_daemon.config.values import SubscriptionConfig
-from agentd_daemon.contents import Content, Place, find_place
+from agentd_daemon.contents import ContentPlace, ResourceContent, find_place
 from agentd_daemon.journal import Journal
 from agentd_daemon.sources import ServerShare
 from agentd_daemon.uris import TOOL_SCHEME, safe_uri, uri_scheme
@@ -110,7 +110,7 @@ class Watch:
         with anyio.move_on_after(interval * random.uniform(1 - JITTER, 1 + JITTER)):
             await self._due.wait()
 
-    async def _find(self) -> Place:
+    async def _find(self) -> ContentPlace:
         while True:
             try:
                 place = await find_place(self.config.uri, self._shares, self.config.server)
@@ -121,14 +121,14 @@ class Watch:
                 self.error = ""
                 return place
 
-    async def _greet(self, place: Place) -> None:
+    async def _greet(self, place: ContentPlace) -> None:
         """Start the server, so that it is said at once why it cannot be started; subscribing tries again in silence."""
         try:
             await place.share.all_tools()
         except Exception as error:  # a plugin's boundary
             self._failed(error)
 
-    async def _look(self, place: Place) -> None:
+    async def _look(self, place: ContentPlace) -> None:
         try:
             content = await self._read(place)
             self._take(content)
@@ -147,11 +147,11 @@ class Watch:
             log.warning("%s: %s cannot be watched: %s", self.agent, uri, text, exc_info=trace)
         self.error = text
 
-    async def _read(self, place: Place) -> Content:
+    async def _read(self, place: ContentPlace) -> ResourceContent:
         with anyio.fail_after(READ_TIMEOUT_S):
             return await place.read()
 
-    def _take(self, content: Content) -> None:
+    def _take(self, content: ResourceContent) -> None:
         """Journal what is new."""
         uri = self.config.uri
         seen = self._journal.last_seen(self.agent, uri)

@@ -13,7 +13,7 @@ from agentd_cli.options import debug_option, plugin_names
 if TYPE_CHECKING:
     from agentd.protocols import EventSink
 
-    from agentd_demo.show import Outcome
+    from agentd_demo.show import DemoOutcome
 
 __all__ = ["demo"]
 
@@ -66,7 +66,7 @@ def _sink(*, as_json: bool) -> EventSink:
     return ConsoleSink()
 
 
-def _conclude(outcome: Outcome, *, to_stderr: bool) -> int:
+def _conclude(outcome: DemoOutcome, *, to_stderr: bool) -> int:
     for problem in outcome.problems:
         click.echo(f"agentd: error: {problem}", err=True)
     if outcome.problems:

@@ -21,14 +21,14 @@ import attrs
 from agentd_demo import wire
 from agentd_demo.recording import Recording, RecordingMismatch, Turn
 
-__all__ = ["Fault", "ReplayServer", "Request"]
+__all__ = ["ReplayFault", "ReplayServer", "Request"]
 
 FaultKind = Literal["status", "cut", "disconnect", "malformed", "empty", "stall"]
 Order = Literal["conversation", "request"]
 
 
 @attrs.frozen
-class Fault:
+class ReplayFault:
     """A way to fail.
 
     - `status`: answer with the HTTP status `status` (and `retry_after_s` as a header) and an error object;
@@ -88,7 +88,7 @@ class ReplayServer:
         recording: Recording | Sequence[str | Turn],
         *,
         order: Order | None = None,
-        faults: Mapping[int, Fault] | None = None,
+        faults: Mapping[int, ReplayFault] | None = None,
         repeat: bool = False,
     ) -> None:
         whole = isinstance(recording, Recording)
@@ -102,7 +102,7 @@ class ReplayServer:
         self._asked = 0
         self._stored: dict[str, list[tuple[str, str]]] = {}
         self.stopped = threading.Event()
-        self._server: _Server | None = None
+        self._server: _ReplayServer | None = None
         self._thread: threading.Thread | None = None
 
     # --- running ---
@@ -117,7 +117,7 @@ class ReplayServer:
     def start(self) -> None:
         """Listen. The socket is open when this returns."""
         if self._server is None:
-            self._server = _Server(self)
+            self._server = _ReplayServer(self)
             self._thread = threading.Thread(
                 target=self._server.serve_forever, args=(0.05,), name="agentd-replay", daemon=True
             )
@@ -143,7 +143,7 @@ class ReplayServer:
 
     # --- answering ---
 
-    def next_fault(self) -> Fault | None:
+    def next_fault(self) -> ReplayFault | None:
         """Count a model request and return what is to go wrong with it."""
         with self._lock:
             number = self._asked
@@ -189,7 +189,7 @@ def _pieces(text: str, size: int) -> list[str]:
     return [text[i : i + size] for i in range(0, len(text), max(1, size))]
 
 
-class _Server(ThreadingHTTPServer):
+class _ReplayServer(ThreadingHTTPServer):
     """Knows its connections, so that closing it leaves no thread behind."""
 
     daemon_threads = False
@@ -232,7 +232,7 @@ class _Disconnect(OSError):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: _Server
+    server: _ReplayServer
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing; the journal tells it all."""
@@ -297,7 +297,7 @@ class _Handler(BaseHTTPRequestHandler):
         events = wire.chat_chunks(reply, include_usage=include_usage) if chat else wire.response_events(reply)
         self._stream(events, turn, fault, entry)
 
-    def _failed_at_once(self, fault: Fault, entry: Request) -> bool:
+    def _failed_at_once(self, fault: ReplayFault, entry: Request) -> bool:
         if fault.kind == "status":
             entry.status = fault.status
             self._error(fault.status, "failed as asked", retry_after_s=fault.retry_after_s)
@@ -315,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
         raise _Disconnect("hung up as asked")
 
-    def _stream(self, events: Iterator[bytes], turn: Turn, fault: Fault | None, entry: Request) -> None:
+    def _stream(self, events: Iterator[bytes], turn: Turn, fault: ReplayFault | None, entry: Request) -> None:
         entry.status = 200
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -331,7 +331,7 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _Disconnect("the server stops")
         self._chunk(b"")
 
-    def _broke_off(self, fault: Fault) -> bool:
+    def _broke_off(self, fault: ReplayFault) -> bool:
         """Carry out a fault in the middle of a stream; tell whether the stream ends there."""
         if fault.kind == "malformed":
             self._chunk(b'data: {"id": "half a ch\n\n')

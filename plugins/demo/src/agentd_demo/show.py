@@ -22,7 +22,7 @@ from agentd_demo.subject import Distribution, find_distributions, find_root, wro
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["Demo", "Outcome"]
+__all__ = ["Demo", "DemoOutcome"]
 
 RECORDING = Path(__file__).with_name("lines_of_python.json")
 DEFAULT_MODEL = "gpt-5-mini"
@@ -37,7 +37,7 @@ class DistributionInfo(TypedDict):
 
 
 @attrs.frozen(kw_only=True)
-class Outcome:
+class DemoOutcome:
     """How the demo ended: the report's path, and what is wrong with it (nothing, if all is well)."""
 
     report: Path
@@ -61,7 +61,7 @@ class Demo:
     slowly: bool = True
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
 
-    def run(self, emit: Callable[[Event], None]) -> Outcome:
+    def run(self, emit: Callable[[Event], None]) -> DemoOutcome:
         """Run it; `emit` gets every event. Raises what the client and the executor raise."""
         from agentd_openai import patch_openai_with_ptc
         from agentd_openai.display import display_events
@@ -81,7 +81,7 @@ class Demo:
                 stream=True,
             )
             _relay(display_events(stream), emit)
-        return Outcome(
+        return DemoOutcome(
             report=report,
             problems=tuple(_problems(report, distributions)),
             replayed=not self._live,

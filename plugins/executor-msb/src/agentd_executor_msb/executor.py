@@ -29,10 +29,10 @@ from agentd_executor_msb.network import NetworkSetting
 from agentd_executor_msb.places import check_conversation, slug
 from agentd_executor_msb.settings import (
     MountSetting,
+    MsbSettings,
     Pull,
     SecretSetting,
     Security,
-    Settings,
     image_name,
     local_image,
     read_mounts,
@@ -123,7 +123,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         )
         if not isinstance(python, str) or not python:
             raise ConfigError(f"python: must be a path or a name in the guest, got {python!r}")
-        self.settings = Settings(
+        self.settings = MsbSettings(
             image=image_name(image),
             memory=memory,
             cpus=cpus,

@@ -13,7 +13,7 @@ from pathlib import Path
 from agentd.errors import AgentdError, ConfigError, SandboxUnavailableError
 from agentd.protocols import Requirement
 
-from agentd_executor_msb.settings import Settings, local_image
+from agentd_executor_msb.settings import MsbSettings, local_image
 
 __all__ = [
     "explain",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-def problems(settings: Settings) -> list[str]:
+def problems(settings: MsbSettings) -> list[str]:
     """Return one sentence for each thing that is missing here, with the next step; empty if nothing is."""
     found = (virtualisation_problem(), firmware_problem(), image_problem(settings.image))
     return [sentence for sentence in found if sentence]
@@ -141,7 +141,7 @@ def _same(one: tuple[str, str], other: tuple[str, str]) -> bool:
     return one[1] == other[1] and (one[0] == other[0] or not one[0] or not other[0])
 
 
-def explain(error: Exception, settings: Settings) -> AgentdError:
+def explain(error: Exception, settings: MsbSettings) -> AgentdError:
     """Return agentd's error for what the SDK raised when the microVM was to start."""
     from microsandbox import errors
 

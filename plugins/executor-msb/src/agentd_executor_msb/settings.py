@@ -1,4 +1,4 @@
-"""`Settings`: which microVM a session gets, checked, and as the SDK's options."""
+"""`MsbSettings`: which microVM a session gets, checked, and as the SDK's options."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from microsandbox.types import MountConfig, SecretEntry
 
 __all__ = [
+    "GuestSecret",
     "Mount",
-    "Secret",
-    "Settings",
+    "MsbSettings",
     "image_name",
     "local_image",
     "read_mounts",
@@ -49,7 +49,7 @@ class Mount:
 
 
 @attrs.frozen
-class Secret:
+class GuestSecret:
     """A variable that code sees as a placeholder; msb's proxy puts the value in for these hosts."""
 
     name: str
@@ -62,7 +62,7 @@ class Secret:
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
+class MsbSettings:
     """A microVM. Parameters as in `MicrosandboxCLIExecutor`, with paths resolved."""
 
     image: str
@@ -71,7 +71,7 @@ class Settings:
     guest_dir: str
     mounts: tuple[Mount, ...]
     network: NetworkSetting
-    secrets: tuple[Secret, ...]
+    secrets: tuple[GuestSecret, ...]
     user: str | None
     pull: Pull
     security: Security
@@ -196,7 +196,7 @@ def _mount(given: MountSetting) -> Mount:
     return Mount(host, parts[1], readonly=parts[2:] == ["ro"])
 
 
-def read_secrets(given: Mapping[str, SecretSetting] | None) -> tuple[Secret, ...]:
+def read_secrets(given: Mapping[str, SecretSetting] | None) -> tuple[GuestSecret, ...]:
     """Return secrets from `{NAME: [HOST, ...]}` or `{NAME: {"hosts": [...], "value": ...}}`.
 
     Without a value it is that of the host's environment variable NAME.
@@ -204,7 +204,7 @@ def read_secrets(given: Mapping[str, SecretSetting] | None) -> tuple[Secret, ...
     return tuple(_secret(name, setting) for name, setting in (given or {}).items())
 
 
-def _secret(name: str, setting: SecretSetting) -> Secret:
+def _secret(name: str, setting: SecretSetting) -> GuestSecret:
     if _NAME.fullmatch(name) is None:
         raise ConfigError(f"secrets: {name!r} is no name of an environment variable")
     fields = dict(setting) if isinstance(setting, Mapping) else {"hosts": setting}
@@ -215,10 +215,10 @@ def _secret(name: str, setting: SecretSetting) -> Secret:
         )
     if not isinstance(value, str) or not value:
         raise ConfigError(f"secrets[{name!r}]: has no value; set the environment variable or give 'value'")
-    return Secret(name, tuple(hosts), value)
+    return GuestSecret(name, tuple(hosts), value)
 
 
-def _entry(secret: Secret) -> SecretEntry:
+def _entry(secret: GuestSecret) -> SecretEntry:
     from microsandbox import Secret as Entry
 
     return Entry.env(secret.name, value=secret.value, allow=secret.hosts, placeholder=secret.placeholder)

@@ -21,7 +21,7 @@ from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
 
 from agentd_executor_msb.disks import VmSnapshot, find_disk, keep_disk
 from agentd_executor_msb.probes import explain
-from agentd_executor_msb.settings import Settings
+from agentd_executor_msb.settings import MsbSettings
 
 __all__ = ["MicroVM"]
 
@@ -45,7 +45,7 @@ class MicroVM:
     def __init__(
         self,
         name: str,
-        settings: Settings,
+        settings: MsbSettings,
         options: Callable[[], dict[str, Any]],
         fingerprint: str,
         *,

@@ -35,7 +35,7 @@ class HandoverError(Exception):
     """The workspace cannot be handed over; the message says why."""
 
 
-class Entry:
+class HandoverEntry:
     """One file of a walk: its parent's descriptor, its name and what lstat says."""
 
     __slots__ = ("name", "parent", "stat")
@@ -227,7 +227,7 @@ def _used_uids() -> set[int]:
 # --- the files ----------------------------------------------------------------------------------
 
 
-def _walk(workspace: str) -> Iterator[Entry]:
+def _walk(workspace: str) -> Iterator[HandoverEntry]:
     """Yield every entry, folders before what they hold; no link is followed, no other file system entered."""
     _more_descriptors()
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -242,7 +242,7 @@ def _walk(workspace: str) -> Iterator[Entry]:
                     found = os.stat(name, dir_fd=parent, follow_symlinks=False)
                     if found.st_dev != device:
                         continue
-                    yield Entry(parent, name, found)
+                    yield HandoverEntry(parent, name, found)
                     if stat.S_ISDIR(found.st_mode):
                         child = os.open(name, flags, dir_fd=parent)
                         stack.append((child, iter(os.listdir(child))))
@@ -299,7 +299,7 @@ def _change_folder(path: str, before: int, uid: int, gid: int) -> None:
         os.close(descriptor)
 
 
-def _change(entry: Entry, before: int, uid: int, gid: int) -> None:
+def _change(entry: HandoverEntry, before: int, uid: int, gid: int) -> None:
     """Change the owner of exactly the file that was looked at, and of no other that took its name."""
     if before not in UIDS and stat.S_ISREG(entry.stat.st_mode) and entry.stat.st_mode & 0o6000:
         return  # the owner's own setuid program would lose its bit
@@ -330,7 +330,7 @@ def strip_setuid(workspace: str, uid: int, since: float) -> int:
     return count
 
 
-def _strip(entry: Entry) -> bool:
+def _strip(entry: HandoverEntry) -> bool:
     try:
         descriptor = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.parent)
     except OSError:

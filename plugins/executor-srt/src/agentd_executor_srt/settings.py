@@ -16,7 +16,7 @@ from agentd_runner.host import environment
 from agentd_executor_srt.domains import check_domains
 from agentd_executor_srt.requirements import Programs
 
-__all__ = ["DENY_READ", "INHERITED", "Policy", "Profile", "Secret", "read_secrets"]
+__all__ = ["DENY_READ", "INHERITED", "Policy", "Profile", "ProxySecret", "read_secrets"]
 
 Profile = Literal["default", "strict"]
 
@@ -98,7 +98,7 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix
 
 
 @attrs.frozen
-class Secret:
+class ProxySecret:
     """A value that code sees a placeholder of; the proxy puts the value in for the named hosts."""
 
     name: str
@@ -106,7 +106,7 @@ class Secret:
     hosts: tuple[str, ...]
 
 
-def read_secrets(given: Mapping[str, Any] | None, host: Mapping[str, str]) -> tuple[Secret, ...]:
+def read_secrets(given: Mapping[str, Any] | None, host: Mapping[str, str]) -> tuple[ProxySecret, ...]:
     """Return the secrets of the option `secrets`. Raises `ConfigError`."""
     found = []
     for name, about in (given or {}).items():
@@ -125,7 +125,7 @@ def read_secrets(given: Mapping[str, Any] | None, host: Mapping[str, str]) -> tu
         value = about.get("value", host.get(name))
         if not isinstance(value, str) or not value:
             raise ConfigError(f"secrets[{name!r}]: no value: give 'value', or set the variable {name}")
-        found.append(Secret(name, value, tuple(hosts)))
+        found.append(ProxySecret(name, value, tuple(hosts)))
     return tuple(found)
 
 
@@ -145,7 +145,7 @@ class Policy:
     allow_write: list[Path]
     deny_write: list[Path]
     guarded: tuple[Path, ...]
-    secrets: tuple[Secret, ...]
+    secrets: tuple[ProxySecret, ...]
     sandbox_dir: Path  # for srt's settings and sockets
     private: list[Path]  # agentd's own folders
     package_dirs: tuple[Path, ...]  # agentd's own modules

@@ -1,10 +1,10 @@
 """Starts one srt and ends it, with everything below it, when its host lets go of it; then tidies up.
 
-Run by `python -I -S -c "..." JOB` (see `process`), JOB being JSON (see `Job`), with the standard library alone. The
-standard streams are the runner's; srt inherits them. Standard input is also the host's hand: when its other end is
-closed (on purpose, or because the host was killed), the runner inside ends by itself; what has not ended after
-`grace_s` is ended. TERM says: at once. srt is the last to be killed, for it takes its placeholder files away when
-what it started has ended; should it have been killed itself, that is done here.
+Run by `python -I -S -c "..." JOB` (see `process`), JOB being JSON (see `SandboxJob`), with the standard library
+alone. The standard streams are the runner's; srt inherits them. Standard input is also the host's hand: when its
+other end is closed (on purpose, or because the host was killed), the runner inside ends by itself; what has not ended
+after `grace_s` is ended. TERM says: at once. srt is the last to be killed, for it takes its placeholder files away
+when what it started has ended; should it have been killed itself, that is done here.
 
 As root, srt and everything below it run as an unprivileged user that the workspace is handed over to (`handover`),
 and this process, which stays root, hands it back. The exit code is srt's, or 125 if it was not started, with the
@@ -37,7 +37,7 @@ MAX_DESCRIPTOR = 1 << 16
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-class Job:
+class SandboxJob:
     """What the host asks for."""
 
     def __init__(self, given: dict[str, Any]) -> None:
@@ -52,10 +52,10 @@ class Job:
         self.grace_s: float = given["grace_s"]
 
 
-class Supervisor:
+class SandboxSupervisor:
     """One srt, from its start to its end."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: SandboxJob) -> None:
         self.job = job
         self.started = time.time() - 1  # file systems cut their timestamps
         self.prctl = _load_prctl()
@@ -314,9 +314,9 @@ def _load_prctl() -> Callable[..., int]:
 
 def main() -> int:
     """Supervise what the command line says."""
-    job = Job(json.loads(sys.argv[1]))
+    job = SandboxJob(json.loads(sys.argv[1]))
     try:
-        supervisor = Supervisor(job)
+        supervisor = SandboxSupervisor(job)
     except Exception as error:  # the host shows what is said here
         print(f"{OURS}{error}", file=sys.stderr, flush=True)
         _remove_all(job.run_dir)

@@ -15,7 +15,7 @@ from agentd.types import ToolSpec
 
 from agentd_mcp_bridge.backend import ClientBackend
 from agentd_mcp_bridge.config import AgentsTarget, ServerConfig, ToolFilter
-from agentd_mcp_bridge.connection import Connection, Life, Listener
+from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
 from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.results import plain, prompt_messages, resource_value, tool_value
@@ -38,11 +38,11 @@ class AgentsBackend:
     def __init__(self, config: ServerConfig) -> None:
         assert isinstance(config.target, AgentsTarget)
         self.config = config
-        self.listener = Listener()
+        self.listener = ServerListener()
         self.instructions = ""
         self.capabilities = frozenset({"tools"})
         self._server = config.target.server
-        self._connection = Connection(config, self.listener, new_life=_AgentsLife)
+        self._connection = ServerConnection(config, self.listener, new_life=_AgentsLife)
         self._theirs: asyncio.AbstractEventLoop | None = None
         self._substitute: ClientBackend | None = None
         self._routed = False
@@ -101,7 +101,7 @@ class AgentsBackend:
             return await substitute.get_prompt(name, arguments)
         return prompt_messages(await self._ask("get_prompt", name, arguments))
 
-    async def subscribable(self) -> Connection | None:
+    async def subscribable(self) -> ServerConnection | None:
         """None for the object itself: it does not say when its connection breaks, so nothing could be promised."""
         try:
             substitute = await self._route()

@@ -11,7 +11,7 @@ from agentd.protocols import OnProgress
 from agentd.types import ToolSpec
 
 from agentd_mcp_bridge.config import ServerConfig
-from agentd_mcp_bridge.connection import Connection, Life, Listener
+from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
 from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.loop import mcp_loop
@@ -31,7 +31,7 @@ class Backend(Protocol):
     """
 
     config: ServerConfig
-    listener: Listener
+    listener: ServerListener
     instructions: str
     capabilities: frozenset[str]
 
@@ -51,7 +51,7 @@ class Backend(Protocol):
 
     async def get_prompt(self, name: str, arguments: dict[str, str]) -> object: ...
 
-    async def subscribable(self) -> Connection | None: ...
+    async def subscribable(self) -> ServerConnection | None: ...
 
     async def aclose(self) -> None: ...
 
@@ -67,10 +67,10 @@ class Backend(Protocol):
 class ClientBackend:
     """Over the SDK's client, on a connection that is opened anew after a crash."""
 
-    def __init__(self, config: ServerConfig, listener: Listener | None = None) -> None:
+    def __init__(self, config: ServerConfig, listener: ServerListener | None = None) -> None:
         self.config = config
-        self.listener = listener or Listener()
-        self.connection = Connection(config, self.listener)
+        self.listener = listener or ServerListener()
+        self.connection = ServerConnection(config, self.listener)
         self.instructions = ""
         self.capabilities: frozenset[str] = frozenset()
         self._wrapped: set[str] = set()
@@ -246,7 +246,7 @@ class ClientBackend:
         _, result = await self._ask(fetch, f"the prompt {name!r}", repeatable=True)
         return prompt_messages(result)
 
-    async def subscribable(self) -> Connection | None:
+    async def subscribable(self) -> ServerConnection | None:
         return self.connection
 
     async def aclose(self) -> None:

@@ -28,7 +28,7 @@ from agentd_mcp_bridge.loop import McpLoop, mcp_loop
 from agentd_mcp_bridge.stdio import StdioTransport
 from agentd_mcp_bridge.watched import Watched
 
-__all__ = ["Connection", "Life", "Listener"]
+__all__ = ["Life", "ServerConnection", "ServerListener"]
 
 _CLOSE_S: Final = 12.0  # a stdio server may take its grace, TERM and KILL
 _RELISTEN_S: Final = 1.0
@@ -40,7 +40,7 @@ _LIST_CHANGES = (
 Notified = Callable[[Any], Awaitable[None]]
 
 
-class Listener:
+class ServerListener:
     """Whom a connection tells what its server says. The attributes are set by the source."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Listener:
 class Life:
     """One life of a connection, from opening to its end; `run` is the owner task."""
 
-    def __init__(self, config: ServerConfig, listener: Listener) -> None:
+    def __init__(self, config: ServerConfig, listener: ServerListener) -> None:
         self.config = config
         self.ready = anyio.Event()
         self.ended = anyio.Event()
@@ -263,15 +263,15 @@ def restart_backoff() -> Backoff:
     return Backoff(first_s=0.2, longest_s=10.0, spread=0.5, free=1, well_s=30.0)
 
 
-class Connection:
+class ServerConnection:
     """The server's connection as its users see it: `open` gives the client of the current life."""
 
     def __init__(
         self,
         config: ServerConfig,
-        listener: Listener,
+        listener: ServerListener,
         *,
-        new_life: Callable[[ServerConfig, Listener], Life] = Life,
+        new_life: Callable[[ServerConfig, ServerListener], Life] = Life,
     ) -> None:
         self.config = config
         self._listener = listener

@@ -80,13 +80,13 @@ class _Progress(msgspec.Struct, rename="camel"):
     message: str | None = None
 
 
-class _Part(msgspec.Struct):
+class _MessagePart(msgspec.Struct):
     type: str
     text: str = ""
 
 
 class _Result(msgspec.Struct, rename="camel"):
-    content: list[_Part] = []
+    content: list[_MessagePart] = []
     is_error: bool = False
     structured_content: msgspec.Raw = msgspec.Raw()
     result_type: str = "complete"

@@ -148,7 +148,7 @@ class _ByStream:
         self._subscriptions = subscriptions
         self._life = life
         self._client = client
-        self._stream: _Stream | None = None
+        self._stream: _Subscription | None = None
         self._refused: set[str] = set()
         self._backoff = restart_backoff()
 
@@ -178,7 +178,7 @@ class _ByStream:
             if current is not None:
                 current.leave()
 
-    async def _opened(self, wanted: frozenset[str], group: TaskGroup) -> _Stream | None:
+    async def _opened(self, wanted: frozenset[str], group: TaskGroup) -> _Subscription | None:
         stream = await self._new_stream(wanted, group)
         if stream.outcome == "lost":
             return stream
@@ -207,9 +207,9 @@ class _ByStream:
         self._refuse(refused)
         self._subscriptions.wake()
 
-    async def _new_stream(self, uris: frozenset[str], group: TaskGroup) -> _Stream:
+    async def _new_stream(self, uris: frozenset[str], group: TaskGroup) -> _Subscription:
         answer_s = self._life.config.timeout_s or _ANSWER_S
-        stream = _Stream(self._client, uris, answer_s, self._subscriptions.wake)
+        stream = _Subscription(self._client, uris, answer_s, self._subscriptions.wake)
         await group.start(stream.run)
         return stream
 
@@ -219,7 +219,7 @@ class _ByStream:
             self._subscriptions.topics[uri].tell("unsupported")
 
 
-class _Stream:
+class _Subscription:
     """One `subscriptions/listen` request."""
 
     def __init__(

@@ -11,7 +11,7 @@ import mcp_types as types
 from agentd.errors import ToolError
 from agentd.protocols import SubscriptionState
 
-from agentd_mcp_bridge.connection import Connection, Life, Listener
+from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
 from agentd_mcp_bridge.loop import McpLoop, mcp_loop
 from agentd_mcp_bridge.topics import OnEvent, Subscriber, Topic
 
@@ -25,9 +25,9 @@ class Subscribable(Protocol):
     """What is asked of the backend: the connection to keep; None if its server's changes cannot be heard."""
 
     config: Any
-    listener: Listener
+    listener: ServerListener
 
-    async def subscribable(self) -> Connection | None: ...
+    async def subscribable(self) -> ServerConnection | None: ...
 
 
 class Subscriptions:

@@ -28,7 +28,7 @@ KILL_S = 5.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
-class Supervisor:
+class ServerSupervisor:
     """One server, from its start to its end."""
 
     def __init__(self, lifeline: int, grace_s: float, command: list[str]) -> None:
@@ -192,7 +192,7 @@ def _load_prctl() -> Callable[..., int] | None:
 
 def main() -> int:
     """Supervise what the command line says."""
-    supervisor = Supervisor(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
+    supervisor = ServerSupervisor(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
     null = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):  # or the server's pipes would not end when the server does
         os.dup2(null, number)

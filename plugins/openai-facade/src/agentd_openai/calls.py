@@ -28,11 +28,11 @@ from agentd_openai.state import Holder, Mode, PatchState, SyncTask
 from agentd_openai.streams import AgentAsyncStream, AgentStream, AsyncTask
 from agentd_openai.whole import WholeAnswer
 
-__all__ = ["Call"]
+__all__ = ["PatchedCall"]
 
 
 @attrs.define(eq=False)
-class Call:
+class PatchedCall:
     """What a call needs: the shared state, the SDK's own method, and the arguments.
 
     :param api: `chat` or `responses`.
@@ -244,7 +244,7 @@ class Call:
 class _ModelView:
     """The HTTP response of a call's stream, without keeping the stream from being dropped."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: PatchedCall) -> None:
         self._call = call
 
     @property

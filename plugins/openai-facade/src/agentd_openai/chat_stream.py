@@ -31,7 +31,7 @@ from agentd_openai.collector import Collector
 if TYPE_CHECKING:
     from agentd.turn.observer import SinkGroup
 
-    from agentd_openai.calls import Call
+    from agentd_openai.collector import RunningCall
 
 __all__ = ["ChatStreamer"]
 
@@ -44,7 +44,7 @@ class ChatStreamer(Collector):
     """
 
     def __init__(
-        self, sinks: SinkGroup, out: Callable[[Any], None], *, wants_usage: bool, call: Call
+        self, sinks: SinkGroup, out: Callable[[Any], None], *, wants_usage: bool, call: RunningCall
     ) -> None:
         super().__init__(sinks)
         self._call = call

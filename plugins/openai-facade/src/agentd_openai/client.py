@@ -225,10 +225,12 @@ def _sync_create(original: Callable[..., Any], api: str, holder: Holder, base_ur
         mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
         if mode is None:
             return original(*args, **_cleaned(api, kwargs))
-        from agentd_openai.calls import Call
+        from agentd_openai.calls import PatchedCall
 
         stream, arguments = _arguments(kwargs)
-        call = Call(holder, mode, api, original, False, base_url, arguments, mcp_servers or (), mcp_strict)
+        call = PatchedCall(
+            holder, mode, api, original, False, base_url, arguments, mcp_servers or (), mcp_strict
+        )
         return call.sync_stream() if stream else call.sync_whole()
 
     return create
@@ -248,10 +250,12 @@ def _async_create(
         mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
         if mode is None:
             return await original(*args, **_cleaned(api, kwargs))
-        from agentd_openai.calls import Call
+        from agentd_openai.calls import PatchedCall
 
         stream, arguments = _arguments(kwargs)
-        call = Call(holder, mode, api, original, True, base_url, arguments, mcp_servers or (), mcp_strict)
+        call = PatchedCall(
+            holder, mode, api, original, True, base_url, arguments, mcp_servers or (), mcp_strict
+        )
         return await (call.async_stream() if stream else call.async_whole())
 
     return create

@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agentd.events import Event, RunEnd
 from agentd.turn.observer import Listener
 
 if TYPE_CHECKING:
+    from agentd.turn.native_tools import Offers
     from agentd.turn.observer import SinkGroup
+    from agentd.turn.transcript import Transcript
 
-__all__ = ["Collector"]
+    from agentd_openai.state import Mode
+
+__all__ = ["Collector", "RunningCall"]
+
+
+class RunningCall(Protocol):
+    """What a collector asks of the call that it answers."""
+
+    @property
+    def api(self) -> str:
+        """`"responses"` or `"chat"`."""
+
+    @property
+    def mode(self) -> Mode: ...
+
+    @property
+    def offers(self) -> Offers: ...
+
+    @property
+    def transcript(self) -> Transcript: ...
+
+    def added(self) -> list[Any]:
+        """Return what the run has added to the conversation, in the API's own form."""
+
+    def wants_results(self) -> bool:
+        """Tell whether the caller has asked for the tools' results in the stream."""
 
 
 class Collector(Listener):

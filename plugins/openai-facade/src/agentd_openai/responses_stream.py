@@ -38,7 +38,7 @@ from agentd_openai.responses_request import add_usage
 if TYPE_CHECKING:
     from agentd.turn.observer import SinkGroup
 
-    from agentd_openai.calls import Call
+    from agentd_openai.collector import RunningCall
 
 __all__ = ["ResponsesStreamer"]
 
@@ -48,7 +48,7 @@ MCP = "response.mcp_call"
 
 
 @attrs.define(eq=False)
-class _Open:
+class _OpenItem:
     """An item that was begun in this round: our index, and for messages what of its text was sent."""
 
     index: int
@@ -58,7 +58,7 @@ class _Open:
 
 
 @attrs.define(eq=False)
-class _Native:
+class _StreamedNative:
     """A native call of ours: our index and id of its item, and what the model reads."""
 
     index: int
@@ -70,11 +70,11 @@ class _Native:
 class ResponsesStreamer(ItemStream):
     """Makes the one stream. `out` takes the events."""
 
-    def __init__(self, sinks: SinkGroup, out: Callable[[Any], None], *, call: Call) -> None:
+    def __init__(self, sinks: SinkGroup, out: Callable[[Any], None], *, call: RunningCall) -> None:
         super().__init__(sinks, out)
         self._call = call
         self._turn = 0
-        self._natives: dict[str, _Native] = {}  # by the id of their events
+        self._natives: dict[str, _StreamedNative] = {}  # by the id of their events
         self._sent: set[str] = set()
         self.response: Any = None
         """The last round's response."""
@@ -82,13 +82,15 @@ class ResponsesStreamer(ItemStream):
 
     def _begin_round(self) -> None:
         self._turn += 1
-        self._mcp: dict[int, _Native] = {}  # calls of ours that are being written, by the provider's index
+        self._mcp: dict[
+            int, _StreamedNative
+        ] = {}  # calls of ours that are being written, by the provider's index
         self._held: deque[tuple[Any, int, int]] = deque()
         self._length = 0
         self._certain = 0
         self._has_blocks = False
         self._prose: list[dict[str, Any]] = []
-        self._open: dict[int, _Open] = {}  # by the provider's index
+        self._open: dict[int, _OpenItem] = {}  # by the provider's index
         self._ignored: set[int] = set()
 
     # --- from the loop ---------------------------------------------------------------------------------
@@ -205,10 +207,10 @@ class ResponsesStreamer(ItemStream):
             if self._has_blocks and raw.item.type in CALLS:
                 self._ignored.add(theirs)  # made without the results of the blocks
                 return
-            self._open[theirs] = _Open(self.new_index(), raw.item)
+            self._open[theirs] = _OpenItem(self.new_index(), raw.item)
         entry = self._open.get(theirs)
         if entry is None:  # a server that leaves out the beginnings
-            entry = self._open[theirs] = _Open(self.new_index(), getattr(raw, "item", None))
+            entry = self._open[theirs] = _OpenItem(self.new_index(), getattr(raw, "item", None))
         raw.output_index = entry.index
         if kind == TEXT:
             entry.text += raw.delta
@@ -221,7 +223,7 @@ class ResponsesStreamer(ItemStream):
             self._ignored.add(theirs)
         self.send(raw)
 
-    def _close(self, entry: _Open) -> None:
+    def _close(self, entry: _OpenItem) -> None:
         """End an item whose end did not come: the answer was cut there."""
         item = entry.item
         if item is None:
@@ -269,10 +271,10 @@ class ResponsesStreamer(ItemStream):
             native.call = _called(raw.item)
             self._ignored.add(theirs)  # it is done when its result is there
 
-    def _begin_tool(self, item: Any) -> _Native:
+    def _begin_tool(self, item: Any) -> _StreamedNative:
         call = _called(item)
         begun = mcp_item(call, self._call.offers, status="in_progress", turn=self._turn)
-        native = _Native(self.new_index(), begun.id, call)
+        native = _StreamedNative(self.new_index(), begun.id, call)
         place = {"output_index": native.index}
         self.make("ResponseOutputItemAddedEvent", ADDED, item=begun, **place)
         self.make("ResponseMcpCallInProgressEvent", f"{MCP}.in_progress", item_id=begun.id, **place)
@@ -281,7 +283,7 @@ class ResponsesStreamer(ItemStream):
     def call_begun(self, id: str, call: ModelToolCall) -> None:
         native = next((n for n in self._mcp.values() if n.call.id == call.id), None)
         if self._call.offers.is_bash(call.name):
-            native = _Native(-1, "", call)
+            native = _StreamedNative(-1, "", call)
         elif native is None:  # a server that sends items only with the end
             native = self._begin_tool(call.raw)
         native.call = call
@@ -290,7 +292,7 @@ class ResponsesStreamer(ItemStream):
     def call_over(self, id: str, answer: str) -> None:
         self._natives[id].answer = answer
 
-    def _end_tool(self, native: _Native, done: ToolCall) -> None:
+    def _end_tool(self, native: _StreamedNative, done: ToolCall) -> None:
         item = mcp_item(
             native.call,
             self._call.offers,

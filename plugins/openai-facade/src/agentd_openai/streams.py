@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 from agentd._concurrency.channel import Channel
-from agentd._concurrency.eventloop import call_quietly
+from agentd._concurrency.waiting import call_quietly
 
 from agentd_openai.state import SyncTask
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agentd.turn.observer import SinkGroup
     from agentd.turn.transcript import Execution
 
-    from agentd_openai.calls import Call
+    from agentd_openai.collector import RunningCall
 
 __all__ = ["WholeAnswer"]
 
@@ -36,7 +36,7 @@ class _Native:
 class WholeAnswer(Collector):
     """Keeps the object of each round with calls of ours, and the last one."""
 
-    def __init__(self, sinks: SinkGroup, call: Call) -> None:
+    def __init__(self, sinks: SinkGroup, call: RunningCall) -> None:
         super().__init__(sinks)
         self._call = call
         self._raw: Any = None

@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from agentd_skills.tree import Tree
+from agentd_skills.tree import SkillTree
 
 __all__ = ["Entry", "Manifest"]
 
@@ -34,7 +34,7 @@ class Manifest:
     skills: dict[str, tuple[str, tuple[str, ...]]] = attrs.field(factory=dict)
 
     @classmethod
-    def read(cls, tree: Tree) -> Manifest:
+    def read(cls, tree: SkillTree) -> Manifest:
         """Read the manifest as far as it can be trusted: the sandbox's code can write it."""
         try:
             data = json.loads(tree.read(_PATH) or b"{}")
@@ -51,14 +51,14 @@ class Manifest:
         except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
             return cls()
 
-    def is_intact(self, tree: Tree, paths: Iterable[str] | None = None) -> bool:
+    def is_intact(self, tree: SkillTree, paths: Iterable[str] | None = None) -> bool:
         """Tell whether all files (or these) are as they were written, by size and time."""
         wanted = self.files if paths is None else list(paths)
         return bool(wanted) and all(
             path in self.files and tree.state(path) == self.files[path][1:] for path in wanted
         )
 
-    def put(self, tree: Tree, path: str, text: str) -> Entry:
+    def put(self, tree: SkillTree, path: str, text: str) -> Entry:
         """Write a file unless it is there already; return its entry."""
         data = text.encode("utf-8")
         digest = hashlib.sha256(data).hexdigest()
@@ -72,7 +72,7 @@ class Manifest:
         size, mtime = state or (len(data), 0)
         return (digest, size, mtime)
 
-    def write(self, tree: Tree) -> None:
+    def write(self, tree: SkillTree) -> None:
         """Write the manifest, if it changes."""
         data = json.dumps(attrs.asdict(self, recurse=False), sort_keys=True).encode()
         if tree.read(_PATH) != data:

@@ -41,7 +41,7 @@ from agentd_skills.manifest import Entry, Manifest
 from agentd_skills.resources import resource_modules, resource_names
 from agentd_skills.signatures import ToolView
 from agentd_skills.texts import slug
-from agentd_skills.tree import Tree
+from agentd_skills.tree import SkillTree
 
 __all__ = ["AgentSkillsRenderer"]
 
@@ -94,7 +94,7 @@ class AgentSkillsRenderer:
         :raises UnsafePathError: if the directory is a link, or a file lies where a folder belongs.
         :raises WorkspaceError: if a file cannot be written.
         """
-        with Tree(Path(directory)) as tree:
+        with SkillTree(Path(directory)) as tree:
             manifest = Manifest.read(tree)
             digests = _digests(tools, notes)
             order = [(t.name, t.source) for t in tools]
@@ -116,7 +116,7 @@ class AgentSkillsRenderer:
 
         Call it after `render`. Skills that lie in the directory by hand are listed too.
         """
-        with Tree(Path(directory)) as tree:
+        with SkillTree(Path(directory)) as tree:
             skills = _skills(bind(tools), tree, Manifest.read(tree))
             ours = {skill.folder for skill in skills}
             others = {
@@ -131,7 +131,7 @@ class AgentSkillsRenderer:
 class _Rendering:
     """One rendering under way."""
 
-    tree: Tree
+    tree: SkillTree
     manifest: Manifest
     skills: list[Skill]
     notes: Mapping[str, str]
@@ -220,7 +220,7 @@ def _own_files() -> tuple[str, str, str]:
     return bridge, command, search
 
 
-def _skills(bindings: Sequence[Binding], tree: Tree, manifest: Manifest) -> list[Skill]:
+def _skills(bindings: Sequence[Binding], tree: SkillTree, manifest: Manifest) -> list[Skill]:
     """Group tools by source, and give every source a folder: its name as a slug, with a number where that is
     taken or not ours."""
     grouped: dict[str, list[ToolView]] = {}
@@ -239,7 +239,7 @@ def _skills(bindings: Sequence[Binding], tree: Tree, manifest: Manifest) -> list
     return skills
 
 
-def _may_use(tree: Tree, manifest: Manifest, folder: str) -> bool:
+def _may_use(tree: SkillTree, manifest: Manifest, folder: str) -> bool:
     """Tell whether a folder is free, or was made by us: listed, or its document says so."""
     if tree.kind(folder) not in ("", "directory"):
         return False
@@ -249,7 +249,7 @@ def _may_use(tree: Tree, manifest: Manifest, folder: str) -> bool:
     return GENERATED_MARK.encode() in (tree.read(document, 4096) or b"")
 
 
-def _found_description(tree: Tree, folder: str) -> str | None:
+def _found_description(tree: SkillTree, folder: str) -> str | None:
     """Return the description of a skill that lies there by hand; None if the folder is no skill."""
     data = tree.read(f"{folder}/SKILL.md", 16 * 1024)
     if data is None or folder in _RESERVED_FOLDERS or GENERATED_MARK.encode() in data:

@@ -15,14 +15,14 @@ from typing import Final
 
 from agentd.errors import UnsafePathError, WorkspaceError
 
-__all__ = ["Tree"]
+__all__ = ["SkillTree"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: a FIFO must not hang us
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Tree:
+class SkillTree:
     """An open directory; a context manager. Paths are relative, with `/`.
 
     :raises UnsafePathError: if the directory itself is a link, or lies where something else is.
@@ -40,7 +40,7 @@ class Tree:
         self._path = directory
         self._last: tuple[str, int] | None = None  # the folder used last: files come folder by folder
 
-    def __enter__(self) -> Tree:
+    def __enter__(self) -> SkillTree:
         return self
 
     def __exit__(

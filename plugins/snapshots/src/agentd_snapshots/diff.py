@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from agentd_snapshots.tree import File, Tree, join
+from agentd_snapshots.tree import File, FileTree, join
 from agentd_snapshots.values import Diff
 
 __all__ = ["diff_trees"]
@@ -13,13 +13,13 @@ __all__ = ["diff_trees"]
 Kind = Literal["added", "removed", "changed", "mode_changed", "type_changed"]
 
 
-def diff_trees(before: Tree, after: Tree) -> Diff:
+def diff_trees(before: FileTree, after: FileTree) -> Diff:
     """Compare two trees whose contents are both known. What either of them leaves out is not compared."""
     return _Comparison(before, after).run()
 
 
 class _Comparison:
-    def __init__(self, before: Tree, after: Tree) -> None:
+    def __init__(self, before: FileTree, after: FileTree) -> None:
         self._before = before
         self._after = after
         self._found: dict[Kind, list[str]] = {
@@ -83,7 +83,7 @@ class _Comparison:
         elif was.mode != now.mode:
             self._add("mode_changed", path)
 
-    def _below(self, tree: Tree, index: int | None, path: bytes | None, kind: Kind) -> None:
+    def _below(self, tree: FileTree, index: int | None, path: bytes | None, kind: Kind) -> None:
         """Add everything below a folder."""
         pending = [] if index is None else [(index, path)]
         while pending:

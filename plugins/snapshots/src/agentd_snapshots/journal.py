@@ -10,14 +10,14 @@ from agentd.errors import SnapshotError
 
 from agentd_snapshots.store import PackStore
 
-__all__ = ["Journal", "Phase"]
+__all__ = ["Phase", "RestoreJournal"]
 
 Phase = Literal["staging", "applying"]
 _NAME = "journal"
 
 
 @attrs.frozen
-class Journal:
+class RestoreJournal:
     """What a restore is doing.
 
     In phase `staging` the workspace has got nothing but the staging folder: it is taken back. In phase
@@ -35,13 +35,13 @@ class Journal:
         store.write(_NAME, json.dumps(attrs.asdict(self)).encode() + b"\n")
 
     @staticmethod
-    def read(store: PackStore) -> Journal | None:
+    def read(store: PackStore) -> RestoreJournal | None:
         """The journal of a restore that did not end, if there is one."""
         data = store.read(_NAME)
         if data is None:
             return None
         try:
-            return Journal(**json.loads(data))
+            return RestoreJournal(**json.loads(data))
         except (ValueError, TypeError) as exc:
             raise SnapshotError(
                 f"the journal {str(store.folder / _NAME)!r} is damaged ({exc}): the workspace may be half restored; "

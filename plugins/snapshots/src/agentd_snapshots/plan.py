@@ -7,7 +7,7 @@ import os
 import attrs
 from agentd.errors import SnapshotError
 
-from agentd_snapshots.tree import File, Folder, Tree
+from agentd_snapshots.tree import File, FileTree, Folder
 from agentd_snapshots.walker import Spot
 
 __all__ = ["FolderWork", "Plan", "make_plan"]
@@ -44,12 +44,12 @@ class Plan:
     `needed` is False if there is nothing to do at all.
     """
 
-    target: Tree
+    target: FileTree
     works: list[FolderWork]
     needed: bool
 
 
-def make_plan(current: Tree, target: Tree) -> Plan:
+def make_plan(current: FileTree, target: FileTree) -> Plan:
     """Compare two trees.
 
     Whatever the target leaves out, and what is excluded now, stays as it is. Sockets, FIFOs and unreadable
@@ -71,7 +71,7 @@ class _Linked:
 
 
 class _Planner:
-    def __init__(self, current: Tree, target: Tree) -> None:
+    def __init__(self, current: FileTree, target: FileTree) -> None:
         self._current = current
         self._target = target
         self._owners = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -207,7 +207,7 @@ class _Planner:
         )
 
 
-def _guarded_folders(tree: Tree) -> set[int]:
+def _guarded_folders(tree: FileTree) -> set[int]:
     """The folders below which something must stay untouched."""
     guarded: set[int] = set()
     for index, folder in enumerate(tree.folders):

@@ -18,13 +18,13 @@ import attrs
 from agentd.errors import SnapshotError
 
 from agentd_snapshots.content import ContentReader, Poll
-from agentd_snapshots.journal import Journal
+from agentd_snapshots.journal import RestoreJournal
 from agentd_snapshots.plan import FolderWork, Plan, make_plan
 from agentd_snapshots.rules import STAGING_PREFIX, Rules
 from agentd_snapshots.scan import FILE, Scan, Scanner, StatCache
 from agentd_snapshots.staging import Staging, settle
 from agentd_snapshots.store import PackStore
-from agentd_snapshots.tree import File, Folder, Tree
+from agentd_snapshots.tree import File, FileTree, Folder
 from agentd_snapshots.walker import ChangedError, Spot, Walker, chmod_at, remove_at
 
 __all__ = ["Restorer", "remove_staging", "set_mtime"]
@@ -52,7 +52,7 @@ class Restorer:
     poll: Poll
     journaled: bool = True
     new: bool = False
-    redo: Journal | None = None
+    redo: RestoreJournal | None = None
 
     def run(self) -> Scan:
         """Restore, and return the scan of what was there before.
@@ -70,7 +70,7 @@ class Restorer:
             f"({last}); end what runs in it and restore again"
         )
 
-    def _attempt(self, target: Tree) -> Scan:
+    def _attempt(self, target: FileTree) -> Scan:
         scan = self._scan(target)
         if not self.new:
             target.belong_to(scan.tree.folders[0].uid, scan.tree.folders[0].gid)
@@ -79,7 +79,7 @@ class Restorer:
             self._carry_out(plan, scan.tree.folders[0], target.folders[0])
         return scan
 
-    def _scan(self, target: Tree) -> Scan:
+    def _scan(self, target: FileTree) -> Scan:
         scanner = Scanner(
             self.root_fd,
             rules=self.rules,
@@ -94,10 +94,10 @@ class Restorer:
         name = os.fsdecode(STAGING_PREFIX) + secrets.token_hex(8)
         if self.redo:  # not in the same folder: that one may resist its removal
             remove_staging(self.root_fd, self.redo.staging)
-            self.redo = Journal("applying", self.snapshot_id, name, after.mtime_ns)
+            self.redo = RestoreJournal("applying", self.snapshot_id, name, after.mtime_ns)
             self._journal(self.redo)
         else:
-            self._journal(Journal("staging", self.snapshot_id, name, before.mtime_ns))
+            self._journal(RestoreJournal("staging", self.snapshot_id, name, before.mtime_ns))
         raw = os.fsencode(name)
         staging = Staging(self.root_fd, raw, plan.target, read=self.store.packs.read, poll=self.poll)
         changes = _Changes(self.root_fd, plan, staging)
@@ -105,7 +105,7 @@ class Restorer:
             staging.open()
             changes.stage()
             if not self.redo:
-                self._journal(Journal("applying", self.snapshot_id, name, after.mtime_ns))
+                self._journal(RestoreJournal("applying", self.snapshot_id, name, after.mtime_ns))
             changes.apply()
         except BaseException as exc:
             if not self.redo:  # what was there before a redo is a mix: the journal stays
@@ -131,13 +131,13 @@ class Restorer:
         set_mtime(self.root_fd, before.mtime_ns)
         self._clear()
 
-    def _journal(self, journal: Journal) -> None:
+    def _journal(self, journal: RestoreJournal) -> None:
         if self.journaled:
             journal.write(self.store)
 
     def _clear(self) -> None:
         if self.journaled:
-            Journal.clear(self.store)
+            RestoreJournal.clear(self.store)
 
 
 class _Changes:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterable
 from fnmatch import translate
 
-from agentd_snapshots.tree import Tree, join
+from agentd_snapshots.tree import FileTree, join
 from agentd_snapshots.walker import DIRECTORY
 
 __all__ = ["OWN_FOLDER", "STAGING_PREFIX", "Paths", "Rules"]
@@ -56,7 +56,7 @@ class Rules:
         other.trivial = not (other._exact or self._names or self._by_path)
         return other
 
-    def fitting(self, root_fd: int, like: Tree | None) -> Rules:
+    def fitting(self, root_fd: int, like: FileTree | None) -> Rules:
         """The same for a scan of this workspace: agentd's folder is left out, unless blocks have installed something,
         here or in the tree that the scan is for."""
         other = copy.copy(self)

@@ -13,7 +13,7 @@ import attrs
 
 from agentd_snapshots.content import ContentReader, Poll
 from agentd_snapshots.rules import OWN_FOLDER, Rules
-from agentd_snapshots.tree import DIGEST, KEPT_BITS, File, Folder, Tree, join
+from agentd_snapshots.tree import DIGEST, KEPT_BITS, File, FileTree, Folder, join
 from agentd_snapshots.walker import ChangedError, Spot, Walker
 
 __all__ = ["Scan", "Scanner", "StatCache"]
@@ -38,7 +38,7 @@ _KINDS = {
 class StatCache:
     """Remembers contents by inode: nothing is read again if device, size, mtime and ctime are the same."""
 
-    def __init__(self, tree: Tree | None = None) -> None:
+    def __init__(self, tree: FileTree | None = None) -> None:
         self.by_inode: dict[int, File] = {}
         if tree is not None:
             self.learn(tree.files())
@@ -68,7 +68,7 @@ class StatCache:
 class Scan:
     """What a scan found: the tree, what it leaves out (folder's index, name, reason), and which files it has read."""
 
-    tree: Tree
+    tree: FileTree
     left_out: list[tuple[int, bytes, str]]
     read: list[File] = attrs.field(factory=list)
 
@@ -97,7 +97,7 @@ class Scanner:
         reader: ContentReader,
         cache: StatCache,
         stored: Callable[[bytes], bool] | None = None,
-        like: Tree | None = None,
+        like: FileTree | None = None,
         poll: Poll | None = None,
     ) -> None:
         self._root_fd = root_fd
@@ -109,7 +109,7 @@ class Scanner:
         self._poll = poll or (lambda: None)
         self._dev = os.fstat(root_fd).st_dev
         self._folders: list[Folder] = []
-        self._scan = Scan(Tree(self._folders), [])
+        self._scan = Scan(FileTree(self._folders), [])
         self._linked: dict[int, File] = {}
         self._names: list[int] = [0]  # how many names inside the tree each link number has
 

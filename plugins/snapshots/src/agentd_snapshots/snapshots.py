@@ -14,7 +14,7 @@ from agentd.selectors import check_label, pick
 
 from agentd_snapshots.content import ContentReader, Poll
 from agentd_snapshots.diff import diff_trees
-from agentd_snapshots.journal import Journal
+from agentd_snapshots.journal import RestoreJournal
 from agentd_snapshots.names import check_turn
 from agentd_snapshots.packs import PackWriteError, PackWriter
 from agentd_snapshots.place import store_folder
@@ -76,7 +76,7 @@ class Snapshots:
         self._exclude_now = exclude if callable(exclude) else None
         self._lock_timeout_s = lock_timeout_s
         self._cache: tuple[object, StatCache] | None = None
-        if Journal.read(self.store) is not None:
+        if RestoreJournal.read(self.store) is not None:
             with self._locked("finish an interrupted restore", _go_on):
                 pass
 
@@ -345,7 +345,7 @@ class Snapshots:
         """Hold the store, with a restore that was killed ended first; system errors become ours."""
         try:
             with self.store.locked(poll=poll, timeout_s=self._lock_timeout_s):
-                journal = Journal.read(self.store)
+                journal = RestoreJournal.read(self.store)
                 if journal is not None:
                     self._recover(journal)
                 yield
@@ -356,9 +356,9 @@ class Snapshots:
                 raise
             raise _system_error(task, exc) from exc
 
-    def _recover(self, journal: Journal) -> None:
+    def _recover(self, journal: RestoreJournal) -> None:
         if journal.phase != "applying" and not self.workspace_dir.is_dir():
-            Journal.clear(self.store)
+            RestoreJournal.clear(self.store)
             return
         new = not self.workspace_dir.exists()
         with self._root(make=True) as root_fd:
@@ -369,7 +369,7 @@ class Snapshots:
                 journal = restorer.redo
             remove_staging(root_fd, journal.staging)
             set_mtime(root_fd, journal.root_mtime_ns)
-        Journal.clear(self.store)
+        RestoreJournal.clear(self.store)
 
     @contextlib.contextmanager
     def _root(self, *, make: bool = False) -> Iterator[int]:

@@ -15,7 +15,7 @@ from agentd.errors import CorruptSnapshotError
 
 from agentd_snapshots.content import Poll
 from agentd_snapshots.packs import write_all
-from agentd_snapshots.tree import CHUNK, KEPT_BITS, File, Folder, Tree, chunks_of
+from agentd_snapshots.tree import CHUNK, KEPT_BITS, File, FileTree, Folder, chunks_of
 from agentd_snapshots.walker import DIRECTORY, Spot, Walker
 
 __all__ = ["Staging", "settle"]
@@ -32,7 +32,7 @@ class Staging:
     """
 
     def __init__(
-        self, root_fd: int, name: bytes, tree: Tree, *, read: Callable[[bytes], bytes], poll: Poll
+        self, root_fd: int, name: bytes, tree: FileTree, *, read: Callable[[bytes], bytes], poll: Poll
     ) -> None:
         self._root_fd = root_fd
         self._name = name

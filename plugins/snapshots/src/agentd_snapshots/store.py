@@ -33,7 +33,7 @@ from agentd.statedir import make_private
 from agentd_snapshots.content import Poll
 from agentd_snapshots.digest import digest_of
 from agentd_snapshots.packs import PackSet, PackWriter, sync_folder, write_all
-from agentd_snapshots.tree import DIGEST, Tree
+from agentd_snapshots.tree import DIGEST, FileTree
 from agentd_snapshots.values import LeftOut, Snapshot, SnapshotStats
 from agentd_snapshots.walker import remove_at
 
@@ -164,13 +164,13 @@ class PackStore:
         """Remove a file of the store."""
         (self.folder / name).unlink(missing_ok=True)
 
-    def read_cache(self) -> Tree | None:
+    def read_cache(self) -> FileTree | None:
         """The tree of the last scan; None if there is none, or it is damaged (nothing is lost then)."""
         data = self.read("cache")
         if data is None or digest_of(data[DIGEST:]) != data[:DIGEST]:
             return None
         try:
-            return Tree.decode(data[DIGEST:])
+            return FileTree.decode(data[DIGEST:])
         except (ValueError, msgspec.MsgspecError):
             return None
 
@@ -243,7 +243,7 @@ class PackStore:
             stats=SnapshotStats(**stats),
         )
 
-    def tree(self, snapshot_id: str) -> Tree:
+    def tree(self, snapshot_id: str) -> FileTree:
         """Read a snapshot's tree.
 
         :raises CorruptSnapshotError: if the manifest is damaged.
@@ -255,7 +255,7 @@ class PackStore:
         if digest_of(data) != digest:
             raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: its tree has another hash")
         try:
-            return Tree.decode(data)
+            return FileTree.decode(data)
         except (ValueError, msgspec.MsgspecError) as exc:
             raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: {exc}") from exc
 

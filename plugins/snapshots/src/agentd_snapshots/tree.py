@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-__all__ = ["CHUNK", "DIGEST", "KEPT_BITS", "File", "Folder", "Tree", "chunks_of", "join"]
+__all__ = ["CHUNK", "DIGEST", "KEPT_BITS", "File", "FileTree", "Folder", "chunks_of", "join"]
 
 CHUNK = 1 << 20
 """Files are hashed, stored and compared in chunks of so many bytes."""
@@ -79,7 +79,7 @@ class Folder(msgspec.Struct, array_like=True):
     left: list[tuple[bytes, str]] = []
 
 
-class Tree:
+class FileTree:
     """Folders, parents before children; the first one is the root."""
 
     def __init__(self, folders: list[Folder]) -> None:
@@ -132,7 +132,7 @@ class Tree:
         return msgspec.msgpack.encode(self.folders)
 
     @classmethod
-    def decode(cls, data: bytes) -> Tree:
+    def decode(cls, data: bytes) -> FileTree:
         """The tree that `encode` was called on.
 
         :raises ValueError: if the data is none, or holds a name or an index that leads elsewhere.

@@ -27,7 +27,7 @@ from agentd_tools.reports import ProgressReport, Tell
 from agentd_tools.results import MAX_MESSAGE_BYTES, encode_result, load_object
 from agentd_tools.threads import tool_pool
 
-__all__ = ["Call", "Entry", "error_reply"]
+__all__ = ["Entry", "PendingCall", "error_reply"]
 
 _log: Final = logging.getLogger("agentd.tools")
 _ids: Final = itertools.count(1)
@@ -66,7 +66,7 @@ class Entry:
         )
 
 
-class Call:
+class PendingCall:
     """A call on its way. A job for the pool, a deadline for the watcher, or work for an event loop.
 
     The watcher's `forget` decides who replies: only the one that it tells True.
@@ -83,7 +83,7 @@ class Call:
         arguments: bytes,
         action_id: str,
         reply: Callable[[ToolReply], None],
-        ended: Callable[[Call, ToolReply], None],
+        ended: Callable[[PendingCall, ToolReply], None],
         tell: Tell,
     ) -> None:
         self.id = next(_ids)
@@ -293,7 +293,7 @@ class Call:
 class _Encoding:
     """A large result on its way to be encoded by a thread of the pool."""
 
-    def __init__(self, call: Call, value: object) -> None:
+    def __init__(self, call: PendingCall, value: object) -> None:
         self.call = call
         self.value = value
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agentd_tools.threads import tool_pool
 
 if TYPE_CHECKING:
-    from agentd_tools.call import Call
+    from agentd_tools.call import PendingCall
 
 __all__ = ["Lanes"]
 
@@ -20,9 +20,9 @@ class Lanes:
     def __init__(self, limit: int) -> None:
         self._free = limit
         self._lock = threading.Lock()
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[PendingCall] = deque()
 
-    def start(self, call: Call) -> None:
+    def start(self, call: PendingCall) -> None:
         with self._lock:
             if self._free <= 0:
                 self._waiting.append(call)
@@ -31,7 +31,7 @@ class Lanes:
             call.has_lane = True
         tool_pool.submit(call)
 
-    def release(self, call: Call) -> None:
+    def release(self, call: PendingCall) -> None:
         """Take back the lane of an answered call, if it had one, and give it to the next that waits."""
         following = None
         with self._lock:

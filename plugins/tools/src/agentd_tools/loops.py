@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.waiting import loop_caller
 from anyio.abc import TaskStatus
 
 __all__ = ["TaskLoop", "shared_loop"]

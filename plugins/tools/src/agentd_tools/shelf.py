@@ -58,7 +58,7 @@ class Shelf:
     def __init__(self, make: Callable[[object], Sequence[ToolSource]]) -> None:
         self._make = make
         self._servers: list[_Server] = []
-        self._open = _Open()
+        self._open = _OpenSource()
         weakref.finalize(self, self._open.close, wait=False).atexit = False
 
     @property
@@ -97,7 +97,7 @@ class Shelf:
         self._open.close()
 
 
-class _Open:
+class _OpenSource:
     """The sources that must be closed. Lives on when its shelf was dropped without a word."""
 
     def __init__(self) -> None:
@@ -186,10 +186,10 @@ class _AtExit:
     """Closes what is still open when the interpreter ends. Registered with the first source."""
 
     def __init__(self) -> None:
-        self._open: weakref.WeakSet[_Open] = weakref.WeakSet()
+        self._open: weakref.WeakSet[_OpenSource] = weakref.WeakSet()
         self._registered = False
 
-    def add(self, opened: _Open) -> None:
+    def add(self, opened: _OpenSource) -> None:
         self._open.add(opened)
         if not self._registered:
             self._registered = True

@@ -22,7 +22,7 @@ from agentd.turn.blobs import decode_json
 from agentd.types import ToolSpec
 from anyio.abc import TaskStatus
 
-from agentd_tools.call import Call, Entry, error_reply
+from agentd_tools.call import Entry, PendingCall, error_reply
 from agentd_tools.deadlines import watcher
 from agentd_tools.lanes import Lanes
 from agentd_tools.listing import Listing
@@ -74,7 +74,7 @@ class ToolSet:
         self._stale: set[str] = set()
         self._lanes = Lanes(max_workers)
         self._loop: TaskLoop | None = None
-        self._live: set[Call] = set()
+        self._live: set[PendingCall] = set()
         self._quick: set[str] = set()  # blocking tools whose last call was quick, by Python name
         self._closed = False
         self._tools = Listing(
@@ -204,7 +204,7 @@ class ToolSet:
         *,
         start: bool = True,
         quiet: bool = False,
-    ) -> Call | None:
+    ) -> PendingCall | None:
         entry = self._tools.entries.get(name)
         if entry is None:
             reply(error_reply(UnknownToolError(name, [b.python_name for b in self._tools.bindings])))
@@ -212,7 +212,7 @@ class ToolSet:
         if self._closed or len(arguments) > MAX_MESSAGE_BYTES:
             reply(error_reply(self._refusal(entry, len(arguments))))
             return None
-        call = Call(entry, arguments, action_id, reply, self._ended, self._tell)
+        call = PendingCall(entry, arguments, action_id, reply, self._ended, self._tell)
         call.quiet = quiet
         self._live.add(call)
         watcher.watch(call.id, call)
@@ -234,7 +234,7 @@ class ToolSet:
             f"{name}(): the arguments are {size} bytes of JSON; at most {MAX_MESSAGE_BYTES} fit"
         )
 
-    def _ended(self, call: Call, reply: ToolReply) -> None:
+    def _ended(self, call: PendingCall, reply: ToolReply) -> None:
         self._live.discard(call)
         if call.entry.blocking:
             self._lanes.release(call)

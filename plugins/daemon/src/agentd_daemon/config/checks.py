@@ -10,7 +10,7 @@ import attrs
 from agentd.errors import ConfigError, suggest
 
 from agentd_daemon.config.structuring import DataPath
-from agentd_daemon.config.values import AgentConfig, ServerConfig, SubscriptionConfig, plugin_options
+from agentd_daemon.config.values import AgentConfig, AgentServerConfig, SubscriptionConfig, plugin_options
 from agentd_daemon.uris import TOOL_SCHEME, parse_tool_uri, safe_uri, uri_scheme
 
 __all__ = ["Finding", "agent_findings", "agent_warnings"]
@@ -68,7 +68,7 @@ def agent_warnings(agent: AgentConfig) -> Iterator[Finding]:
             yield Finding(("subscriptions", index), f"{safe_uri(subscription.uri)!r} {text}", text)
 
 
-def _server_findings(server: ServerConfig) -> Iterator[tuple[DataPath, str]]:
+def _server_findings(server: AgentServerConfig) -> Iterator[tuple[DataPath, str]]:
     stdio = server.type == "stdio"
     needed = "command" if stdio else "url"
     if not getattr(server, needed):
@@ -145,7 +145,7 @@ def _server_objection(agent: AgentConfig, subscription: SubscriptionConfig) -> t
     return ()
 
 
-def _admits(server: ServerConfig, tool: str) -> bool:
+def _admits(server: AgentServerConfig, tool: str) -> bool:
     kept = server.filter()
     if any(fnmatchcase(tool, pattern) for pattern in kept.deny):
         return False

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from agentd_daemon.config.problems import Position, Problem
-from agentd_daemon.config.references import BadReferenceError, References, Substituted
+from agentd_daemon.config.references import BadReferenceError, ConfigReferences, Substituted
 from agentd_daemon.config.scalars import BadScalarError, read_plain
 from agentd_daemon.config.structuring import DataPath, dotted
 
@@ -77,7 +77,7 @@ def read_document(file: str | Path, environ: Mapping[str, str]) -> Document:
         node = _compose(text, document)
         if node is not None:
             folder = Path(file).absolute().parent
-            document.data = _Builder(document, References(environ, folder)).build(node, ())
+            document.data = _Builder(document, ConfigReferences(environ, folder)).build(node, ())
     except _Stop as stop:
         document.data = None
         if stop.args:
@@ -185,7 +185,7 @@ def _position(file: str, mark: Mark) -> Position:
 class _Builder:
     """Makes plain data of nodes and notes where each value is."""
 
-    def __init__(self, document: Document, references: References) -> None:
+    def __init__(self, document: Document, references: ConfigReferences) -> None:
         self._document = document
         self._references = references
         self._count = 0

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["BadReferenceError", "References", "Substituted", "revealed"]
+__all__ = ["BadReferenceError", "ConfigReferences", "Substituted", "revealed"]
 
 MAX_FILE_BYTES: Final = 1024 * 1024
 
@@ -49,7 +49,7 @@ def revealed(value: Any) -> Any:
 
 
 @attrs.frozen
-class References:
+class ConfigReferences:
     """Resolves references.
 
     :param environ: the environment variables.

@@ -19,14 +19,14 @@ from agentd_daemon.config.structuring import Bounds
 from agentd_daemon.config.values import (
     AgentConfig,
     AgentDefaults,
+    AgentServerConfig,
     BudgetsConfig,
     DaemonConfig,
     HistoryConfig,
     OnErrorConfig,
     Secret,
-    ServerConfig,
     SubscriptionConfig,
-    ToolFilter,
+    ToolFilterConfig,
 )
 
 __all__ = ["DIALECT", "make_schema"]
@@ -37,8 +37,8 @@ _CLASSES: Final = (
     DaemonConfig,
     AgentDefaults,
     AgentConfig,
-    ServerConfig,
-    ToolFilter,
+    AgentServerConfig,
+    ToolFilterConfig,
     SubscriptionConfig,
     BudgetsConfig,
     HistoryConfig,

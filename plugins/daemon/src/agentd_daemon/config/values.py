@@ -17,15 +17,15 @@ from agentd_daemon.config.structuring import Bounds
 __all__ = [
     "AgentConfig",
     "AgentDefaults",
+    "AgentServerConfig",
     "BudgetsConfig",
     "DaemonConfig",
     "HistoryConfig",
     "OnErrorConfig",
     "Plugin",
     "Secret",
-    "ServerConfig",
     "SubscriptionConfig",
-    "ToolFilter",
+    "ToolFilterConfig",
     "plugin_name",
     "plugin_options",
 ]
@@ -93,7 +93,7 @@ class _Reticent:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class ToolFilter(_Reticent):
+class ToolFilterConfig(_Reticent):
     """Which tools of a server an agent has: globs on their names; `deny` wins.
 
     :ivar allow: tools that are offered; null for all.
@@ -105,7 +105,7 @@ class ToolFilter(_Reticent):
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class ServerConfig(_Reticent):
+class AgentServerConfig(_Reticent):
     """An MCP server.
 
     :ivar type: `stdio` starts a program, `http` (streamable HTTP) and `sse` connect to a URL.
@@ -126,15 +126,15 @@ class ServerConfig(_Reticent):
     env_vars: tuple[Variable, ...] = ()
     url: Url | None = None
     headers: dict[str, str] = attrs.field(factory=dict)
-    tool_filter: tuple[Text, ...] | ToolFilter = ()
+    tool_filter: tuple[Text, ...] | ToolFilterConfig = ()
     name: Name | None = None
     timeout: Seconds | None = None
 
-    def filter(self) -> ToolFilter:
+    def filter(self) -> ToolFilterConfig:
         """Return `tool_filter` in its long form."""
-        if isinstance(self.tool_filter, ToolFilter):
+        if isinstance(self.tool_filter, ToolFilterConfig):
             return self.tool_filter
-        return ToolFilter(allow=self.tool_filter or None)
+        return ToolFilterConfig(allow=self.tool_filter or None)
 
     def spec(self) -> dict[str, Any]:
         """Return the server as the hook `agentd_create_tool_sources` of agentd-mcp-bridge takes it."""
@@ -144,7 +144,7 @@ class ServerConfig(_Reticent):
         else:
             spec |= {"url": self.url, "headers": dict(self.headers)}
         kept = self.filter()
-        if kept != ToolFilter():
+        if kept != ToolFilterConfig():
             allow = None if kept.allow is None else list(kept.allow)
             spec["tool_filter"] = {"allow": allow, "deny": list(kept.deny)}
         if self.name is not None:
@@ -267,7 +267,7 @@ class AgentDefaults(_Reticent):
 
     model: Plugin = ""
     system_prompt: str = ""
-    mcp_servers: tuple[ServerConfig, ...] = ()
+    mcp_servers: tuple[AgentServerConfig, ...] = ()
     mode: Literal["tools", "ptc"] = "tools"
     executor: Plugin = "subprocess"
     executor_options: dict[str, Any] = attrs.field(factory=dict)

@@ -8,7 +8,7 @@ from agentd.errors import suggest
 
 from agentd_daemon.control import AgentStatus, Control
 from agentd_daemon.repl import views
-from agentd_daemon.repl.lines import Invocation, LineError, Message, command_named
+from agentd_daemon.repl.lines import Invocation, LineError, ShownMessage, command_named
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -46,9 +46,9 @@ class Commands:
         """Cancel the turn of the current agent. False: none runs."""
         return bool(self.current) and self._control.cancel(self.current)
 
-    async def carry_out(self, asked: Message | Invocation) -> RenderableType | None:
+    async def carry_out(self, asked: ShownMessage | Invocation) -> RenderableType | None:
         """Do what was asked and return what there is to say about it. Raises what the daemon raises."""
-        if isinstance(asked, Message):
+        if isinstance(asked, ShownMessage):
             return await self._tell(asked)
         argument = asked.argument
         match asked.command.name:
@@ -71,7 +71,7 @@ class Commands:
             case _:
                 return views.commands(command_named(argument))
 
-    async def _tell(self, message: Message) -> RenderableType | None:
+    async def _tell(self, message: ShownMessage) -> RenderableType | None:
         name = self._known(message.agent).name if message.agent else self._agent()
         trigger = await self._control.submit(name, message.text)
         status = self._known(name)

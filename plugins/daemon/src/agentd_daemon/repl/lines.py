@@ -8,7 +8,7 @@ from typing import Literal
 import attrs
 from agentd.errors import AgentdError, suggest
 
-__all__ = ["COMMANDS", "CommandSpec", "Invocation", "LineError", "Message", "continues", "parse"]
+__all__ = ["COMMANDS", "CommandSpec", "Invocation", "LineError", "ShownMessage", "continues", "parse"]
 
 Argument = Literal["", "agent", "count", "label", "checkpoint", "command"]
 
@@ -59,7 +59,7 @@ _QUIT = ("quit", "exit", "/exit")
 
 
 @attrs.frozen
-class Message:
+class ShownMessage:
     """Text for an agent; `agent` is empty for the current one."""
 
     text: str
@@ -74,7 +74,7 @@ class Invocation:
     argument: str = ""
 
 
-def parse(line: str, agents: Iterable[str]) -> Message | Invocation | None:
+def parse(line: str, agents: Iterable[str]) -> ShownMessage | Invocation | None:
     """Return what `line` asks for, or None if it is blank.
 
     `/NAME ARGUMENT` is a command; `AGENT: text` is for that agent if there is one of this name; `//text` is the
@@ -86,7 +86,7 @@ def parse(line: str, agents: Iterable[str]) -> Message | Invocation | None:
     if text in _QUIT:
         return Invocation(_BY_NAME["quit"])
     if text.startswith("//"):
-        return Message(text[1:])
+        return ShownMessage(text[1:])
     if text.startswith("/"):
         return _command(text[1:])
     return _message(text, agents)
@@ -109,15 +109,15 @@ def _command(text: str) -> Invocation:
     return Invocation(spec, argument)
 
 
-def _message(text: str, agents: Iterable[str]) -> Message:
+def _message(text: str, agents: Iterable[str]) -> ShownMessage:
     # The longest name first: one may be the beginning of another.
     for agent in sorted(agents, key=len, reverse=True):
         if text.startswith(f"{agent}:"):
             said = text[len(agent) + 1 :].strip()
             if not said:
                 raise LineError(f"nothing to tell {agent!r}: write {agent}: TEXT, or /use {agent}")
-            return Message(said, agent)
-    return Message(text)
+            return ShownMessage(said, agent)
+    return ShownMessage(text)
 
 
 def command_named(word: str) -> Sequence[CommandSpec]:

@@ -25,7 +25,7 @@ from agentd_daemon.repl.completion import ReplCompleter
 from agentd_daemon.repl.dumb import DumbPrompt
 from agentd_daemon.repl.feed import Feed
 from agentd_daemon.repl.keys import bindings
-from agentd_daemon.repl.lines import Invocation, LineError, Message, parse
+from agentd_daemon.repl.lines import Invocation, LineError, ShownMessage, parse
 from agentd_daemon.repl.painter import styled
 from agentd_daemon.repl.past import open_past
 from agentd_daemon.repl.printed import printed_above
@@ -62,7 +62,9 @@ class Repl:
         self._screen = Screen(output, color=self._color, stream=self._stream)
         self._commands = Commands(control, agent or "")
         self._feed = Feed(self._screen, self._commands.names)
-        self._entered, self._asked = anyio.create_memory_object_stream[Message | Invocation](_MAX_WAITING)
+        self._entered, self._asked = anyio.create_memory_object_stream[ShownMessage | Invocation](
+            _MAX_WAITING
+        )
         self._working: anyio.CancelScope | None = None
         self._worked = anyio.Event()
         # A dumb terminal cannot be drawn on: the application reads keys only, and DumbPrompt shows them.

@@ -32,7 +32,7 @@ class RunningAction:
         self.passed_on = 0  # channels that the host has
         self.lost = False  # a kept interpreter that does not go on after this action
         self.job = -1  # the file that a Python worker begins with to read
-        self.again: Block | None = None  # for another kept interpreter, if this one was dead
+        self.again: RunningBlock | None = None  # for another kept interpreter, if this one was dead
         self.note = ""
         self.report: list[Any] | None = None  # the supervisor's
 
@@ -87,7 +87,7 @@ class RunningAction:
         }
 
 
-class Block:
+class RunningBlock:
     """Code that waits for the kept interpreter: the action's number, its place in the order, its header, the code."""
 
     def __init__(self, ident: int, order: int, header: dict[str, Any], code: bytes) -> None:

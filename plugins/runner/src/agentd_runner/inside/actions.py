@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from .action import Block, RunningAction
+from .action import RunningAction, RunningBlock
 from .descriptors import BROKER_FD
 from .files import PathRefused, create_file
 from .frames import EXIT, STDERR, STDOUT, FrameError
@@ -60,7 +60,7 @@ class SessionActions:
                 ident, "not run: the bash block holds a NUL byte; write such data with printf '\\0' or Python"
             )
         elif header["type"] == "python" and header["state"] == "kept":
-            self.kept.add(Block(ident, order, header, body))
+            self.kept.add(RunningBlock(ident, order, header, body))
         elif (worker := self.pool.take_worker_or_refuse(header["type"], ident)) is not None:
             self.begin(worker, ident, order, header, body)
 
@@ -92,7 +92,7 @@ class SessionActions:
             },
         )
 
-    def begin_block(self, worker: SupervisedWorker, block: Block) -> RunningAction:
+    def begin_block(self, worker: SupervisedWorker, block: RunningBlock) -> RunningAction:
         return self.begin(worker, block.ident, block.order, block.header, block.code)
 
     def begin(
@@ -203,7 +203,7 @@ class SessionActions:
         if self.kept.worker is None:
             self.kept.start_next()
 
-    def put_back(self, action: RunningAction, block: Block) -> None:
+    def put_back(self, action: RunningAction, block: RunningBlock) -> None:
         """Let go of an action that its kept interpreter was too dead to begin."""
         self.forget(action)
         for output in action.outputs:

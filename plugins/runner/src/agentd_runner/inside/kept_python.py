@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from .action import Block, RunningAction
+from .action import RunningAction, RunningBlock
 from .worker_pool import SpareWorkers
 from .workers import SupervisedWorker
 
@@ -17,15 +17,15 @@ class KeptPython:
     """Runs one block at a time. `begin_action` starts a block in a worker."""
 
     def __init__(
-        self, pool: SpareWorkers, begin_action: Callable[[SupervisedWorker, Block], RunningAction]
+        self, pool: SpareWorkers, begin_action: Callable[[SupervisedWorker, RunningBlock], RunningAction]
     ) -> None:
         self.pool = pool
         self.begin_action = begin_action
         self.worker: SupervisedWorker | None = None
-        self.queue: deque[Block] = deque()
+        self.queue: deque[RunningBlock] = deque()
         self.busy: RunningAction | None = None
 
-    def add(self, block: Block) -> None:
+    def add(self, block: RunningBlock) -> None:
         self.queue.append(block)
         self.start_next()
 
@@ -62,7 +62,7 @@ class KeptPython:
             self.busy = None
             self.start_next()
 
-    def put_back(self, block: Block) -> None:
+    def put_back(self, block: RunningBlock) -> None:
         """The interpreter had ended before this block, only not been reaped: another one gets it."""
         self.worker = self.busy = None
         self.queue.appendleft(block)

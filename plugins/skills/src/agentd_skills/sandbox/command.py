@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
-class Usage(Exception):
+class UsageError(Exception):
     """What the person asked for cannot be done; the message says what can."""
 
 
@@ -43,12 +43,12 @@ def main(arguments: list[str]) -> int:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a locale may lack what a text has
     try:
         if name not in commands:
-            raise Usage(f"unknown command {name!r}; there are: {', '.join(commands)}")
+            raise UsageError(f"unknown command {name!r}; there are: {', '.join(commands)}")
         function, least, most = commands[name]
         if len(rest) < least or (most is not None and len(rest) > most):
-            raise Usage(f"wrong number of arguments for {name!r}; see: skills --help")
+            raise UsageError(f"wrong number of arguments for {name!r}; see: skills --help")
         return function(*rest) or 0
-    except Usage as problem:
+    except UsageError as problem:
         print(f"skills: {problem}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `skills list | head` is no failure
@@ -66,7 +66,7 @@ def document(skill: str) -> str:
     """Return a skill's SKILL.md as text."""
     known = skills()
     if skill not in known:
-        raise Usage(f"unknown skill {skill!r}; there are: {', '.join(known) or 'none'}")
+        raise UsageError(f"unknown skill {skill!r}; there are: {', '.join(known) or 'none'}")
     with open(os.path.join(ROOT, skill, "SKILL.md"), encoding="utf-8", errors="replace") as file:
         return file.read()
 
@@ -117,7 +117,7 @@ def show_search(*arguments: str) -> int:
 
     found = ranked(ROOT, skills(), document, " ".join(words), limit)
     if found is None:
-        raise Usage("search for what? Give words, e.g.: skills search create issue")
+        raise UsageError("search for what? Give words, e.g.: skills search create issue")
     for hit in found:
         line = hit.line or (field(document(hit.skill), "description") if hit.call[:1] == "(" else "")
         print(f"{hit.skill}  {hit.call}" + (f"  - {line}" if line else ""))
@@ -139,7 +139,7 @@ def search_options(arguments: list[str]) -> tuple[list[str], int]:
         else:
             words.append(argument)
     if not (limit.isdecimal() and 0 < int(limit[:9]) <= 1000):
-        raise Usage(f"-n must be a number from 1 to 1000, got {limit!r}")
+        raise UsageError(f"-n must be a number from 1 to 1000, got {limit!r}")
     return words, int(limit)
 
 
@@ -155,7 +155,7 @@ def run_script(skill: str, script: str, *arguments: str) -> None:
     inside = [c for c in candidates if c.startswith(folder + os.sep) and folder.startswith(ROOT + os.sep)]
     path = next((c for c in inside if os.path.isfile(c)), None)
     if path is None:
-        raise Usage(f"the skill {skill!r} has no script {script!r}; there are: {scripts(folder)}")
+        raise UsageError(f"the skill {skill!r} has no script {script!r}; there are: {scripts(folder)}")
     if path.endswith(".py"):
         start([sys.executable, path, *arguments])
     elif os.access(path, os.X_OK):
@@ -186,7 +186,7 @@ def start(command: list[str]) -> None:
     try:
         os.execv(command[0], command)
     except OSError as error:
-        raise Usage(f"{command[0]} cannot be started: {error.strerror}") from None
+        raise UsageError(f"{command[0]} cannot be started: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agentd._concurrency.eventloop import loop_caller
+from agentd._concurrency.waiting import loop_caller
 from agentd.errors import ExecutorError
 from agentd.protocols import Executor, ShellExecutor
 from agentd.types import BashAction, OutputChunk
