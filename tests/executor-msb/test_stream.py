@@ -64,12 +64,15 @@ def process(thread: SdkThread, command: Command) -> Iterator[StreamProcess]:
     made = StreamProcess(thread, command, b"prelude;")
     yield made
     made.kill()
-    for descriptor in (made.stdin, made.stdout, made.stderr):
-        try:
-            os.close(descriptor)
-        except OSError:
-            pass
+    for descriptor in {made.stdin, made.stdout, made.stderr} - {-1}:
+        os.close(descriptor)
     made.wait(5)
+
+
+def close(process: StreamProcess, name: str) -> None:
+    """Close an end; its number may be another file's at once, so nobody closes it again."""
+    os.close(getattr(process, name))
+    setattr(process, name, -1)
 
 
 def read_all(descriptor: int) -> bytes:
@@ -93,7 +96,7 @@ def test_what_is_written_arrives_behind_the_prelude_and_the_end_is_passed_on(
 ) -> None:
     os.write(process.stdin, b"one ")
     os.write(process.stdin, b"two")
-    os.close(process.stdin)
+    close(process, "stdin")
     assert command.closed.wait(5)
     assert command.written == b"prelude;one two"
 
@@ -133,7 +136,7 @@ def test_a_guest_that_does_not_read_makes_the_writer_wait(
     written = fill(process.stdin)
     assert written < 4 << 20  # sockets' buffers, no more
     thread.loop.call_soon_threadsafe(command.may_write.set)
-    os.close(process.stdin)
+    close(process, "stdin")
     assert command.closed.wait(5)
     assert len(command.written) == len(b"prelude;") + written
 
@@ -167,7 +170,7 @@ def test_kill_ends_the_command_even_if_nobody_reads_its_output(
 def test_a_host_that_closes_its_end_ends_the_command(
     process: StreamProcess, command: Command, thread: SdkThread
 ) -> None:
-    os.close(process.stdout)
+    close(process, "stdout")
     command.say(thread, Event("stdout", data=b"into the void"))
     assert command.killed.wait(5)
     assert process.wait(5) == 137

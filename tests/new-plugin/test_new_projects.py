@@ -35,7 +35,9 @@ def test_the_new_plugin_is_loaded(written: Written) -> None:
 
 @pytest.mark.timeout(600)  # an executor's contract runs twice, on asyncio and on trio
 def test_the_tests_of_a_new_project_pass_as_they_are(written: Written) -> None:
-    done = written.python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider")
+    # In the folder of all runs, it would close that to others, in which sandboxes of other tests are at work.
+    own = ("--basetemp", str(written.site.parent / "own"))
+    done = written.python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *own)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 

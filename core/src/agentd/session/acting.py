@@ -141,6 +141,7 @@ class Acting:
             listener=listener,
             ids=ids,
             news=partial(resources.news, run),
+            catch_up=partial(resources.deliver, run),
             after_turn=after_turn,
         )
         if channel is not None:

@@ -276,6 +276,11 @@ class SessionResources:
         if self._toolbox is not None:
             self._events.add(run, call, watcher, goes_on=goes_on)
 
+    def deliver(self, run: str) -> None:
+        """Hand the watcher of a run, in its loop, what is on its way to it, now."""
+        if self._toolbox is not None:
+            self._events.deliver(run)
+
     def unwatch(self, run: str) -> None:
         """End that, and the calls of that run that are still under way."""
         if self._toolbox is not None:

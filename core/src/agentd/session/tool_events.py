@@ -62,6 +62,12 @@ class ToolEventRouter:
         if watch is not None:
             self._told = watch.told
 
+    def deliver(self, run: str) -> None:
+        """Hand a run, in its loop, what is on its way to it, now."""
+        watch = self._watches.get(run)
+        while watch is not None and watch.waiting:
+            watch.watcher(watch.waiting.popleft())
+
     def tell(self, event: ToolEvent) -> None:
         """Pass an event on: a call's to the run whose code made it, a log message to all."""
         if isinstance(event, SourceLog):
@@ -80,18 +86,14 @@ class ToolEventRouter:
 
     def _send(self, run: str, watch: _RunWatch, event: ToolEvent) -> None:
         watch.waiting.append(event)
-        if (
-            watch.scheduled
-        ):  # waking a loop costs as much as a quick call; what is on its way takes this along
-            return
+        if watch.scheduled:
+            return  # waking a loop costs as much as a quick call; what is on its way takes this along
         watch.scheduled = True
 
         def deliver() -> None:
             watch.scheduled = False  # first: what comes from now on may miss this delivery
-            while watch.waiting:
-                told = watch.waiting.popleft()
-                if self._watches.get(run) is watch:  # not after the run's end
-                    watch.watcher(told)
+            if self._watches.get(run) is watch:  # not after the run's end
+                self.deliver(run)
 
         call_quietly(watch.call, deliver)
 

@@ -66,6 +66,7 @@ class TurnLoop:
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
     :param after_turn: awaited after each round that was recorded.
     :param news: asked after each round that did something for what the model must be told beside the results.
+    :param catch_up: called before the end of a block or call is told: `tool_called` gets what is on its way.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
 
@@ -81,6 +82,7 @@ class TurnLoop:
         listener: Listener | None = None,
         ids: Callable[[], str] | None = None,
         news: Callable[[], Awaitable[list[str]]] | None = None,
+        catch_up: Callable[[], None] = lambda: None,
         after_turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.model = model
@@ -97,6 +99,7 @@ class TurnLoop:
         self.text = ""
         self.running: dict[str, OutputRelay] = {}
         self.news = news
+        self.catch_up = catch_up
         self.after_turn = after_turn
         self._told: list[str] = []
         self._calls: dict[str, RoundJob] = {}
@@ -319,6 +322,7 @@ class TurnLoop:
     def _tell_end(self, rnd: Round, job: RoundJob) -> None:
         if isinstance(job, CodeJob) and job.relay is not None:
             job.relay.flush(last=True)
+        self.catch_up()
         done = self._execution(rnd, job)
         if job.call is not None:
             job.told = job.answer(done)
