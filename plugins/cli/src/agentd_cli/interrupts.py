@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn, Self
 
 from agentd_cli import exits
 
-__all__ = ["Interrupts", "end_now"]
+__all__ = ["Interrupts", "code_of", "end_now", "second_signal_ends"]
 
 
 def _children_of(pid: int) -> list[int]:
@@ -52,6 +53,46 @@ def end_now(code: int = exits.INTERRUPTED, reason: str = "") -> NoReturn:
     os._exit(code)
 
 
+def code_of(number: int) -> int:
+    """Return the exit code after SIGINT or SIGTERM."""
+    return exits.INTERRUPTED if number == signal.SIGINT else exits.TERMINATED
+
+
+@contextmanager
+def second_signal_ends(on_first: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """While entered, the second SIGINT or SIGTERM ends the process, wherever its main thread is.
+
+    A handler written in Python waits for the main thread. If that is about to wait in a system call (to write to a
+    pipe that nobody reads, say) when the signals come, the call is not interrupted, and no handler ever runs. The
+    interpreter passes signals on to a descriptor at once, and a thread reads that. To be entered in the main
+    thread; the handlers are somebody else's.
+
+    :param on_first: called in that thread with the first one; the handler is called as well.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+
+    def watch() -> None:
+        is_first = True
+        with ours:
+            while numbers := ours.recv(64):
+                for number in numbers:
+                    if number not in (signal.SIGINT, signal.SIGTERM):
+                        continue
+                    if not is_first:
+                        end_now(code_of(number))
+                    is_first = False
+                    on_first()
+
+    threading.Thread(target=watch, name="agentd-signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        theirs.close()
+
+
 class Interrupts:
     """While entered, the first SIGINT or SIGTERM calls `on_first`, the second ends the process at once.
 
@@ -64,19 +105,22 @@ class Interrupts:
         self.on_first = on_first
         self.exit_code: int | None = None
         self._before: dict[int, Any] = {}
+        self._watch = ExitStack()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)
+            self._watch.enter_context(second_signal_ends())
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._watch.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        code = exits.INTERRUPTED if number == signal.SIGINT else exits.TERMINATED
+        code = code_of(number)
         if self.exit_code is not None:
             end_now(code)
         self.exit_code = code

@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, Self
 
 from agentd_cli import exits
-from agentd_cli.interrupts import end_now
+from agentd_cli.interrupts import code_of, end_now, second_signal_ends
 
 __all__ = ["Signals"]
 
@@ -34,13 +34,16 @@ class Signals:
         self._reload: Callable[[], object] | None = None
         self._before: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
+        self._watch = ExitStack()
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._before[number] = signal.signal(number, self._on_signal)
+        self._watch.enter_context(second_signal_ends(self.limit))
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._watch.close()
         for number, handler in self._before.items():
             signal.signal(number, handler)
         # The deadline stays: the process has not ended yet, and a thread that hangs would keep it from that.
@@ -78,7 +81,7 @@ class Signals:
             if self._reload is not None:
                 self._reload()
             return
-        code = exits.INTERRUPTED if number == signal.SIGINT else exits.TERMINATED
+        code = code_of(number)
         if self.exit_code is not None:
             end_now(code)
         self.end(code)
