@@ -10,15 +10,18 @@ import pytest
 
 HELD_UP = """
 import os, signal, threading, time
-from agentd_cli.interrupts import Interrupts
 if {daemon}:
-    from agentd_daemon.commands.signals import Signals as Interrupts
+    from agentd_daemon.commands.signals import Signals
+    signals = Signals()
+else:
+    from agentd_cli.interrupts import Interrupts
+    signals = Interrupts(lambda: None)  # if the main thread is not waiting yet, its handler goes on to wait
+reading, _ = os.pipe()
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # gets the signals, and no handler runs
 both = (signal.SIGINT, signal.SIGTERM)
 signal.pthread_sigmask(signal.SIG_BLOCK, both)
-with Interrupts():
+with signals:
     os.write(1, b"ready\\n")
-    reading, _ = os.pipe()
     os.read(reading, 1)
 """
 
