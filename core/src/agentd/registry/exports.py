@@ -5,6 +5,7 @@ Core's own names come from a table; plugins add theirs with entry points of the 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,7 +107,6 @@ def _version() -> str:
 
 def _resolve_plugin_name(name: str) -> Any:
     from agentd.errors import MissingPluginError, PluginLoadError, suggest
-    from agentd.registry.loading import describe
     from agentd.registry.official import OFFICIAL_EXPORTS
 
     found = _find(name)
@@ -121,6 +121,8 @@ def _resolve_plugin_name(name: str) -> Any:
     try:
         return _load(found)
     except (Exception, SystemExit) as error:  # a plugin's boundary
+        from agentd.registry.loading import describe
+
         raise PluginLoadError("export", name, found.distribution, describe(error)) from error
 
 
@@ -144,6 +146,10 @@ def _find(name: str) -> Found | None:
 def _refuse_blocked(found: Found) -> None:
     """An export goes round the registry: hold it, too, against the lists of the environment."""
     from agentd.errors import BlockedPluginError
+    from agentd.registry.config import PluginConfig
+
+    if PluginConfig.from_environ(os.environ) == PluginConfig():
+        return
     from agentd.registry import Registry
 
     siblings = [r for r in Registry().records() if r.distribution == found.distribution]
