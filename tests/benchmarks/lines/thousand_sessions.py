@@ -95,8 +95,10 @@ def _allow_open_files(wanted: int) -> None:
 
 
 def _threads_beyond_the_pools() -> int:
-    """Count the host's threads without the main one and the workers of anyio's pool."""
-    pooled = sum(thread.name.startswith("AnyIO worker") for thread in threading.enumerate())
+    """Count the host's threads without the main one and the workers of the pools, anyio's and agentd's bounded one."""
+    pooled = sum(
+        thread.name.startswith(("AnyIO worker", "agentd-worker")) for thread in threading.enumerate()
+    )
     return threads() - 1 - pooled
 
 
