@@ -12,8 +12,7 @@ from agentd.errors import JournalError
 from agentd.turn.transcript import Execution, Message, NativeCall, Transcript
 from agentd.types import Usage
 from agentd_daemon.journal import Journal
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 TEXT = st.text(st.characters(), max_size=12)  # with NUL and lone surrogates
 NUMBER = st.integers(min_value=0, max_value=2**70)

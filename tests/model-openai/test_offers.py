@@ -12,8 +12,7 @@ from agentd.turn.native_tools import Offers
 from agentd.types import ToolSpec
 from agentd_model_openai.strict_schema import OpenAIStrictSchemas, strict_schema, without_nulls
 from agentd_tools import ToolSet
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kit import FakeSource, add
 
 pytestmark = pytest.mark.anyio

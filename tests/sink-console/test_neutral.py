@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 from agentd_sink_console.neutral import neutral
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ from agentd.types import ToolSpec
 from agentd_skills import AgentSkillsRenderer
 from agentd_skills.plugin import AGENTD_API, agentd_create_skill_renderer
 from agentd_testing import strategies as schemas
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 ADD = ToolSpec(
     name="add",

@@ -20,8 +20,7 @@ from agentd.turn.transcript import Execution, Message, NativeCall, Transcript
 from agentd_model_openai import ChatModel, ResponsesModel
 from agentd_tools import ToolSet
 from fake_openai import FakeOpenAI
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kit import FakeSource, add, ask, offered, results, spec
 
 pytestmark = pytest.mark.anyio

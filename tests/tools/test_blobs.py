@@ -14,8 +14,7 @@ from agentd.types import Blob
 from agentd_skills.sandbox import bridge
 from agentd_tools import ToolSet
 from agentd_tools.results import encode_result
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 TEXT = st.text() | st.sampled_from(
     ["$blob", "$$blob", "$$$blob", "blob", '"$blob":', ',"$blob":', "a$blob", "\\", "\ud800"]
