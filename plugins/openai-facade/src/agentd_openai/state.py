@@ -145,7 +145,7 @@ class PatchState:
             return None
         from agentd_model_openai.routing import needs_litellm, require_litellm
 
-        from agentd_openai.provided import options_for_provider
+        from agentd_openai.provided_arguments import options_for_provider
 
         options = options_for_provider(arguments, base_url)
         service = self.resources.registry().serve_client(name, base_url, api, options)
