@@ -22,7 +22,7 @@ from agentd_mcp_bridge.config import (
 )
 from agentd_mcp_bridge.names import command_name, url_name
 
-__all__ = ["configure", "looks_like_entry", "read_entry", "read_options"]
+__all__ = ["KEYS", "configure", "looks_like_entry", "read_entry", "read_options"]
 
 _KINDS: Final[dict[str, HttpKind]] = {
     "http": "http",
@@ -45,7 +45,7 @@ _OPTIONS: Final = (
     "roots",
 )
 _MARKS: Final = ("command", "url", "server", "transport")
-_KEYS: Final = ("type", *_STDIO_KEYS, *_HTTP_KEYS, *_OPTIONS, "disabled", "server", "transport")
+KEYS: Final = ("type", *_STDIO_KEYS, *_HTTP_KEYS, *_OPTIONS, "disabled", "server", "transport")
 
 
 def looks_like_entry(entry: Mapping[Any, Any]) -> bool:
@@ -55,7 +55,7 @@ def looks_like_entry(entry: Mapping[Any, Any]) -> bool:
     """
     if any(mark in entry for mark in _MARKS):
         return True
-    known = (*_KEYS, "mcpServers", "servers")
+    known = (*KEYS, "mcpServers", "servers")
     near = [key for key in entry if isinstance(key, str) and (key in known or _close_to(key, known))]
     if not near:
         return False
@@ -84,7 +84,6 @@ def read_entry(
     where: str = "",
     name: str = "",
     base: Path | None = None,
-    foreign: bool = False,
 ) -> ServerConfig:
     """Read one server.
 
@@ -92,10 +91,8 @@ def read_entry(
     :param where: put before the keys in errors: a file and the server's name.
     :param name: the server's name in a table.
     :param base: the folder that a relative `envFile` belongs to.
-    :param foreign: the entry was written for other programs: unknown keys are theirs, unless they look like
-        a slip of the pen.
     """
-    _check_keys(entry, where, foreign=foreign)
+    _check_keys(entry, where)
     kind = _kind(entry, where)
     target: Target
     if kind == "stdio":
@@ -145,13 +142,12 @@ def configure(target: Target, name: str, options: Mapping[str, Any], *, where: s
 # --- the parts ---------------------------------------------------------------------------------
 
 
-def _check_keys(entry: Mapping[str, Any], where: str, *, foreign: bool) -> None:
+def _check_keys(entry: Mapping[str, Any], where: str) -> None:
     for key in entry:
-        if key in _KEYS or (foreign and not _close_to(str(key), _KEYS)):
-            continue
-        raise ConfigError(
-            f"{_path(where, key)}unknown key; allowed: {', '.join(_KEYS)}{suggest(str(key), _KEYS)}"
-        )
+        if key not in KEYS:
+            raise ConfigError(
+                f"{_path(where, key)}unknown key; allowed: {', '.join(KEYS)}{suggest(str(key), KEYS)}"
+            )
 
 
 def _close_to(key: str, known: tuple[str, ...]) -> bool:
