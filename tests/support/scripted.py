@@ -2,9 +2,9 @@
 
     python -S scripted.py [START] [--journal FILE]
 
-START: `well` (default), `polled` (no subscriptions), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn`
-(ignores TERM and the end of its input). The journal gets a line for each start, request, notification, child,
-and request that has a result.
+START: `well` (default), `polled` (no subscriptions), `odd` (tools that are described oddly), `dies`, `garbage`,
+`silent`, `banner`, `flood`, `stubborn` (ignores TERM and the end of its input). The journal gets a line for each
+start, request, notification, child, and request that has a result.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from typing import Any
 
 INTEGER = {"type": "integer"}
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
+PROMISED: dict[str, Any] = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
+
+
+class Raw(str):
+    """A line to send as it is; `ID` in it becomes the request's id."""
 
 
 def tool(name: str, properties: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -54,6 +59,8 @@ class Server:
             tool("fail"),
             tool("refuse"),
             tool("content", {"parts": {"type": "array"}}),
+            tool("raw", {"text": {"type": "string"}}),
+            tool("structured", {"result": {"type": "object"}}, outputSchema=PROMISED),
             tool("environment"),
             tool("children"),
             tool("meet", {"number": INTEGER}),
@@ -162,6 +169,12 @@ class Server:
     def do_content(self, parts: list[Any], **_: Any) -> dict[str, Any]:
         return {"content": parts}
 
+    def do_raw(self, text: str, params: dict[str, Any], **_: Any) -> Raw:
+        return Raw(text)
+
+    def do_structured(self, result: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return result
+
     def do_environment(self, **_: Any) -> dict[str, Any]:
         return {"content": [], "structuredContent": {"env": dict(os.environ), "cwd": os.getcwd()}}
 
@@ -230,8 +243,13 @@ class Server:
             if isinstance(made, dict) and "error" in made and "code" in made["error"]:
                 self.send({"id": message["id"], **made})
                 return
-            if isinstance(made, str):
+            if isinstance(made, str) and not isinstance(made, Raw):
                 made = {"content": [{"type": "text", "text": made}]}
+            if isinstance(made, Raw):
+                with self.lock:
+                    self.out.write(made.replace("ID", json.dumps(message["id"])).encode() + b"\n")
+                    self.out.flush()
+                return
             if made is None:
                 return
             reply = made
@@ -266,6 +284,17 @@ def main() -> None:
     server = Server(asked.journal)
     server.note("start", os.getpid())
     server.polled = asked.start == "polled"
+    if asked.start == "odd":
+        server.tools = [
+            tool("echo", {"text": {"type": "string"}}),
+            {"name": "untyped", "inputSchema": {"properties": {"text": {"type": "string"}}}},
+            {"name": "empty", "inputSchema": {}},
+            {"name": "bare"},
+            {"name": "listed", "inputSchema": {"type": "array"}},
+            {"name": "hinted", "inputSchema": EMPTY, "annotations": {"readOnlyHint": "perhaps"}, "title": 7},
+            {"description": "has no name"},
+            "a text",
+        ]
     if asked.start == "dies":
         sys.stderr.write("cannot open the database\n")
         sys.exit(7)

@@ -216,7 +216,14 @@ class JournalError(AgentdError, OSError):
 
 
 class ToolError(AgentdError):
-    """A tool call failed. Inside the sandbox, the code sees an exception of the same name."""
+    """A tool call failed. Inside the sandbox, the code sees an exception of the same name.
+
+    :ivar data: what the tool says of it beside the text, as JSON has it; None if nothing.
+    """
+
+    def __init__(self, message: str = "", *, data: object = None) -> None:
+        self.data = data
+        super().__init__(message)
 
 
 class UnknownToolError(ToolError, LookupError):

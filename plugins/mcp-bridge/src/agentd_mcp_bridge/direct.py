@@ -18,6 +18,8 @@ import attrs
 import msgspec
 from agentd.protocols import OnProgress
 
+from agentd_mcp_bridge.lenient import read_json, request_id
+
 __all__ = ["DirectCall", "DirectCalls", "Done"]
 
 Done = Callable[[object, BaseException | None], None]
@@ -106,7 +108,7 @@ class DirectCalls:
     """The calls that one life of a connection has under way. Runs in the MCP loop, but for `send_now`.
 
     :param has_schema: whether a tool's result must be checked against its output schema.
-    :param finish: makes a value of any result, the SDK's way.
+    :param finish: makes a value of any result, the SDK's way: from its bytes, or from what they stand for.
     :param refused: makes an exception of the server's error (code, message).
     :param spawn: runs a coroutine function as a task of the loop.
     :param ask_again: makes a call once more, the SDK's way: the server wants to be told something first, and has
@@ -118,7 +120,7 @@ class DirectCalls:
         pipe: Pipe,
         *,
         has_schema: Callable[[str], bool],
-        finish: Callable[[str, bytes], Awaitable[object]],
+        finish: Callable[[str, object], Awaitable[object]],
         refused: Callable[[str, int, str], BaseException],
         spawn: Callable[[Callable[[], Any]], None],
         ask_again: Callable[[DirectCall], None],
@@ -191,12 +193,30 @@ class DirectCalls:
             if head.method == "notifications/progress":
                 return self._progressed(_progress.decode(head.params))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
+            return self._take_odd(line)
         if head.method is not None or not isinstance(head.id, str) or not head.id.startswith(_PREFIX):
             return False
         call = self._pending.pop(head.id, None)
         if call is not None:  # else it was given up
             self._answered(call, head)
+        return True
+
+    def _take_odd(self, line: bytes | bytearray) -> bool:
+        """The same for a line that is no strict JSON: nobody else knows the ids of these calls."""
+        call = self._pending.pop(str(request_id(line)), None)
+        if call is None:
+            return False
+        try:
+            answer = read_json(line)
+            error, result = answer.get("error"), answer.get("result")
+        except (ValueError, AttributeError) as problem:
+            call.done(None, self._refused(call.name, 0, f"the server's answer cannot be read: {problem}"))
+            return True
+        if isinstance(error, dict):
+            message = str(error.get("message") or "an error that is none")
+            call.done(None, self._refused(call.name, 0, message))
+        else:
+            self._spawn(lambda: self._finish_by_task(call, result))
         return True
 
     def _progressed(self, said: _Progress) -> bool:
@@ -222,7 +242,7 @@ class DirectCalls:
         texts = [part.text for part in result.content]
         call.done(None if not texts else texts[0] if len(texts) == 1 else texts, None)
 
-    async def _finish_by_task(self, call: DirectCall, raw: bytes) -> None:
+    async def _finish_by_task(self, call: DirectCall, raw: object) -> None:
         try:
             value = await self._finish(call.name, raw)
         except Exception as error:

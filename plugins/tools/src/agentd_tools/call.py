@@ -366,12 +366,21 @@ def failure(error: BaseException, name: str) -> ToolReply:
 
 
 def error_reply(error: ToolError) -> ToolReply:
-    """Return an error as it goes over the wire: `{"type": ..., "message": ...}`."""
+    """Return an error as it goes over the wire: `{"type": ..., "message": ...}`, and `data` if it has any."""
     kind = next((c.__name__ for c in _WIRE_TYPES if isinstance(error, c)), "ToolError")
     message = str(error)
     if len(message) > _MESSAGE_CHARS:
         message = f"{message[:_MESSAGE_CHARS]}... ({len(message)} characters)"
-    return ToolReply(False, json.dumps({"type": kind, "message": message}).encode())
+    said: dict[str, object] = {"type": kind, "message": message}
+    if error.data is not None:
+        said["data"] = error.data
+    try:
+        payload = json.dumps(said).encode()
+    except (TypeError, ValueError, RecursionError):  # of a tool of the host's own, whose data is no JSON
+        payload = b""
+    if not 0 < len(payload) <= MAX_MESSAGE_BYTES:
+        payload = json.dumps({"type": kind, "message": message}).encode()
+    return ToolReply(False, payload)
 
 
 def _readable(data: bytes) -> str:

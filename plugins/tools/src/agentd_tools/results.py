@@ -3,7 +3,7 @@
 Dataclasses, attrs, pydantic models, TypedDicts and mappings become objects; lists, tuples and sets arrays;
 enums their value; dates, UUIDs, decimals and paths strings; bytes a base64 string, but a `Blob` an object of
 its own that becomes bytes again in the code (`agentd.turn.blobs`). Integers of any size stay exact. NaN and
-infinities are refused, for JSON has none.
+infinities go as Python's `json` writes them, for Python reads them there.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def encode_result(value: Any, name: str) -> bytes:
     try:
         payload = msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
-        return escape_keys(_by_stdlib(value, name))  # lone surrogates: only an escape can carry them
+        return escape_keys(_by_stdlib(value))  # lone surrogates: only an escape can carry them
     except RecursionError:
         raise ToolError(f"{name}() returned a value that contains itself or is nested too deep") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
     if value is not None and b"null" in payload:
-        _by_stdlib(value, name)  # msgspec writes NaN and infinities as null without a word
+        payload = _by_stdlib(value)  # msgspec writes NaN and infinities as null
     return escape_keys(payload) if SIGN in payload else payload
 
 
@@ -67,13 +67,8 @@ def _plain(value: Any) -> Any:
     return tagged(value) if isinstance(value, Blob) else encode_hook(value)
 
 
-def _by_stdlib(value: Any, name: str) -> bytes:
+def _by_stdlib(value: Any) -> bytes:
     import msgspec
 
     plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
-    try:
-        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        raise ToolError(
-            f"{name}() returned a float that is nan or infinite, which JSON cannot hold; return None or a str"
-        ) from None
+    return json.dumps(plain, separators=(",", ":")).encode()

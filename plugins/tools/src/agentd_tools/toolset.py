@@ -335,4 +335,5 @@ def _unpack(reply: ToolReply) -> object:
         return decode_json(reply.payload)
     data = json.loads(reply.payload)
     error = _ERRORS.get(data["type"], ToolError)(data["message"])
+    error.data = data.get("data")
     raise error
