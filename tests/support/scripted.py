@@ -2,9 +2,10 @@
 
     python -S scripted.py [START] [--journal FILE]
 
-START: `well` (default), `polled` (no subscriptions), `odd` (tools that are described oddly), `dies`, `garbage`,
-`silent`, `banner`, `flood`, `stubborn` (ignores TERM and the end of its input). The journal gets a line for each
-start, request, notification, child, and request that has a result.
+START: `well` (default), `polled` (no subscriptions), `odd` (tools that are described oddly), `half` (agrees on
+2026-07-28 and wants a handshake all the same), `once` (refuses whatever follows a question it refused), `dies`,
+`garbage`, `silent`, `banner`, `flood`, `stubborn` (ignores TERM and the end of its input). The journal gets a line for
+each start, request, notification, child, and request that has a result.
 """
 
 from __future__ import annotations
@@ -23,6 +24,16 @@ from typing import Any
 INTEGER = {"type": "integer"}
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
 PROMISED: dict[str, Any] = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
+
+
+DISCOVERED: dict[str, Any] = {
+    "resultType": "complete",
+    "supportedVersions": ["2026-07-28"],
+    "capabilities": {"tools": {}},
+    "serverInfo": {"name": "scripted", "version": "1"},
+    "ttlMs": 0,
+    "cacheScope": "private",
+}
 
 
 class Raw(str):
@@ -68,6 +79,8 @@ class Server:
         ]
         self.meeting = threading.Barrier(8)
         self.polled = False
+        self.start = "well"
+        self.initialized = self.refused = False
 
     def note(self, *words: object) -> None:
         """Write a line into the journal."""
@@ -203,7 +216,19 @@ class Server:
         reply: dict[str, Any]
         if self.polled and method == "resources/subscribe":
             method = "none"
+        if self.start == "half" and method == "server/discover":
+            self.send({"id": message["id"], "result": DISCOVERED})
+            return
+        if (self.start == "half" and not self.initialized and method != "initialize") or self.refused:
+            error = {"code": -32600, "message": "Bad Request: Server not initialized"}
+            self.send({"id": message["id"], "error": error})
+            return
+        if self.start == "once" and method == "server/discover":
+            self.refused = True
+            self.send({"id": message["id"], "error": {"code": -32601, "message": "unknown: server/discover"}})
+            return
         if method == "initialize":
+            self.initialized = True
             capabilities = {
                 "tools": {"listChanged": True},
                 "logging": {},
@@ -284,6 +309,7 @@ def main() -> None:
     server = Server(asked.journal)
     server.note("start", os.getpid())
     server.polled = asked.start == "polled"
+    server.start = asked.start
     if asked.start == "odd":
         server.tools = [
             tool("echo", {"text": {"type": "string"}}),

@@ -9,10 +9,11 @@ import anyio
 from agentd.errors import ToolError, ToolTimeoutError
 from agentd.protocols import OnProgress
 from agentd.types import ToolSpec
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from agentd_mcp_bridge.config import ServerConfig
 from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
-from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done
+from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done, refuses_new_revision
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.loop import mcp_loop
 from agentd_mcp_bridge.offered import OutputChecks, oddity_of, output_schema_of
@@ -315,6 +316,9 @@ class ClientBackend:
         from mcp_types import CONNECTION_CLOSED
 
         name = self.config.name
+        if refuses_new_revision(error.message) and self._speak_older(life):
+            await life.ended.wait()
+            return McpServerError(name, f"refused {what}: {error.message}")
         if error.message == _SESSION_GONE:  # it was refused, so asking again is safe
             life.broke()
             await life.ended.wait()
@@ -327,6 +331,15 @@ class ClientBackend:
         if life.closing or not repeatable:
             raise died from error
         return died
+
+    def _speak_older(self, life: Life) -> bool:
+        """Have the next life speak an older revision, if this one speaks the newest."""
+        if life.client is None or life.client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            return False
+        if not self.connection.use_older():
+            return False
+        life.broke()
+        return True
 
     def _died(self, life: Life, what: str, reason: str = _CLOSED) -> McpServerError:
         if life.closing:

@@ -9,6 +9,7 @@ that is more than text: its models and checks read those.
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
@@ -20,7 +21,7 @@ from agentd.protocols import OnProgress
 
 from agentd_mcp_bridge.lenient import read_json, request_id
 
-__all__ = ["DirectCall", "DirectCalls", "Done"]
+__all__ = ["DirectCall", "DirectCalls", "Done", "refuses_new_revision"]
 
 Done = Callable[[object, BaseException | None], None]
 """Takes a call's outcome, value or error, in the MCP loop, exactly once unless the call was given up."""
@@ -29,7 +30,15 @@ MAX_REQUEST_BYTES: Final = (
     64 * 1024
 )  # a larger one waits for the server to read, which only the SDK's way does
 _PREFIX: Final = "agentd-"
+_UNINITIALIZED: Final = re.compile(
+    r"(?:not|before|without|un)\W{0,3}(?:been |yet |was )*initiali[sz]", re.IGNORECASE
+)
 _ids: Final = itertools.count(1)
+
+
+def refuses_new_revision(message: str) -> bool:
+    """Tell whether a server that has agreed on 2026-07-28, which has no handshake, asks for one all the same."""
+    return _UNINITIALIZED.search(message) is not None
 
 
 class Pipe(Protocol):
@@ -111,8 +120,8 @@ class DirectCalls:
     :param finish: makes a value of any result, the SDK's way: from its bytes, or from what they stand for.
     :param refused: makes an exception of the server's error (code, message).
     :param spawn: runs a coroutine function as a task of the loop.
-    :param ask_again: makes a call once more, the SDK's way: the server wants to be told something first, and has
-        done nothing yet.
+    :param ask_again: makes a call once more, the SDK's way: the server wants to be told something first, or in an
+        older way, and has done nothing yet.
     """
 
     def __init__(
@@ -229,6 +238,9 @@ class DirectCalls:
     def _answered(self, call: DirectCall, head: _Head) -> None:
         if bytes(head.error):
             error = _decoded(_error, head.error) or _Error(message="an error that is none")
+            if refuses_new_revision(error.message):
+                self._ask_again(call)
+                return
             call.done(None, self._refused(call.name, error.code, error.message))
             return
         result = _decoded(_result, head.result)

@@ -15,6 +15,7 @@ from agentd_mcp_bridge.config import (
     DEFAULT_START_TIMEOUT_S,
     HttpKind,
     HttpTarget,
+    Protocol,
     ServerConfig,
     StdioTarget,
     Target,
@@ -43,7 +44,16 @@ _OPTIONS: Final = (
     "elicitation",
     "sampling",
     "roots",
+    "protocol",
 )
+_REVISIONS: Final[dict[str, Protocol]] = {
+    "auto": "auto",
+    "legacy": "legacy",
+    "2024-11-05": "legacy",
+    "2025-03-26": "legacy",
+    "2025-06-18": "legacy",
+    "2025-11-25": "legacy",  # the handshake finds the one of these that the server knows
+}
 _MARKS: Final = ("command", "url", "server", "transport")
 KEYS: Final = ("type", *_STDIO_KEYS, *_HTTP_KEYS, *_OPTIONS, "disabled", "server", "transport")
 
@@ -134,6 +144,8 @@ def configure(target: Target, name: str, options: Mapping[str, Any], *, where: s
         values[key] = given.get(key)
     if given.get("roots") is not None:
         values["roots"] = tuple(str(root) for root in _list(given["roots"], where, "roots", (str, Path)))
+    if given.get("protocol") is not None:
+        values["protocol"] = _protocol(given["protocol"], where)
     if given.get("tool_filter") is not None:
         values["tool_filter"] = _filter(given["tool_filter"], where)
     return ServerConfig(target=target, **values)
@@ -224,6 +236,15 @@ def _auth(auth: object, url: str) -> tuple[object, float]:
         settings = oauth_settings(auth)
         return make_auth(url, settings), settings.timeout_s if settings.grant == "authorization_code" else 0.0
     return auth, 0.0  # an `httpx2.Auth`, or whatever else httpx2 takes
+
+
+def _protocol(value: object, where: str) -> Protocol:
+    if not isinstance(value, str) or value not in _REVISIONS:
+        raise ConfigError(
+            f"{_path(where, 'protocol')}must be one of {', '.join(_REVISIONS)}, got {value!r}"
+            f"{suggest(str(value), tuple(_REVISIONS))}"
+        )
+    return _REVISIONS[value]
 
 
 def _filter(value: object, where: str) -> ToolFilter:
