@@ -207,6 +207,24 @@ async def test_no_schema_however_odd_raises(schema: Any, given: Any) -> None:
     assert isinstance(reply.ok, bool)
 
 
+async def test_arrays_say_what_is_in_them_because_providers_insist() -> None:
+    rows = {"type": ["array", "null"], "default": {"type": "array"}}
+    pairs = {"type": "array", "prefixItems": [{"type": "array"}]}
+    schema = {"properties": {"default": {"type": "array"}, "rows": rows, "pairs": pairs}}
+    (offer,) = (await offers_of(tool("t", **schema))).offered
+    assert offer.parameters["properties"] == {
+        "default": {"type": "array", "items": {}},
+        "rows": {**rows, "items": {}},
+        "pairs": {"type": "array", "prefixItems": [{"type": "array", "items": {}}]},
+    }
+
+
+async def test_a_description_that_is_cut_says_so() -> None:
+    (offer,) = (await offers_of(ToolSpec(name="t", description="word " * 2000))).offered
+    assert len(offer.description) == 4096
+    assert offer.description.endswith(" ... [cut here; it has 10000 characters]")
+
+
 async def test_a_call_of_an_offered_function_gives_its_result() -> None:
     offers = Offers(ToolSet([add]))
     assert offers.handles("add")

@@ -680,3 +680,39 @@ def test_what_nobody_closed_is_closed_when_the_interpreter_ends(tmp_path: Path, 
         timeout=60,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("end\nclosed\n", "", 0)
+
+
+SEVERAL = """
+import asyncio, sys, time
+from agentd.types import ToolSpec
+from agentd.session.resources import SessionResources
+
+closing = 0
+
+class Source:
+    name = "srv"
+    async def list_tools(self, host=None):
+        return [ToolSpec(name="one")]
+    async def call(self, name, arguments, on_progress=None): ...
+    async def aclose(self):
+        global closing
+        closing += 1
+        while closing < 3:  # none of them closes before all are about to
+            await asyncio.sleep(0.01)
+        print("closed", flush=True)
+
+benches = [SessionResources(cwd=f"{sys.argv[1]}/{n}", tools=[], mcp_servers=[Source()]) for n in range(3)]
+for bench in benches:
+    asyncio.run(bench.prepare())
+"""
+
+
+def test_the_sources_of_several_sessions_close_side_by_side_at_the_end(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n" * 3, "", 0)
