@@ -138,7 +138,7 @@ def test_nested_objects_become_strict_too() -> None:
         {"type": "object", "additionalProperties": True},
         {"type": "object", "additionalProperties": STRING},
         {"type": "object", "patternProperties": {"a": STRING}},
-        {"type": "array"},
+        {"type": "array", "items": {}},
         {"not": STRING},
         {"allOf": [STRING, {"minLength": 1}]},
         True,

@@ -193,7 +193,7 @@ def _with_items(schema: Any) -> Any:
         return [_with_items(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {}
+    made: dict[str, Any] = {}
     for key, part in schema.items():
         if key in _BY_NAME and isinstance(part, Mapping):  # where any key is a name, and none a keyword
             made[key] = {name: _with_items(inner) for name, inner in part.items()}
