@@ -98,7 +98,7 @@ class Snapshots(Recovery):
         :param attachment: data of the caller's that is kept with the snapshot; see `attachment`.
         :raises ConfigError: for a label that is empty, longer than 200 characters, has control characters or looks
             like an id.
-        :raises SnapshotError: if the disk is full, say. No half snapshot is left.
+        :raises SnapshotError: if something cannot be read, or the disk is full, say. No half snapshot is left.
         """
         return self._snapshot(label, turn, attachment, go_on)
 
@@ -224,15 +224,17 @@ class Snapshots(Recovery):
             writer = PackWriter(self.store.packs, self.store.temporary)
             try:
                 scan = self._scan(root_fd, poll, writer)
+                scan.require_all("take a snapshot")
                 writer.finish()
             finally:
                 writer.abandon()
             encoded = scan.tree.encode()
-            turn = self.store.next_turn() if turn is None else turn
+            last_turn, last = self.store.counted()
+            turn = last_turn + 1 if turn is None else turn
             snapshot_id = self._free_id(turn)
             stats = _stats(scan, writer.bytes, time.monotonic() - begin)
             path = self.store.path(snapshot_id)
-            snapshot = Snapshot(snapshot_id, label, turn, path, time.time(), stats)
+            snapshot = Snapshot(snapshot_id, label, turn, path, time.time(), stats, last + 1)
             self.store.add(snapshot, encoded, attachment)
             self._remember(scan, encoded)
             return snapshot
@@ -270,6 +272,7 @@ class Snapshots(Recovery):
                 return diff_trees(before, self.store.tree(self.find(b).id))
             with self._root() as root_fd:
                 scan = self._scan(root_fd, poll)
+                scan.require_all("compare snapshots")
                 self._remember(scan)
                 return diff_trees(before, scan.tree)
 
