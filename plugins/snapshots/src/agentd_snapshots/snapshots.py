@@ -20,6 +20,7 @@ from agentd_snapshots.names import check_turn
 from agentd_snapshots.packs import PackWriteError, PackWriter
 from agentd_snapshots.place import store_folder
 from agentd_snapshots.recovery import Recovery, go_on
+from agentd_snapshots.relinking import relink
 from agentd_snapshots.restore import Restorer
 from agentd_snapshots.rules import Paths, Rules
 from agentd_snapshots.scan import Scan, Scanner, StatCache
@@ -37,6 +38,7 @@ log = logging.getLogger("agentd.snapshots")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MAX_REPORTED = 100
 _MANY = 200
+_SHOWN = 10
 
 
 class Snapshots(Recovery):
@@ -155,7 +157,10 @@ class Snapshots(Recovery):
     def copy_to(self, wanted: Selector | Snapshot, folder: str | os.PathLike[str]) -> Path:
         """Put a snapshot into another folder, which must be empty or not there; return it resolved.
 
-        The folder may have snapshots of its own. :raises SnapshotError: if it is not empty.
+        Links of git and symbolic links that name a place in the workspace by its absolute path name that in the copy;
+        what git is led to outside is logged as a warning. The folder may have snapshots of its own.
+
+        :raises SnapshotError: if it is not empty.
         """
         return self._copy_to(wanted, folder, go_on)
 
@@ -289,7 +294,21 @@ class Snapshots(Recovery):
                 restorer.cache = StatCache()
                 restorer.rules = Rules()
                 restorer.run()
+                self._relink(root_fd, snapshot, path)
         return path
+
+    def _relink(self, root_fd: int, snapshot: Snapshot, copy: Path) -> None:
+        tree, root = self.store.tree(snapshot.id), os.fstat(root_fd)
+        tree.belong_to(root.st_uid, root.st_gid)
+        outside = relink(root_fd, tree, os.fsencode(self.workspace_dir), os.fsencode(copy))
+        if outside:
+            log.warning(
+                "%s: git leads from here to outside of the copy (%s): what is committed there lands in the same "
+                "repository as what is committed in %s",
+                copy,
+                ", ".join(map(repr, outside[:_SHOWN])),
+                self.workspace_dir,
+            )
 
     def _scan(self, root_fd: int, poll: Poll, writer: PackWriter | None = None) -> Scan:
         scanner = Scanner(
