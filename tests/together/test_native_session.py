@@ -133,6 +133,13 @@ def test_a_transcript_of_version_1_is_read() -> None:
         Transcript.from_dict({**old, "version": 3})
 
 
+@pytest.mark.parametrize("damage", [[], {"usage": {"input_tokens": "many"}}, {"usage": []}, {"messages": 3}])
+def test_a_damaged_transcript_is_one_error_of_ours(damage: Any) -> None:
+    good = Transcript().as_dict()
+    with pytest.raises(ConfigError, match="not in the form"):
+        Transcript.from_dict({**good, **damage} if damage else damage)
+
+
 calls = st.builds(NativeCall, id=st.text(max_size=4), name=st.text(max_size=4), arguments=st.text(max_size=9))
 messages = st.builds(
     Message,

@@ -118,6 +118,7 @@ class Connection:
     ) -> None:
         self.process = process
         self.lost: str | None = None
+        self.ending = "its pipe was closed"
         self.hello: dict[str, Any] | None = None
         self._hub = hub
         self._on_call = on_call
@@ -243,7 +244,7 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            self._lose("its pipe was closed")
+            self._lose(self.ending)
             return
         try:
             for kind, ident, payload in self._reader.feed(data):
@@ -320,21 +321,21 @@ class Connection:
             waiting.fail(RunnerDiedError(self.lost, partial=waiting.partial(self.lost)))
         self._ready.set()
 
-    def close(self, grace_s: float) -> None:
+    def close(self, grace_s: float, reason: str = "it was closed") -> None:
         """Close the pipe, wait for the runner to end its actions and itself, kill it if it does not."""
         # Said in words, too: a forked child of this program may hold the pipe open.
         self.send(frames.END, 0, b"")
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
+            self._closed, self.ending = True, reason
             lost = self.lost is not None
         if not lost:
             self._hub.forget(self.process.stdin, self._shut)
         if self.process.wait(grace_s) is None:
             self.process.kill()
             self.process.wait(grace_s)
-        self._hub.call(lambda: self._lose("it was closed"))
+        self._hub.call(lambda: self._lose(reason))
 
     def _shut(self) -> None:
         # The descriptor's number stays ours until `_lose` closes it; only the pipe's end goes away now.

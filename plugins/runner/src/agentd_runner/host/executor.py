@@ -34,7 +34,7 @@ from agentd.types import (
     Limits,
     PythonState,
 )
-from agentd.workspace import open_workspace
+from agentd.workspace import open_workspace, settle_workspace
 
 from agentd_runner.artefact import folder_command
 from agentd_runner.host.connection import Connection, Pending
@@ -123,6 +123,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         self._run_dir: str | None = None
         self._run_dir_of = 0
         self._note = ""
+        self._kept = False
         self._closed = False
 
     # --- for subclasses
@@ -154,9 +155,11 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             if connection is not None:
                 return connection
             if self._connection is not None:
-                reason = self._connection.lost or "the runner was closed"
+                reason = self._connection.lost or f"the runner ended: {self._connection.ending}"
                 self._note = f"note: {reason}; a new one was started, with a fresh shell"
                 self._remove_run_dir()
+            if done := settle_workspace(self.workspace_dir):
+                self._note = "; ".join(filter(None, [self._note, *(f"note: {text}" for text in done)]))
             self._connection = self._start()
             return self._connection
 
@@ -318,6 +321,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         if isinstance(action, BashAction):
             return {"type": "bash", **header}, action.command.encode("utf-8", "surrogatepass")
         state = action.state or self.state
+        self._kept = self._kept or state == "kept"
         header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
         return header, action.code.encode("utf-8", "surrogatepass")
 
@@ -360,6 +364,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 return
             connection = await call_in_thread(self._connect)
         await self._shell(connection, {"set": None if state is None else dict(state)})
+        self._note = ""  # of a fresh shell, say
 
     async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
         waiter = AsyncWaiter()
