@@ -23,6 +23,7 @@ from agentd_runner.host.connection import Connection
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
+from agentd_executor_srt.additions import filtered
 from agentd_executor_srt.domains import check_domains
 from agentd_executor_srt.placeholders import absent_names, git_excludes, placeholder_names, write_git_excludes
 from agentd_executor_srt.process import SandboxProcess, start_sandbox
@@ -178,7 +179,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         return {
             "command": [
                 *(programs.node, "--no-warnings", programs.cli, "--settings", str(settings_file)),
-                *("--control-fd", "3", "-c", f"exec {shlex.join(command)}"),
+                *("--control-fd", "3", "-c", f"exec {shlex.join(filtered(command))}"),
             ],
             "workspace": str(self.workspace_dir),
             "writable": [os.path.realpath(path) for path in self.allow_write if path.is_dir()],

@@ -29,6 +29,11 @@ def opens(path, flags):
     os.close(os.open(path, flags))
     return True
 
+def pairs_of_datagrams():
+    for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM):
+        end.close()
+    return True
+
 def connects(port):
     socket.create_connection(("127.0.0.1", port), 2).close()
     return True
@@ -55,6 +60,8 @@ print(json.dumps({
     "proxy": tries(lambda: b" 200 " in answer_of_proxy(GIVEN["port"])),
     "mute": not tries(lambda: answer_of_proxy(GIVEN["port"])),
     "root": os.getuid() == 0,
+    "unfiltered": tries(pairs_of_datagrams),
+    "ipc": os.readlink("/proc/self/ns/ipc") == GIVEN["ipc"],
 }))
 """
 _MEANING = {
@@ -64,6 +71,8 @@ _MEANING = {
     "proxy": "the proxy lets code reach a host that is not allowed",
     "mute": "its proxy does not answer, so that no allowed host is reached",
     "root": "code runs as root",
+    "unfiltered": "agentd's filter of system calls is not in force, so code may reach services on Unix sockets",
+    "ipc": "code shares System V memory and queues with this machine's programs",
 }
 
 
@@ -94,6 +103,7 @@ def probe(executor: Probed) -> tuple[bool, str]:
             "outside": str(outside),
             "hidden": str(sandbox_dir / "hidden" / "file"),
             "port": server.getsockname()[1],
+            "ipc": os.readlink("/proc/self/ns/ipc"),
         }
         result = executor.run_sync(PythonAction(code=_CODE % json.dumps(given), state="fresh"))
     version = policy.programs.version

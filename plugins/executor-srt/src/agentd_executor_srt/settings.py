@@ -13,6 +13,7 @@ import attrs
 from agentd.errors import ConfigError
 from agentd_runner.host import environment
 
+from agentd_executor_srt.additions import BUBBLEWRAP
 from agentd_executor_srt.domains import check_domains
 from agentd_executor_srt.requirements import Programs
 
@@ -166,7 +167,7 @@ class Policy:
                 "allowWrite": _literal([self.workspace, *self.allow_write]),
                 "denyWrite": _literal(self._deny_write()),
             },
-            "bwrapPath": programs.bwrap,
+            "bwrapPath": str(BUBBLEWRAP),
             "socatPath": programs.socat,
             "ripgrep": {"command": programs.rg},
             "mandatoryDenySearchDepth": SEARCH_DEPTH,
@@ -252,7 +253,7 @@ def host_environment(host: Mapping[str, str], run_dir: Path, path: str, policy: 
         for name in environment.ALLOWED
         if name.lower().endswith("_proxy") and name in host
     }
-    env |= {"PATH": path, "HOME": str(run_dir), "TMPDIR": str(run_dir)}
+    env |= {"PATH": path, "HOME": str(run_dir), "TMPDIR": str(run_dir), "AGENTD_BWRAP": policy.programs.bwrap}
     return env | {secret.name: secret.value for secret in policy.secrets}
 
 
