@@ -19,7 +19,7 @@ from .shell_state import SessionShell
 from .timings import KILL_MARGIN_S
 from .tool_calls import ToolCalls
 from .worker_pool import SpareWorkers
-from .workers import SupervisedWorker
+from .workers import BashFiles, SupervisedWorker
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -227,13 +227,23 @@ class SessionActions:
         kept = action.worker is self.kept.worker
         if not kept or action.ending:
             self.calls.finish_action(action, may_pass_on=not kept and not action.lost)
-        saved = action.worker.files.saved() if action.worker.files is not None else None
-        if saved is not None:  # else it was killed, or replaced itself with exec; the state before it stays
-            self.shell.keep_saved(saved, action.order, self.setup.env)
+        if action.worker.files is not None:
+            self.keep_shell_state(action, action.worker.files)
         notice, self.notice = self.notice, ""
         self.poller.send_json(EXIT, action.ident, action.result(wall_s, self.setup.limits, notice))
         self.pool.action_ended()
         self.kept.action_ended(action)
+
+    def keep_shell_state(self, action: RunningAction, files: BashFiles) -> None:
+        try:
+            saved = files.saved()
+        except ValueError as error:
+            action.note = (
+                f"nothing of the shell goes over to the next block: {error}; write what is large to a file"
+            )
+            return
+        if saved is not None:  # else it was killed, or replaced itself with exec; the state before it stays
+            self.shell.keep_saved(saved, action.order, self.setup.env)
 
     def close(self) -> None:
         """Let go of every worker; their supervisors end them."""
