@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from .action import RunningAction, RunningBlock
+from .action import RunningAction, RunningBlock, read_report
 from .descriptors import BROKER_FD
 from .files import PathRefused, create_file
 from .frames import EXIT, STDERR, STDOUT, FrameError
@@ -179,8 +179,12 @@ class SessionActions:
         if data == b"":
             self.poller.unwatch(action.worker.broker.fileno())
         elif data is not None and data[:1] == b"D" and action is self.kept.busy and not action.ending:
-            action.report = json.loads(data[1:])
-            self.finish(action)
+            action.report = read_report(data[1:])
+            if action.report is None:
+                action.note = "its interpreter did not report the block's end as it must, and was ended"
+                action.worker.command(b"T")
+            else:
+                self.finish(action)
 
     def on_control(self, action: RunningAction) -> None:
         """The supervisor's report, or its end."""
