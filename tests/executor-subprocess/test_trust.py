@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -123,6 +124,21 @@ def test_start_files_in_the_session_s_home_are_not_read(tmp_path: Path) -> None:
     (packages / "planted.pth").write_text(f"import os; open({str(journal)!r}, 'a').write('pth')\n")
     run_next_session(workspace)
     assert not journal.exists()
+
+
+def test_folders_of_the_session_that_are_links_are_not_followed(tmp_path: Path) -> None:
+    """The runner makes these folders and removes them where they are empty."""
+    workspace, outside = tmp_path / "w", tmp_path / "outside"
+    workspace.mkdir()
+    (outside / "home").mkdir(parents=True)
+    (workspace / ".agentd").symlink_to(outside)
+    run_next_session(workspace)
+    assert os.listdir(outside) == ["home"]
+    (workspace / ".agentd").unlink()
+    (workspace / ".agentd").mkdir()
+    (workspace / ".agentd" / "home").symlink_to(outside / "home")
+    run_next_session(workspace)
+    assert os.listdir(outside) == ["home"]
 
 
 def test_a_shell_state_of_an_earlier_session_runs_only_within_a_block_s_limits(tmp_path: Path) -> None:

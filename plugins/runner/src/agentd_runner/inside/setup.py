@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from .files import make_folder, remove_folder
 from .frames import RELEASE, VERSION, FrameError
 from .limits import ULIMIT
 from .processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, load_prctl, tasks_here
@@ -53,11 +54,11 @@ class RunnerSetup:
         self.bash = self.find_bash()
         self.socket_path = given.get("socket") or ""
         self.folders = given.get("folders", ())
-        for folder in self.folders:  # made in here, so that a planted symlink cannot lead the host astray
+        for folder in self.folders:  # made in here, with the rights of code
             try:
-                os.makedirs(folder, mode=0o700, exist_ok=True)
+                make_folder(self.workspace, folder)
             except OSError:
-                pass  # a full disk: the actions will say so
+                pass  # a full disk: the actions will say so; or a link that code has planted
         if self.prctl is not None:
             self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
@@ -101,7 +102,7 @@ class RunnerSetup:
                 pass
         for folder in [*self.folders, *{os.path.dirname(folder) for folder in self.folders}]:
             try:
-                os.rmdir(folder)
+                remove_folder(self.workspace, folder)
             except OSError:
                 pass
 
