@@ -27,7 +27,7 @@ _ROOT_ONLY: Final = ("oneOf", "anyOf", "allOf", "enum", "not")
 
 BASH: Final = ToolOffer(
     name="bash",
-    description="Run a command in bash, in the working directory. The current directory, exported variables and "
+    description="Run a command in bash, in the working directory. The current directory, variables and "
     "functions last from one call to the next. Returns what the command prints and its exit code.",
     parameters={
         "type": "object",

@@ -62,14 +62,9 @@ class Manifest:
         """Write a file unless it is there already; return its entry."""
         data = text.encode("utf-8")
         digest = hashlib.sha256(data).hexdigest()
-        state = tree.state(path)
-        known = self.files.get(path)
-        if state is not None and known == (digest, *state):
-            return known
-        if state is None or tree.read(path) != data:
+        if tree.read(path) != data:
             tree.write(path, data, executable=path.startswith("bin/"))
-            state = tree.state(path)
-        size, mtime = state or (len(data), 0)
+        size, mtime = tree.state(path) or (len(data), 0)
         return (digest, size, mtime)
 
     def write(self, tree: SkillTree) -> None:

@@ -210,7 +210,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
             "token": os.urandom(24).hex(),
-            **self._bindings(env),
+            **self._bindings(),
         }
         if self._run_dir is not None:
             hello["socket"] = f"{self._run_dir}/tools.sock"
@@ -222,11 +222,13 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         shared = "TMPDIR" in self.env or Path(temporary).is_relative_to(self._place.workspace)
         return [] if shared else [temporary]
 
-    def _bindings(self, env: Mapping[str, str]) -> dict[str, object]:
-        paths = path_environment(env, self._place, self.python, self._layout)
+    def _bindings(self) -> dict[str, object]:
+        layout = self._layout
         return {
-            "pythonpath": paths["PYTHONPATH"].split(":"),
-            "preload": list(self._layout.preload),
+            "pythonpath": list(map(str, layout.importable)),
+            "site": [str(self._place.site)],
+            "preload": list(layout.preload),
+            "sources": {str(path): text for path, text in layout.sources.items()},
             "catalog": self._tools.catalog().decode() if self._tools is not None else "[]",
         }
 
@@ -238,7 +240,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         if connection is not None:
             env = self._environment()
             paths = path_environment(env, self._place, self.python, self._layout)
-            setup = {**self._bindings(env), "bindings_env": {**paths, **self.env}}
+            setup = {**self._bindings(), "bindings_env": {**paths, **self.env}}
             connection.send_json(frames.SETUP, 0, setup)
 
     async def start(self) -> None:

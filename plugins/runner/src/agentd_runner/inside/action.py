@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -85,6 +86,19 @@ class RunningAction:
             "peak_memory_bytes": memory,
             "message": "; ".join(messages),
         }
+
+
+def read_report(data: bytes) -> list[Any] | None:
+    """Return a report of the form of `ActionSupervisor.report`; None for anything else: a kept interpreter is code's
+    own, and what it sends may be, too."""
+    try:
+        report = json.loads(data)
+        status, cpu_s, *counts = report
+        os.waitstatus_to_exitcode(status)
+        fits = len(counts) == 3 and all(type(n) is int and 0 <= n < 1 << 53 for n in counts)
+        return report if fits and type(cpu_s) in (int, float) and 0 <= cpu_s < 1e12 else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 class RunningBlock:

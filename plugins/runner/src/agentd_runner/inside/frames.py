@@ -7,12 +7,13 @@ runner): it carries the protocol's version and the release, and the two ends mus
 host -> runner
   HELLO   JSON: version, release, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
           processes, workspace_bytes, workspace_inodes), watched (folders beside the workspace),
-          output_bytes, grace_s, folders, socket, pythonpath, preload, catalog, token, line (an inherited
+          output_bytes, grace_s, folders, socket, pythonpath, site (folders behind the
+          standard library), preload (modules), sources (their text by path), catalog, token, line (an inherited
           descriptor: the host's direct line)
   RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
   CANCEL  id = action
   REPLY   id = call; u8 (0 ok, 1 error), then JSON
-  SETUP   JSON: pythonpath, preload, catalog, bindings_env (new bindings)
+  SETUP   JSON: pythonpath, site, preload, sources, catalog, bindings_env (new bindings)
   SHELL   id = request; JSON: null asks for the shell's state, {"set": STATE} replaces it ({"set": null}: a fresh
           one); both are answered by SHELL
   END     end everything; a closed pipe means the same

@@ -44,7 +44,7 @@ def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
             number, kind = data[1:].split()
             (control,) = array.array("i", ancillary[0][2])
             if kind == b"python" and not has_python:
-                import_for_python()
+                import_for_python(setup)
                 has_python = True
             pid = try_fork()
             if pid == 0:
