@@ -149,7 +149,9 @@ class PluginTable:
         try:
             plugin = import_plugin(record)
             self._hooks[key] = verify(plugin, record, manager)
-        except (Exception, SystemExit) as error:  # a plugin's boundary
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's boundary, where nothing can be cancelled: no `await` here
             # pluggy <= 1.6 leaves a plugin that it rejected half registered
             if plugin is not None and manager.is_registered(plugin) and not self._in_use(plugin):
                 manager.unregister(plugin)

@@ -12,6 +12,8 @@ from agentd.hookspecs import GROUPS
 from agentd.registry import PluginRecord, Registry
 from agentd.registry.command import COLUMNS, is_broken, plain_table
 
+from agentd_cli.plugin_trials import check_apart
+
 __all__ = ["plugins"]
 
 _STYLES = {
@@ -25,18 +27,20 @@ _STYLES = {
 
 @click.command("plugins")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object for each plugin.")
-@click.option("--check", is_flag=True, help="Load every plugin; exit 1 if one fails.")
+@click.option("--check", is_flag=True, help="Load every plugin in a process of its own; exit 1 if one fails.")
 @click.option("--kind", type=click.Choice(list(GROUPS)), help="List only plugins of this kind.")
-def plugins(*, as_json: bool, check: bool, kind: str | None) -> None:
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), default=30.0, metavar="SECONDS", show_default=True,
+    help="How long the import of a plugin may take, with --check.",
+)  # fmt: skip
+def plugins(*, as_json: bool, check: bool, kind: str | None, timeout: float) -> None:
     """List the installed plugins.
 
     Reads metadata only, unless --check is given. Plugins that AGENTD_PLUGINS_BLOCK or
     AGENTD_PLUGINS_ALLOW keep out are listed as blocked and never imported.
     """
     registry = Registry()
-    if check:
-        registry.check(kind)
-    records = registry.records(kind)
+    records = check_apart(registry, kind, timeout_s=timeout) if check else registry.records(kind)
     if as_json:
         click.echo(json.dumps([attrs.asdict(record) for record in records], indent=2))
     elif sys.stdout.isatty():
