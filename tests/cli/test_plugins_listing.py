@@ -180,3 +180,15 @@ def test_the_list_of_the_core_alone_is_not_mixed_with_what_a_plugin_prints(tmp_p
     )
     assert "loaded" in [record["state"] for record in json.loads(done.stdout)]
     assert "hello" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_what_a_plugin_says_cannot_steer_the_terminal(words: tuple[str, ...], tmp_path: Path) -> None:
+    points = {"agentd.executors": {"bad": "acme_bad"}}
+    modules = {"acme_bad": r"raise OSError('a\x1b]0;owned\x07\nname  kind')"}
+    fake_distribution(tmp_path, "acme", entry_points=points, modules=modules)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = run(environ, "--check", "--kind", "executor", *words)
+    assert "OSError: a" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\nname  kind" not in done.stdout

@@ -46,7 +46,9 @@ def plugins(*, as_json: bool, check: bool, kind: str | None, timeout: float) -> 
     elif sys.stdout.isatty():
         _print_table(records)
     else:
-        click.echo("\n".join(plain_table(records)))
+        from agentd_sink_console.neutral import neutral
+
+        click.echo(neutral("\n".join(plain_table(records))))
     if check and any(map(is_broken, records)):
         raise SystemExit(1)
 
@@ -56,6 +58,7 @@ def _cells(record: PluginRecord) -> tuple[str, ...]:
 
 
 def _print_table(records: Sequence[PluginRecord]) -> None:
+    from agentd_sink_console.neutral import neutral, one_line
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -65,11 +68,12 @@ def _print_table(records: Sequence[PluginRecord]) -> None:
     for column in COLUMNS:
         table.add_column(column)
     for record in records:
-        *cells, state = _cells(record)
+        *cells, state = map(one_line, _cells(record))
         table.add_row(*map(Text, cells), Text(state, style=_STYLES[state]))
     console.print(table if records else "no plugins installed")
     # below the table, where a long message is not squeezed into a column
     for record in records:
         if record.error:
-            label = f"{record.kind} {record.name} ({record.distribution}): "
-            console.print(Text(label, style=_STYLES[record.state]) + Text(record.error, style="default"))
+            label = one_line(f"{record.kind} {record.name} ({record.distribution}):")
+            error = Text(" " + neutral(record.error), style="default")
+            console.print(Text(label, style=_STYLES[record.state]) + error)
