@@ -26,6 +26,7 @@ HEAD = "from agentd.hookspecs import hookimpl\nAGENTD_API = 1\n"
 BROKEN = {
     "import_error": ("import no_such_module_anywhere", "failed", "ModuleNotFoundError: No module named"),
     "system_exit": ("raise SystemExit(3)", "failed", "SystemExit: 3"),
+    "base_exception": ("class Stop(BaseException): ...\nraise Stop('now')", "failed", "Stop: now ("),
     "syntax_error": ("def f(:\n    pass", "failed", "SyntaxError: "),
     "raises": ("1 / 0", "failed", "ZeroDivisionError: division by zero"),
     "recursion": ("def f(): f()\nf()", "failed", "RecursionError"),

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 import attrs
 
@@ -35,7 +36,8 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     registry = Registry()
-    records = registry.check(given.kind) if given.check else registry.records(given.kind)
+    with redirect_stdout(sys.stderr):  # what a plugin prints must not stand between the records
+        records = registry.check(given.kind) if given.check else registry.records(given.kind)
     if given.json:
         print(json.dumps([attrs.asdict(record) for record in records], indent=2))
     else:

@@ -139,7 +139,9 @@ class PluginTable:
         try:
             plugin = import_plugin(record)
             self._hooks[key] = verify(plugin, record)
-        except (Exception, SystemExit) as error:  # a plugin's boundary
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's boundary, where nothing can be cancelled: no `await` here
             incompatible = isinstance(error, Rejected) and error.incompatible
             failed = attrs.evolve(
                 record, state="incompatible" if incompatible else "failed", error=describe(error)
