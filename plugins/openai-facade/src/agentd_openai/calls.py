@@ -109,7 +109,7 @@ class PatchedCall:
         answer = WholeAnswer(self.mode.sinks(), self)
         end = await self._run(answer, streamed=False)
         raw = answer.finished(end)
-        raw.agentd = self._record(stop_reason=end.stop_reason, turns=end.turns)
+        raw.agentd = self.record(stop_reason=end.stop_reason, turns=end.turns)
         self._keep_pending(raw)
         return raw
 
@@ -122,6 +122,8 @@ class PatchedCall:
             listener.flow = channel.flow  # type: ignore[method-assign]
             await self._run(listener, streamed=True, channel=channel)
             self._keep_pending(getattr(listener, "response", None))
+            if isinstance(listener, ResponsesStreamer) and listener.response is not None:
+                self.state.keep_end(listener.id, listener.response.id)
         except Exception as exc:
             error = self._told(exc)
         finally:
@@ -163,7 +165,7 @@ class PatchedCall:
         given: Any
         first = 0
         if self.api == "responses":
-            arguments = responses_request.without_ours(arguments)
+            arguments = self.state.goes_on_from(responses_request.without_ours(arguments))
             given = self._input(arguments.pop("input", None))
             if prompt:
                 own = arguments.get("instructions")
@@ -211,13 +213,14 @@ class PatchedCall:
     def _turn_over(self) -> None:
         self.last_begin, self._end = self._end, len(self.messages())
 
-    def _record(self, **more: Any) -> dict[str, Any]:
+    def record(self, **more: Any) -> dict[str, Any]:
+        """Return the extra field `agentd` of an answer."""
         return make_record(self.transcript, self.added(), **more)
 
     def _told(self, exc: Exception) -> Exception:
         """Return the error for the caller, with what was done before it in its attribute `agentd`."""
         error = both(exc)
-        error.agentd = self._record()  # type: ignore[attr-defined]
+        error.agentd = self.record()  # type: ignore[attr-defined]
         return error
 
     # --- calls of ours in an answer that the provider keeps ---------------------------------------------------
@@ -227,7 +230,8 @@ class PatchedCall:
         conversation = self.arguments.get("conversation")
         if isinstance(conversation, dict):
             conversation = conversation.get("id")
-        return str(conversation or self.arguments.get("previous_response_id") or "")
+        arguments = self.state.goes_on_from(self.arguments)
+        return str(conversation or arguments.get("previous_response_id") or "")
 
     def _keep_pending(self, response: Any) -> None:
         """If the last answer has calls of ours, keep their outputs: who goes on from that response by its id does

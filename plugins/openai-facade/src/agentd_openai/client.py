@@ -224,7 +224,7 @@ def _sync_create(original: Callable[..., Any], api: str, holder: Holder, base_ur
     ) -> Any:
         mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
         if mode is None:
-            return original(*args, **_cleaned(api, kwargs))
+            return original(*args, **_cleaned(holder.state, api, kwargs))
         from agentd_openai.calls import PatchedCall
 
         stream, arguments = _arguments(kwargs)
@@ -249,7 +249,7 @@ def _async_create(
     ) -> Any:
         mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
         if mode is None:
-            return await original(*args, **_cleaned(api, kwargs))
+            return await original(*args, **_cleaned(holder.state, api, kwargs))
         from agentd_openai.calls import PatchedCall
 
         stream, arguments = _arguments(kwargs)
@@ -283,14 +283,14 @@ def _mode(
     return mode
 
 
-def _cleaned(api: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _cleaned(state: PatchState, api: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments for the SDK's own call, without what only agentd understands."""
     from agentd_openai import chat_request, responses_request
 
     if api == "chat" and isinstance(kwargs.get("messages"), list):
         return {**kwargs, "messages": chat_request.restored(kwargs["messages"])}
     if api == "responses":
-        return responses_request.without_ours(kwargs)
+        return state.goes_on_from(responses_request.without_ours(kwargs))
     return kwargs
 
 

@@ -37,6 +37,9 @@ class RunningCall(Protocol):
     def added(self) -> list[Any]:
         """Return what the run has added to the conversation, in the API's own form."""
 
+    def record(self, **more: Any) -> dict[str, Any]:
+        """Return the extra field `agentd` of an answer."""
+
     def wants_results(self) -> bool:
         """Tell whether the caller has asked for the tools' results in the stream."""
 
