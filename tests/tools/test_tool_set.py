@@ -286,6 +286,48 @@ def test_no_more_than_max_workers_run_at_once_and_all_get_their_turn() -> None:
     assert peak == 2
 
 
+def test_calls_that_are_handed_back_count_as_all_others_do() -> None:
+    """A tool that was quick is run by the thread that submits its calls, and may be slow from then on."""
+    gate, lock = threading.Event(), threading.Lock()
+    running = peak = 0
+    gate.set()
+
+    def work() -> None:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        gate.wait(20)
+        with lock:
+            running -= 1
+
+    tools = ToolSet([work], max_workers=4)
+    for _ in range(5):
+        answered, _ = submit(tools, "work")
+        assert answered.wait(10)
+    gate.clear()
+    all_answered = threading.Semaphore(0)
+    jobs = [
+        tools.submit("work", b"{}", "", lambda _reply: all_answered.release(), may_hand_back=True)
+        for _ in range(40)
+    ]
+    at_hand = [job for job in jobs if job is not None]
+    assert at_hand  # else this tests nothing: five quick calls went before
+    threads = [threading.Thread(target=job) for job in at_hand]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:  # the first runs the tool; the others give their calls on and are free
+        thread.join(10)
+        assert not thread.is_alive()
+    gate.set()
+    for _ in range(40):
+        assert all_answered.acquire(timeout=10)
+    assert peak <= 4
+    again, replies = submit(tools, "work")
+    assert again.wait(10)
+    assert replies[0].ok
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_tool_that_takes_too_long_is_answered_and_its_place_is_free_again(kind: str) -> None:
     release, cancelled = threading.Event(), threading.Event()
