@@ -234,7 +234,7 @@ class PendingCall:
             if error is not None:
                 raise error
             reply = _checked(encode_result(value, name), name)
-        except Exception as raised:
+        except BaseException as raised:  # this is an I/O thread, which serves others, too
             reply = failure(raised, name)
         self._answer(reply)
 
@@ -254,12 +254,10 @@ class PendingCall:
                 result = await value()
                 reply = await self._encode(result, name)
             except anyio.get_cancelled_exc_class():
-                # ours (answered already) or the loop's end
+                # ours (answered already), the loop's end, or the tool's own doing
                 self._answer(error_reply(ToolError(f"{name}() was given up: it was cancelled")))
                 raise
-            except BaseException as error:
-                if not isinstance(error, Exception | SystemExit | KeyboardInterrupt):
-                    raise
+            except BaseException as error:  # GeneratorExit, say: it is this call that has failed
                 reply = failure(error, name)
             self._answer(reply)
 
