@@ -68,8 +68,6 @@ class Acting:
         self._resources = resources
         self._parsers_wanted = parsers
         self._notations: list[Notation] = []
-        self._told: tuple[str, ...] | None = None  # what the instructions were made of
-        self._instructions = ""
 
     async def prepare(
         self,
@@ -99,16 +97,13 @@ class Acting:
             native = Offers(bash=self.bash_tool, taken=taken or ())
         if not self.bash_tool and not self._notations:
             self._notations = resources.registry().create_notations(self._parsers_wanted)
-        told = (own, skills, resources.python_state)
-        if told != self._told:
-            self._instructions = instructions(
-                own=own,
-                skills=skills,
-                python_state=resources.python_state,
-                notation=self._notations[0] if self._notations else None,
-            )
-            self._told = told
-        return Prepared(instructions=self._instructions, offers=native, notations=self._notations)
+        told = instructions(
+            own=own,
+            skills=skills,
+            python_state=resources.python_state,
+            notation=self._notations[0] if self._notations else None,
+        )
+        return Prepared(instructions=told, offers=native, notations=self._notations)
 
     async def run(
         self,

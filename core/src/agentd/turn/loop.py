@@ -132,26 +132,22 @@ class TurnLoop:
         return end
 
     async def _rounds(self) -> StopReason:
-        while True:
-            elapsed = time.monotonic() - self._begin
-            limit = self.budgets.exceeded(
-                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
-            )
-            if limit:
-                return limit
+        while True:  # the first round is within every limit, for each is above 0
             self.turns += 1
             reason = await self._one_round()
             if self.after_turn is not None:
                 await self.after_turn()
+            elapsed = time.monotonic() - self._begin
+            reason = reason or self.budgets.exceeded(
+                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
+            )
             if reason:
                 return reason
+            if self.offers is not None and self.offers.refresh():
+                self.model.offer(self.offers.offered)
 
     async def _one_round(self) -> StopReason | None:
-        from agentd.turn.parser_stack import ParserStack
-
-        if self.offers is not None and self.offers.refresh():
-            self.model.offer(self.offers.offered)
-        rnd = Round(turn=self.turns, parser=ParserStack([notation.parser for notation in self.notations]))
+        rnd = Round(turn=self.turns)
         limit = self.budgets.wall_time_s
         deadline = (
             float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
@@ -170,10 +166,13 @@ class TurnLoop:
 
     async def _play(self, rnd: Round) -> None:
         """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
+        from agentd.turn.parser_stack import ParserStack
+
         async with anyio.create_task_group() as group:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
+                    rnd.parser = ParserStack([notation.parser for notation in self.notations])
                     begun = 0
                     async for event in events:
                         if self._take(rnd, event):

@@ -260,7 +260,7 @@ class Round:
     """One answer of the model, with its blocks or its native calls."""
 
     turn: int
-    parser: ParserStack
+    parser: ParserStack = attrs.field(init=False)  # made when the answer begins
     group: TaskGroup | None = None
     parts: list[str] = attrs.field(factory=list)
     length: int = 0

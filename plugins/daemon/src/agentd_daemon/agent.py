@@ -28,7 +28,7 @@ from agentd.turn.transcript import Message, Transcript
 from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.conversation import ask_apart, is_unfinished, take_back
-from agentd_daemon.history import bound
+from agentd_daemon.history import bound, tokens
 from agentd_daemon.journal import Journal, SettledState, Trigger
 from agentd_daemon.sessions import make_session, model_settings
 from agentd_daemon.sources import ServerShare
@@ -94,6 +94,9 @@ class AgentWorker:
         self._status = AgentStatus(name=config.name, state="starting", queued=0, model=config.model_name)
         self._queued: int | None = None
         self._said_before = 0
+        self._measured: Message | None = None
+        """The last message of a conversation that is known to be short enough."""
+        self._subscriptions = {s.uri: s for s in reversed(config.wakers())}
         self._handled = 0
         self._is_prepared = False
         self._is_flushed = True
@@ -187,6 +190,9 @@ class AgentWorker:
     async def _use_rest(self, session: Session) -> None:
         if not self._is_prepared:
             await self._prepare(session)
+        messages = session.transcript.messages
+        if messages and tokens(messages) <= self.config.history.max_tokens:
+            self._measured = messages[-1]
         if not self._is_flushed:
             await anyio.sleep(QUIET_S)
             try:
@@ -227,11 +233,12 @@ class AgentWorker:
         self._said_before = len(session.transcript.messages)
         with anyio.CancelScope() as self._turn:
             try:
-                await self._shorten(session)
+                if not self._is_measured(session):
+                    await self._shorten(session)
                 messages = session.transcript.messages
                 self._said_before = len(messages)
-                subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
-                goes_on = is_unfinished(messages, mark_of(trigger))
+                goes_on = trigger.attempts > 1 and is_unfinished(messages, mark_of(trigger))
+                subscription = self._subscriptions.get(trigger.uri)
                 max_chars = self.config.budgets.max_result_chars
                 end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
                 return self._answered(end, messages)
@@ -333,6 +340,10 @@ class AgentWorker:
 
     # --- the conversation --------------------------------------------------------------------------
 
+    def _is_measured(self, session: Session) -> bool:
+        messages = session.transcript.messages
+        return bool(messages) and messages[-1] is self._measured
+
     async def _shorten(self, session: Session) -> None:
         rule = self.config.history
         shorter = await bound(
@@ -365,7 +376,7 @@ class AgentWorker:
 
         :raises JournalError: if that is not what is wrong, or the agent is to leave.
         """
-        backoff = Backoff(first_s=1.0, longest_s=60.0)
+        backoff: Backoff | None = None
         state = self._state
         while True:
             try:
@@ -374,6 +385,7 @@ class AgentWorker:
                 if error.errno != errno.ENOSPC or self._leaving:
                     raise
                 self._status = attrs.evolve(self._status, last_error=str(error))
+                backoff = backoff or Backoff(first_s=1.0, longest_s=60.0)
                 await self._pause("retrying", str(error), backoff.next_s())
             else:
                 self._state = state

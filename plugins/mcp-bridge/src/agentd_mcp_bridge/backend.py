@@ -195,8 +195,7 @@ class ClientBackend:
 
     def _share_pipe(self, life: Life) -> None:
         """Let calls share the pipes of this life's server with the SDK, where that can be done."""
-        pipe = life.pipe
-        if pipe is None or pipe.lines is None or life.direct is not None:
+        if life.direct is not None or (pipe := life.pipe) is None or pipe.lines is None:
             return
         life.direct = direct = DirectCalls(
             pipe.lines,

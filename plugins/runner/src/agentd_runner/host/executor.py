@@ -42,11 +42,10 @@ from agentd_runner.host.environment import Place, base_environment, path_environ
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import read_limits, runner_limits
-from agentd_runner.host.line import Reply
 from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
-from agentd_runner.host.tool_calls import call_through, dispatch
+from agentd_runner.host.tool_calls import CodeCalls
 from agentd_runner.inside import frames
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
@@ -114,12 +113,11 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         self.env = dict(env or {})
         self.base_dir = Path(base_dir).expanduser().absolute() if base_dir is not None else None
         self._place = Place(self.workspace_dir)
-        self._tools: ToolDispatcher | None = None
+        self._calls = CodeCalls()
         self._layout = Layout()
         self._connection: Connection | None = None
         self._start_lock = threading.Lock()
         self._idents = itertools.count(1)
-        self._action_names: dict[int, str] = {}
         self._run_dir: str | None = None
         self._run_dir_of = 0
         self._note = ""
@@ -181,7 +179,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        connection = Connection(process, shared_hub(), call_through(self._on_call), ready, line)
+        connection = Connection(process, shared_hub(), self._calls.loosely(), ready, line)
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -229,12 +227,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             "site": [str(self._place.site)],
             "preload": list(layout.preload),
             "sources": {str(path): text for path, text in layout.sources.items()},
-            "catalog": self._tools.catalog().decode() if self._tools is not None else "[]",
+            "catalog": self._calls.tools.catalog().decode() if self._calls.tools is not None else "[]",
         }
 
     def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
         """Say who answers tool calls and where the renderer's files are; again whenever they change."""
-        self._tools = tools
+        self._calls.tools = tools
         self._layout = layout or Layout()
         connection = self._connected()
         if connection is not None:
@@ -276,7 +274,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
+            self._calls.action_names.pop(ident, None)
         if patience.cancelled_caught and not _ended(pending):
             connection.kill("it stopped answering")
             await waiter.wait()
@@ -300,12 +298,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
+            self._calls.action_names.pop(ident, None)
         return self._result(pending)
 
     def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
         ident = next(self._idents) & 0xFFFFFFFF
-        self._action_names[ident] = action_id
+        self._calls.action_names[ident] = action_id
         header, body = self._encode(action)
         connection.run(ident, header, body, pending)
         return ident
@@ -383,9 +381,6 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         return dict(answer)
 
     # --- tool calls
-
-    def _on_call(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
-        dispatch(self._tools, name, arguments, self._action_names.get(action, ""), reply)
 
     # --- the end
 
