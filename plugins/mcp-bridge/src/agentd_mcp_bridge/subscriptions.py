@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, Protocol
 
 import anyio
@@ -105,10 +105,16 @@ class Subscriptions:
     MCP loop.
 
     One task keeps the connection open while there are topics. It ends with the last of them.
+
+    :param ask_server: keeps the server's own subscriptions like the topics, for one life of the connection
+        (`subscribing.subscribe_all`).
     """
 
-    def __init__(self, backend: Subscribable) -> None:
+    def __init__(
+        self, backend: Subscribable, ask_server: Callable[[Subscriptions, Life], Awaitable[None]]
+    ) -> None:
         self._backend = backend
+        self._ask_server = ask_server
         self._closed = False
         backend.listener.notified.append(self._notified)
         self._start_anew(None)
@@ -250,8 +256,6 @@ class Subscriptions:
             await changed.wait()
 
     async def _live(self, life: Life) -> None:
-        from agentd_mcp_bridge.subscribing import subscribe_all
-
         async with anyio.create_task_group() as group:
 
             async def until_over() -> None:
@@ -259,7 +263,7 @@ class Subscriptions:
                 group.cancel_scope.cancel()
 
             group.start_soon(until_over)
-            await subscribe_all(self, life)
+            await self._ask_server(self, life)
             group.cancel_scope.cancel()
 
     async def _notified(self, message: Any) -> None:
