@@ -169,6 +169,8 @@ def _close_to(key: str, known: tuple[str, ...]) -> bool:
 def _kind(entry: Mapping[str, Any], where: str) -> Any:
     if "command" in entry and "url" in entry:
         raise ConfigError(f"{_path(where, 'command')}a server has a command or a url, not both")
+    if "command" not in entry and "url" not in entry:
+        raise ConfigError(f"{where}: has neither 'command' nor 'url'".removeprefix(": "))
     kind = entry.get("type")
     if kind is None:
         return "stdio" if "command" in entry else "auto"

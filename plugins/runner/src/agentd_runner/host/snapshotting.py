@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agentd.types import Limits
 
     from agentd_runner.host.connection import Connection
+    from agentd_runner.host.tool_calls import CodeCalls
 
 __all__ = ["WorkspaceSnapshots"]
 
@@ -41,7 +42,7 @@ class WorkspaceSnapshots:
     # what the executor has
     limits: Limits
     _start_lock: threading.Lock
-    _action_names: dict[int, str]
+    _calls: CodeCalls
     _kept: bool
     _connected: Callable[[], Connection | None]
 
@@ -55,7 +56,7 @@ class WorkspaceSnapshots:
         and with them its open files. Then the next block has a fresh shell, and its result says so. Blocks."""
         with self._start_lock:
             connection = self._connected()
-            if connection is not None and (self._action_names or self._kept):
+            if connection is not None and (self._calls.action_names or self._kept):
                 reason = "what ran was ended before files of the workspace were replaced"
                 connection.close(self.limits.grace_s + KILL_MARGIN_S, reason)
                 self._kept = False
