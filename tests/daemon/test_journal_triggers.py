@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from agentd.errors import JournalError
 from agentd.types import Usage
-from agentd_daemon.journal import Journal, Trigger
+from agentd_daemon.journal import Journal, JournalError, Trigger
 from agentd_daemon.journal.ids import TriggerIds
 
 

@@ -1,4 +1,4 @@
-"""Every exception that agentd raises: one tree under `AgentdError`.
+"""The exceptions that agentd raises: one tree under `AgentdError`, to which distributions add their own.
 
 An exception takes data and composes its own message: what happened, where, what was got, what is
 allowed, and the next step. Where a builtin is what a caller would catch, the class inherits it too.
@@ -17,7 +17,6 @@ __all__ = [
     "ExecutorClosedError",
     "ExecutorError",
     "IncompatiblePluginError",
-    "JournalError",
     "MissingPluginError",
     "ModelError",
     "ModelStreamError",
@@ -194,22 +193,6 @@ class UnknownSnapshotError(SnapshotError, LookupError):
 
 class CorruptSnapshotError(SnapshotError):
     """A file of the snapshot store is damaged: its content does not have the hash that it had when written."""
-
-
-# --- the daemon ------------------------------------------------------------------------------
-
-
-class JournalError(AgentdError, OSError):
-    """The daemon's journal could not be opened, read or written; what was being written is not in it.
-
-    `errno` is `ENOSPC` if there was no room for it, otherwise None: whoever wrote may try again later.
-    """
-
-    def __init__(self, what: str, path: object, reason: str, step: str, *, errno: int | None = None) -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(f"could not {what} in the journal {path}: {reason}; {step}")
-        self.errno = errno
 
 
 # --- tools -----------------------------------------------------------------------------------

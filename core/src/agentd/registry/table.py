@@ -35,18 +35,7 @@ _Key = tuple[str, str]
 
 
 class PluginTable:
-    """The installed plugins of one session or program; `Registry` adds what they make.
-
-    Making one reads metadata only (once per process) and imports nothing. Each plugin is imported when
-    it is first asked for; one that is broken becomes a record with its error and harms no other. All
-    methods may be called from several threads.
-
-    :param config: allow and block lists. Those of the environment hold as well: `block` of either wins,
-        and where both have an `allow`, both must allow.
-    :param environ: the environment to read `AGENTD_PLUGINS_ALLOW` and `AGENTD_PLUGINS_BLOCK` from.
-    :param distributions: read these instead of what is installed (for tests).
-    :param refresh: scan again, for what was installed since the process first looked.
-    """
+    """The installed plugins of one session or program; `Registry`, which adds what they make, tells of all of it."""
 
     def __init__(
         self,

@@ -15,7 +15,6 @@ from agentd._concurrency.pool import call_in_thread
 from agentd.errors import (
     AgentdError,
     ConfigError,
-    JournalError,
     ModelError,
     PluginError,
     SandboxUnavailableError,
@@ -29,7 +28,7 @@ from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.conversation import ask_apart, is_unfinished, take_back
 from agentd_daemon.history import bound, tokens
-from agentd_daemon.journal import Journal, SettledState, Trigger
+from agentd_daemon.journal import Journal, JournalError, SettledState, Trigger
 from agentd_daemon.sessions import make_session, model_settings
 from agentd_daemon.sources import ServerShare
 from agentd_daemon.state import StateFolder

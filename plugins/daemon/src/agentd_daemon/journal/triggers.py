@@ -8,10 +8,9 @@ import time
 from typing import Any
 
 import attrs
-from agentd.errors import JournalError
 from agentd.types import Usage
 
-from agentd_daemon.journal.database import Database
+from agentd_daemon.journal.database import Database, JournalError
 from agentd_daemon.journal.values import Origin, Seen, SettledState, Trigger, TriggerState, TurnNote
 
 __all__ = ["TriggerTable"]
