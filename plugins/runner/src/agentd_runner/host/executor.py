@@ -43,6 +43,7 @@ from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import read_limits, runner_limits
 from agentd_runner.host.old_protocol import OldProtocol
+from agentd_runner.host.open_actions import is_set_in_time, is_set_in_time_sync
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.host.tool_calls import CodeCalls
@@ -179,7 +180,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        connection = Connection(process, shared_hub(), self._calls.loosely(), ready, line)
+        actions = self._calls.actions
+        connection = Connection(process, shared_hub(), self._calls.loosely(), ready, line, actions.waited)
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -207,6 +209,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             "limits": runner_limits(self.limits),
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
+            "tells_clock": True,
             "token": os.urandom(24).hex(),
             **self._bindings(),
         }
@@ -264,8 +267,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         pending = Pending(waiter, on_output)
         ident = self._submit(connection, action, action_id, pending)
         try:
-            with anyio.move_on_after(self._patience(action)) as patience:
-                await waiter.wait()
+            in_time = await is_set_in_time(waiter, self._calls.actions, ident, self._patience(action))
         except BaseException:  # cancelled: the tree ends before the cancellation goes on
             connection.send(frames.CANCEL, ident, b"")
             with anyio.move_on_after(self.limits.grace_s + HUNG_MARGIN_S, shield=True) as patience:
@@ -274,8 +276,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._calls.action_names.pop(ident, None)
-        if patience.cancelled_caught and not _ended(pending):
+            self._calls.actions.remove(ident)
+        if not in_time and not _ended(pending):
             connection.kill("it stopped answering")
             await waiter.wait()
         return self._result(pending)
@@ -289,7 +291,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         pending = Pending(waiter, on_output)
         ident = self._submit(connection, action, action_id, pending)
         try:
-            if not waiter.wait(self._patience(action)):
+            if not is_set_in_time_sync(waiter, self._calls.actions, ident, self._patience(action)):
                 connection.kill("it stopped answering")
                 waiter.wait(HUNG_MARGIN_S)
         except BaseException:
@@ -298,12 +300,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._calls.action_names.pop(ident, None)
+            self._calls.actions.remove(ident)
         return self._result(pending)
 
     def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
         ident = next(self._idents) & 0xFFFFFFFF
-        self._calls.action_names[ident] = action_id
+        self._calls.actions.add(ident, action_id)
         header, body = self._encode(action)
         connection.run(ident, header, body, pending)
         return ident

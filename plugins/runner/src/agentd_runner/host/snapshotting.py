@@ -56,7 +56,7 @@ class WorkspaceSnapshots:
         and with them its open files. Then the next block has a fresh shell, and its result says so. Blocks."""
         with self._start_lock:
             connection = self._connected()
-            if connection is not None and (self._calls.action_names or self._kept):
+            if connection is not None and (self._calls.actions or self._kept):
                 reason = "what ran was ended before files of the workspace were replaced"
                 connection.close(self.limits.grace_s + KILL_MARGIN_S, reason)
                 self._kept = False

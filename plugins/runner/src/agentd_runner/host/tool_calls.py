@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from agentd.protocols import ToolReply
 
 from agentd_runner.host.hub import shared_hub
+from agentd_runner.host.open_actions import OpenActions
 from agentd_runner.inside import frames
 
 if TYPE_CHECKING:
@@ -20,14 +21,16 @@ __all__ = ["CodeCalls"]
 
 
 class CodeCalls:
-    """The tools that the code of one executor may call, and by which names its actions go."""
+    """The tools that the code of one executor may call, and its open actions."""
 
     def __init__(self) -> None:
         self.tools: ToolDispatcher | None = None
-        self.action_names: dict[int, str] = {}
+        self.actions = OpenActions()
 
     def dispatch(self, action: int, name: str, arguments: bytes, answer: Reply) -> None:
         """Have the session's tools answer a call. In the I/O thread: nothing here raises or waits."""
+
+        answer = self.actions.timed(action, answer)
 
         def reply(result: ToolReply) -> None:
             if len(result.payload) > frames.MAX_CALL:
@@ -39,8 +42,7 @@ class CodeCalls:
             reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
             return
         try:
-            action_id = self.action_names.get(action, "")
-            job = self.tools.submit(name, arguments, action_id, reply, may_hand_back=True)
+            job = self.tools.submit(name, arguments, self.actions.name(action), reply, may_hand_back=True)
             if job is not None:
                 shared_hub().run(job)
         except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread
