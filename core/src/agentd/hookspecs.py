@@ -38,6 +38,7 @@ __all__ = [
     "AGENTD_API",
     "GROUPS",
     "HOOKS",
+    "HOOKS_OF_ALL",
     "OPTIONAL_HOOKS",
     "agentd_create_event_sink",
     "agentd_create_executor",
@@ -49,6 +50,7 @@ __all__ = [
     "agentd_list_requirements",
     "agentd_open_model",
     "agentd_serve_requests",
+    "agentd_settle_workspace",
     "hookimpl",
     "hookspec",
 ]
@@ -203,6 +205,22 @@ def agentd_list_requirements(options: Mapping[str, Any]) -> Sequence[Requirement
     raise AssertionError("a specification, never called")
 
 
+@hookspec
+def agentd_settle_workspace(workspace_dir: Path) -> Sequence[str]:
+    """Finish what this plugin was killed in the midst of, and say what was done. Any plugin may have this hook.
+
+    Called, in a worker thread, by whatever is about to run code in a workspace for which the plugin has left a mark:
+    a file `KIND.NAME` in `agentd.workspace.unfinished_dir(workspace_dir)`, whose content is the plugin's own. The
+    plugin removes it when it is done. May be called by several processes at once.
+
+    :return: a sentence for each thing that was done, for the user; the plugin logs it, too.
+    :raises AgentdError: if a person has to decide first: then no code runs there.
+
+    Since API 1.
+    """
+    raise AssertionError("a specification, never called")
+
+
 GROUPS: Final = {
     "executor": "agentd.executors",
     "parser": "agentd.parsers",
@@ -230,4 +248,7 @@ OPTIONAL_HOOKS: Final = {
     "tool_source": ("agentd_create_toolbox",),
     "model": ("agentd_serve_requests",),
 }
-"""What a plugin of a kind may implement besides, as any may implement `agentd_list_requirements`."""
+"""What a plugin of a kind may implement besides."""
+
+HOOKS_OF_ALL: Final = ("agentd_list_requirements", "agentd_settle_workspace")
+"""What a plugin of any kind may implement."""

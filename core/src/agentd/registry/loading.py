@@ -12,7 +12,7 @@ import attrs
 import pluggy
 
 from agentd.errors import suggest
-from agentd.hookspecs import AGENTD_API, HOOKS, OPTIONAL_HOOKS
+from agentd.hookspecs import AGENTD_API, HOOKS, HOOKS_OF_ALL, OPTIONAL_HOOKS
 from agentd.protocols import (
     EventSink,
     Executor,
@@ -40,7 +40,6 @@ _PROTOCOLS: dict[str, type] = {
 _FOR_NATIVE_CALLS = frozenset(
     {"add_tool_results", "offer"}
 )  # of models: those that only write blocks need neither
-_FOR_ALL = "agentd_list_requirements"
 
 
 class Rejected(Exception):
@@ -122,7 +121,7 @@ def _check_api(plugin: object, record: PluginRecord) -> None:
 
 def _hooks(plugin: object, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
     """Return the plugin's marked functions by hook name."""
-    known = [*HOOKS.values(), *(name for names in OPTIONAL_HOOKS.values() for name in names), _FOR_ALL]
+    known = [*HOOKS.values(), *(name for names in OPTIONAL_HOOKS.values() for name in names), *HOOKS_OF_ALL]
     hooks: dict[str, Callable[..., Any]] = {}
     for attribute in dir(plugin):
         marked = manager.parse_hookimpl_opts(plugin, attribute)

@@ -297,6 +297,13 @@ class Registry(PluginTable):
             self._reject((kind, name), f"{_REQUIREMENTS} must return a list of agentd.protocols.Requirement")
         return made
 
+    def settle_workspace(self, kind: str, name: str, workspace_dir: Path) -> Sequence[str]:
+        """Have a plugin finish what it was killed in; it says what it did. May raise what it wants decided."""
+        if self._hook(kind, name, _SETTLE) is None:
+            return ()
+        return list(self._call(kind, name, hook=_SETTLE, workspace_dir=workspace_dir))
+
 
 _SERVE = "agentd_serve_requests"
+_SETTLE = "agentd_settle_workspace"
 _REQUIREMENTS = "agentd_list_requirements"

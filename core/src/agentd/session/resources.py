@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from agentd._concurrency.pool import call_in_thread
 from agentd._concurrency.waiting import CrossLock, LoopCaller
 from agentd.errors import ConfigError, MissingPluginError
+from agentd.events import SourceLog
 from agentd.protocols import StatefulExecutor
 from agentd.registry.options import PluginSpec, split_spec
 from agentd.session.tool_events import RunWatcher, ToolEventRouter
-from agentd.workspace import open_workspace
+from agentd.workspace import open_workspace, settle_workspace
 
 if TYPE_CHECKING:
     from agentd.protocols import Executor, SkillRenderer, Toolbox, Tools
@@ -106,6 +107,7 @@ class SessionResources:
         """How to have async tools run on the event loop of whoever owns this object."""
         self._served: Tools | None = None
         self._preparing = CrossLock()
+        self._settled = False
         self._runs = count(1)
 
     def registry(self) -> Registry:
@@ -145,6 +147,8 @@ class SessionResources:
             One that is known already, by identity or by an equal description, is used again.
         """
         async with self._preparing:
+            if not self._settled:
+                self._settled = await call_in_thread(self._settle)
             await self._open(mcp_servers, always=self._published is None and self._has_skills())
             await self._publish(self.executor)
             return self._skills_prompt
@@ -230,6 +234,12 @@ class SessionResources:
             )
         self._published = bindings
 
+    def _settle(self) -> bool:
+        """Have what plugins left unfinished in the workspace done, before anything is written there."""
+        for text in settle_workspace(self.workspace, self.registry):
+            self.tell(SourceLog(source="workspace", level="warning", text=text))
+        return True
+
     def _make_renderer(self) -> SkillRenderer:
         if self._renderer is None:
             self._renderer = self.registry().create_skill_renderer(
@@ -273,18 +283,16 @@ class SessionResources:
 
         :param goes_on: the model was told about the tools in an earlier run and not again.
         """
-        if self._toolbox is not None:
-            self._events.add(run, call, watcher, goes_on=goes_on)
+        self._events.add(run, call, watcher, goes_on=goes_on)
 
     def deliver(self, run: str) -> None:
         """Hand the watcher of a run, in its loop, what is on its way to it, now."""
-        if self._toolbox is not None:
-            self._events.deliver(run)
+        self._events.deliver(run)
 
     def unwatch(self, run: str) -> None:
         """End that, and the calls of that run that are still under way."""
+        self._events.remove(run)
         if self._toolbox is not None:
-            self._events.remove(run)
             self._toolbox.give_up(run)
 
     # --- the end -------------------------------------------------------------------------------------

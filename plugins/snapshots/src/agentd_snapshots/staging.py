@@ -41,7 +41,7 @@ class Staging:
         self._poll = poll
         self._owners = hasattr(os, "geteuid") and os.geteuid() == 0
         self._anchors: set[int] = set()
-        self._count = 0
+        self._count = self._old_count = 0
         self.fd = -1
 
     def open(self) -> None:
@@ -64,9 +64,9 @@ class Staging:
         return here
 
     def old_name(self) -> bytes:
-        """A free name for something old."""
-        self._count += 1
-        return b"o%d" % self._count
+        """The next name for something old: the journal knows what becomes `o1`, `o2` and so on."""
+        self._old_count += 1
+        return b"o%d" % self._old_count
 
     def close(self) -> None:
         """Close the descriptor."""

@@ -34,7 +34,7 @@ from agentd.types import (
     Limits,
     PythonState,
 )
-from agentd.workspace import open_workspace
+from agentd.workspace import open_workspace, settle_workspace
 
 from agentd_runner.artefact import folder_command
 from agentd_runner.host.connection import Connection, Pending
@@ -157,6 +157,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 reason = self._connection.lost or "the runner was closed"
                 self._note = f"note: {reason}; a new one was started, with a fresh shell"
                 self._remove_run_dir()
+            if done := settle_workspace(self.workspace_dir):
+                self._note = "; ".join(filter(None, [self._note, *(f"note: {text}" for text in done)]))
             self._connection = self._start()
             return self._connection
 
