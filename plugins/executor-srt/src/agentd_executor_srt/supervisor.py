@@ -23,7 +23,7 @@ import time
 from agentd_runner.inside.processes import children_of, descendants, signal_all
 from agentd_runner.reaper import SubReaper
 
-from agentd_executor_srt.handover import Tenancy, strip_setuid
+from agentd_executor_srt.handover import Tenancy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
@@ -57,7 +57,6 @@ class SandboxSupervisor:
 
     def __init__(self, job: SandboxJob) -> None:
         self.job = job
-        self.started = time.time() - 1  # file systems cut their timestamps
         self.urgent = False
         self.reaper = SubReaper(on_term=self._hurry)
         self.absent = [name for name in job.placeholders if not os.path.lexists(f"{job.workspace}/{name}")]
@@ -147,10 +146,6 @@ class SandboxSupervisor:
             os.close(root)
 
     def _settle_files(self) -> None:
-        # folders that are everybody's are neither handed over nor given back, which would take the bits away
-        uid = os.geteuid() if self.tenancy is None else self.tenancy.uid
-        for folder in (self.job.workspace, *self.job.writable):
-            strip_setuid(folder, uid, self.started)
         if self.tenancy is not None:
             self.tenancy.give_back()
 

@@ -7,7 +7,10 @@ Kernels use the strictest of all filters, so it adds to srt's and takes nothing 
 * pairs of sockets that are not Unix stream or seqpacket sockets. Those two kinds stay connected to each other for as
   long as they live; a socket of another kind could be given another address;
 * io_uring, which does what a filter cannot see;
-* the kernel's keyrings: they belong to a user and not to a sandbox, so keys would be shared and would stay behind.
+* the kernel's keyrings: they belong to a user and not to a sandbox, so keys would be shared and would stay behind;
+* setuid and setgid bits, wherever a mode is given (chmod and its relatives, creating a file): such a program would give
+  the rights of its owner to whoever runs it. `openat2` names its mode where a filter cannot look, and does not exist
+  (ENOSYS): programs take `openat` then.
 
 Calls of another ABI have other numbers: those of 32-bit x86 and ARM programs end the program (SIGSYS), those of x32 do
 not exist (ENOSYS). The program is classic BPF (Linux, Documentation/userspace-api/seccomp_filter.rst); the numbers are
@@ -29,24 +32,47 @@ if TYPE_CHECKING:  # without importing typing, which takes longer than all the r
 __all__ = ["FilterError", "filter_program", "install_filter"]
 
 # By `uname -m`: AUDIT_ARCH_*, then the numbers of the calls.
+_EVERYWHERE = {
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "openat2": 437,
+    "fchmodat2": 452,
+}
 _MACHINES = {
     "x86_64": (
         0xC000003E,
-        {"socket": 41, "socketpair": 53, "add_key": 248, "request_key": 249, "keyctl": 250},
+        {
+            "open": 2,
+            "creat": 85,
+            "chmod": 90,
+            "fchmod": 91,
+            "mknod": 133,
+            "openat": 257,
+            "mknodat": 259,
+            "fchmodat": 268,
+        }
+        | {"socket": 41, "socketpair": 53, "add_key": 248, "request_key": 249, "keyctl": 250},
     ),
     "aarch64": (
         0xC00000B7,
-        {"socket": 198, "socketpair": 199, "add_key": 217, "request_key": 218, "keyctl": 219},
+        {"mknodat": 33, "fchmod": 52, "fchmodat": 53, "openat": 56}
+        | {"socket": 198, "socketpair": 199, "add_key": 217, "request_key": 218, "keyctl": 219},
     ),
 }
-_SINCE_2019 = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}  # the same everywhere
 _X32 = 0x40000000  # the bit of x32's numbers, which have the architecture of x86_64
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 SOCK_STREAM, SOCK_SEQPACKET, SOCK_TYPE_MASK = 1, 5, 0xF
+_SET_ID = 0o6000
+_MAKES_A_FILE = (
+    0o100 | 0o20000000
+)  # O_CREAT, and what O_TMPFILE adds to O_DIRECTORY: without them no mode is read
+_MODE_AT = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "creat": 1, "mknod": 1, "mknodat": 2}
+_FLAGS_AT = {"open": 1, "openat": 2}  # the mode comes next
 
-# Instructions: load a word of `struct seccomp_data`, compare what was loaded, mask it, return.
-_LOAD, _IF_EQUAL, _IF_AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+# Instructions: load a word of `struct seccomp_data`, compare what was loaded, look for bits in it, mask it, return.
+_LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _REFUSE, _ABSENT = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
@@ -74,15 +100,8 @@ def filter_program(machine: str) -> bytes:
     ]
     if machine == "x86_64":
         program += [_step(_IF_AT_LEAST, _X32, 0, 1), _step(_RETURN, _ABSENT)]
-    program += _rule(numbers["socket"], _if_among(0, (AF_INET, AF_INET6, AF_NETLINK)))
-    pairs = [_step(_LOAD, _ARGUMENTS), _step(_IF_EQUAL, AF_UNIX, 1, 0), _step(_RETURN, _REFUSE)]
-    program += _rule(
-        numbers["socketpair"], [*pairs, *_if_among(1, (SOCK_STREAM, SOCK_SEQPACKET), SOCK_TYPE_MASK)]
-    )
-    for name in ("add_key", "request_key", "keyctl"):
-        program += _rule(numbers[name], [_step(_RETURN, _REFUSE)])
-    for number in _SINCE_2019.values():
-        program += _rule(number, [_step(_RETURN, _REFUSE)])
+    for name, number in sorted({**_EVERYWHERE, **numbers}.items()):
+        program += _rule(number, _body(name))
     return b"".join([*program, _step(_RETURN, _ALLOW)])
 
 
@@ -105,6 +124,28 @@ def install_filter() -> None:
             )
 
 
+def _body(name: str) -> list[bytes]:
+    """What is done for the call of this name; it ends with what the kernel is told."""
+    if name == "openat2":
+        return [_step(_RETURN, _ABSENT)]
+    if name == "socket":
+        return _if_among(0, (AF_INET, AF_INET6, AF_NETLINK))
+    if name == "socketpair":
+        unix = [_step(_LOAD, _ARGUMENTS), _step(_IF_EQUAL, AF_UNIX, 1, 0), _step(_RETURN, _REFUSE)]
+        return [*unix, *_if_among(1, (SOCK_STREAM, SOCK_SEQPACKET), SOCK_TYPE_MASK)]
+    if name in _MODE_AT:
+        return _unless_any(_MODE_AT[name], _SET_ID)
+    if name in _FLAGS_AT:
+        at = _FLAGS_AT[name]
+        makes = [
+            _step(_LOAD, _ARGUMENTS + 8 * at),
+            _step(_IF_ANY, _MAKES_A_FILE, 1, 0),
+            _step(_RETURN, _ALLOW),
+        ]
+        return [*makes, *_unless_any(at + 1, _SET_ID)]
+    return [_step(_RETURN, _REFUSE)]
+
+
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
     return struct.pack("HBBI", code, if_true, if_false, value)
 
@@ -121,3 +162,9 @@ def _if_among(argument: int, values: Sequence[int], mask: int = 0) -> list[bytes
         load.append(_step(_AND, mask))
     checks = [_step(_IF_EQUAL, value, len(values) - at, 0) for at, value in enumerate(values)]
     return [*load, *checks, _step(_RETURN, _REFUSE), _step(_RETURN, _ALLOW)]
+
+
+def _unless_any(argument: int, bits: int) -> list[bytes]:
+    """Refuse a call whose argument has any of these bits, allow others."""
+    load = _step(_LOAD, _ARGUMENTS + 8 * argument)
+    return [load, _step(_IF_ANY, bits, 1, 0), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
