@@ -7,7 +7,7 @@ import sys
 
 from .frames import RELEASE, VERSION, FrameError
 from .limits import ULIMIT
-from .processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, load_prctl, tasks_here
+from .processes import PR_SET_DUMPABLE, adopt_orphans, load_prctl, tasks_here
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class RunnerSetup:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
             except OSError:
                 pass  # a full disk: the actions will say so
+        adopt_orphans(self.prctl)
         if self.prctl is not None:
-            self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
             # The spawner and the supervisors inherit it; a worker gives it up (`PythonWorker.run_job`, exec)
             # to be debugged and measured as anywhere.

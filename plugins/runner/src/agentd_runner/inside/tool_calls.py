@@ -8,9 +8,9 @@ import socket
 import struct
 
 from .action import RunningAction
+from .descriptors import close_quietly
 from .frames import CALL, MAX_CALL, MAX_CHANNELS, MAX_DIRECT_CHANNELS, MESSAGE_SIZE, U32
 from .poller import Poller
-from .processes import close_quietly
 from .workers import SupervisedWorker
 
 

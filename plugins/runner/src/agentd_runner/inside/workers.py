@@ -8,8 +8,8 @@ import os
 import socket
 import sys
 
+from .descriptors import anonymous_file, message_pair, send_with_descriptors
 from .frames import U32
-from .processes import anonymous_file, message_pair, send_with_descriptors
 from .setup import RunnerSetup
 from .spawner import run_spawner
 from .supervisor import COMMAND
