@@ -33,6 +33,7 @@ __all__ = [
     "PluginLoadError",
     "PluginRecord",
     "ProtocolError",
+    "ReasoningDelta",
     "Registry",
     "RunEnd",
     "RunStart",

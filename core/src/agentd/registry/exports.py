@@ -50,6 +50,7 @@ _MODULES = {
         "CodeOutput",
         "CodeStart",
         "Event",
+        "ReasoningDelta",
         "RunEnd",
         "RunStart",
         "SourceLog",

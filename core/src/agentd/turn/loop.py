@@ -24,6 +24,7 @@ from agentd.errors import (
 )
 from agentd.events import (
     CodeOutput,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
@@ -37,6 +38,7 @@ from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelTool
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
+from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
 from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
@@ -151,7 +153,12 @@ class TurnLoop:
 
         if self.offers is not None and self.offers.refresh():
             self.model.offer(self.offers.offered)
-        rnd = Round(turn=self.turns, parser=ParserStack([notation.parser for notation in self.notations]))
+        last = next((m.content for m in reversed(self.transcript.messages) if m.role == "answer"), "")
+        parsers = [
+            reasoning_parsers(inside=starts_inside(last)),
+            *(notation.parser for notation in self.notations),
+        ]
+        rnd = Round(turn=self.turns, parser=ParserStack(parsers))
         limit = self.budgets.wall_time_s
         deadline = (
             float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
@@ -233,6 +240,11 @@ class TurnLoop:
             rnd.end = segment.end
             self.listener.certain(segment.end)
             self._block(rnd, segment.block)
+        elif not rnd.has_blocks and segment.kind == "reasoning":
+            if segment.text == CLOSE:
+                rnd.prose.clear()  # what came before was no answer
+            elif segment.text != OPEN:
+                self.listener.emit(ReasoningDelta(segment.text))
         elif not rnd.has_blocks:
             rnd.prose.append(segment.text)
             self.listener.emit(TextDelta(segment.text))
