@@ -40,6 +40,7 @@ _MODULES = {
         "CodeOutput",
         "CodeStart",
         "Event",
+        "ReasoningDelta",
         "RunEnd",
         "RunStart",
         "SourceLog",

@@ -41,6 +41,7 @@ from agentd.events import (
     CodeOutput as CodeOutput,
     CodeStart as CodeStart,
     Event as Event,
+    ReasoningDelta as ReasoningDelta,
     RunEnd as RunEnd,
     RunStart as RunStart,
     SourceLog as SourceLog,

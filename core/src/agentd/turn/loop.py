@@ -24,6 +24,7 @@ from agentd.errors import (
 )
 from agentd.events import (
     CodeOutput,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
@@ -37,13 +38,14 @@ from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelTool
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
+from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
 from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
-    from agentd.protocols import Executor, Model
+    from agentd.protocols import Executor, Model, Parser
     from agentd.turn.native_tools import Offers
 
 __all__ = ["TurnLoop"]
@@ -146,6 +148,14 @@ class TurnLoop:
             if self.offers is not None and self.offers.refresh():
                 self.model.offer(self.offers.offered)
 
+    def _parsers(self) -> list[Callable[[], Parser]]:
+        """Return what makes the parsers of the next answer; reasoning is taken out before a notation sees it."""
+        last = next((m.content for m in reversed(self.transcript.messages) if m.role == "answer"), "")
+        return [
+            reasoning_parsers(inside=starts_inside(last)),
+            *(notation.parser for notation in self.notations),
+        ]
+
     async def _one_round(self) -> StopReason | None:
         rnd = Round(turn=self.turns)
         limit = self.budgets.wall_time_s
@@ -172,7 +182,7 @@ class TurnLoop:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
-                    rnd.parser = ParserStack([notation.parser for notation in self.notations])
+                    rnd.parser = ParserStack(self._parsers())
                     begun = 0
                     async for event in events:
                         if self._take(rnd, event):
@@ -232,6 +242,11 @@ class TurnLoop:
             rnd.end = segment.end
             self.listener.certain(segment.end)
             self._block(rnd, segment.block)
+        elif not rnd.has_blocks and segment.kind == "reasoning":
+            if segment.text == CLOSE:
+                rnd.prose.clear()  # what came before was no answer
+            elif segment.text != OPEN:
+                self.listener.emit(ReasoningDelta(segment.text))
         elif not rnd.has_blocks:
             rnd.prose.append(segment.text)
             self.listener.emit(TextDelta(segment.text))
