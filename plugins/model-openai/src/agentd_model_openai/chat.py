@@ -79,6 +79,10 @@ class ChatModel:
         """
         self._offered = [as_tool(t) for t in tools]
 
+    def hold_to(self, arguments: Mapping[str, Any]) -> None:
+        """Send these arguments with every request from now on: the form of the answer, say."""
+        self._options |= arguments
+
     def add_task(self, text: str) -> None:
         """Append what the person says."""
         self.messages.append({"role": "user", "content": text})

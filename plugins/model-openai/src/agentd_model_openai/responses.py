@@ -98,6 +98,10 @@ class ResponsesModel:
         """Send these tools with every request, as `ChatModel.offer` does."""
         self._offered = [_tool(t) for t in tools]
 
+    def hold_to(self, arguments: Mapping[str, Any]) -> None:
+        """Send these arguments with every request from now on: the form of the answer, say."""
+        self._options |= arguments
+
     def add_task(self, text: str) -> None:
         """Append what the person says."""
         self.input.append(_said("user", text))
