@@ -116,13 +116,14 @@ class Acting:
         channel: Channel[Any] | None = None,
         goes_on: bool = False,
         after_turn: Callable[[], Awaitable[None]] | None = None,
+        review: Callable[[str], str] | None = None,
     ) -> RunEnd:
         """Let the model act until it has answered, a budget is used up, or something fails; see `TurnLoop.run`.
 
         :param model: told everything already, but the events of this run.
         :param channel: where the listener writes to; what waits for room goes on when its reader has caught up.
         :param goes_on: the model was told about the tools in an earlier run and not again.
-        :param after_turn: awaited after each turn that was recorded.
+        :param after_turn, review: see `TurnLoop`.
         """
         resources = self._resources()
         run, ids = resources.new_run()
@@ -138,6 +139,7 @@ class Acting:
             news=partial(resources.news, run),
             catch_up=partial(resources.deliver, run),
             after_turn=after_turn,
+            review=review,
         )
         if channel is not None:
             channel.when_room(loop.resume)

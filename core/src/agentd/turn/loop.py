@@ -67,6 +67,8 @@ class TurnLoop:
     :param offers: what the model may call natively. Without it, native calls count for nothing.
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
     :param after_turn: awaited after each round that was recorded.
+    :param review: asked about the answer that would end the run: it returns what the model is told if it must answer
+        again, which happens once.
     :param news: asked after each round that did something for what the model must be told beside the results.
     :param catch_up: called before the end of a block or call is told: `tool_called` gets what is on its way.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
@@ -86,6 +88,7 @@ class TurnLoop:
         news: Callable[[], Awaitable[list[str]]] | None = None,
         catch_up: Callable[[], None] = lambda: None,
         after_turn: Callable[[], Awaitable[None]] | None = None,
+        review: Callable[[str], str] | None = None,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -103,6 +106,8 @@ class TurnLoop:
         self.news = news
         self.catch_up = catch_up
         self.after_turn = after_turn
+        self.review = review
+        self._asked_again = False
         self._told: list[str] = []
         self._calls: dict[str, RoundJob] = {}
         self._rejected = 0
@@ -365,8 +370,9 @@ class TurnLoop:
         else:
             record_calls(self.model, self.transcript, answer, rnd, notes)
         self._count(rnd, raw)
-        self.listener.turn_over(answer, cut=rnd.cut, last=rnd.is_last)
-        return self._verdict(rnd)
+        reason = self._verdict(rnd)
+        self.listener.turn_over(answer, cut=rnd.cut, last=reason is not None and rnd.is_last)
+        return reason
 
     def _notes(self, rnd: Round) -> list[str]:
         notes, self._told = self._told, []
@@ -399,7 +405,7 @@ class TurnLoop:
         if rnd.over_time:
             return "wall_time"
         if rnd.is_last:
-            return "answer"
+            return "answer" if rnd.calls or not self._ask_again() else None
         self._rejected = self._rejected + 1 if all(not j.started for j in rnd.jobs) else 0
         limit = self.budgets.max_rejected_rounds
         if limit is not None and self._rejected >= limit:
@@ -409,6 +415,15 @@ class TurnLoop:
         if self._broken >= 2:  # the model was told once; the executor does not recover
             rnd.failure = errors[0]
         return None
+
+    def _ask_again(self) -> bool:
+        """Tell whether the model must answer again, and tell it why."""
+        told = "" if self._asked_again or self.review is None else self.review(self.text)
+        if told:
+            self._asked_again = True
+            self.model.add_results(told)
+            self.transcript.add("results", told)
+        return bool(told)
 
     # --- from outside, in the loop -----------------------------------------------------------------------
 

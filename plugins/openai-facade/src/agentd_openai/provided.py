@@ -122,6 +122,9 @@ class ProvidedModel:
             )
         self._inner.offer(every)
 
+    def hold_to(self, arguments: Mapping[str, Any]) -> None:
+        """The provider has its options since it was opened: the model is told of its answer's form in words alone."""
+
     def add_task(self, text: str) -> None:
         """Append what the person says."""
         self._record.add_task(text)

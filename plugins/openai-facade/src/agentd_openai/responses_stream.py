@@ -7,6 +7,8 @@ in its field `agentd`, and a patched client puts it in place of the first one (`
 a `code_interpreter_call` item; while it runs, `response.code_interpreter_call.interpreting` is repeated. A
 native call of one of our tools is an `mcp_call` item, done when its result is there; its output stands in it if
 `include=["tool_call.results"]` asked for it. The caller's own calls stay `function_call` items.
+Where the caller reads the answer as JSON (`text.format`), only the last answer's message is sent, when it is known to
+be the last.
 What agentd adds is an extra field `agentd`, a list of events (`agentd.events`, as dicts), with the same
 meaning as for chat (see `agentd_openai.chat_stream`).
 """
@@ -115,7 +117,10 @@ class ResponsesStreamer(ItemStream):
                 self.send(raw)
             return
         start, self._length = self._length, self._length + len(event.text)
-        if event.text or self._held or (self._has_blocks and kind == ADDED):
+        begins = kind == ADDED and (
+            self._has_blocks or (self._call.holds_text and raw.item.type == "message")
+        )
+        if event.text or self._held or begins:
             self._held.append((raw, start, self._length))
         else:
             self._pass(raw)
@@ -154,14 +159,19 @@ class ResponsesStreamer(ItemStream):
             else:
                 self.riders.append(as_dict(event))
 
-    def round_over(self) -> None:
+    def round_over(self, *, last: bool) -> None:
+        if last and self._call.holds_text:
+            self._certain = self._length
+            self._release(held=True)
         for entry in self._open.values():
             self._close(entry)
         self._begin_round()
 
     # --- the provider's events ------------------------------------------------------------------------
 
-    def _release(self) -> None:
+    def _release(self, *, held: bool = False) -> None:
+        if self._call.holds_text and not held:
+            return
         events = []
         text = ""
         while self._held:
