@@ -46,6 +46,7 @@ _MODULES = {
         "WorkspaceError",
     ),
     "agentd.events": (
+        "CodeDelta",
         "CodeExecution",
         "CodeOutput",
         "CodeStart",
@@ -81,6 +82,8 @@ def resolve(name: str) -> Any:
     """
     if name == "__version__":
         return _version()
+    if name == "__all__":
+        return [*CORE_EXPORTS, "__version__"]
     if module := CORE_EXPORTS.get(name):
         return getattr(import_module(module), name)
     if name.startswith("_"):  # what inspect, pickle and doctest ask every module for
