@@ -36,6 +36,7 @@ _MODULES = {
         "WorkspaceError",
     ),
     "agentd.events": (
+        "CodeDelta",
         "CodeExecution",
         "CodeOutput",
         "CodeStart",

@@ -37,6 +37,7 @@ from agentd.errors import (
     WorkspaceError as WorkspaceError,
 )
 from agentd.events import (
+    CodeDelta as CodeDelta,
     CodeExecution as CodeExecution,
     CodeOutput as CodeOutput,
     CodeStart as CodeStart,

@@ -13,6 +13,7 @@ import attrs
 from agentd.types import OutputStream, Usage
 
 __all__ = [
+    "CodeDelta",
     "CodeExecution",
     "CodeOutput",
     "CodeStart",
@@ -57,6 +58,20 @@ class ReasoningDelta:
 
     text: str
     type: Literal["reasoning"] = attrs.field(default="reasoning", kw_only=True)
+
+
+@attrs.frozen(kw_only=True)
+class CodeDelta:
+    """A piece of a block's code while the model writes it, as it stands in the answer: the block's end may be in it.
+
+    `id`, `action` and `target` are those of the events that follow; they have the code itself.
+    """
+
+    id: str
+    text: str
+    action: str = "execute"
+    target: str = ""
+    type: Literal["code_delta"] = "code_delta"
 
 
 @attrs.frozen(kw_only=True)
@@ -161,6 +176,7 @@ Event = (
     RunStart
     | TextDelta
     | ReasoningDelta
+    | CodeDelta
     | CodeStart
     | CodeOutput
     | CodeExecution

@@ -23,6 +23,7 @@ from agentd.errors import (
     SandboxUnavailableError,
 )
 from agentd.events import (
+    CodeDelta,
     CodeOutput,
     ReasoningDelta,
     RunEnd,
@@ -39,7 +40,16 @@ from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
 from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
-from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
+from agentd.turn.rounds import (
+    CodeJob,
+    Round,
+    RoundJob,
+    block_job,
+    native_job,
+    record_blocks,
+    record_calls,
+    target_of,
+)
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
 
@@ -228,8 +238,22 @@ class TurnLoop:
                         break
             if not rnd.has_blocks:
                 listener.certain(rnd.length)
+            if skimmed != "prose" and not rnd.cut:
+                self._tell_draft(rnd, event.text)
         listener.parsed()
         return rnd.cut
+
+    def _tell_draft(self, rnd: Round, text: str) -> None:
+        """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
+        if (draft := rnd.parser.draft) is None:
+            return
+        target, action, start = draft
+        if rnd.draft is None:
+            told = target_of(Block.of(target, action, ""))
+            rnd.draft = CodeDelta(id=self.ids(), text="", action=action, target=told)
+        if text := text[max(0, start - (rnd.length - len(text))) :]:
+            rnd.draft = attrs.evolve(rnd.draft, text=text)
+            self.listener.emit(rnd.draft)
 
     def _close(self, rnd: Round) -> None:
         for segment in rnd.parser.close():
@@ -265,12 +289,9 @@ class TurnLoop:
 
     def _block(self, rnd: Round, block: Block) -> None:
         rnd.has_blocks = True
-        self._begin_job(
-            rnd,
-            block_job(
-                self.ids(), block, self.executor, after=rnd.before(block), forms=self.notations[0].forms
-            ),
-        )
+        id, rnd.draft = rnd.draft.id if rnd.draft else self.ids(), None
+        forms = self.notations[0].forms
+        self._begin_job(rnd, block_job(id, block, self.executor, after=rnd.before(block), forms=forms))
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:
         """Deal with a native call. Those of the caller's own tools are only noted; behind blocks none counts."""

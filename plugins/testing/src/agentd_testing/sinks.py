@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 from agentd.events import (
+    CodeDelta,
     CodeExecution,
     CodeOutput,
     CodeStart,
@@ -30,6 +31,7 @@ RUN: Final[tuple[Event, ...]] = (
     RunStart(task="t", model="m-1"),
     TextDelta("I will "),
     TextDelta("look."),
+    CodeDelta(id="a", text="echo hi\n`", target="bash"),
     CodeStart(id="a", code="echo hi\n", target="bash"),
     CodeOutput(id="a", text="hi\nthe"),
     CodeOutput(id="a", text="re\n", stream="stderr"),
