@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,10 @@ async def test_a_session_runs_real_code_and_gives_its_events(tmp_path: Path) -> 
     model = ScriptModel("I look.\n" + bash("echo hello; exit 4"), "It said hello.")
     async with Session(model, cwd=tmp_path, tools=[]) as session:
         events = [event async for event in session.run("Say hello")]
-    kinds = [e.type for e in events if e.type != "text_delta"]
+    kinds = [kind for kind, _ in groupby(e.type for e in events if e.type != "text_delta")]
     assert kinds == [
         "run_start",
+        "code_delta",
         "code_start",
         "code_output",
         "code_execution",
@@ -354,9 +356,9 @@ async def test_a_session_is_opened_once(tmp_path: Path) -> None:
 
 def test_the_sync_twin_gives_the_same_events(tmp_path: Path) -> None:
     with SyncSession(ScriptModel("Hi.\n" + bash("echo 1"), "done"), cwd=tmp_path, tools=[]) as session:
-        kinds = [e.type for e in session.run("go") if not isinstance(e, TextDelta)]
+        kinds = [k for k, _ in groupby(e.type for e in session.run("go") if not isinstance(e, TextDelta))]
         assert kinds == [
-            "run_start", "code_start", "code_output", "code_execution", "turn_end", "turn_end", "run_end",
+            "run_start", "code_delta", "code_start", "code_output", "code_execution", "turn_end", "turn_end", "run_end",
         ]  # fmt: skip
         session.session._model.answers = ["again"]  # type: ignore[union-attr]
         assert session.ask("more").text == "again"
