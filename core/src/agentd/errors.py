@@ -233,10 +233,12 @@ class ToolTimeoutError(ToolError, TimeoutError):
 class ModelError(AgentdError):
     """The model's provider refused or failed. `__cause__` is the provider library's exception.
 
-    `retry_after_s` is how many seconds the provider asks to wait before the next request, or None.
+    `retry_after_s` is how many seconds the provider asks to wait before the next request, `status` the HTTP status of
+    its reply; None if it does not say.
     """
 
     retry_after_s: float | None = None
+    status: int | None = None
 
 
 class ModelStreamError(ModelError):

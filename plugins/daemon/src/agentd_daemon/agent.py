@@ -42,6 +42,10 @@ T = TypeVar("T")
 OnEvent = Callable[[str, Event], None]
 HOPELESS: Final = (ConfigError, PluginError, SandboxUnavailableError)
 """Errors that trying again does not mend: a person must."""
+NOT_ADMITTED: Final = (401, 402, 403)
+"""HTTP statuses of a provider that refuses whatever it is asked: the key is wrong, or its credit used up."""
+REFUSED: Final = (400, 404, 413, 422)
+"""HTTP statuses of a provider that refuses this one request, however often it comes."""
 QUIET_S: Final = 1.0
 """After so long without work, what waits for the disk may be done."""
 KEPT_TRIGGERS: Final = 1000
@@ -291,7 +295,8 @@ class AgentWorker:
     # --- failures ----------------------------------------------------------------------------------
 
     async def _failed(self, session: Session, trigger: Trigger, error: Exception) -> None:
-        """Try again later; after the last retry, skip the trigger or park the agent with it."""
+        """Try again later; after the last retry, skip the trigger or park the agent with it. What trying again cannot
+        mend fails at once, or parks the agent if that concerns whatever it asks."""
         text = str(error) or type(error).__name__
         self._status = attrs.evolve(self._status, last_error=text)
         try:
@@ -299,8 +304,14 @@ class AgentWorker:
         except AgentdError:  # the model cannot even be made: that is the failure that is told
             pass
         await self._kept(self._save)
-        rule = self.config.on_error
-        hopeless = isinstance(error, HOPELESS)  # the next task would fail the same way: nothing is skipped
+        rule, status = self.config.on_error, getattr(error, "status", None)
+        if status in REFUSED:  # the next task may be another matter
+            self.failures += 1
+            self._backoff.reset()
+            await self._settle(trigger, state="failed", error=text)
+            return
+        # The next task would fail the same way: nothing is skipped.
+        hopeless = isinstance(error, HOPELESS) or status in NOT_ADMITTED
         if not hopeless and self._backoff.tries < rule.retries:
             await self._kept(lambda: self._journal.retry_later(trigger.id, text))
             wished_s = min(
