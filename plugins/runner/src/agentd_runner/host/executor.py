@@ -37,13 +37,14 @@ from agentd.types import (
 from agentd.workspace import open_workspace
 
 from agentd_runner.artefact import folder_command
-from agentd_runner.host.connection import Connection, Pending
+from agentd_runner.host.connection import Connection
 from agentd_runner.host.environment import Place, base_environment, path_environment
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
-from agentd_runner.host.limits import read_limits, runner_limits
+from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
 from agentd_runner.host.line import Reply
 from agentd_runner.host.old_protocol import OldProtocol
+from agentd_runner.host.pending import Pending
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.host.tool_calls import call_through, dispatch
@@ -178,7 +179,14 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        connection = Connection(process, shared_hub(), call_through(self._on_call), ready, line)
+        connection = Connection(
+            process,
+            shared_hub(),
+            call_through(self._on_call),
+            ready,
+            line,
+            held_bytes=self.limits.host_mib * MIB,
+        )
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -252,13 +260,14 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
         Raises
             RunnerDiedError: the runner ended meanwhile; `partial` has the output so far.
-            RunnerStartError, SandboxUnavailableError, ExecutorClosedError, ProtocolError.
+            ProtocolError: it sent what no runner sends, and was ended; or the action does not fit into a frame.
+            RunnerStartError, SandboxUnavailableError, ExecutorClosedError.
         """
         connection = self._connected()
         if connection is None:
             connection = await call_in_thread(self._connect)
         waiter = AsyncWaiter()
-        pending = Pending(waiter, on_output)
+        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
         ident = self._submit(connection, action, action_id, pending)
         try:
             with anyio.move_on_after(self._patience(action)) as patience:
@@ -283,7 +292,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         """The same for callers without an event loop. Ctrl-C ends the action, then raises."""
         connection = self._connected() or self._connect()
         waiter = ThreadWaiter()
-        pending = Pending(waiter, on_output)
+        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
         ident = self._submit(connection, action, action_id, pending)
         try:
             if not waiter.wait(self._patience(action)):
@@ -363,7 +372,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
     async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
         waiter = AsyncWaiter()
-        pending = Pending(waiter)
+        pending = Pending(waiter, ended_by=frames.SHELL)
         connection.shell(next(self._idents) & 0xFFFFFFFF, request, pending)
         with anyio.move_on_after(HUNG_MARGIN_S):
             await waiter.wait()
