@@ -185,6 +185,7 @@ def _patch(client: Any, holder: Holder) -> None:
     import openai
 
     from agentd_openai.embeddings import async_embed, sync_embed
+    from agentd_openai.forks import guard_connections
 
     is_async = isinstance(client, openai.AsyncOpenAI)
     make = _async_create if is_async else _sync_create
@@ -196,6 +197,7 @@ def _patch(client: Any, holder: Holder) -> None:
     for name in ("copy", "with_options"):
         setattr(client, name, _copying(getattr(type(client), name).__get__(client), holder))
     setattr(client, MARK, holder)
+    guard_connections(client)
     state = holder.state
     if state.ptc is not None:
         client.cleanup_ptc = state.close

@@ -49,6 +49,7 @@ def _close_in_child() -> None:
                 os.close(descriptor)
             except OSError:
                 pass
+        connection._closed = connection._ending = True  # it is the parent's to end
         connection.lost = "it belongs to the parent process"
         connection._lock = threading.Lock()  # a thread of the parent may have held it
     _open.clear()

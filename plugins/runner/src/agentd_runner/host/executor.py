@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ from agentd.workspace import open_workspace
 
 from agentd_runner.artefact import folder_command
 from agentd_runner.host.connection import Connection
-from agentd_runner.host.environment import Place, base_environment, path_environment
+from agentd_runner.host.environment import Place, base_environment, find_interpreter, path_environment
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
@@ -108,7 +108,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise ConfigError(f"state: must be 'fresh' or 'kept', got {state!r}")
         self.state = state
         self.workspace_dir = open_workspace(workspace_dir)
-        self.python = _interpreter(python)
+        self.python = find_interpreter(python)
         self.limits = read_limits(limits)
         if timeout is not None:
             self.limits = attrs.evolve(self.limits, timeout_s=timeout)
@@ -125,6 +125,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         self._run_dir_of = 0
         self._note = ""
         self._closed = False
+        _made.add(self)
 
     # --- for subclasses
 
@@ -281,7 +282,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise
         finally:
             self._action_names.pop(ident, None)
-        if patience.cancelled_caught and not _ended(pending):
+        if patience.cancelled_caught and not pending.has_ended:
             connection.kill("it stopped answering")
             await waiter.wait()
         return self._result(pending)
@@ -437,12 +438,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             connection.send(frames.END, 0, b"")
 
 
-def _interpreter(python: str | Path | None) -> str:
-    path = str(python or sys.executable)
-    if not os.path.isabs(path) or not os.access(path, os.X_OK):
-        raise ConfigError(f"python={path!r} is no executable file; give the absolute path of an interpreter")
-    return path
+_made: weakref.WeakSet[RunnerExecutor] = weakref.WeakSet()
 
 
-def _ended(pending: Pending) -> bool:
-    return pending.result is not None or pending.error is not None
+def _free_in_child() -> None:
+    for executor in list(_made):
+        executor._start_lock = threading.Lock()  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_free_in_child)

@@ -81,6 +81,11 @@ class Pending:
         self._dropped = 0
         self._refused = 0
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody has to wait for it any more."""
+        return self.result is not None or self.answer is not None or self.error is not None
+
     def output(self, stream: OutputStream, data: bytes, room: int) -> None:
         """Take output. What is beyond `room` bytes is shown, but not kept: other actions hold too much already."""
         if not data:
