@@ -9,7 +9,7 @@ import struct
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -105,7 +105,8 @@ class Pending:
 class Connection:
     """The frames of one runner process. Thread-safe; reading happens in the hub's thread.
 
-    `on_call(action, name, arguments, reply)` is called in that thread for every tool call.
+    `on_call(action, name, arguments, reply)` is called in that thread for every tool call, `waited(action)` when the
+    action's time is up: for how many seconds it has waited for tools, and whether it does so now.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Connection:
         on_call: OnCall,
         ready: Waiter,
         line: LineEnds | None = None,
+        waited: Callable[[int], tuple[float, bool]] = lambda action: (0.0, False),
     ) -> None:
         self.process = process
         self.lost: str | None = None
@@ -122,6 +124,7 @@ class Connection:
         self._hub = hub
         self._on_call = on_call
         self._ready = ready
+        self._waited = waited
         self._reader = frames.FrameReader(frames.TO_HOST)
         self._lock = threading.Lock()
         self._backlog: deque[memoryview] = deque()
@@ -262,6 +265,10 @@ class Connection:
                 raise ValueError(f"it is of agentd-runner {hello['release']}, the host of {frames.RELEASE}")
             self.hello = hello
             self._ready.set()
+        elif kind == frames.CLOCK:
+            self.send_json(
+                frames.CLOCK, ident, dict(zip(("waited_s", "waits"), self._waited(ident), strict=True))
+            )
         elif kind == frames.FATAL:
             self.kill(str(json.loads(payload)["message"]))
         elif kind in (frames.EXIT, frames.SHELL):

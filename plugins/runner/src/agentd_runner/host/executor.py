@@ -44,6 +44,7 @@ from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import read_limits, runner_limits
 from agentd_runner.host.line import Reply
 from agentd_runner.host.old_protocol import OldProtocol
+from agentd_runner.host.open_actions import OpenActions, is_set_in_time, is_set_in_time_sync
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.host.tool_calls import call_through, dispatch
@@ -119,7 +120,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         self._connection: Connection | None = None
         self._start_lock = threading.Lock()
         self._idents = itertools.count(1)
-        self._action_names: dict[int, str] = {}
+        self._open_actions = OpenActions()
         self._run_dir: str | None = None
         self._run_dir_of = 0
         self._note = ""
@@ -178,7 +179,9 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        connection = Connection(process, shared_hub(), call_through(self._on_call), ready, line)
+        connection = Connection(
+            process, shared_hub(), call_through(self._on_call), ready, line, self._open_actions.waited
+        )
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -206,6 +209,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             "limits": runner_limits(self.limits),
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
+            "tells_clock": True,
             "token": os.urandom(24).hex(),
             **self._bindings(),
         }
@@ -263,8 +267,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         pending = Pending(waiter, on_output)
         ident = self._submit(connection, action, action_id, pending)
         try:
-            with anyio.move_on_after(self._patience(action)) as patience:
-                await waiter.wait()
+            in_time = await is_set_in_time(waiter, self._open_actions, ident, self._patience(action))
         except BaseException:  # cancelled: the tree ends before the cancellation goes on
             connection.send(frames.CANCEL, ident, b"")
             with anyio.move_on_after(self.limits.grace_s + HUNG_MARGIN_S, shield=True) as patience:
@@ -273,8 +276,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
-        if patience.cancelled_caught and not _ended(pending):
+            self._open_actions.remove(ident)
+        if not in_time and not _ended(pending):
             connection.kill("it stopped answering")
             await waiter.wait()
         return self._result(pending)
@@ -288,7 +291,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         pending = Pending(waiter, on_output)
         ident = self._submit(connection, action, action_id, pending)
         try:
-            if not waiter.wait(self._patience(action)):
+            if not is_set_in_time_sync(waiter, self._open_actions, ident, self._patience(action)):
                 connection.kill("it stopped answering")
                 waiter.wait(HUNG_MARGIN_S)
         except BaseException:
@@ -297,12 +300,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
+            self._open_actions.remove(ident)
         return self._result(pending)
 
     def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
         ident = next(self._idents) & 0xFFFFFFFF
-        self._action_names[ident] = action_id
+        self._open_actions.add(ident, action_id)
         header, body = self._encode(action)
         connection.run(ident, header, body, pending)
         return ident
@@ -380,7 +383,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
     # --- tool calls
 
     def _on_call(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
-        dispatch(self._tools, name, arguments, self._action_names.get(action, ""), reply)
+        actions = self._open_actions
+        dispatch(self._tools, name, arguments, actions.name(action), actions.timed(action, reply))
 
     # --- the end
 

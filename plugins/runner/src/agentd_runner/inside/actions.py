@@ -9,14 +9,14 @@ import time
 from .action import RunningAction, RunningBlock, read_report
 from .descriptors import BROKER_FD
 from .files import PathRefused, create_file
-from .frames import EXIT, STDERR, STDOUT, FrameError
+from .frames import CLOCK, EXIT, STDERR, STDOUT, FrameError
 from .kept_python import KeptPython
 from .output import OutputPipe
 from .poller import Poller
 from .setup import RunnerSetup, may_enter
 from .shell import bash_job
 from .shell_state import SessionShell
-from .timings import KILL_MARGIN_S
+from .timings import CLOCK_S, KILL_MARGIN_S
 from .tool_calls import ToolCalls
 from .worker_pool import SpareWorkers
 from .workers import BashFiles, SupervisedWorker
@@ -167,11 +167,20 @@ class SessionActions:
         for action in list(self.running.values()):
             if action.deadline is None or now < action.deadline:
                 continue
-            if not action.ending:
+            if not action.ending and self.setup.tells_clock and not action.asked:
+                action.asked, action.deadline = True, now + CLOCK_S
+                self.poller.send(CLOCK, action.ident, b"")
+            elif not action.ending:
                 self.end(action.ident, "timeout")
             else:  # its supervisor does not answer: stopped or killed by the code itself
                 self.pool.kill_worker(action.worker)
                 action.deadline = now + 1.0
+
+    def take_clock(self, ident: int, given: dict[str, Any]) -> None:
+        """The host says how long an action has waited for tools."""
+        action = self.running.get(ident)
+        if action is not None:
+            action.take_waited(given["waited_s"], given["waits"])
 
     def on_broker(self, action: RunningAction) -> None:
         """A message of the code: it wants a channel, or a kept interpreter has come to the end of its block."""

@@ -34,6 +34,7 @@ class RunnerSetup:
         self.folders: list[str] = []
         self.output_bytes = 0
         self.grace_s = 0.0
+        self.tells_clock = False
 
     def take_hello(self, given: dict[str, Any]) -> None:
         """Take the first frame. Raises `FrameError` if this runner cannot do what the host wants."""
@@ -50,6 +51,7 @@ class RunnerSetup:
             self.limits["RLIMIT_NPROC"] += tasks_here()
         self.output_bytes = given["output_bytes"]
         self.grace_s = given["grace_s"]
+        self.tells_clock = given.get("tells_clock", False)
         self.token = given["token"]
         self.bash = self.find_bash()
         self.socket_path = given.get("socket") or ""
