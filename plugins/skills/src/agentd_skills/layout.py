@@ -16,9 +16,9 @@ def layout_of(directory: Path, library: Mapping[str, str] | None = None) -> Layo
     :param library: the text of the bindings' modules, by path in the directory.
     """
     return Layout(
-        importable=(directory,),
+        importable=(directory, directory / "lib" / ".startup"),
         programs=(directory / "bin",),
-        preload=("lib.tools",),
+        preload=("lib.tools", "lib._beside"),
         sources={directory / path: text for path, text in (library or {}).items()},
         read_only=(directory,),
     )

@@ -1,6 +1,7 @@
 """Writes the skills directory: bindings, client, command, a folder for each source of tools.
 
-    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_command.py  lib/_search.py  lib/.manifest.json  bin/skills
+    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_beside.py  lib/_command.py  lib/_search.py  bin/skills
+    lib/.manifest.json  lib/.startup/sitecustomize.py
     lib/.search/SOURCE.jsonl  SOURCE/SKILL.md  SOURCE/scripts/TOOL_example.py
 
 With resources and prompts also `lib/resources.py` and `lib/prompts.py`. Of many tools, the functions are in
@@ -45,7 +46,7 @@ from agentd_skills.tree import SkillTree
 
 __all__ = ["AgentSkillsRenderer"]
 
-_LAYOUT: Final = 2  # raise this when the generated text changes: unchanged tools are rendered again then
+_LAYOUT: Final = 3  # raise this when the generated text changes: unchanged tools are rendered again then
 _MANY_TOOLS: Final = 50  # importing so many functions takes some 4 ms
 _RESERVED_FOLDERS: Final = frozenset({"lib", "bin"})
 _COMMAND: Final = """\
@@ -171,11 +172,8 @@ class _Rendering:
 
     def common(self) -> Iterator[tuple[str, str]]:
         """Yield the path and text of every file that belongs to no skill."""
-        bridge, command, search = _own_files()
         yield "lib/__init__.py", '"""The tools of this session: see lib.tools."""\n'
-        yield "lib/_bridge.py", bridge
-        yield "lib/_command.py", command
-        yield "lib/_search.py", search
+        yield from _own_files().items()
         bindings = [t.binding for skill in self.skills for t in skill.tools]
         if names := resource_names(bindings):
             for module, text in resource_modules(names).items():
@@ -219,12 +217,11 @@ def _hash(value: object) -> str:
 
 
 @cache
-def _own_files() -> tuple[str, str, str]:
+def _own_files() -> dict[str, str]:
     folder = Path(__file__).with_name("sandbox")
-    bridge, command, search = (
-        (folder / name).read_text(encoding="utf-8") for name in ("bridge.py", "command.py", "search.py")
-    )
-    return bridge, command, search
+    paths = {f"lib/_{name}.py": f"{name}.py" for name in ("bridge", "beside", "command", "search")}
+    paths["lib/.startup/sitecustomize.py"] = "sitecustomize.py"
+    return {path: (folder / name).read_text(encoding="utf-8") for path, name in paths.items()}
 
 
 def _skills(bindings: Sequence[Binding], tree: SkillTree, manifest: Manifest) -> list[Skill]:

@@ -140,8 +140,8 @@ class PythonWorker:
         before = {name: os.environ.get(name) for name in header["own_env"]}
         os.environ.update(header["env"])
         if not self.kept:
-            self.find_packages()
-        if header["pythonpath"]:
+            self.find_packages(header["pythonpath"])
+        elif header["pythonpath"]:
             sys.path[1:1] = header["pythonpath"]
         if not self.kept:
             gc.enable()
@@ -157,14 +157,21 @@ class PythonWorker:
             code = _execute(source, header["name"], self.namespace)
             os._exit(_finish_python(code))
 
-    def find_packages(self) -> None:
+    def find_packages(self, own: list[str]) -> None:
         """Let the code import from its own folders, which have run nothing until now: its limits and clock hold.
 
         What the session has installed comes before the interpreter's packages, and after the standard library.
+        Where the workspace has a package of the name of one of ours, that is imported in its place; ours has seen to
+        it that its modules are found, too.
         """
         setup = self.setup
         sys.path[setup.site_at : setup.site_at] = setup.site
-        sys.path[:0] = ["", *setup.pythonpath]
+        sys.path[:0] = ["", *own, *setup.pythonpath]
+        for package in [name for name in setup.shipped if "." not in name]:
+            if any(os.path.exists(os.path.join(folder, package, "__init__.py")) for folder in ("", *own)):
+                for name in setup.shipped:
+                    if name.partition(".")[0] == package:
+                        sys.modules.pop(name, None)
 
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
         """Run one block in the lasting namespace; the worker then waits for the next."""
