@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -222,7 +223,8 @@ class Session:
         `ExecutorError`, `PluginError` and what a plugin raises.
         """
         self._check_open()
-        return Run(lambda state: self._launch(state, task))
+        context = copy_context()  # of this call, not of the first event's: tools run in it
+        return Run(lambda state: context.run(self._launch, state, task))
 
     async def ask(self, task: str) -> RunEnd:
         """Give the model a task, wait for the end and return it. Raises what `run` raises."""

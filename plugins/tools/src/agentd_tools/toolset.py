@@ -223,7 +223,7 @@ class ToolSet:
         elif not call.begin():
             loop = entry.loop or self._loop or shared_loop()
             call.loop = loop
-            loop.post(call.run_async, call.lost)
+            loop.post(call.run_async, call.lost, call.context)
         return call
 
     def _refusal(self, entry: Entry, size: int) -> ToolError:

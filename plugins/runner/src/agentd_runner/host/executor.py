@@ -384,7 +384,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
     def _on_call(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
         actions = self._open_actions
-        dispatch(self._tools, name, arguments, actions.name(action), actions.timed(action, reply))
+        timed = actions.timed(action, reply)
+        actions.context(action).run(dispatch, self._tools, name, arguments, actions.name(action), timed)
 
     # --- the end
 
