@@ -181,23 +181,24 @@ class TurnLoop:
 
     async def _play(self, rnd: Round) -> None:
         """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
+        answer = rnd.answer
         async with anyio.create_task_group() as group:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
-                    rnd.answer.begin(self.notations, last=self.transcript.last_answer)
+                    answer.begin(self.notations, last=self.transcript.last_answer)
                     begun = 0
                     async for event in events:
                         self._take(rnd, event)
-                        if rnd.answer.is_cut:
+                        if answer.is_cut:
                             break
                         for job in rnd.jobs[begun:]:  # it starts before more is read of what has come along
                             await job.taken.wait()
                         begun = len(rnd.jobs)
                         if self.listener.is_full():
                             await self.listener.flow()
-                if not rnd.answer.is_cut:
-                    rnd.answer.close()
+                if not answer.is_cut:
+                    answer.close()
             except Exception as exc:
                 rnd.failure = rnd.failure or exc
                 group.cancel_scope.cancel()

@@ -70,19 +70,21 @@ class AnswerReader:
 
     def feed(self, text: str) -> None:
         """Read on."""
+        listener = self._listener
         if text:
             self._parts.append(text)
             self._length += len(text)
             skimmed = "" if self.has_blocks else self._parser.skim(text)
             if skimmed == "prose":
-                self._tell_prose(text)
+                self._prose.append(text)
+                listener.emit(TextDelta(text))
             elif not skimmed:
                 self._read(self._parser.feed(text))
             if not self.has_blocks:
-                self._listener.certain(self._length)
+                listener.certain(self._length)
             if skimmed != "prose" and not self.is_cut:
                 self._tell_draft(text)
-        self._listener.parsed()
+        listener.parsed()
 
     def close(self) -> None:
         """Read what was still held back: the answer is over."""
@@ -101,7 +103,8 @@ class AnswerReader:
                     return
                 self._gap += segment.text
             elif segment.kind != "reasoning":
-                self._tell_prose(segment.text)
+                self._prose.append(segment.text)
+                self._listener.emit(TextDelta(segment.text))
             elif segment.text == CLOSE:
                 self._prose.clear()  # what came before was no answer
             elif segment.text != OPEN:
@@ -116,10 +119,6 @@ class AnswerReader:
         self.has_blocks = True
         id, self._draft = self._draft.id if self._draft else self._ids(), None
         self._begin_block(id, block)
-
-    def _tell_prose(self, text: str) -> None:
-        self._prose.append(text)
-        self._listener.emit(TextDelta(text))
 
     def _tell_draft(self, text: str) -> None:
         """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
