@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from agentd.errors import ConfigError, MissingPluginError
+from agentd.hookspecs import HOOKS
 from agentd.notation import Notation
 from agentd.protocols import (
     EventSink,
@@ -102,7 +103,7 @@ class Registry(PluginTable):
             if hasattr(made, "feed"):
                 reason += "; what makes such a parser belongs into it: Notation(parser=...)"
             self._reject(key, reason)
-        self._check_product(key, self._made_by(key, made.parser))
+        self._check_product(key, self._guarded(key, HOOKS["parser"], made.parser))
         return made
 
     # --- tools -----------------------------------------------------------------------------------
