@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from agentd.events import SourceLog, ToolCall, ToolProgress
 from agentd.protocols import ToolReply, ToolSource
@@ -292,7 +293,7 @@ class ToolSet:
     def call_json_sync(self, name: str, arguments: bytes, *, action_id: str = "") -> ToolReply:
         """The same from a plain thread (not from the event loop that serves this set)."""
         replies: list[ToolReply] = []
-        answered = ThreadWaiter()
+        answered = threading.Event()
 
         def reply(value: ToolReply) -> None:
             replies.append(value)

@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from functools import partial
 
 import anyio
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 
 from agentd_runner.host.line import Reply
 
@@ -100,7 +100,7 @@ async def is_set_in_time(
 
 
 def is_set_in_time_sync(
-    waiter: ThreadWaiter, actions: OpenActions, action: int, patience_s: float | None
+    waiter: threading.Event, actions: OpenActions, action: int, patience_s: float | None
 ) -> bool:
     """The same for callers without an event loop."""
     if patience_s is None:
