@@ -25,12 +25,14 @@ from agentd_runner.inside.timings import KILL_MARGIN_S
 from agentd_executor_srt import settings as rules
 from agentd_executor_srt.additions import filtered
 from agentd_executor_srt.domains import check_domains
-from agentd_executor_srt.placeholders import absent_names, git_excludes, placeholder_names, write_git_excludes
+from agentd_executor_srt.placeholders import git_excludes, guard_workspace, write_git_excludes
 from agentd_executor_srt.process import SandboxProcess, start_sandbox
 from agentd_executor_srt.requirements import Programs, explain, find_programs, safe_path
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
 from agentd_executor_srt.run_dir import make_run_dir, run_base
 from agentd_executor_srt.settings import Policy, Profile, read_secrets
+from agentd_executor_srt.settling import mark_dir
+from agentd_executor_srt.stand_ins import FOLDER, standing_in
 
 __all__ = ["SandboxRuntimeExecutor"]
 
@@ -172,8 +174,6 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         """Write srt's settings and return what the supervisor is to do (`supervisor.Job`)."""
         settings_file = sandbox_dir / "settings.json"
         _write_private(settings_file, policy.settings())
-        names = placeholder_names(self.workspace_dir, self.deny_write)
-        self.placeholders = absent_names(self.workspace_dir, names)
         write_git_excludes(sandbox_dir, self.workspace_dir, self.placeholders)
         programs = policy.programs
         return {
@@ -185,10 +185,18 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             "writable": [os.path.realpath(path) for path in self.allow_write if path.is_dir()],
             "run_dir": str(sandbox_dir),
             "readable": self._reachable(policy),
-            "placeholders": names,
+            "mark": str(mark_dir(self.workspace_dir)),
+            "stand_ins": {**policy.stand_ins, **dict.fromkeys(self._own_folders(), FOLDER)},
             "made": ["skills"] if self._attached else [],
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
         }
+
+    def _own_folders(self) -> list[str]:
+        """Folders of agentd's, relative to the workspace, which the last of several sessions removes."""
+        place = self._place
+        return [
+            str(path.relative_to(self.workspace_dir)) for path in (place.root, place.home, place.temporary)
+        ]
 
     def _reachable(self, policy: Policy) -> list[str]:
         """What the user of the session must have a way to, where this program is root."""
@@ -202,6 +210,10 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         for folder in private:  # what is not there yet cannot be denied, and tokens may be stored meanwhile
             with contextlib.suppress(OSError):
                 make_private(folder)
+        guarded = guard_workspace(
+            self.workspace_dir, self.deny_write, standing_in(str(mark_dir(self.workspace_dir)))
+        )
+        self.placeholders = guarded.absent
         return Policy(
             workspace=self.workspace_dir,
             programs=programs,
@@ -213,7 +225,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             deny_read=self.deny_read,
             allow_read=self.allow_read,
             allow_write=self.allow_write,
-            deny_write=self.deny_write,
+            deny_write=guarded.deny_write,
+            stand_ins=guarded.stand_ins,
             guarded=self._guarded,
             secrets=self._secrets,
             sandbox_dir=sandbox_dir,
@@ -257,6 +270,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         hello = super()._hello(env)
         inherited = self._policy.inherited() if self._policy is not None else []
         hello["inherit"] = [name for name in inherited if name not in self.env]
+        own = {str(self.workspace_dir / folder) for folder in self._own_folders()}
+        hello["folders"] = [folder for folder in (env["TMPDIR"], env["HOME"]) if folder not in own]
         if self._sandbox_dir is not None and "GIT_CONFIG_COUNT" not in self.env:
             hello["env"] = {**env, **git_excludes(self._sandbox_dir)}
         return hello
@@ -335,9 +350,11 @@ class SandboxRuntimeExecutor(RunnerExecutor):
 
     @property
     def snapshot_exclude(self) -> tuple[str, ...]:
-        """What is no part of a snapshot now: the placeholders, while a sandbox runs."""
-        running = self._process is not None and self._process.wait(0) is None
-        return self.placeholders if running else ()
+        """What is no part of a snapshot now: the placeholders, while a sandbox runs in the workspace."""
+        own = self._own_folders()
+        return tuple(
+            dict.fromkeys(name for name in standing_in(str(mark_dir(self.workspace_dir))) if name not in own)
+        )
 
     def pause(self) -> None:
         """End the sandbox and hand the workspace back; the next action starts a new one, with a fresh shell.

@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import stat
+import time
 
 from agentd_executor_srt.tree_walk import TreeWalk
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # without importing typing, which takes longer than all the r
 
     from agentd_executor_srt.tree_walk import TreeEntry
 
-__all__ = ["UIDS", "HandoverError", "Tenancy"]
+__all__ = ["UIDS", "HandoverError", "Tenancy", "give_back_lost"]
 
 UIDS = range(58000, 60000)
 """Where ids are taken from: below what systems give away by themselves, above what accounts use."""
@@ -30,6 +31,7 @@ UIDS = range(58000, 60000)
 # Folders that are the system's, with all below them; and such as hold the folders of people and programs.
 SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
 TOP = ("", "home", "lost+found", "media", "mnt", "nix", "opt", "root", "run", "snap", "srv", "tmp", "var")
+ENDING_S = 2.0  # how long a killed session's processes may take to end
 LOCK_FOLDERS = ("/run/agentd-srt", "/var/tmp/.agentd-srt")
 
 
@@ -133,6 +135,34 @@ class Tenancy:
                 return folders[path]
 
 
+def give_back_lost() -> list[str]:
+    """Give back what sessions that were killed altogether have left; return the folders. Raises `HandoverError`.
+
+    Waits a moment for processes of theirs that still end.
+    """
+    folder = _lock_folder()
+    deadline = time.monotonic() + ENDING_S
+    given: list[str] = []
+    while True:
+        with _Mutex(folder):
+            given += _sweep(folder, _used_uids())
+            ending = any(_is_free(f"{folder}/{name}") for name in os.listdir(folder) if name.isdigit())
+        if not ending or time.monotonic() > deadline:
+            return given
+        time.sleep(0.02)
+
+
+def _is_free(lock: str) -> bool:
+    descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def _noted(lock: int) -> dict[str, tuple[int, int]]:
     """What was handed over, with its owner and group."""
     data = os.pread(lock, 1 << 20, 0)
@@ -166,8 +196,9 @@ def _open(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _sweep(folder: str, used: set[int]) -> None:
-    """Give back what sessions that were killed altogether have left."""
+def _sweep(folder: str, used: set[int]) -> list[str]:
+    """Give back what sessions that were killed altogether have left; return the folders."""
+    given: list[str] = []
     for name in os.listdir(folder):
         if not name.isdigit() or int(name) in used:  # something of it still ends
             continue
@@ -177,7 +208,9 @@ def _sweep(folder: str, used: set[int]) -> None:
         except BlockingIOError:
             os.close(lock)
         else:
+            given += _noted(lock)
             _settle(folder, int(name), lock)
+    return given
 
 
 def _is_system_folder(path: str) -> bool:

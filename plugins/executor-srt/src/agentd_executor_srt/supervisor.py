@@ -17,11 +17,11 @@ import json
 import os
 import select
 import signal
-import stat
 import sys
 import time
 
 from agentd_executor_srt.handover import Tenancy
+from agentd_executor_srt.stand_ins import StandIns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
@@ -47,7 +47,8 @@ class SandboxJob:
         self.run_dir: str = given["run_dir"]  # srt's settings and sockets; removed at the end
         self.control: int = given["control"]  # the reading end of what tells srt new settings
         self.readable: list[str] = given["readable"]  # paths that must be reachable as another user, too
-        self.placeholders: list[str] = given["placeholders"]  # names in the workspace that srt may cover
+        self.mark: str = given["mark"]  # where it is written down what stands in for absent files
+        self.stand_ins: dict[str, str] = given["stand_ins"]
         self.made: list[str] = given["made"]  # folders in the workspace that are removed if they are empty
         self.grace_s: float = given["grace_s"]
 
@@ -69,11 +70,13 @@ class SandboxSupervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, self._on_term)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
-        self.absent = [name for name in job.placeholders if not os.path.lexists(f"{job.workspace}/{name}")]
-        self.tenancy = Tenancy(job.workspace, job.writable) if os.geteuid() == 0 else None
+        self.tenancy: Tenancy | None = None
+        self.stand_ins = StandIns(job.mark, job.workspace, job.stand_ins)
         try:
+            if os.geteuid() == 0:
+                self.tenancy = Tenancy(job.workspace, job.writable)
             self.srt = self._start()
-        except OSError:
+        except BaseException:
             self.tidy()
             raise
 
@@ -194,46 +197,24 @@ class SandboxSupervisor:
 
     def tidy(self) -> None:
         """Leave the workspace as its code made it, and nothing else."""
-        for step in (self._remove_placeholders, self._settle_files):
+        for step in (self._remove_made, self.stand_ins.remove, self._settle_files):
             try:
                 step()
             except OSError as error:  # the host has removed the workspace, say: what can be done still is
                 print(f"{OURS}{error}", file=sys.stderr)
         _remove_all(self.job.run_dir)
 
-    def _remove_placeholders(self) -> None:
+    def _remove_made(self) -> None:
         root = os.open(self.job.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in sorted(self.absent, key=len, reverse=True):
-                _remove_empty(root, name, files=True)
             for name in self.job.made:
-                _remove_empty(root, name, files=False)
+                _ignore_errors(lambda name: os.rmdir(name, dir_fd=root), name)
         finally:
             os.close(root)
 
     def _settle_files(self) -> None:
         if self.tenancy is not None:
             self.tenancy.give_back()
-
-
-def _remove_empty(root: int, path: str, *, files: bool) -> None:
-    """Remove an empty file or folder of the workspace, following no link on the way."""
-    *folders, name = path.split("/")
-    chain = [root]
-    try:
-        for folder in folders:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            chain.append(os.open(folder, flags, dir_fd=chain[-1]))
-        there = os.stat(name, dir_fd=chain[-1], follow_symlinks=False)
-        if stat.S_ISDIR(there.st_mode):
-            os.rmdir(name, dir_fd=chain[-1])
-        elif files and stat.S_ISREG(there.st_mode) and there.st_size == 0:
-            os.unlink(name, dir_fd=chain[-1])
-    except OSError:  # it is not there, or has become something
-        pass
-    finally:
-        for descriptor in chain[1:]:
-            os.close(descriptor)
 
 
 def _remove_all(run_dir: str) -> None:
