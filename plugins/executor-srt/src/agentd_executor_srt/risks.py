@@ -89,13 +89,13 @@ def _entries(workspace: Path, folder: str) -> list[os.DirEntry[str]]:
 
 
 def _file(entry: os.DirEntry[str], path: str, reason: str, found: dict[str, RiskyFile]) -> None:
+    if not reason:
+        return
     try:
         about = entry.stat(follow_symlinks=False)
     except OSError:
         return
-    if stat.S_ISREG(about.st_mode) and about.st_mode & 0o6000:
-        reason = "has the rights of its owner, whoever runs it (setuid)"
-    if (reason and stat.S_ISREG(about.st_mode) and about.st_size) or (reason and stat.S_ISLNK(about.st_mode)):
+    if (stat.S_ISREG(about.st_mode) and about.st_size) or stat.S_ISLNK(about.st_mode):
         found[path] = RiskyFile(path, reason, _digest(entry.path))
 
 

@@ -92,13 +92,16 @@ _PATHS: Final = {"tools/bazel": "run in the place of Bazel"}
 _BY_FILE: Final = {name: reason for reason, names in _FILES.items() for name in names.split()}
 _BY_FOLDER: Final = {name: reason for reason, names in _FOLDERS.items() for name in names.split()}
 _BY_PATTERN: Final = [(re.compile(pattern), reason) for pattern, reason in _PATTERNS.items()]
+_ANY: Final = re.compile("|".join(_PATTERNS))
 
 
 def file_reason(folder: str, name: str) -> str:
     """Return who acts on a file of this name, or nothing. `folder` is the name of the one it is in."""
     if reason := _BY_FILE.get(name) or _PATHS.get(f"{folder}/{name}"):
         return reason
-    return next((reason for pattern, reason in _BY_PATTERN if pattern.fullmatch(name)), "")
+    if not _ANY.fullmatch(name):
+        return ""
+    return next(reason for pattern, reason in _BY_PATTERN if pattern.fullmatch(name))
 
 
 def folder_reason(name: str) -> str:
