@@ -22,6 +22,7 @@ import time
 
 from agentd_executor_srt.handover import Tenancy
 from agentd_executor_srt.stand_ins import StandIns
+from agentd_executor_srt.user_limits import halve_user_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
@@ -105,6 +106,8 @@ class SandboxSupervisor:
         _leave_keyring()
         if self.tenancy is not None:
             self._drop(self.tenancy.uid)
+        else:
+            halve_user_limits()
         # TERM, so that srt can still tidy up; after the change of user, which would clear it.
         self.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
