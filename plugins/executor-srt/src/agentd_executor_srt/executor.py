@@ -188,6 +188,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             "mark": str(mark_dir(self.workspace_dir)),
             "stand_ins": {**policy.stand_ins, **dict.fromkeys(self._own_folders(), FOLDER)},
             "made": ["skills"] if self._attached else [],
+            "home": self.env.get("HOME", str(self._place.home)),
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
         }
 

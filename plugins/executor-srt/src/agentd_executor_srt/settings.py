@@ -211,6 +211,10 @@ class Policy:
         paths += map(str, self.guarded)
         return list(dict.fromkeys(paths))
 
+    def denies(self, *paths: Path) -> bool:
+        """Tell whether reading one of these files was denied on purpose."""
+        return any(path.is_relative_to(denied) for path in paths for denied in self.deny_read)
+
     def inherited(self) -> list[str]:
         """The variables that code takes over from srt."""
         return [
@@ -249,7 +253,10 @@ def host_environment(host: Mapping[str, str], run_dir: Path, path: str, policy: 
         for name in environment.ALLOWED
         if name.lower().endswith("_proxy") and name in host
     }
-    env |= {"PATH": path, "HOME": str(run_dir), "TMPDIR": str(run_dir), "AGENTD_BWRAP": policy.programs.bwrap}
+    env |= {"PATH": path, "HOME": str(run_dir), "TMPDIR": str(run_dir)}
+    env["AGENTD_BWRAP"] = policy.programs.bwrap
+    if not policy.denies(Path("/etc/passwd"), Path("/etc/group")):
+        env["AGENTD_ACCOUNTS"] = str(run_dir / "accounts")
     return env | {secret.name: secret.value for secret in policy.secrets}
 
 

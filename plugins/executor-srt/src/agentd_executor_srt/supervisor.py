@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 
+from agentd_executor_srt.accounts import write_accounts
 from agentd_executor_srt.handover import Tenancy
 from agentd_executor_srt.stand_ins import StandIns
 from agentd_executor_srt.user_limits import halve_user_limits
@@ -51,6 +52,7 @@ class SandboxJob:
         self.mark: str = given["mark"]  # where it is written down what stands in for absent files
         self.stand_ins: dict[str, str] = given["stand_ins"]
         self.made: list[str] = given["made"]  # folders in the workspace that are removed if they are empty
+        self.home: str = given["home"]
         self.grace_s: float = given["grace_s"]
 
 
@@ -87,6 +89,7 @@ class SandboxSupervisor:
     def _start(self) -> int:
         parent = os.getpid()
         if self.tenancy is not None:
+            write_accounts(f"{self.job.run_dir}/accounts", self.tenancy.uid, self.job.home)
             _hand_run_dir(self.job.run_dir, self.tenancy.uid)
         pid = os.fork()
         if pid:
