@@ -251,3 +251,49 @@ async def test_variables_of_one_action_do_not_stay_in_a_kept_namespace(
 def test_the_collector_does_not_look_at_what_a_block_has_inherited(executor: SubprocessExecutor) -> None:
     output, _ = executor.execute_python("import gc; print(len(gc.get_objects()))")
     assert int(output) < 200  # all of the interpreter's would be more than a thousand
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        *("", "null", "[]", "{}", "[1]", "[0,0,0,0,0,0]", '["0",0,0,0,0]', "[0,NaN,0,0,0]", "[0,0,-1,0,0]"),
+        *(
+            "[99999999999,0,0,0,0]",
+            "[0.0,0,0,0,0]",
+            "[0,[],0,0,0]",
+            "[" * 400,
+            "[0,0,1e999,0,0]",
+            "[0,0,0,0,true]",
+        ),
+    ],
+)
+def test_a_kept_interpreter_that_reports_an_end_of_its_own_fails_its_block_alone(
+    executor: SubprocessExecutor, report: str
+) -> None:
+    runner = executor.execute_bash("true") and executor._connection
+    code = (
+        f"import os, time\nprint('on', flush=True)\nos.write(90, b'D' + {report!r}.encode())\ntime.sleep(30)"
+    )
+    result = executor.run_sync(PythonAction(code=code, state="kept"))
+    assert result.status == "failed"
+    assert result.stdout == b"on\n"
+    assert "did not report the block's end as it must" in result.message
+    assert kept(executor, "print('new')") == ("new\n", 0)
+    assert executor._connection is runner
+
+
+def test_a_descriptor_that_is_no_socket_does_not_become_a_channel(executor: SubprocessExecutor) -> None:
+    runner = executor.execute_bash("true") and executor._connection
+    code = (
+        "import array, socket\n"
+        "broker = socket.socket(fileno=90)\n"
+        "for letter in (b'C', b'L'):\n"
+        "    with open('/dev/null') as file:\n"
+        "        rights = array.array('i', [file.fileno()])\n"
+        "        broker.sendmsg([letter], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])\n"
+        "print('sent')\n"
+    )
+    for state in ("fresh", "kept"):  # only of the first one's channels are some passed on
+        assert executor.run_sync(PythonAction(code=code, state=state)).stdout == b"sent\n"  # type: ignore[arg-type]
+        assert executor.execute_python("print('on')") == ("on\n", 0)
+    assert executor._connection is runner

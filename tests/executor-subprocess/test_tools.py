@@ -15,7 +15,6 @@ from agentd.events import ToolCall
 from agentd.registry import Registry
 from agentd.types import BashAction, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
-from agentd_skills import layout_of
 from agentd_tools import ToolSet
 
 
@@ -71,13 +70,14 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
     tools = ToolSet([double, same, large, fails, later, blocks], on_call=calls.append)
     skills = tmp_path / "skills"
-    Registry().create_skill_renderer().render(tools.specs(), skills)
+    renderer = Registry().create_skill_renderer()
+    renderer.render(tools.specs(), skills)
     with ExitStack() as stack:
         if request.param == "fork":
             neighbour = stack.enter_context(SubprocessExecutor(tmp_path / "neighbour"))
             neighbour.execute_bash("true")
         executor = stack.enter_context(SubprocessExecutor(tmp_path / "work", timeout=30))
-        executor.attach(tools=tools, layout=layout_of(skills))
+        executor.attach(tools=tools, layout=renderer.layout(skills))
         yield World(executor, calls, release)
     release.set()
     tools.close()
@@ -182,9 +182,10 @@ def test_a_tool_that_was_quick_and_then_hangs_holds_up_nobody(tmp_path: Path) ->
         return "done"
 
     tools = ToolSet([moody])
-    Registry().create_skill_renderer().render(tools.specs(), tmp_path / "skills")
+    renderer = Registry().create_skill_renderer()
+    renderer.render(tools.specs(), tmp_path / "skills")
     with SubprocessExecutor(tmp_path / "a") as one, SubprocessExecutor(tmp_path / "b") as two:
-        one.attach(tools=tools, layout=layout_of(tmp_path / "skills"))
+        one.attach(tools=tools, layout=renderer.layout(tmp_path / "skills"))
         quick = "from lib.tools import moody\nfor _ in range(50): moody(False)"
         assert one.execute_python(quick) == ("", 0)
         waiting = "import threading\n" + quick + "\nprint('now', flush=True)\nprint(moody(True))"
@@ -207,8 +208,9 @@ def test_new_bindings_reach_a_session_that_runs(world: World, tmp_path: Path) ->
 
     world.bash("true")
     tools = ToolSet([triple])
-    Registry().create_skill_renderer().render(tools.specs(), tmp_path / "skills")
-    world.executor.attach(tools=tools, layout=layout_of(tmp_path / "skills"))
+    renderer = Registry().create_skill_renderer()
+    renderer.render(tools.specs(), tmp_path / "skills")
+    world.executor.attach(tools=tools, layout=renderer.layout(tmp_path / "skills"))
     assert world.python("from lib.tools import triple; print(triple(3))") == ("9\n", 0)
     assert world.bash("python -c 'from lib.tools import triple; print(triple(1))'") == ("3\n", 0)
     tools.close()

@@ -14,8 +14,7 @@ from agentd.turn.parser_stack import ParserStack
 from agentd.types import LANGUAGES, Block, Segment
 from agentd_parser_fence.parser import FenceParser
 from agentd_parser_xml.parser import XmlParser
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 FENCE = "```bash:execute\nls\n```\n"
 CALL = '<invoke name="bash:execute"><parameter name="command">ls</parameter></invoke>'

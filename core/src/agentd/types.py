@@ -32,7 +32,7 @@ __all__ = [
 OutputStream = Literal["stdout", "stderr"]
 PythonState = Literal["fresh", "kept"]
 ActionStatus = Literal["completed", "failed", "timeout", "cancelled"]
-SegmentKind = Literal["prose", "opaque", "block"]
+SegmentKind = Literal["prose", "opaque", "block", "reasoning"]
 
 
 # --- what a parser finds in the model's answer -------------------------------------------------
@@ -78,7 +78,8 @@ class Segment:
     """A piece of the model's answer, `text == answer[start:end]` (in characters).
 
     Segments come in order and without gaps. `prose` is shown to the person; `opaque` is shown too, but
-    no other parser may find a block in it (an example fence, say); `block` carries a `Block`.
+    no other parser may find a block in it (an example fence, say); `reasoning` likewise is what the model thinks, and
+    the tags around it; `block` carries a `Block`.
     """
 
     kind: SegmentKind

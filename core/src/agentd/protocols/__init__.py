@@ -27,7 +27,7 @@ from agentd.protocols.models import (
     ToolOffer,
     ToolResult,
 )
-from agentd.protocols.parsers import Parser, SkippingParser
+from agentd.protocols.parsers import DraftingParser, Parser, SkippingParser
 from agentd.protocols.sinks import EventSink, Requirement
 from agentd.protocols.skills import NO_NOTES, Layout, SkillRenderer
 from agentd.protocols.snapshots import AsyncSnapshotStore, KeptSnapshot, SnapshotStore
@@ -51,6 +51,7 @@ __all__ = [
     "NO_NOTES",
     "AsyncSnapshotStore",
     "DirectSource",
+    "DraftingParser",
     "EstimatingModel",
     "EventSink",
     "Executor",

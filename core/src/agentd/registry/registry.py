@@ -140,13 +140,11 @@ class Registry(PluginTable):
     def require_tool_sources(self, specs: Sequence[object]) -> None:
         """Raise `MissingPluginError` that names agentd-mcp-bridge if no plugin could make a source of one of these."""
         for spec in specs:
-            if not is_tool_source(spec) and self._scheme(spec) is None and not self._others_than_functions():
-                raise MissingPluginError(
-                    f"a tool source for {label(spec)}", official_distribution("tool_source", "mcp")
-                )
-
-    def _others_than_functions(self) -> list[str]:
-        return [name for name in self._usable("tool_source") if name != "python"]
+            if is_tool_source(spec) or self._scheme(spec) is not None:
+                continue
+            if self._usable("tool_source") in ([], ["python"]):
+                official = official_distribution("tool_source", "mcp")
+                raise MissingPluginError(f"a tool source for {label(spec)}", official)
 
     def _scheme(self, spec: object) -> list[str] | None:
         """Return the tool source that a text names in front of its colon, if that is one."""
@@ -255,11 +253,10 @@ class Registry(PluginTable):
         :param options: those of `agentd_open_model`.
         """
         for provider in self._model_providers(name):
-            if self._hook("model", provider, _SERVE) is not None:
-                create = self._served(provider, name, base_url, method)
-                if create is not None:
-                    return ClientService(create=create)
-            elif provider != LAST_MODEL:
+            create = self._served(provider, name, base_url, method)
+            if create is not None:
+                return ClientService(create=create)
+            if provider != LAST_MODEL and self._hook("model", provider, _SERVE) is None:
                 model = self._opened(provider, name, options)
                 if model is not None:
                     return ClientService(model=model)
@@ -271,13 +268,14 @@ class Registry(PluginTable):
         :param method: `chat`, `responses` or `embeddings`.
         """
         for provider in self._model_providers(name):
-            if self._hook("model", provider, _SERVE) is not None:
-                create = self._served(provider, name, base_url, method)
-                if create is not None:
-                    return create
+            create = self._served(provider, name, base_url, method)
+            if create is not None:
+                return create
         return None
 
     def _served(self, provider: str, name: str, base_url: str, method: str) -> Callable[..., Any] | None:
+        if self._hook("model", provider, _SERVE) is None:
+            return None
         made: Callable[..., Any] | None = self._call(
             "model", provider, hook=_SERVE, about=name, name=name, base_url=base_url, method=method
         )

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import attrs
-import pluggy
 
-from agentd import hookspecs
 from agentd.errors import (
     AgentdError,
     BlockedPluginError,
@@ -37,18 +35,7 @@ _Key = tuple[str, str]
 
 
 class PluginTable:
-    """The installed plugins of one session or program; `Registry` adds what they make.
-
-    Making one reads metadata only (once per process) and imports nothing. Each plugin is imported when
-    it is first asked for; one that is broken becomes a record with its error and harms no other. All
-    methods may be called from several threads.
-
-    :param config: allow and block lists. Those of the environment hold as well: `block` of either wins,
-        and where both have an `allow`, both must allow.
-    :param environ: the environment to read `AGENTD_PLUGINS_ALLOW` and `AGENTD_PLUGINS_BLOCK` from.
-    :param distributions: read these instead of what is installed (for tests).
-    :param refresh: scan again, for what was installed since the process first looked.
-    """
+    """The installed plugins of one session or program; `Registry`, which adds what they make, tells of all of it."""
 
     def __init__(
         self,
@@ -58,19 +45,13 @@ class PluginTable:
         distributions: Iterable[InstalledDistribution] | None = None,
         refresh: bool = False,
     ) -> None:
-        self._config = config or PluginConfig()
-        self._environment = PluginConfig.from_environ(os.environ if environ is None else environ)
+        environment = PluginConfig.from_environ(os.environ if environ is None else environ)
         found = scan(refresh=refresh) if distributions is None else scan_distributions(distributions)
-        self._chosen, self._others = make_records(found, self._objection)
+        chosen, self._others = make_records(found, config or PluginConfig(), environment)
+        self._chosen = dict(chosen)
         self._plugins: dict[_Key, object] = {}
         self._hooks: dict[_Key, dict[str, Hook]] = {}
-        self._manager: pluggy.PluginManager | None = None
         self._lock = threading.RLock()
-
-    def _objection(self, kind: str, name: str, distribution: str) -> str:
-        return self._config.objection(kind, name, distribution) or self._environment.objection(
-            kind, name, distribution, where="the environment"
-        )
 
     # --- what there is -------------------------------------------------------------------------
 
@@ -144,15 +125,12 @@ class PluginTable:
             raise BlockedPluginError(record.kind, record.name, record.error)
         if record.state != "available":
             _raise(record)
-        manager = self._manager = self._manager or _new_manager()
-        plugin: object = None
         try:
             plugin = import_plugin(record)
-            self._hooks[key] = verify(plugin, record, manager)
-        except (Exception, SystemExit) as error:  # a plugin's boundary
-            # pluggy <= 1.6 leaves a plugin that it rejected half registered
-            if plugin is not None and manager.is_registered(plugin) and not self._in_use(plugin):
-                manager.unregister(plugin)
+            self._hooks[key] = verify(plugin, record)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's boundary, where nothing can be cancelled: no `await` here
             incompatible = isinstance(error, Rejected) and error.incompatible
             failed = attrs.evolve(
                 record, state="incompatible" if incompatible else "failed", error=describe(error)
@@ -161,9 +139,6 @@ class PluginTable:
             _raise(failed, error)
         self._plugins[key] = plugin
         self._chosen[key] = attrs.evolve(record, state="loaded")
-
-    def _in_use(self, plugin: object) -> bool:
-        return any(plugin is other for other in self._plugins.values())
 
     def _usable(self, kind: str) -> list[str]:
         """Return the names of this kind that load, sorted; raise if there are some and none does."""
@@ -242,12 +217,6 @@ class PluginTable:
                 self._chosen[key] = attrs.evolve(
                     self._chosen[key], state="failed" if error else "loaded", error=error
                 )
-
-
-def _new_manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("agentd")
-    manager.add_hookspecs(hookspecs)
-    return manager
 
 
 def _check_kind(kind: str) -> None:

@@ -108,6 +108,8 @@ class SessionResources:
         self._served: Tools | None = None
         self._preparing = CrossLock()
         self._settled = False
+        self.is_current = False
+        """True if the tools are still those of the last preparation: they were given, and no source says otherwise."""
         self._runs = count(1)
 
     def registry(self) -> Registry:
@@ -151,6 +153,7 @@ class SessionResources:
                 self._settled = await call_in_thread(self._settle)
             await self._open(mcp_servers, always=self._published is None and self._has_skills())
             await self._publish(self.executor)
+            self.is_current = self._tools_wanted is not None
             return self._skills_prompt
 
     async def prepare_tools(self, mcp_servers: Sequence[object] = ()) -> Tools:
@@ -158,6 +161,7 @@ class SessionResources:
         async with self._preparing:
             tools = await self._open(mcp_servers, always=True)
             assert tools is not None
+            self.is_current = self._tools_wanted is not None
             return tools
 
     @property
@@ -175,6 +179,7 @@ class SessionResources:
     def take_over(self, other: SessionResources) -> None:
         """Have the servers and functions of another one as well, and its open sources in their place."""
         if other._toolbox is not None or other._may_have_tools():
+            self.is_current = False
             self._box().take_over(other._box())
 
     def _may_have_tools(self) -> bool:
@@ -197,10 +202,7 @@ class SessionResources:
     def _box(self) -> Toolbox:
         with self._lock:
             if self._toolbox is None:
-                tools: list[object] | None = None
-                if self._tools_wanted is not None:
-                    tools = [*self._tools_wanted]
-                self._toolbox = self.registry().create_toolbox(tools, self._servers, self)
+                self._toolbox = self.registry().create_toolbox(self._tools_wanted, self._servers, self)
             return self._toolbox
 
     async def _open(self, servers: Sequence[object], *, always: bool) -> Tools | None:
@@ -255,7 +257,9 @@ class SessionResources:
 
     async def changed(self) -> bool:
         """Ask the sources that said so for their tools, and publish them; tell whether there is more to ask."""
+        self.is_current = False  # now, so that a run waits; and below, where one that was being prepared is
         async with self._preparing:
+            self.is_current = False
             if self._toolbox is None:
                 return False
             more = await self._toolbox.refresh()
@@ -322,4 +326,5 @@ class SessionResources:
         with self._lock:
             executor, self._executor = self._executor, None
             self._published = self._served = None
+            self.is_current = False
         return executor if self._owned else None, self._toolbox

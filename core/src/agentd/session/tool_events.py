@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from agentd._concurrency.waiting import LoopCaller, call_quietly
+from agentd._concurrency.waiting import LoopCaller
 from agentd.events import SourceLog, ToolCall, ToolProgress
 
 if TYPE_CHECKING:
@@ -95,7 +95,10 @@ class ToolEventRouter:
             if self._watches.get(run) is watch:  # not after the run's end
                 self.deliver(run)
 
-        call_quietly(watch.call, deliver)
+        try:
+            watch.call(deliver)
+        except RuntimeError:  # the loop is gone, and with it the run
+            pass
 
     def news(self, run: str) -> list[str]:
         """Return what has changed since the run's model was last told of its tools."""

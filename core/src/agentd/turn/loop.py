@@ -23,7 +23,9 @@ from agentd.errors import (
     SandboxUnavailableError,
 )
 from agentd.events import (
+    CodeDelta,
     CodeOutput,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
@@ -37,13 +39,23 @@ from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelTool
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
-from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
+from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
+from agentd.turn.rounds import (
+    CodeJob,
+    Round,
+    RoundJob,
+    block_job,
+    native_job,
+    record_blocks,
+    record_calls,
+    target_of,
+)
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Segment, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
-    from agentd.protocols import Executor, Model
+    from agentd.protocols import Executor, Model, Parser
     from agentd.turn.native_tools import Offers
 
 __all__ = ["TurnLoop"]
@@ -65,6 +77,8 @@ class TurnLoop:
     :param offers: what the model may call natively. Without it, native calls count for nothing.
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
     :param after_turn: awaited after each round that was recorded.
+    :param review: asked about the answer that would end the run: it returns what the model is told if it must answer
+        again, which happens once.
     :param news: asked after each round that did something for what the model must be told beside the results.
     :param catch_up: called before the end of a block or call is told: `tool_called` gets what is on its way.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
@@ -84,6 +98,7 @@ class TurnLoop:
         news: Callable[[], Awaitable[list[str]]] | None = None,
         catch_up: Callable[[], None] = lambda: None,
         after_turn: Callable[[], Awaitable[None]] | None = None,
+        review: Callable[[str], str] | None = None,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -101,6 +116,8 @@ class TurnLoop:
         self.news = news
         self.catch_up = catch_up
         self.after_turn = after_turn
+        self.review = review
+        self._asked_again = False
         self._told: list[str] = []
         self._calls: dict[str, RoundJob] = {}
         self._rejected = 0
@@ -132,26 +149,30 @@ class TurnLoop:
         return end
 
     async def _rounds(self) -> StopReason:
-        while True:
-            elapsed = time.monotonic() - self._begin
-            limit = self.budgets.exceeded(
-                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
-            )
-            if limit:
-                return limit
+        while True:  # the first round is within every limit, for each is above 0
             self.turns += 1
             reason = await self._one_round()
             if self.after_turn is not None:
                 await self.after_turn()
+            elapsed = time.monotonic() - self._begin
+            reason = reason or self.budgets.exceeded(
+                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
+            )
             if reason:
                 return reason
+            if self.offers is not None and self.offers.refresh():
+                self.model.offer(self.offers.offered)
+
+    def _parsers(self) -> list[Callable[[], Parser]]:
+        """Return what makes the parsers of the next answer; reasoning is taken out before a notation sees it."""
+        last = next((m.content for m in reversed(self.transcript.messages) if m.role == "answer"), "")
+        return [
+            reasoning_parsers(inside=starts_inside(last)),
+            *(notation.parser for notation in self.notations),
+        ]
 
     async def _one_round(self) -> StopReason | None:
-        from agentd.turn.parser_stack import ParserStack
-
-        if self.offers is not None and self.offers.refresh():
-            self.model.offer(self.offers.offered)
-        rnd = Round(turn=self.turns, parser=ParserStack([notation.parser for notation in self.notations]))
+        rnd = Round(turn=self.turns)
         limit = self.budgets.wall_time_s
         deadline = (
             float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
@@ -170,10 +191,13 @@ class TurnLoop:
 
     async def _play(self, rnd: Round) -> None:
         """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
+        from agentd.turn.parser_stack import ParserStack
+
         async with anyio.create_task_group() as group:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
+                    rnd.parser = ParserStack(self._parsers())
                     begun = 0
                     async for event in events:
                         if self._take(rnd, event):
@@ -214,8 +238,22 @@ class TurnLoop:
                         break
             if not rnd.has_blocks:
                 listener.certain(rnd.length)
+            if skimmed != "prose" and not rnd.cut:
+                self._tell_draft(rnd, event.text)
         listener.parsed()
         return rnd.cut
+
+    def _tell_draft(self, rnd: Round, text: str) -> None:
+        """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
+        if (draft := rnd.parser.draft) is None:
+            return
+        target, action, start = draft
+        if rnd.draft is None:
+            told = target_of(Block.of(target, action, ""))
+            rnd.draft = CodeDelta(id=self.ids(), text="", action=action, target=told)
+        if text := text[max(0, start - (rnd.length - len(text))) :]:
+            rnd.draft = attrs.evolve(rnd.draft, text=text)
+            self.listener.emit(rnd.draft)
 
     def _close(self, rnd: Round) -> None:
         for segment in rnd.parser.close():
@@ -233,6 +271,11 @@ class TurnLoop:
             rnd.end = segment.end
             self.listener.certain(segment.end)
             self._block(rnd, segment.block)
+        elif not rnd.has_blocks and segment.kind == "reasoning":
+            if segment.text == CLOSE:
+                rnd.prose.clear()  # what came before was no answer
+            elif segment.text != OPEN:
+                self.listener.emit(ReasoningDelta(segment.text))
         elif not rnd.has_blocks:
             rnd.prose.append(segment.text)
             self.listener.emit(TextDelta(segment.text))
@@ -246,12 +289,9 @@ class TurnLoop:
 
     def _block(self, rnd: Round, block: Block) -> None:
         rnd.has_blocks = True
-        self._begin_job(
-            rnd,
-            block_job(
-                self.ids(), block, self.executor, after=rnd.before(block), forms=self.notations[0].forms
-            ),
-        )
+        id, rnd.draft = rnd.draft.id if rnd.draft else self.ids(), None
+        forms = self.notations[0].forms
+        self._begin_job(rnd, block_job(id, block, self.executor, after=rnd.before(block), forms=forms))
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:
         """Deal with a native call. Those of the caller's own tools are only noted; behind blocks none counts."""
@@ -351,8 +391,9 @@ class TurnLoop:
         else:
             record_calls(self.model, self.transcript, answer, rnd, notes)
         self._count(rnd, raw)
-        self.listener.turn_over(answer, cut=rnd.cut, last=rnd.is_last)
-        return self._verdict(rnd)
+        reason = self._verdict(rnd)
+        self.listener.turn_over(answer, cut=rnd.cut, last=reason is not None and rnd.is_last)
+        return reason
 
     def _notes(self, rnd: Round) -> list[str]:
         notes, self._told = self._told, []
@@ -385,7 +426,7 @@ class TurnLoop:
         if rnd.over_time:
             return "wall_time"
         if rnd.is_last:
-            return "answer"
+            return "answer" if rnd.calls or not self._ask_again() else None
         self._rejected = self._rejected + 1 if all(not j.started for j in rnd.jobs) else 0
         limit = self.budgets.max_rejected_rounds
         if limit is not None and self._rejected >= limit:
@@ -395,6 +436,15 @@ class TurnLoop:
         if self._broken >= 2:  # the model was told once; the executor does not recover
             rnd.failure = errors[0]
         return None
+
+    def _ask_again(self) -> bool:
+        """Tell whether the model must answer again, and tell it why."""
+        told = "" if self._asked_again or self.review is None else self.review(self.text)
+        if told:
+            self._asked_again = True
+            self.model.add_results(told)
+            self.transcript.add("results", told)
+        return bool(told)
 
     # --- from outside, in the loop -----------------------------------------------------------------------
 

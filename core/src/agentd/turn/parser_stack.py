@@ -178,6 +178,12 @@ class ParserStack:
             self._last = text[-1]
         return "prose" if self._level else "held"
 
+    @property
+    def draft(self) -> tuple[str, str, int] | None:
+        """The block that is being read (see `DraftingParser`); its position is the answer's."""
+        draft: tuple[str, str, int] | None = getattr(self._lead.parser, "draft", None)
+        return draft and (*draft[:2], self._lead.base + draft[2])
+
     def close(self) -> list[Segment]:
         """End the text; return the segments of what was still held back."""
         if self._single is not None:

@@ -12,7 +12,7 @@ import attrs
 
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ExecutorError, ToolInputError
-from agentd.events import CodeExecution, CodeStart, Event, ToolCall
+from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, ToolCall
 from agentd.protocols import ModelFinish, ModelToolCall, ToolReply, ToolResult
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.results import (
@@ -47,6 +47,7 @@ __all__ = [
     "native_job",
     "record_blocks",
     "record_calls",
+    "target_of",
 ]
 
 _EVENT_CHARS = 2000
@@ -116,8 +117,7 @@ class CodeJob(RoundJob):
     @property
     def target(self) -> str:
         """The language, or the path of a create block."""
-        block = self.block
-        return block.target if block.action == "create" or not block.language else block.language
+        return target_of(self.block)
 
     async def carry_out(self) -> None:
         assert self.action is not None
@@ -227,6 +227,11 @@ class ToolJob(RoundJob):
         return ("(stopped before its end)" if self.started else "(not started)"), "cancelled"
 
 
+def target_of(block: Block) -> str:
+    """Return the language of a block, or the path if it creates a file."""
+    return block.target if block.action == "create" or not block.language else block.language
+
+
 def block_job(
     id: str, block: Block, executor: Executor | None, *, after: list[RoundJob], forms: str
 ) -> RoundJob:
@@ -260,13 +265,14 @@ class Round:
     """One answer of the model, with its blocks or its native calls."""
 
     turn: int
-    parser: ParserStack
+    parser: ParserStack = attrs.field(init=False)  # made when the answer begins
     group: TaskGroup | None = None
     parts: list[str] = attrs.field(factory=list)
     length: int = 0
     end: int = 0  # where the last block ends: what follows does not count
     gap: str = ""  # blank space behind a block, shown only if another block follows
     prose: list[str] = attrs.field(factory=list)
+    draft: CodeDelta | None = None  # the last piece told of a block that is being written
     jobs: list[RoundJob] = attrs.field(factory=list)
     has_blocks: bool = False
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too

@@ -171,7 +171,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         return self._process
 
     def _job(self, policy: Policy, sandbox_dir: Path, command: Sequence[str]) -> dict[str, Any]:
-        """Write srt's settings and return what the supervisor is to do (`supervisor.Job`)."""
+        """Write srt's settings and return what the supervisor is to do (`supervisor.SandboxJob`)."""
         settings_file = sandbox_dir / "settings.json"
         _write_private(settings_file, policy.settings())
         write_git_excludes(sandbox_dir, self.workspace_dir, self.placeholders)

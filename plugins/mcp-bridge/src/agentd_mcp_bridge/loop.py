@@ -54,12 +54,12 @@ class _Errand:
                 return
             try:
                 self.result = await self.work()
-            except (Exception, SystemExit, KeyboardInterrupt) as error:  # one out of here would end the loop
-                self.error = error
             except anyio.get_cancelled_exc_class():
                 self.error = ToolError("the MCP connection was closed while this was on its way")
                 self.tell()
                 raise
+            except BaseException as error:  # one out of here would reach nobody
+                self.error = error
         self.tell()
 
     def lost(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 import threading
 from abc import ABC, abstractmethod
@@ -14,7 +15,9 @@ from typing import Any, Final, Self
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError, JSONRPCMessage, jsonrpc_message_adapter
+
+from agentd_mcp_bridge.lenient import read_json, request_id
 
 __all__ = ["Flow", "Reader", "Tail", "Writer"]
 
@@ -23,6 +26,7 @@ _STDERR_BYTES: Final = 8 * 1024
 _SHOWN_LINES: Final = 12
 _GARBAGE_LINES: Final = 1000
 _GARBAGE_BYTES: Final = 1024 * 1024
+_ANSWER: Final = re.compile(rb'"(?:result|error)"\s*:')
 _QUEUE_LOW, _QUEUE_HIGH = 64, 256  # parsed messages that wait for the session
 
 
@@ -70,10 +74,8 @@ class Reader(_Stream):
             return
         if not line.strip():
             return
-        try:
-            text = line if self._encoding == "utf-8" else line.decode(self._encoding).encode()
-            message = jsonrpc_message_adapter.validate_json(text, by_name=False)
-        except ValueError:
+        message = self._message(line)
+        if message is None:
             self._reject(line)
             return
         self._spoke = True
@@ -82,6 +84,24 @@ class Reader(_Stream):
             self._paused = True
             self.transport.pause_reading()
         self._wake()
+
+    def _message(self, line: bytes | bytearray) -> JSONRPCMessage | None:
+        """Return what a line says; an error in place of an answer that cannot be read, for somebody waits for it."""
+        text = line
+        try:
+            if self._encoding != "utf-8":
+                text = line.decode(self._encoding).encode()
+            return jsonrpc_message_adapter.validate_json(text, by_name=False)
+        except ValueError as strict:
+            try:
+                return jsonrpc_message_adapter.validate_python(read_json(text), by_name=False)
+            except ValueError:
+                number = request_id(text) if _ANSWER.search(text) else None
+                if number is None:
+                    return None
+                reason = str(strict).partition("\n")[0]
+                error = ErrorData(code=PARSE_ERROR, message=f"the server's answer cannot be read: {reason}")
+                return JSONRPCError(jsonrpc="2.0", id=number, error=error)
 
     def _reject(self, line: bytes | bytearray) -> None:
         # Some servers print a banner. One that never says anything else is no MCP server.

@@ -225,11 +225,12 @@ async def repeated(ask: Callable[[], Awaitable[T]], retries: Retries, model: str
 
     Raises what `ask` raised last.
     """
-    failures = _Failures(retries, model)
+    failures: _Failures | None = None
     while True:
         try:
             return await ask()
         except Exception as exc:
+            failures = failures or _Failures(retries, model)
             wait_s = failures.wait_s(exc)
             if wait_s is None:
                 raise
@@ -238,11 +239,12 @@ async def repeated(ask: Callable[[], Awaitable[T]], retries: Retries, model: str
 
 def repeated_sync(ask: Callable[[], T], retries: Retries, model: str) -> T:
     """The same for a plain thread."""
-    failures = _Failures(retries, model)
+    failures: _Failures | None = None
     while True:
         try:
             return ask()
         except Exception as exc:
+            failures = failures or _Failures(retries, model)
             wait_s = failures.wait_s(exc)
             if wait_s is None:
                 raise

@@ -27,6 +27,8 @@ STOP_S = 15.0
 CLOSE_S = 3.0
 PENDING = 256
 """How many responses and conversations are remembered that still lack outputs of our tools."""
+ENDS = 16_384
+"""How many streamed responses are remembered whose last round has an id of its own."""
 NAMES = 1024
 """How many names of models are remembered that the client itself serves."""
 
@@ -116,6 +118,7 @@ class PatchState:
         self._lease: PortalLease | None = None
         self._lock = threading.Lock()
         self._pending: OrderedDict[str, list[Any]] = OrderedDict()
+        self._ends: OrderedDict[str, str] = OrderedDict()
         self._served_here: set[tuple[str, str, str]] = set()
         self.tasks: weakref.WeakSet[Stoppable] = weakref.WeakSet()
         """The runs under way."""
@@ -145,7 +148,7 @@ class PatchState:
             return None
         from agentd_model_openai.routing import needs_litellm, require_litellm
 
-        from agentd_openai.provided import options_for_provider
+        from agentd_openai.provided_arguments import options_for_provider
 
         options = options_for_provider(arguments, base_url)
         service = self.resources.registry().serve_client(name, base_url, api, options)
@@ -168,6 +171,19 @@ class PatchState:
     def pending(self, key: str) -> list[Any]:
         """Return what is remembered so. It stays: a caller may go on from there more than once."""
         return list(self._pending.get(key, ()))
+
+    def keep_end(self, first: str, last: str) -> None:
+        """Remember that the streamed response `first` ended with the provider's response `last`."""
+        if first != last:
+            with self._lock:
+                self._ends[first] = last
+                while len(self._ends) > ENDS:
+                    self._ends.popitem(last=False)
+
+    def goes_on_from(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return a request's arguments with the provider's id of the response that they go on from."""
+        end = self._ends.get(str(arguments.get("previous_response_id") or ""))
+        return {**arguments, "previous_response_id": end} if end else arguments
 
     def portal(self) -> BlockingPortal:
         """Return the portal of sync calls, started if it does not run."""

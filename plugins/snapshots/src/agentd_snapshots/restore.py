@@ -26,7 +26,7 @@ from agentd_snapshots.staging import Staging, settle
 from agentd_snapshots.store import PackStore
 from agentd_snapshots.tree import File, FileTree, Folder
 from agentd_snapshots.unfinished import old_entries
-from agentd_snapshots.walker import ChangedError, Spot, Walker, chmod_at, remove_at
+from agentd_snapshots.walker import ChangedError, Spot, Walker, chmod_at, is_fixed, remove_at
 
 __all__ = ["Restorer", "remove_staging", "set_mtime"]
 
@@ -169,8 +169,17 @@ class _Changes:
         self._applied = False
 
     def stage(self) -> None:
-        """Make everything new, where nobody looks."""
+        """Make everything new, where nobody looks.
+
+        :raises SnapshotError: if a folder is such that a change could not be taken back.
+        """
         for work in self._plan.works:
+            if is_fixed(self._walker.goto(work.spot)):
+                name = os.fsdecode(work.spot.name) or "."
+                raise SnapshotError(
+                    f"the folder {name!r} is append-only or immutable: nothing was restored; end that "
+                    "(chattr -a -i) and restore again"
+                )
             self._staged.append(
                 [(name, self._staging.new(item, name), item) for name, item in work.put] if work.put else []
             )

@@ -20,6 +20,7 @@ from agentd_snapshots.names import check_turn
 from agentd_snapshots.packs import PackWriteError, PackWriter
 from agentd_snapshots.place import store_folder
 from agentd_snapshots.recovery import Recovery, go_on
+from agentd_snapshots.relinking import relink
 from agentd_snapshots.restore import Restorer
 from agentd_snapshots.rules import Paths, Rules
 from agentd_snapshots.scan import Scan, Scanner, StatCache
@@ -37,6 +38,7 @@ log = logging.getLogger("agentd.snapshots")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MAX_REPORTED = 100
 _MANY = 200
+_SHOWN = 10
 
 
 class Snapshots(Recovery):
@@ -98,7 +100,7 @@ class Snapshots(Recovery):
         :param attachment: data of the caller's that is kept with the snapshot; see `attachment`.
         :raises ConfigError: for a label that is empty, longer than 200 characters, has control characters or looks
             like an id.
-        :raises SnapshotError: if the disk is full, say. No half snapshot is left.
+        :raises SnapshotError: if something cannot be read, or the disk is full, say. No half snapshot is left.
         """
         return self._snapshot(label, turn, attachment, go_on)
 
@@ -155,7 +157,10 @@ class Snapshots(Recovery):
     def copy_to(self, wanted: Selector | Snapshot, folder: str | os.PathLike[str]) -> Path:
         """Put a snapshot into another folder, which must be empty or not there; return it resolved.
 
-        The folder may have snapshots of its own. :raises SnapshotError: if it is not empty.
+        Links of git and symbolic links that name a place in the workspace by its absolute path name that in the copy;
+        what git is led to outside is logged as a warning. The folder may have snapshots of its own.
+
+        :raises SnapshotError: if it is not empty.
         """
         return self._copy_to(wanted, folder, go_on)
 
@@ -224,15 +229,17 @@ class Snapshots(Recovery):
             writer = PackWriter(self.store.packs, self.store.temporary)
             try:
                 scan = self._scan(root_fd, poll, writer)
+                scan.require_all("take a snapshot")
                 writer.finish()
             finally:
                 writer.abandon()
             encoded = scan.tree.encode()
-            turn = self.store.next_turn() if turn is None else turn
+            last_turn, last = self.store.counted()
+            turn = last_turn + 1 if turn is None else turn
             snapshot_id = self._free_id(turn)
             stats = _stats(scan, writer.bytes, time.monotonic() - begin)
             path = self.store.path(snapshot_id)
-            snapshot = Snapshot(snapshot_id, label, turn, path, time.time(), stats)
+            snapshot = Snapshot(snapshot_id, label, turn, path, time.time(), stats, last + 1)
             self.store.add(snapshot, encoded, attachment)
             self._remember(scan, encoded)
             return snapshot
@@ -270,6 +277,7 @@ class Snapshots(Recovery):
                 return diff_trees(before, self.store.tree(self.find(b).id))
             with self._root() as root_fd:
                 scan = self._scan(root_fd, poll)
+                scan.require_all("compare snapshots")
                 self._remember(scan)
                 return diff_trees(before, scan.tree)
 
@@ -286,7 +294,21 @@ class Snapshots(Recovery):
                 restorer.cache = StatCache()
                 restorer.rules = Rules()
                 restorer.run()
+                self._relink(root_fd, snapshot, path)
         return path
+
+    def _relink(self, root_fd: int, snapshot: Snapshot, copy: Path) -> None:
+        tree, root = self.store.tree(snapshot.id), os.fstat(root_fd)
+        tree.belong_to(root.st_uid, root.st_gid)
+        outside = relink(root_fd, tree, os.fsencode(self.workspace_dir), os.fsencode(copy))
+        if outside:
+            log.warning(
+                "%s: git leads from here to outside of the copy (%s): what is committed there lands in the same "
+                "repository as what is committed in %s",
+                copy,
+                ", ".join(map(repr, outside[:_SHOWN])),
+                self.workspace_dir,
+            )
 
     def _scan(self, root_fd: int, poll: Poll, writer: PackWriter | None = None) -> Scan:
         scanner = Scanner(

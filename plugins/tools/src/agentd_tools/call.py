@@ -234,7 +234,7 @@ class PendingCall:
             if error is not None:
                 raise error
             reply = _checked(encode_result(value, name), name)
-        except Exception as raised:
+        except BaseException as raised:  # this is an I/O thread, which serves others, too
             reply = failure(raised, name)
         self._answer(reply)
 
@@ -254,12 +254,10 @@ class PendingCall:
                 result = await value()
                 reply = await self._encode(result, name)
             except anyio.get_cancelled_exc_class():
-                # ours (answered already) or the loop's end
+                # ours (answered already), the loop's end, or the tool's own doing
                 self._answer(error_reply(ToolError(f"{name}() was given up: it was cancelled")))
                 raise
-            except BaseException as error:
-                if not isinstance(error, Exception | SystemExit | KeyboardInterrupt):
-                    raise
+            except BaseException as error:  # GeneratorExit, say: it is this call that has failed
                 reply = failure(error, name)
             self._answer(reply)
 
@@ -366,12 +364,21 @@ def failure(error: BaseException, name: str) -> ToolReply:
 
 
 def error_reply(error: ToolError) -> ToolReply:
-    """Return an error as it goes over the wire: `{"type": ..., "message": ...}`."""
+    """Return an error as it goes over the wire: `{"type": ..., "message": ...}`, and `data` if it has any."""
     kind = next((c.__name__ for c in _WIRE_TYPES if isinstance(error, c)), "ToolError")
     message = str(error)
     if len(message) > _MESSAGE_CHARS:
         message = f"{message[:_MESSAGE_CHARS]}... ({len(message)} characters)"
-    return ToolReply(False, json.dumps({"type": kind, "message": message}).encode())
+    said: dict[str, object] = {"type": kind, "message": message}
+    if error.data is not None:
+        said["data"] = error.data
+    try:
+        payload = json.dumps(said).encode()
+    except (TypeError, ValueError, RecursionError):  # of a tool of the host's own, whose data is no JSON
+        payload = b""
+    if not 0 < len(payload) <= MAX_MESSAGE_BYTES:
+        payload = json.dumps({"type": kind, "message": message}).encode()
+    return ToolReply(False, payload)
 
 
 def _readable(data: bytes) -> str:

@@ -6,17 +6,20 @@ nobody serves, one daemon thread of the process runs a loop for all tool sets.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import anyio
 from agentd._concurrency.waiting import loop_caller
 from anyio.abc import TaskStatus
 
 __all__ = ["TaskLoop", "shared_loop"]
+
+_log: Final = logging.getLogger("agentd.tools")
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 Lost = Callable[[], None]
@@ -48,13 +51,18 @@ class TaskLoop:
                 while True:
                     # In a task: from a callback, anyio 4.16 starts none in a loop that asyncio.run has made.
                     while self._arrived:
-                        group.start_soon(self._arrived.popleft()[0])
+                        group.start_soon(_contained, self._arrived.popleft()[0])
                     await self._woken.wait()
                     self._woken = anyio.Event()
             finally:
                 self._closed = True
                 for _, lost in self._arrived:
                     lost()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been served, and is no more."""
+        return self._closed
 
     def post(self, work: Work, lost: Lost) -> None:
         """Start `work` in the loop, from any thread; returns at once. `lost` is called if there is no loop"""
@@ -85,6 +93,18 @@ class TaskLoop:
         self._woken.set()
 
 
+async def _contained(work: Work) -> None:
+    """Do the work of one tool. Whatever it raises is its own: here it would end the loop, and with it all others'.
+
+    That includes a cancellation. If it is the loop's, it ends this task like any other; if it is not, the tool has
+    cancelled itself.
+    """
+    try:
+        await work()
+    except BaseException:
+        _log.debug("a tool's task was ended", exc_info=True)
+
+
 _shared_lock = threading.Lock()
 _shared: TaskLoop | None = None
 
@@ -93,7 +113,7 @@ def shared_loop() -> TaskLoop:
     """Return the loop of the process, run by a daemon thread that starts with the first call."""
     global _shared
     with _shared_lock:
-        if _shared is None:
+        if _shared is None or _shared.is_over:
             loop = TaskLoop()
             threading.Thread(
                 target=anyio.run, args=(loop.serve,), name="agentd-async-tools", daemon=True

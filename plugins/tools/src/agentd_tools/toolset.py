@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -76,6 +77,7 @@ class ToolSet:
         self._loop: TaskLoop | None = None
         self._live: set[PendingCall] = set()
         self._quick: set[str] = set()  # blocking tools whose last call was quick, by Python name
+        self._at_hand: PendingCall | None = None  # the call that who submitted it runs itself
         self._closed = False
         self._tools = Listing(
             functions, sources, timeout_s=timeout_s, changed=self._source_changed, tell=self._tell
@@ -191,9 +193,22 @@ class ToolSet:
         """
         if may_hand_back and name in self._quick:
             call = self._begin(name, arguments, action_id, reply, start=False)
-            return None if call is None else call.run
+            return None if call is None else partial(self._run_at_hand, call)
         self._begin(name, arguments, action_id, reply)
         return None
+
+    def _run_at_hand(self, call: PendingCall) -> None:
+        """Run a call that was handed back. One at a time and with a lane, as in the pool: if the call before it still
+        runs, its thread has been replaced, and the tool is not quick any more."""
+        if self._at_hand is not None or not self._lanes.take(call):
+            self._quick.discard(call.entry.binding.python_name)
+            self._lanes.start(call)
+            return
+        self._at_hand = call
+        try:
+            call.run()
+        finally:
+            self._at_hand = None
 
     def _begin(
         self,
@@ -335,4 +350,5 @@ def _unpack(reply: ToolReply) -> object:
         return decode_json(reply.payload)
     data = json.loads(reply.payload)
     error = _ERRORS.get(data["type"], ToolError)(data["message"])
+    error.data = data.get("data")
     raise error

@@ -110,8 +110,10 @@ def _read(files: tuple[Path, ...]) -> DaemonConfig:
 
 
 def _print_problems(error: Exception) -> int:
+    from agentd_sink_console.neutral import one_line
+
     for problem in getattr(error, "problems", (error,)):
-        click.echo(str(problem), err=True)
+        click.echo(one_line(str(problem)), err=True)
     click.echo("agentd: the configuration cannot be used", err=True)
     return exits.USAGE
 
@@ -128,10 +130,12 @@ class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def _set_up_log(level: int) -> None:
+    from agentd_sink_console.neutral import NeutralFormatter
+
     handler = _Stderr()
     # Where systemd reads it, the journal has the time itself.
     time = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    handler.setFormatter(logging.Formatter(f"{time}%(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.setFormatter(NeutralFormatter(f"{time}%(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     root = logging.getLogger("agentd")
     root.handlers = [handler]
     root.setLevel(level)

@@ -9,7 +9,7 @@ import struct
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -105,7 +105,8 @@ class Pending:
 class Connection:
     """The frames of one runner process. Thread-safe; reading happens in the hub's thread.
 
-    `on_call(action, name, arguments, reply)` is called in that thread for every tool call.
+    `on_call(action, name, arguments, reply)` is called in that thread for every tool call, `waited(action)` when the
+    action's time is up: for how many seconds it has waited for tools, and whether it does so now.
     """
 
     def __init__(
@@ -115,13 +116,16 @@ class Connection:
         on_call: OnCall,
         ready: Waiter,
         line: LineEnds | None = None,
+        waited: Callable[[int], tuple[float, bool]] = lambda action: (0.0, False),
     ) -> None:
         self.process = process
         self.lost: str | None = None
+        self.ending = "its pipe was closed"
         self.hello: dict[str, Any] | None = None
         self._hub = hub
         self._on_call = on_call
         self._ready = ready
+        self._waited = waited
         self._reader = frames.FrameReader(frames.TO_HOST)
         self._lock = threading.Lock()
         self._backlog: deque[memoryview] = deque()
@@ -243,7 +247,7 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            self._lose("its pipe was closed")
+            self._lose(self.ending)
             return
         try:
             for kind, ident, payload in self._reader.feed(data):
@@ -262,6 +266,10 @@ class Connection:
                 raise ValueError(f"it is of agentd-runner {hello['release']}, the host of {frames.RELEASE}")
             self.hello = hello
             self._ready.set()
+        elif kind == frames.CLOCK:
+            self.send_json(
+                frames.CLOCK, ident, dict(zip(("waited_s", "waits"), self._waited(ident), strict=True))
+            )
         elif kind == frames.FATAL:
             self.kill(str(json.loads(payload)["message"]))
         elif kind in (frames.EXIT, frames.SHELL):
@@ -320,21 +328,21 @@ class Connection:
             waiting.fail(RunnerDiedError(self.lost, partial=waiting.partial(self.lost)))
         self._ready.set()
 
-    def close(self, grace_s: float) -> None:
+    def close(self, grace_s: float, reason: str = "it was closed") -> None:
         """Close the pipe, wait for the runner to end its actions and itself, kill it if it does not."""
         # Said in words, too: a forked child of this program may hold the pipe open.
         self.send(frames.END, 0, b"")
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
+            self._closed, self.ending = True, reason
             lost = self.lost is not None
         if not lost:
             self._hub.forget(self.process.stdin, self._shut)
         if self.process.wait(grace_s) is None:
             self.process.kill()
             self.process.wait(grace_s)
-        self._hub.call(lambda: self._lose("it was closed"))
+        self._hub.call(lambda: self._lose(reason))
 
     def _shut(self) -> None:
         # The descriptor's number stays ours until `_lose` closes it; only the pipe's end goes away now.

@@ -42,11 +42,11 @@ from agentd_runner.host.environment import Place, base_environment, path_environ
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import read_limits, runner_limits
-from agentd_runner.host.line import Reply
 from agentd_runner.host.old_protocol import OldProtocol
+from agentd_runner.host.open_actions import is_set_in_time, is_set_in_time_sync
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
-from agentd_runner.host.tool_calls import call_through, dispatch
+from agentd_runner.host.tool_calls import CodeCalls
 from agentd_runner.inside import frames
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
@@ -114,15 +114,15 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         self.env = dict(env or {})
         self.base_dir = Path(base_dir).expanduser().absolute() if base_dir is not None else None
         self._place = Place(self.workspace_dir)
-        self._tools: ToolDispatcher | None = None
+        self._calls = CodeCalls()
         self._layout = Layout()
         self._connection: Connection | None = None
         self._start_lock = threading.Lock()
         self._idents = itertools.count(1)
-        self._action_names: dict[int, str] = {}
         self._run_dir: str | None = None
         self._run_dir_of = 0
         self._note = ""
+        self._kept = False
         self._closed = False
 
     # --- for subclasses
@@ -154,7 +154,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             if connection is not None:
                 return connection
             if self._connection is not None:
-                reason = self._connection.lost or "the runner was closed"
+                reason = self._connection.lost or f"the runner ended: {self._connection.ending}"
                 self._note = f"note: {reason}; a new one was started, with a fresh shell"
                 self._remove_run_dir()
             if done := settle_workspace(self.workspace_dir):
@@ -180,7 +180,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        connection = Connection(process, shared_hub(), call_through(self._on_call), ready, line)
+        actions = self._calls.actions
+        connection = Connection(process, shared_hub(), self._calls.loosely(), ready, line, actions.waited)
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -208,8 +209,9 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             "limits": runner_limits(self.limits),
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
+            "tells_clock": True,
             "token": os.urandom(24).hex(),
-            **self._bindings(env),
+            **self._bindings(),
         }
         if self._run_dir is not None:
             hello["socket"] = f"{self._run_dir}/tools.sock"
@@ -221,23 +223,25 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         shared = "TMPDIR" in self.env or Path(temporary).is_relative_to(self._place.workspace)
         return [] if shared else [temporary]
 
-    def _bindings(self, env: Mapping[str, str]) -> dict[str, object]:
-        paths = path_environment(env, self._place, self.python, self._layout)
+    def _bindings(self) -> dict[str, object]:
+        layout = self._layout
         return {
-            "pythonpath": paths["PYTHONPATH"].split(":"),
-            "preload": list(self._layout.preload),
-            "catalog": self._tools.catalog().decode() if self._tools is not None else "[]",
+            "pythonpath": list(map(str, layout.importable)),
+            "site": [str(self._place.site)],
+            "preload": list(layout.preload),
+            "sources": {str(path): text for path, text in layout.sources.items()},
+            "catalog": self._calls.tools.catalog().decode() if self._calls.tools is not None else "[]",
         }
 
     def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
         """Say who answers tool calls and where the renderer's files are; again whenever they change."""
-        self._tools = tools
+        self._calls.tools = tools
         self._layout = layout or Layout()
         connection = self._connected()
         if connection is not None:
             env = self._environment()
             paths = path_environment(env, self._place, self.python, self._layout)
-            setup = {**self._bindings(env), "bindings_env": {**paths, **self.env}}
+            setup = {**self._bindings(), "bindings_env": {**paths, **self.env}}
             connection.send_json(frames.SETUP, 0, setup)
 
     async def start(self) -> None:
@@ -263,8 +267,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         pending = Pending(waiter, on_output)
         ident = self._submit(connection, action, action_id, pending)
         try:
-            with anyio.move_on_after(self._patience(action)) as patience:
-                await waiter.wait()
+            in_time = await is_set_in_time(waiter, self._calls.actions, ident, self._patience(action))
         except BaseException:  # cancelled: the tree ends before the cancellation goes on
             connection.send(frames.CANCEL, ident, b"")
             with anyio.move_on_after(self.limits.grace_s + HUNG_MARGIN_S, shield=True) as patience:
@@ -273,8 +276,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
-        if patience.cancelled_caught and not _ended(pending):
+            self._calls.actions.remove(ident)
+        if not in_time and not _ended(pending):
             connection.kill("it stopped answering")
             await waiter.wait()
         return self._result(pending)
@@ -288,7 +291,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         pending = Pending(waiter, on_output)
         ident = self._submit(connection, action, action_id, pending)
         try:
-            if not waiter.wait(self._patience(action)):
+            if not is_set_in_time_sync(waiter, self._calls.actions, ident, self._patience(action)):
                 connection.kill("it stopped answering")
                 waiter.wait(HUNG_MARGIN_S)
         except BaseException:
@@ -297,12 +300,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
+            self._calls.actions.remove(ident)
         return self._result(pending)
 
     def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
         ident = next(self._idents) & 0xFFFFFFFF
-        self._action_names[ident] = action_id
+        self._calls.actions.add(ident, action_id)
         header, body = self._encode(action)
         connection.run(ident, header, body, pending)
         return ident
@@ -320,6 +323,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         if isinstance(action, BashAction):
             return {"type": "bash", **header}, action.command.encode("utf-8", "surrogatepass")
         state = action.state or self.state
+        self._kept = self._kept or state == "kept"
         header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
         return header, action.code.encode("utf-8", "surrogatepass")
 
@@ -362,6 +366,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 return
             connection = await call_in_thread(self._connect)
         await self._shell(connection, {"set": None if state is None else dict(state)})
+        self._note = ""  # of a fresh shell, say
 
     async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
         waiter = AsyncWaiter()
@@ -378,9 +383,6 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         return dict(answer)
 
     # --- tool calls
-
-    def _on_call(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
-        dispatch(self._tools, name, arguments, self._action_names.get(action, ""), reply)
 
     # --- the end
 

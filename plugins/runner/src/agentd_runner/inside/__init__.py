@@ -35,6 +35,7 @@ Processes
 
 Modules, each of which imports only those above it
     frames, timings, descriptors, processes, limits, files, disk_usage
+    shipped     modules whose text comes from the host
     setup       what forked code needs: workspace, environment, limits
     poller      what sockets and outputs need: watch, unwatch, send
     supervisor, shell_state, shell, python, spawner

@@ -7,14 +7,16 @@ runner): it carries the protocol's version and the release, and the two ends mus
 host -> runner
   HELLO   JSON: version, release, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
           processes, workspace_bytes, workspace_inodes), watched (folders beside the workspace),
-          output_bytes, grace_s, folders, socket, pythonpath, preload, catalog, token, line (an inherited
+          output_bytes, grace_s, tells_clock, folders, socket, pythonpath, site (folders behind the
+          standard library), preload (modules), sources (their text by path), catalog, token, line (an inherited
           descriptor: the host's direct line)
   RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
   CANCEL  id = action
   REPLY   id = call; u8 (0 ok, 1 error), then JSON
-  SETUP   JSON: pythonpath, preload, catalog, bindings_env (new bindings)
+  SETUP   JSON: pythonpath, site, preload, sources, catalog, bindings_env (new bindings)
   SHELL   id = request; JSON: null asks for the shell's state, {"set": STATE} replaces it ({"set": null}: a fresh
           one); both are answered by SHELL
+  CLOCK   id = action; JSON: waited_s (how long it has waited for tools), waits (whether it does so now)
   END     end everything; a closed pipe means the same
 runner -> host
   READY   JSON: version, release, pid, python, bash, subreaper
@@ -23,6 +25,8 @@ runner -> host
   EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message
   CALL    id = call; u32 action, u16 length of the tool's name, the name, the arguments as JSON
   SHELL   id = request; JSON: STATE = {workspace, cwd, source, options, shopts, unset}, or {error}
+  CLOCK   id = action, whose time is up: asks for CLOCK, if HELLO has `tells_clock`. The time-out does not count its
+          wait for tools
   FATAL   JSON: message; the runner ends
 
 The direct line, where there is one, carries messages of one u32, the action, each with the descriptor of a socket
@@ -43,10 +47,10 @@ HEADER = struct.Struct("!IBI")
 U32 = struct.Struct("!I")
 
 HELLO, RUN, CANCEL, REPLY, SETUP, END = 1, 2, 3, 4, 5, 6
-SHELL = 7  # the only kind that goes both ways
+SHELL, CLOCK = 7, 8  # these go both ways
 READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
-TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL))
-TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL, SHELL))
+TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL, CLOCK))
+TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL, SHELL, CLOCK))
 
 # Tool calls: what both ends hold the code to.
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work

@@ -11,6 +11,7 @@ import time
 from .actions import SessionActions
 from .frames import (
     CANCEL,
+    CLOCK,
     END,
     FATAL,
     HELLO,
@@ -120,6 +121,8 @@ class Runner:
             self.actions.start(ident, json.loads(payload[4 : 4 + length]), payload[4 + length :])
         elif kind == CANCEL:
             self.actions.end(ident, "cancelled")
+        elif kind == CLOCK:
+            self.actions.take_clock(ident, json.loads(payload))
         elif kind == SETUP:
             self.on_setup(json.loads(payload))
         elif kind == SHELL:

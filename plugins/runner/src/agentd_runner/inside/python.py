@@ -99,6 +99,7 @@ class PythonWorker:
 
     def __init__(self, setup: RunnerSetup, broker: int) -> None:
         settle({BROKER_FD: broker})
+        self.setup = setup
         self.prctl = setup.prctl
         # As CPython starts: SIGINT raises, a broken pipe and a full file are errors of the call.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -108,7 +109,6 @@ class PythonWorker:
         apply_limits(setup.limits)
         os.environ.clear()
         os.environ.update(setup.env)
-        sys.path[:0] = ["", *setup.pythonpath]
         self.kept = False
         warm_up()
         self.namespace = _main_module()
@@ -139,7 +139,9 @@ class PythonWorker:
         os.chdir(header["cwd"])
         before = {name: os.environ.get(name) for name in header["own_env"]}
         os.environ.update(header["env"])
-        if header["pythonpath"]:
+        if not self.kept:
+            self.find_packages(header["pythonpath"])
+        elif header["pythonpath"]:
             sys.path[1:1] = header["pythonpath"]
         if not self.kept:
             gc.enable()
@@ -154,6 +156,22 @@ class PythonWorker:
         else:
             code = _execute(source, header["name"], self.namespace)
             os._exit(_finish_python(code))
+
+    def find_packages(self, own: list[str]) -> None:
+        """Let the code import from its own folders, which have run nothing until now: its limits and clock hold.
+
+        What the session has installed comes before the interpreter's packages, and after the standard library.
+        Where the workspace has a package of the name of one of ours, that is imported in its place; ours has seen to
+        it that its modules are found, too.
+        """
+        setup = self.setup
+        sys.path[setup.site_at : setup.site_at] = setup.site
+        sys.path[:0] = ["", *own, *setup.pythonpath]
+        for package in [name for name in setup.shipped if "." not in name]:
+            if any(os.path.exists(os.path.join(folder, package, "__init__.py")) for folder in ("", *own)):
+                for name in setup.shipped:
+                    if name.partition(".")[0] == package:
+                        sys.modules.pop(name, None)
 
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
         """Run one block in the lasting namespace; the worker then waits for the next."""
@@ -185,7 +203,7 @@ def _main_module() -> dict[str, Any]:
     return module.__dict__
 
 
-def import_for_python() -> None:
+def import_for_python(setup: RunnerSetup) -> None:
     """Import what only Python workers need: the interpreter's site packages, the traceback's parts.
 
     In the spawner, before its first Python worker: the runner is started without them (`-S`), for it wants to
@@ -196,6 +214,7 @@ def import_for_python() -> None:
     import threading  # noqa: F401
     import traceback  # noqa: F401
 
+    setup.site_at = len(sys.path)
     site.main()
     _forget_own_modules()
     warm_up()

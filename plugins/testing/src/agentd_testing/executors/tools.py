@@ -14,7 +14,7 @@ import pytest
 from agentd.events import ToolCall
 from agentd.protocols import Executor
 from agentd.types import PythonAction
-from agentd_skills import AgentSkillsRenderer, layout_of
+from agentd_skills import AgentSkillsRenderer
 from agentd_tools import ToolSet
 
 from agentd_testing.executors.base import ExecutorBase
@@ -75,8 +75,9 @@ class ToolsPart(ExecutorBase):
         for name, function in functions.items():
             function.__name__ = name
         tools = ToolSet([*functions.values(), blocks], on_call=calls.put)
-        AgentSkillsRenderer().render(tools.specs(), workspace / "skills")
-        executor.attach(tools=tools, layout=layout_of(workspace / "skills"))
+        renderer = AgentSkillsRenderer()
+        renderer.render(tools.specs(), workspace / "skills")
+        executor.attach(tools=tools, layout=renderer.layout(workspace / "skills"))
         yield Attached(executor, calls, release)
         release.set()
         tools.close()
@@ -162,8 +163,9 @@ class ToolsPart(ExecutorBase):
 
         await self.bash(attached.executor, "true")
         tools = ToolSet([triple])
-        AgentSkillsRenderer().render(tools.specs(), workspace / "skills")
-        attached.executor.attach(tools=tools, layout=layout_of(workspace / "skills"))
+        renderer = AgentSkillsRenderer()
+        renderer.render(tools.specs(), workspace / "skills")
+        attached.executor.attach(tools=tools, layout=renderer.layout(workspace / "skills"))
         result = await self.python(attached.executor, "from lib.tools import triple; print(triple(3))")
         assert result.output == "9\n", "attach() may be called again while the session runs"
         tools.close()
