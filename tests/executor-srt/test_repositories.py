@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sandbox
+from agentd.types import BashAction
 from agentd_executor_srt.repositories import HERE, guard_repositories
 from agentd_executor_srt.stand_ins import FOLDER
 
@@ -129,3 +130,20 @@ def test_git_works_inside_and_outside_meanwhile_and_nothing_stays_behind(workspa
         assert not [file.path for file in executor.risky_files()]
     assert not {path for path in files() - before if path.endswith(("commondir", ".envrc", ".claude"))}
     assert git(workspace, "status", "--porcelain") == " M linked\n M sub\n"
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_settings_that_git_could_not_change_are_told_in_the_result(workspace: Path, allow: bool) -> None:
+    git(workspace, "init", "-q", "--bare", "origin.git")
+    git(workspace, "remote", "add", "origin", str(workspace / "origin.git"))
+    with sandbox.make(workspace, timeout=30, allow_git_config=allow) as executor:
+        result = executor.run_sync(
+            BashAction(command="git push -q -u origin HEAD:main && git -C sub config a.b c; true")
+        )
+        assert result.exit_code == 0
+        assert ("allow_git_config" in result.message) is not allow
+        assert executor.run_sync(BashAction(command="git config user.name x")).exit_code == (
+            0 if allow else 4
+        )
+        assert executor.run_sync(BashAction(command="echo .git/config; echo config file >&2")).message == ""
+    assert ("\nbranch." in git(workspace, "config", "--list")) is allow

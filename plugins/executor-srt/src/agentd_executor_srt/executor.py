@@ -14,12 +14,13 @@ from typing import Any
 
 import agentd
 import agentd_runner
+import attrs
 from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
 from agentd.protocols import Layout, ToolDispatcher
 from agentd.statedir import make_private, user_state_dir
-from agentd.types import Limits, PythonState
+from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import RunnerExecutor
-from agentd_runner.host.connection import Connection
+from agentd_runner.host.connection import Connection, Pending
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
@@ -27,6 +28,7 @@ from agentd_executor_srt.additions import filtered
 from agentd_executor_srt.domains import check_domains
 from agentd_executor_srt.placeholders import git_excludes, guard_workspace, write_git_excludes
 from agentd_executor_srt.process import SandboxProcess, start_sandbox
+from agentd_executor_srt.repositories import kept_settings_note
 from agentd_executor_srt.requirements import Programs, explain, find_programs, safe_path
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
 from agentd_executor_srt.run_dir import make_run_dir, run_base
@@ -64,6 +66,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     :param allow_read: what it may read below a denied folder.
     :param allow_write: folders that it may write to beside the workspace.
     :param deny_write: what it may not write to in there.
+    :param allow_git_config: whether it may change the settings of the workspace's git repositories (`.git/config`),
+        which can name commands that git runs outside; upstream branches and remotes are settings, too.
     :param profile: `strict` lets code read the workspace, the interpreter and the system's programs alone.
     :param secrets: by name of a variable `{"hosts": [...], "value": ...}`: code sees a placeholder, and the
         proxy puts the value (by default, this program's variable of that name) into what is sent to the named hosts,
@@ -92,6 +96,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         allow_read: Sequence[str | Path] | None = None,
         allow_write: Sequence[str | Path] | None = None,
         deny_write: Sequence[str | Path] | None = None,
+        allow_git_config: bool = False,
         srt_path: str | Path | None = None,
         profile: Profile = "default",
         secrets: Mapping[str, Any] | None = None,
@@ -121,6 +126,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         self.allow_read = self._paths("allow_read", allow_read)
         self.allow_write = self._paths("allow_write", allow_write)
         self.deny_write = self._paths("deny_write", deny_write)
+        self.allow_git_config = allow_git_config
         self.srt_path = srt_path
         self._secrets = read_secrets(secrets, os.environ)
         self._policy: Policy | None = None
@@ -211,8 +217,9 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         for folder in private:  # what is not there yet cannot be denied, and tokens may be stored meanwhile
             with contextlib.suppress(OSError):
                 make_private(folder)
+        standing = standing_in(str(mark_dir(self.workspace_dir)))
         guarded = guard_workspace(
-            self.workspace_dir, self.deny_write, standing_in(str(mark_dir(self.workspace_dir)))
+            self.workspace_dir, self.deny_write, standing, allow_git_config=self.allow_git_config
         )
         self.placeholders = guarded.absent
         return Policy(
@@ -228,6 +235,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             allow_write=self.allow_write,
             deny_write=guarded.deny_write,
             stand_ins=guarded.stand_ins,
+            allow_git_config=self.allow_git_config,
             guarded=self._guarded,
             secrets=self._secrets,
             sandbox_dir=sandbox_dir,
@@ -282,6 +290,13 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         # srt's own take their place: those of the host are out of reach, and may have passwords
         dropped = {*rules.INHERITED, *(rules.CERTIFICATES if self._secrets else ())}
         return {name: value for name, value in env.items() if name in self.env or name not in dropped}
+
+    def _result(self, pending: Pending) -> ActionResult:
+        result = super()._result(pending)
+        note = kept_settings_note(result.stderr)
+        return (
+            attrs.evolve(result, message="; ".join(filter(None, (result.message, note)))) if note else result
+        )
 
     @property
     def running(self) -> tuple[Policy, Path]:

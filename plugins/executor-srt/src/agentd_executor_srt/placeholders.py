@@ -41,13 +41,15 @@ class Guarded:
     """The names for which something will stand in."""
 
 
-def guard_workspace(workspace: Path, deny_write: Iterable[Path], standing: Collection[str]) -> Guarded:
+def guard_workspace(
+    workspace: Path, deny_write: Iterable[Path], standing: Collection[str], *, allow_git_config: bool = False
+) -> Guarded:
     """Look for what must be guarded; `standing` are names that sessions have made already, which count as absent."""
 
     def is_absent(name: str) -> bool:
         return name in standing or not os.path.lexists(workspace / name)
 
-    git = guard_repositories(workspace)
+    git = guard_repositories(workspace, allow_config=allow_git_config)
     wanted = {**PLACEHOLDERS, **git.wanted}
     denied = [workspace / path for path in git.denied]
     for path in deny_write:

@@ -8,6 +8,7 @@ hooks and `config` of each `.git`; these files, and the repositories of submodul
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ import attrs
 
 from agentd_executor_srt.stand_ins import FOLDER
 
-__all__ = ["HERE", "SEARCH_DEPTH", "GitGuard", "guard_repositories"]
+__all__ = ["HERE", "SEARCH_DEPTH", "GitGuard", "guard_repositories", "kept_settings_note"]
 
 SEARCH_DEPTH: Final = 6
 """How deep repositories are looked for, by srt too: 3 by itself, 10 at most, which takes five times as long."""
@@ -42,19 +43,36 @@ class GitGuard:
         self.wanted[path] = absent
 
 
-def guard_repositories(workspace: Path) -> GitGuard:
-    """Look for repositories, and return what is to be kept of them."""
+def guard_repositories(workspace: Path, *, allow_config: bool = False) -> GitGuard:
+    """Look for repositories, and return what is to be kept of them; settings are not with `allow_config`."""
     guard = GitGuard()
     for path in _find(workspace):
         if os.path.isdir(workspace / path):
             _repository(workspace, path, guard)
             for submodule in _submodules(workspace, f"{path}/modules"):
                 _repository(workspace, submodule, guard)
-                guard.keep(f"{submodule}/config", "")
                 guard.keep(f"{submodule}/hooks", FOLDER)
+                if not allow_config:
+                    guard.keep(f"{submodule}/config", "")
         else:
             guard.denied.append(path)
     return guard
+
+
+_NOT_WRITTEN: Final = re.compile(rb"could not (?:write|lock) config file [^\n]*\.git/[^\n]*config: ")
+
+
+def kept_settings_note(said: bytes) -> str:
+    """Return what is to be said of git's complaint that it could not change settings, or nothing.
+
+    `git push -u`, `git branch --set-upstream-to` and others complain, and end with exit code 0.
+    """
+    if not _NOT_WRITTEN.search(said):
+        return ""
+    return (
+        "note: git's settings (.git/config) are read-only in this sandbox, so upstream branches, remotes and other "
+        "settings were not changed, whatever the exit code says (the option allow_git_config of the executor allows it)"
+    )
 
 
 def _find(workspace: Path) -> Iterator[str]:

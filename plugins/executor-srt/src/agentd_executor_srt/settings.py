@@ -141,6 +141,7 @@ class Policy:
     allow_write: list[Path]
     deny_write: list[Path]
     stand_ins: dict[str, str]  # what must be there when srt starts, in the workspace
+    allow_git_config: bool
     guarded: tuple[Path, ...]
     secrets: tuple[ProxySecret, ...]
     sandbox_dir: Path  # for srt's settings and sockets
@@ -162,6 +163,7 @@ class Policy:
                 "allowRead": _literal(self._allow_read()),
                 "allowWrite": _literal([self.workspace, *self.allow_write]),
                 "denyWrite": _literal(self._deny_write()),
+                "allowGitConfig": self.allow_git_config,
             },
             "bwrapPath": str(BUBBLEWRAP),
             "socatPath": programs.socat,
