@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from agentd.types import Action, ActionResult, PythonAction
 
+from agentd_executor_srt.additions import NO_LANDLOCK
+from agentd_executor_srt.inside.write_guard import can_guard_writes
 from agentd_executor_srt.settings import Policy
 
 __all__ = ["probe"]
@@ -125,6 +127,8 @@ def probe(executor: Probed) -> tuple[bool, str]:
         return False, f"srt {version} does not hold here: {', '.join(broken)}"
     user = " as an unprivileged user" if os.geteuid() == 0 else ""
     said = f"srt {version} holds: code can neither write outside, read what is denied, nor reach other hosts{user}"
+    if not can_guard_writes():
+        said += f"; but {NO_LANDLOCK}"
     if linked := _linked_files(executor.deny_read):
         said += (
             f"; but {', '.join(map(repr, linked))} has further names (hard links), under which code may read it: "
