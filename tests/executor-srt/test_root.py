@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import shutil
@@ -279,3 +280,30 @@ def test_an_entry_is_added_to_what_the_machine_has_under_a_name_that_is_free(tmp
     (etc / "group").symlink_to("elsewhere")
     write_accounts(str(tmp_path / "none"), 58001, "/", str(etc))
     assert not (tmp_path / "none").exists()
+
+
+def test_what_cannot_be_given_back_is_told_and_the_next_session_does_it(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if subprocess.run(["chattr", "+i", _touched(workspace.parent / "tried")], capture_output=True).returncode:
+        pytest.skip("needs chattr of e2fsprogs, and a file system that knows immutable files")
+    subprocess.run(["chattr", "-i", workspace.parent / "tried"], check=True)
+    executor = sandbox.make(workspace)
+    try:
+        executor.execute_bash("touch fixed free")
+        subprocess.run(["chattr", "+i", workspace / "fixed"], check=True)
+        with caplog.at_level(logging.WARNING, "agentd.executor.srt"):
+            executor.close()
+        assert "fixed: its owner cannot be changed" in caplog.text
+        assert (workspace / "free").stat().st_uid == 0
+        assert (workspace / "fixed").stat().st_uid in UIDS
+    finally:
+        subprocess.run(["chattr", "-i", workspace / "fixed"], check=True)
+    with sandbox.make(workspace) as executor:
+        executor.execute_bash("true")
+    assert (workspace / "fixed").stat().st_uid == 0
+
+
+def _touched(path: Path) -> Path:
+    path.touch()
+    return path

@@ -31,7 +31,7 @@ from agentd_executor_srt.process import SandboxProcess, start_sandbox
 from agentd_executor_srt.repositories import kept_settings_note
 from agentd_executor_srt.requirements import Programs, explain, find_programs, safe_path
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
-from agentd_executor_srt.run_dir import make_run_dir, run_base
+from agentd_executor_srt.run_dir import make_run_dir, run_base, what_was_missed
 from agentd_executor_srt.settings import Policy, Profile, read_secrets
 from agentd_executor_srt.settling import mark_dir
 from agentd_executor_srt.stand_ins import FOLDER, standing_in
@@ -406,6 +406,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     def _await_end(self) -> None:
         if self._process is not None:
             self._process.wait_gone(self.limits.grace_s + END_S)
+        if self._sandbox_dir is not None and (missed := what_was_missed(self._sandbox_dir)):
+            log.warning("files still belong to the sandbox's user, until the next session here: %s", missed)
         self._remove_sandbox_dir()  # the supervisor has done it, unless it was killed
 
     def _remove_sandbox_dir(self) -> None:

@@ -37,7 +37,13 @@ def settle(workspace: Path) -> list[str]:
         except HandoverError as error:
             said.append(f"what a killed sandbox had was not given back: {error}")
         else:
-            said += [f"a sandbox was killed: {path!r} was given back to its owner" for path in given]
+            said += [_told(path, missed) for path, missed in given.items()]
     for text in said:
         log.warning("%s", text)
     return said
+
+
+def _told(path: str, missed: list[str]) -> str:
+    if not missed:
+        return f"a sandbox was killed: {path!r} was given back to its owner"
+    return f"{len(missed)} files in {path!r} still belong to a sandbox's user: {'; '.join(missed[:3])}"

@@ -23,7 +23,7 @@ from agentd_runner.inside.processes import children_of, descendants, signal_all
 from agentd_runner.reaper import SubReaper
 
 from agentd_executor_srt.accounts import write_accounts
-from agentd_executor_srt.handover import Tenancy
+from agentd_executor_srt.handover import MISSED, Tenancy
 from agentd_executor_srt.stand_ins import StandIns
 from agentd_executor_srt.user_limits import halve_user_limits
 
@@ -64,6 +64,7 @@ class SandboxSupervisor:
         self.urgent = False
         self.reaper = SubReaper(on_term=self._hurry)
         self.tenancy: Tenancy | None = None
+        self.missed: list[str] = []
         self.stand_ins = StandIns(job.mark, job.workspace, job.stand_ins)
         try:
             if os.geteuid() == 0:
@@ -142,6 +143,10 @@ class SandboxSupervisor:
             except OSError as error:  # the host has removed the workspace, say: what can be done still is
                 print(f"{OURS}{error}", file=sys.stderr)
         _remove_all(self.job.run_dir)
+        if self.missed:  # the host reads it, and removes it
+            os.makedirs(self.job.run_dir, mode=0o700)
+            with open(f"{self.job.run_dir}/{MISSED}", "w") as file:
+                file.write("\n".join(self.missed))
 
     def _remove_made(self) -> None:
         root = os.open(self.job.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -153,7 +158,7 @@ class SandboxSupervisor:
 
     def _settle_files(self) -> None:
         if self.tenancy is not None:
-            self.tenancy.give_back()
+            self.missed = self.tenancy.give_back()
 
 
 def _remove_all(run_dir: str) -> None:
