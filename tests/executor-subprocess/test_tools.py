@@ -13,7 +13,7 @@ import anyio
 import pytest
 from agentd.events import ToolCall
 from agentd.registry import Registry
-from agentd.types import BashAction, PythonAction
+from agentd.types import BashAction, Limits, PythonAction, PythonState
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_tools import ToolSet
 
@@ -146,6 +146,47 @@ def test_a_kept_namespace_calls_tools_block_after_block(world: World) -> None:
     assert [c.code_id for c in world.calls] == ["b", "c"]
 
 
+class Crowd:
+    """Counts how many large calls are in the program at once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.here = self.most = 0
+
+    def swap(self, x: str) -> str:
+        """Give as much back."""
+        with self.lock:
+            self.here += 1
+            self.most = max(self.most, self.here)
+        time.sleep(0.02)
+        with self.lock:
+            self.here -= 1
+        return x.upper()
+
+
+@pytest.mark.parametrize("state", ["fresh", "kept"])  # over the direct line, and through the runner
+def test_large_calls_wait_in_the_code_until_there_is_room_for_them(
+    tmp_path: Path, state: PythonState
+) -> None:
+    crowd = Crowd()
+    tools = ToolSet([crowd.swap])
+    skills = tmp_path / "skills"
+    renderer = Registry().create_skill_renderer()
+    renderer.render(tools.specs(), skills)
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from lib.tools import swap\n"
+        "with ThreadPoolExecutor(12) as pool:\n"
+        "    print(sum(len(text) for text in pool.map(swap, ['x' * 2_500_000] * 12)))\n"
+    )
+    limits = Limits(host_mib=8, timeout_s=40)
+    with SubprocessExecutor(tmp_path / "work", limits=limits) as executor:
+        executor.attach(tools=tools, layout=renderer.layout(skills))
+        assert executor.run_sync(PythonAction(code=code, state=state)).output == "30000000\n"
+    assert 1 <= crowd.most <= 3
+    tools.close()
+
+
 @pytest.mark.slow
 def test_text_stays_text_and_50_mb_pass_both_ways(world: World) -> None:
     """0.8.6: text "42" became a number."""
@@ -271,7 +312,7 @@ def test_what_is_no_channel_of_the_hosts_kind_is_closed(world: World) -> None:
         "for theirs in (open('/dev/null'), open('/dev/zero'), socket.socket(), socket.socketpair(type=2)[0]):\n"
         "    channel(b'C', None, theirs)\n"
         "a = channel(); a.sendall(double * 2); print(said(a))\n"  # one after the other, please
-        "a = channel(); a.sendall(request(b'double', b' ' * 70000)); print(said(a))\n"
+        "a = channel(); a.sendall(struct.pack('!IH', 1 << 27, 6)); print(said(a))\n"
         "ours, theirs = socket.socketpair()\n"
         "mine = theirs.dup(); mine.setblocking(True)\n"
         "mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack('ll', 0, 200000))\n"

@@ -97,6 +97,21 @@ async def test_an_answer_that_cannot_be_read_fails_its_call_at_once(way: str, te
 
 
 @pytest.mark.anyio
+async def test_lines_that_are_no_messages_are_told_of_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    made = source()
+    await made.list_tools()
+    with caplog.at_level("WARNING", "agentd.mcp"):
+        chatter = "\n".join(["debug: here", *["debug: again"] * 30])
+        text = chatter + '\n{"jsonrpc":"2.0","id":ID,"result":{"content":[]}}'
+        assert await made.call("raw", {"text": text}) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "the MCP server 'scripted' wrote a line that is no message (its number 1): 'debug: here'",
+        "the MCP server 'scripted' wrote a line that is no message (its number 10): 'debug: again'",
+    ]
+    await made.aclose()
+
+
+@pytest.mark.anyio
 async def test_one_odd_tool_does_not_take_the_others_along() -> None:
     made, host = source("odd"), Host()
     specs = {spec.name: spec for spec in await made.list_tools(host)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -362,6 +363,23 @@ def test_the_sync_twin_gives_the_same_events(tmp_path: Path) -> None:
         ]  # fmt: skip
         session.session._model.answers = ["again"]  # type: ignore[union-attr]
         assert session.ask("more").text == "again"
+
+
+def test_a_sync_session_that_a_forked_child_inherits_says_so_and_goes_on_in_the_parent(
+    tmp_path: Path,
+) -> None:
+    with SyncSession(ScriptModel("one", "two"), cwd=tmp_path, tools=[]) as session:
+        assert session.ask("go").text == "one"
+        child = os.fork()
+        if child == 0:
+            try:
+                session.ask("more")
+            except ConfigError as error:
+                session.close()
+                os._exit(7 if "parent of this process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert session.ask("more").text == "two"
 
 
 def test_leaving_the_sync_iteration_ends_the_code(tmp_path: Path, marker: str) -> None:

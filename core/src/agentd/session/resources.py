@@ -301,6 +301,11 @@ class SessionResources:
 
     # --- the end -------------------------------------------------------------------------------------
 
+    def forget_parent(self) -> None:
+        """Let go of the locks in a forked child: tasks and threads of the parent may hold them for ever."""
+        self._lock = threading.Lock()
+        self._preparing = CrossLock()
+
     async def aclose(self) -> None:
         """End everything that this object has started. An executor that was given as an object stays open."""
         executor, toolbox = self._end()

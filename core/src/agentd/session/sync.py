@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentd._concurrency.portal import PortalLease
+from agentd.errors import ConfigError
 from agentd.events import Event, RunEnd
 from agentd.session.session import Session
 from agentd.turn.transcript import Transcript
@@ -79,7 +80,9 @@ class SyncSession:
         context, self._context = self._context, None
         lease, self._lease = self._lease, None
         try:
-            if context is not None:
+            if (
+                context is not None and lease is not None and lease.is_open
+            ):  # else the session is the parent process's
                 context.__exit__(None, None, None)
         finally:
             if lease is not None:
@@ -112,7 +115,8 @@ class SyncSession:
 
     def _portal(self) -> BlockingPortal:
         self.session._check_open()
-        assert self._lease is not None
+        if self._lease is None or not self._lease.is_open:
+            raise ConfigError("this session was opened in the parent of this process: open another one here")
         return self._lease.portal
 
     def ask(self, task: str) -> RunEnd:
@@ -132,5 +136,5 @@ class SyncSession:
             while batch := portal.call(run.batch):
                 yield from batch
         finally:
-            if self._lease is not None:
+            if self._lease is not None and self._lease.is_open:
                 portal.call(run.aclose)

@@ -175,7 +175,9 @@ class Life:
     def _transport(self) -> Any:
         target = self.config.target
         if isinstance(target, StdioTarget):
-            self._stdio = StdioTransport(target, max_message_bytes=self.config.max_message_bytes)
+            self._stdio = StdioTransport(
+                target, name=self.config.name, max_message_bytes=self.config.max_message_bytes
+            )
             return Watched(self._stdio, self.broke)
         if isinstance(target, TransportTarget):
             return Watched(target.transport() if target.factory else target.transport, self.broke)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import select
@@ -21,12 +22,14 @@ from agentd_mcp_bridge.lenient import read_json, request_id
 
 __all__ = ["Flow", "Reader", "Tail", "Writer"]
 
+_log: Final = logging.getLogger("agentd.mcp")
 _ENVELOPE: Final = "io.modelcontextprotocol/"
 _STDERR_BYTES: Final = 8 * 1024
 _SHOWN_LINES: Final = 12
 _GARBAGE_LINES: Final = 1000
 _GARBAGE_BYTES: Final = 1024 * 1024
 _ANSWER: Final = re.compile(rb'"(?:result|error)"\s*:')
+_TOLD: Final = (1, 10, 100, 1000, 10_000, 100_000)  # of the lines that are no messages
 _QUEUE_LOW, _QUEUE_HIGH = 64, 256  # parsed messages that wait for the session
 
 
@@ -52,7 +55,8 @@ class _Stream(ABC):
 class Reader(_Stream):
     """Messages from the server's standard output."""
 
-    def __init__(self, encoding: str, max_message_bytes: int) -> None:
+    def __init__(self, name: str, encoding: str, max_message_bytes: int) -> None:
+        self._name = name
         self.protocol = _Lines(self._line, self._end, max_message_bytes)
         self.transport: asyncio.ReadTransport | None = None
         self.failure = ""
@@ -109,6 +113,13 @@ class Reader(_Stream):
         self._garbage_bytes += len(line)
         if not self.garbage:
             self.garbage = bytes(line[:200]).decode("utf-8", "replace")
+        if self._garbage_lines in _TOLD:
+            _log.warning(
+                "the MCP server %r wrote a line that is no message (its number %d): %r",
+                self._name,
+                self._garbage_lines,
+                bytes(line[:200]).decode("utf-8", "replace"),
+            )
         if not self._spoke and (self._garbage_lines > _GARBAGE_LINES or self._garbage_bytes > _GARBAGE_BYTES):
             self._end("does not speak MCP")
 

@@ -184,6 +184,7 @@ class PendingCall:
         assert function is not None
         try:
             positional, named = function.arguments(self.arguments, name)
+            self._shorten()
             # A fresh context: what one call sets is not there in the thread's next call.
             result = Context().run(_call_and_collect, function, positional, named)
             if hasattr(type(result), "__await__"):
@@ -267,12 +268,19 @@ class PendingCall:
         if function is None:
             assert source is not None
             arguments = await self._decode(lambda: load_object(name, self.arguments))
+            self._shorten()
             check_names(self.entry.binding.spec, name, arguments)
             return await source.call(self.entry.binding.spec.name, arguments, on_progress=self._report)
         positional, named = await self._decode(lambda: function.arguments(self.arguments, name))
+        self._shorten()
         if function.kind == "async_generator":
             return [item async for item in function.function(*positional, **named)]
         return await function.function(*positional, **named)
+
+    def _shorten(self) -> None:
+        """Let go of large arguments, which are there a second time now; what an event shows of them stays."""
+        if len(self.arguments) > _SMALL_BYTES:
+            self.arguments = self.arguments[: _EVENT_CHARS * 8]
 
     async def _decode(self, decode: Callable[[], Any]) -> Any:
         return decode() if len(self.arguments) <= _SMALL_BYTES else await call_in_thread(decode)

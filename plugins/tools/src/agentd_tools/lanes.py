@@ -18,9 +18,13 @@ class Lanes:
     """Lets at most `limit` blocking calls of one set into the pool; the rest wait in order."""
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
+        self._limit = self._free = limit
         self._lock = threading.Lock()
         self._waiting: deque[PendingCall] = deque()
+
+    def anew(self) -> Lanes:
+        """Return as many, all of them free."""
+        return Lanes(self._limit)
 
     def start(self, call: PendingCall) -> None:
         """Have the pool run a call, now or when its turn has come."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -79,6 +81,7 @@ class ToolSet:
         self._quick: set[str] = set()  # blocking tools whose last call was quick, by Python name
         self._at_hand: PendingCall | None = None  # the call that who submitted it runs itself
         self._closed = False
+        _sets.add(self)
         self._tools = Listing(
             functions, sources, timeout_s=timeout_s, changed=self._source_changed, tell=self._tell
         )
@@ -336,6 +339,20 @@ class ToolSet:
                 await source.aclose()
             except Exception:
                 _log.exception("closing the tool source %r failed", name)
+
+
+_sets: Final[weakref.WeakSet[ToolSet]] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """In a forked child, calls under way are the parent's, and so are their threads and event loops."""
+    for tools in list(_sets):
+        tools._lanes = tools._lanes.anew()
+        tools._live = set()
+        tools._at_hand = tools._loop = None
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _pack(name: str, arguments: Mapping[str, object]) -> bytes:

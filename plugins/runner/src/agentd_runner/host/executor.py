@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,13 +37,14 @@ from agentd.types import (
 from agentd.workspace import open_workspace, settle_workspace
 
 from agentd_runner.artefact import folder_command
-from agentd_runner.host.connection import Connection, Pending
-from agentd_runner.host.environment import Place, base_environment, path_environment
+from agentd_runner.host.connection import Connection
+from agentd_runner.host.environment import Place, base_environment, find_interpreter, path_environment
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
-from agentd_runner.host.limits import read_limits, runner_limits
+from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
 from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.open_actions import is_set_in_time, is_set_in_time_sync
+from agentd_runner.host.pending import Pending
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.host.tool_calls import CodeCalls
@@ -107,7 +108,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise ConfigError(f"state: must be 'fresh' or 'kept', got {state!r}")
         self.state = state
         self.workspace_dir = open_workspace(workspace_dir)
-        self.python = _interpreter(python)
+        self.python = find_interpreter(python)
         self.limits = read_limits(limits)
         if timeout is not None:
             self.limits = attrs.evolve(self.limits, timeout_s=timeout)
@@ -124,6 +125,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         self._note = ""
         self._kept = False
         self._closed = False
+        _made.add(self)
 
     # --- for subclasses
 
@@ -154,7 +156,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             if connection is not None:
                 return connection
             if self._connection is not None:
-                reason = self._connection.lost or f"the runner ended: {self._connection.ending}"
+                reason = self._connection.lost or f"the runner ended: {self._connection.end_reason}"
                 self._note = f"note: {reason}; a new one was started, with a fresh shell"
                 self._remove_run_dir()
             if done := settle_workspace(self.workspace_dir):
@@ -180,8 +182,15 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = ThreadWaiter()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        actions = self._calls.actions
-        connection = Connection(process, shared_hub(), self._calls.loosely(), ready, line, actions.waited)
+        connection = Connection(
+            process,
+            shared_hub(),
+            self._calls.loosely(),
+            ready,
+            line,
+            self._calls.actions.waited,
+            held_bytes=self.limits.host_mib * MIB,
+        )
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -258,13 +267,14 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
         Raises
             RunnerDiedError: the runner ended meanwhile; `partial` has the output so far.
-            RunnerStartError, SandboxUnavailableError, ExecutorClosedError, ProtocolError.
+            ProtocolError: it sent what no runner sends, and was ended; or the action does not fit into a frame.
+            RunnerStartError, SandboxUnavailableError, ExecutorClosedError.
         """
         connection = self._connected()
         if connection is None:
             connection = await call_in_thread(self._connect)
         waiter = AsyncWaiter()
-        pending = Pending(waiter, on_output)
+        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
         ident = self._submit(connection, action, action_id, pending)
         try:
             in_time = await is_set_in_time(waiter, self._calls.actions, ident, self._patience(action))
@@ -277,7 +287,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise
         finally:
             self._calls.actions.remove(ident)
-        if not in_time and not _ended(pending):
+        if not in_time and not pending.has_ended:
             connection.kill("it stopped answering")
             await waiter.wait()
         return self._result(pending)
@@ -288,7 +298,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         """The same for callers without an event loop. Ctrl-C ends the action, then raises."""
         connection = self._connected() or self._connect()
         waiter = ThreadWaiter()
-        pending = Pending(waiter, on_output)
+        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
         ident = self._submit(connection, action, action_id, pending)
         try:
             if not is_set_in_time_sync(waiter, self._calls.actions, ident, self._patience(action)):
@@ -370,7 +380,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
     async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
         waiter = AsyncWaiter()
-        pending = Pending(waiter)
+        pending = Pending(waiter, ended_by=frames.SHELL)
         connection.shell(next(self._idents) & 0xFFFFFFFF, request, pending)
         with anyio.move_on_after(HUNG_MARGIN_S):
             await waiter.wait()
@@ -432,12 +442,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             connection.send(frames.END, 0, b"")
 
 
-def _interpreter(python: str | Path | None) -> str:
-    path = str(python or sys.executable)
-    if not os.path.isabs(path) or not os.access(path, os.X_OK):
-        raise ConfigError(f"python={path!r} is no executable file; give the absolute path of an interpreter")
-    return path
+_made: weakref.WeakSet[RunnerExecutor] = weakref.WeakSet()
 
 
-def _ended(pending: Pending) -> bool:
-    return pending.result is not None or pending.error is not None
+def _free_in_child() -> None:
+    for executor in list(_made):
+        executor._start_lock = threading.Lock()  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_free_in_child)

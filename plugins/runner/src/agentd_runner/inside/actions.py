@@ -76,16 +76,16 @@ class SessionActions:
             where = create_file(self.setup.workspace, cwd, path, body)
             code, message = 0, f"created {where} ({len(body)} bytes)"
         except PathRefused as error:
-            code, message = 1, f"not created: {path!r}: {error}"
+            code, message = 1, f"not created: {path[:1000]!r}: {error}"
         except OSError as error:
-            code, message = 1, f"not created: {path!r}: {error.strerror}; nothing was changed"
+            code, message = 1, f"not created: {path[:1000]!r}: {error.strerror}; nothing was changed"
         self.poller.send_json(
             EXIT,
             ident,
             {
                 "status": "failed" if code else "completed",
                 "exit_code": code,
-                "message": message,
+                "message": message[:4000],
                 "wall_s": time.monotonic() - started,
                 "cpu_s": 0.0,
                 "peak_memory_bytes": 0,

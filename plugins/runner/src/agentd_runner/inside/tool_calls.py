@@ -194,7 +194,7 @@ class ToolChannel(ToolSocket):
             self.request(body)
 
     def request(self, body: bytes) -> None:
-        if len(body) < 2:
+        if len(body) < 2 or int.from_bytes(body[:2], "big") > len(body) - 2:
             self.close()
         else:
             self.calls.begin_call(self, self.worker.action, body)
