@@ -20,7 +20,8 @@ from agentd.protocols import Layout, ToolDispatcher
 from agentd.statedir import make_private, user_state_dir
 from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import RunnerExecutor
-from agentd_runner.host.connection import Connection, Pending
+from agentd_runner.host.connection import Connection
+from agentd_runner.host.pending import Pending
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
