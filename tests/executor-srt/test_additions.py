@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 import sandbox
+from agentd.types import BashAction
 from agentd_executor_srt import additions
 from agentd_executor_srt.additions import filtered, lacking_additions
 from agentd_executor_srt.executor import SandboxRuntimeExecutor
 from agentd_executor_srt.inside.call_filter import FilterError, filter_program
+from agentd_executor_srt.inside.write_guard import can_guard_writes, writable_mounts
 from agentd_executor_srt.requirements import list_requirements
 from agentd_testing.escapes.system_v import bait_system_v, has_system_v
 
@@ -180,3 +182,38 @@ def test_verify_says_so_if_what_is_added_is_not_in_force(
     holds, reason = executor.verify()
     assert not holds
     assert "filter of system calls is not in force" in reason
+
+
+def test_a_fifo_of_the_host_is_as_closed_as_any_file_and_those_inside_work(tmp_path: Path) -> None:
+    if not can_guard_writes():
+        pytest.skip("this kernel has no Landlock: Linux 5.19 or newer with CONFIG_SECURITY_LANDLOCK")
+    fifo = tmp_path / "outside" / "pipe"
+    fifo.parent.mkdir()
+    os.mkfifo(fifo)
+    for path, mode in ((tmp_path, 0o711), (fifo.parent, 0o755), (fifo, 0o666)):
+        path.chmod(mode)
+    reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with sandbox.make(tmp_path / "w", allow_read=[fifo.parent]) as executor:
+            code = f"import os; os.open({str(fifo)!r}, os.O_WRONLY | os.O_NONBLOCK)"
+            assert "PermissionError" in executor.execute_python(code)[0]
+            inside = (
+                "mkfifo p && (echo fifo > p &) && cat p; "
+                "mkdir a b && echo moved > a/f && mv a/f b/g && ln b/g a/h && cat a/h; "
+                "echo error > /dev/stderr; echo null > /dev/null; diff <(echo 1) <(echo 1) && echo same"
+            )
+            result = executor.run_sync(BashAction(command=inside))
+            assert (result.stdout, result.stderr) == (b"fifo\nmoved\nsame\n", b"error\n")
+    finally:
+        os.close(reading)
+
+
+def test_where_something_is_mounted_writable() -> None:
+    lines = (
+        "1 0 8:1 / / ro,relatime shared:1 - ext4 /dev/sda rw",
+        "2 1 8:1 /a /a\\040b rw,nosuid - ext4 /dev/sda rw",
+        "3 1 8:1 /c /c rw - ext4 /dev/sda rw",
+        "4 1 8:1 /c /c ro - ext4 /dev/sda rw",
+        "5 1 0:1 / /d\u00e9 rw - tmpfs none rw",
+    )
+    assert list(writable_mounts("\n".join(lines).encode())) == [b"/a b", "/d\u00e9".encode()]

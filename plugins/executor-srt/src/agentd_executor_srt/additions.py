@@ -14,9 +14,15 @@ from typing import Final
 
 from agentd_executor_srt.inside.call_filter import FilterError, filter_program
 
-__all__ = ["BUBBLEWRAP", "filtered", "lacking_additions"]
+__all__ = ["BUBBLEWRAP", "NO_LANDLOCK", "filtered", "lacking_additions"]
 
 BUBBLEWRAP: Final = Path(__file__).parent / "bubblewrap.sh"
+
+NO_LANDLOCK: Final = (
+    "this kernel has no Landlock (Linux 5.19 or newer, CONFIG_SECURITY_LANDLOCK), so code may write to FIFOs of the "
+    "host that it sees, where their modes let it"
+)
+"""What does not hold without it; the sandbox starts nevertheless."""
 
 _NAME: Final = "_agentd_srt"
 _BOOT: Final = f"""\
@@ -24,11 +30,16 @@ import sys
 package = sys.modules[{_NAME!r}] = type(sys)({_NAME!r})
 package.__path__ = [{{folder!r}}]
 from {_NAME}.call_filter import install_filter
+from {_NAME}.write_guard import guard_writes
 try:
+    guard_writes()
     install_filter()
 except Exception as error:
     sys.exit("agentd: " + str(error))
-del package, install_filter, sys.modules[{_NAME!r}], sys.modules[{_NAME + ".call_filter"!r}]
+del package, install_filter, guard_writes
+for name in ("", ".call_filter", ".write_guard"):
+    del sys.modules[{_NAME!r} + name]
+del name
 """
 
 

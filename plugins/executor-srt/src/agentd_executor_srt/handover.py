@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import stat
+import time
 
 from agentd_executor_srt.tree_walk import TreeWalk
 
@@ -22,14 +23,18 @@ if TYPE_CHECKING:  # without importing typing, which takes longer than all the r
 
     from agentd_executor_srt.tree_walk import TreeEntry
 
-__all__ = ["UIDS", "HandoverError", "Tenancy"]
+__all__ = ["MISSED", "UIDS", "HandoverError", "Tenancy", "give_back_lost"]
 
 UIDS = range(58000, 60000)
 """Where ids are taken from: below what systems give away by themselves, above what accounts use."""
 
+MISSED = "missed"
+"""The file in the run folder that says, at the end, what could not be given back."""
+
 # Folders that are the system's, with all below them; and such as hold the folders of people and programs.
 SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
 TOP = ("", "home", "lost+found", "media", "mnt", "nix", "opt", "root", "run", "snap", "srv", "tmp", "var")
+ENDING_S = 2.0  # how long a killed session's processes may take to end
 LOCK_FOLDERS = ("/run/agentd-srt", "/var/tmp/.agentd-srt")
 
 
@@ -62,12 +67,14 @@ class Tenancy:
             used = _used_uids()
             _sweep(self._folder, used)
             self.uid = self._choose(workspace, used)
-            folders = self._noted()
+            folders = _noted(self._lock)
             folders.setdefault(workspace, self._owner(workspace, folders))
             for path in more:
                 if _may_be_given(path):
                     folders.setdefault(path, self._owner(path, folders))
-            self._note(folders)  # before anything changes: a crash must not leave files that nobody knows of
+            _note(
+                self._lock, folders
+            )  # before anything changes: a crash must not leave files that nobody knows of
             self._held: dict[str, int] = {}
             for path in {workspace, *more} & set(folders):
                 try:
@@ -92,7 +99,7 @@ class Tenancy:
             finally:
                 held, self._held = self._held, {}
             try:
-                return _settle(self._folder, self.uid, self._lock, held)
+                return [f"{path}/{what}" for path, what in _settle(self._folder, self.uid, self._lock, held)]
             finally:
                 for descriptor in held.values():
                     os.close(descriptor)
@@ -114,14 +121,6 @@ class Tenancy:
         self._lock = os.open(f"{self._folder}/{uid}", flags, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
-    def _noted(self) -> dict[str, tuple[int, int]]:
-        return _noted(self._lock)
-
-    def _note(self, folders: dict[str, tuple[int, int]]) -> None:
-        data = json.dumps([(path, *owner) for path, owner in folders.items()]).encode()
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, data, 0)
-
     def _owner(self, path: str, folders: dict[str, tuple[int, int]]) -> tuple[int, int]:
         """Whose a folder is, or was: of one that is handed over and not noted, the owner of what it is in."""
         while True:
@@ -133,6 +132,37 @@ class Tenancy:
                 return folders[path]
 
 
+def give_back_lost() -> dict[str, list[str]]:
+    """Give back what sessions that were killed altogether have left, or could not give back.
+
+    Returns by folder what cannot be given back now either. Raises `HandoverError`. Waits a moment for
+    processes of theirs that still end.
+    """
+    folder = _lock_folder()
+    deadline = time.monotonic() + ENDING_S
+    given: dict[str, list[str]] = {}
+    while True:
+        with _Mutex(folder):
+            used = _used_uids()
+            given |= _sweep(folder, used)
+            ids = [name for name in os.listdir(folder) if name.isdigit() and int(name) in used]
+            ending = any(_is_free(f"{folder}/{name}") for name in ids)
+        if not ending or time.monotonic() > deadline:
+            return given
+        time.sleep(0.02)
+
+
+def _is_free(lock: str) -> bool:
+    descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def _noted(lock: int) -> dict[str, tuple[int, int]]:
     """What was handed over, with its owner and group."""
     data = os.pread(lock, 1 << 20, 0)
@@ -142,32 +172,47 @@ def _noted(lock: int) -> dict[str, tuple[int, int]]:
         return {}
 
 
-def _settle(folder: str, uid: int, lock: int, held: dict[str, int] | None = None) -> list[str]:
+def _settle(folder: str, uid: int, lock: int, held: dict[str, int] | None = None) -> list[tuple[str, str]]:
     """Give back what an id was given, and free the id; `lock` is held by nobody else, and closed.
 
-    `held` has descriptors of folders that may have been moved. Returns what could not be reached.
+    `held` has descriptors of folders that may have been moved. Returns what could not be given back, each with the
+    folder that it is in; the id stays taken then, and the next session tries again.
     """
-    missed = []
+    missed: list[tuple[str, str]] = []
+    left = {}
     for path, owner in _noted(lock).items():
         try:
             descriptor = os.dup(held[path]) if held and path in held else _open(path)
         except OSError:  # the host has removed it
             continue
         try:
-            missed += [f"{path}/{what}" for what in _take_back(descriptor, uid, owner)]
+            found = _take_back(descriptor, uid, owner)
         finally:
             os.close(descriptor)
-    os.unlink(f"{folder}/{uid}")
+        if found:
+            left[path] = owner
+            missed += [(path, what) for what in found]
+    if left:
+        _note(lock, left)
+    else:
+        os.unlink(f"{folder}/{uid}")
     os.close(lock)
     return missed
+
+
+def _note(lock: int, folders: dict[str, tuple[int, int]]) -> None:
+    data = json.dumps([(path, *owner) for path, owner in folders.items()]).encode()
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, data, 0)
 
 
 def _open(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _sweep(folder: str, used: set[int]) -> None:
-    """Give back what sessions that were killed altogether have left."""
+def _sweep(folder: str, used: set[int]) -> dict[str, list[str]]:
+    """Give back what sessions that were killed altogether have left; return by folder what could not be given back."""
+    found: dict[str, list[str]] = {}
     for name in os.listdir(folder):
         if not name.isdigit() or int(name) in used:  # something of it still ends
             continue
@@ -177,7 +222,10 @@ def _sweep(folder: str, used: set[int]) -> None:
         except BlockingIOError:
             os.close(lock)
         else:
-            _settle(folder, int(name), lock)
+            found.update({path: [] for path in _noted(lock)})
+            for path, what in _settle(folder, int(name), lock):
+                found[path].append(what)
+    return found
 
 
 def _is_system_folder(path: str) -> bool:

@@ -14,7 +14,8 @@ import attrs
 from agentd.errors import SandboxUnavailableError
 from agentd.protocols import Requirement
 
-from agentd_executor_srt.additions import lacking_additions
+from agentd_executor_srt.additions import NO_LANDLOCK, lacking_additions
+from agentd_executor_srt.inside.write_guard import can_guard_writes
 
 __all__ = ["MINIMUM", "Programs", "explain", "find_programs", "list_requirements", "safe_path"]
 
@@ -154,6 +155,7 @@ def list_requirements() -> list[Requirement]:
     return [
         *needed,
         Requirement(name="user namespaces", ok=not refused, remedy=refused),
+        Requirement(name="Landlock", ok=True, detail="" if can_guard_writes() else NO_LANDLOCK),
         *(
             Requirement(name=name, ok=not lacking, remedy=lacking)
             for name, lacking in lacking_additions().items()

@@ -3,8 +3,8 @@
 Run by `agentd_runner.reaper.supervisor_command` with the argument JOB, which is JSON (see `SandboxJob`), and the
 standard library alone. The standard streams are the runner's; srt inherits them. Standard input is also the host's
 hand: when its other end is closed (on purpose, or because the host was killed), the runner inside ends by itself; what
-has not ended after `grace_s` is ended. TERM says: at once. srt is the last to be killed, for it takes its placeholder
-files away when what it started has ended; should it have been killed itself, that is done here.
+has not ended after `grace_s` is ended. TERM says: at once. srt is the last to be killed, for it tidies up when what it
+started has ended. What stands in the workspace for absent files is made before and taken away here (`stand_ins`).
 
 As root, srt and everything below it run as an unprivileged user that the workspace is handed over to (`handover`),
 and this process, which stays root, hands it back. The exit code is srt's, or 125 if it was not started, with the
@@ -16,14 +16,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import stat
 import sys
 import time
 
 from agentd_runner.inside.processes import children_of, descendants, signal_all
 from agentd_runner.reaper import SubReaper
 
-from agentd_executor_srt.handover import Tenancy
+from agentd_executor_srt.accounts import write_accounts
+from agentd_executor_srt.handover import MISSED, Tenancy
+from agentd_executor_srt.stand_ins import StandIns
+from agentd_executor_srt.user_limits import halve_user_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
@@ -47,8 +49,10 @@ class SandboxJob:
         self.run_dir: str = given["run_dir"]  # srt's settings and sockets; removed at the end
         self.control: int = given["control"]  # the reading end of what tells srt new settings
         self.readable: list[str] = given["readable"]  # paths that must be reachable as another user, too
-        self.placeholders: list[str] = given["placeholders"]  # names in the workspace that srt may cover
+        self.mark: str = given["mark"]  # where it is written down what stands in for absent files
+        self.stand_ins: dict[str, str] = given["stand_ins"]
         self.made: list[str] = given["made"]  # folders in the workspace that are removed if they are empty
+        self.home: str = given["home"]
         self.grace_s: float = given["grace_s"]
 
 
@@ -59,13 +63,16 @@ class SandboxSupervisor:
         self.job = job
         self.urgent = False
         self.reaper = SubReaper(on_term=self._hurry)
-        self.absent = [name for name in job.placeholders if not os.path.lexists(f"{job.workspace}/{name}")]
-        self.tenancy = Tenancy(job.workspace, job.writable) if os.geteuid() == 0 else None
+        self.tenancy: Tenancy | None = None
+        self.missed: list[str] = []
+        self.stand_ins = StandIns(job.mark, job.workspace, job.stand_ins)
         try:
-            if self.tenancy is not None:
+            if os.geteuid() == 0:
+                self.tenancy = Tenancy(job.workspace, job.writable)
+                write_accounts(f"{job.run_dir}/accounts", self.tenancy.uid, job.home)
                 _hand_run_dir(job.run_dir, self.tenancy.uid)
             self.reaper.start(self._become_srt, not_started=NOT_STARTED)
-        except OSError:
+        except BaseException:
             self.tidy()
             raise
 
@@ -77,6 +84,8 @@ class SandboxSupervisor:
             _leave_keyring()
             if self.tenancy is not None:
                 self._drop(self.tenancy.uid)
+            else:
+                halve_user_limits()
             os.chdir(self.job.workspace)
             os.dup2(self.job.control, CONTROL_FD, inheritable=True)
             os.closerange(CONTROL_FD + 1, MAX_DESCRIPTOR)
@@ -128,46 +137,28 @@ class SandboxSupervisor:
 
     def tidy(self) -> None:
         """Leave the workspace as its code made it, and nothing else."""
-        for step in (self._remove_placeholders, self._settle_files):
+        for step in (self._remove_made, self.stand_ins.remove, self._settle_files):
             try:
                 step()
             except OSError as error:  # the host has removed the workspace, say: what can be done still is
                 print(f"{OURS}{error}", file=sys.stderr)
         _remove_all(self.job.run_dir)
+        if self.missed:  # the host reads it, and removes it
+            os.makedirs(self.job.run_dir, mode=0o700)
+            with open(f"{self.job.run_dir}/{MISSED}", "w") as file:
+                file.write("\n".join(self.missed))
 
-    def _remove_placeholders(self) -> None:
+    def _remove_made(self) -> None:
         root = os.open(self.job.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in sorted(self.absent, key=len, reverse=True):
-                _remove_empty(root, name, files=True)
             for name in self.job.made:
-                _remove_empty(root, name, files=False)
+                _ignore_errors(lambda name: os.rmdir(name, dir_fd=root), name)
         finally:
             os.close(root)
 
     def _settle_files(self) -> None:
         if self.tenancy is not None:
-            self.tenancy.give_back()
-
-
-def _remove_empty(root: int, path: str, *, files: bool) -> None:
-    """Remove an empty file or folder of the workspace, following no link on the way."""
-    *folders, name = path.split("/")
-    chain = [root]
-    try:
-        for folder in folders:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            chain.append(os.open(folder, flags, dir_fd=chain[-1]))
-        there = os.stat(name, dir_fd=chain[-1], follow_symlinks=False)
-        if stat.S_ISDIR(there.st_mode):
-            os.rmdir(name, dir_fd=chain[-1])
-        elif files and stat.S_ISREG(there.st_mode) and there.st_size == 0:
-            os.unlink(name, dir_fd=chain[-1])
-    except OSError:  # it is not there, or has become something
-        pass
-    finally:
-        for descriptor in chain[1:]:
-            os.close(descriptor)
+            self.missed = self.tenancy.give_back()
 
 
 def _remove_all(run_dir: str) -> None:

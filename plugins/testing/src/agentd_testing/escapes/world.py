@@ -66,6 +66,7 @@ class World:
             self._datagrams = stack.enter_context(_socket(socket.AF_UNIX, socket.SOCK_DGRAM))
             self._datagrams.bind(str(self.outside / "datagrams.sock"))
             os.chmod(self.outside / "datagrams.sock", 0o777)
+            stack.enter_context(_fifo(self.outside / "pipe"))
             self._abstract = f"agentd-{self.secret}"
             if sys.platform == "linux":
                 stack.enter_context(_listener(socket.AF_UNIX, f"\0{self._abstract}"))
@@ -116,6 +117,7 @@ class World:
             "unix_socket": str(self.outside / "service.sock"),
             "datagram_socket": str(self.outside / "datagrams.sock"),
             "abstract_socket": self._abstract,
+            "fifo": str(self.outside / "pipe"),
             "system_v": attrs.asdict(self._system_v),
             "key": self._key,
             "places": {path: _identity(path) for path in _PLACES if os.path.exists(path)},
@@ -173,6 +175,18 @@ def _variables(environ: MutableMapping[str, str], values: dict[str, str]) -> Ite
 def _socket(family: int, kind: int) -> Iterator[socket.socket]:
     with socket.socket(family, kind) as made:
         yield made
+
+
+@contextmanager
+def _fifo(path: Path) -> Iterator[None]:
+    """A FIFO that everybody may write to, and that somebody reads."""
+    os.mkfifo(path)
+    path.chmod(0o666)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield
+    finally:
+        os.close(reading)
 
 
 @contextmanager
