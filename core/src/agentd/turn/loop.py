@@ -55,6 +55,10 @@ FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 
 CUT_BY_LENGTH = ("length", "max_output_tokens", "max_tokens")
 LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+CUT_FILE_NOTE = (
+    "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
+    "block and the file is not complete: write it again in a longer fence (````)"
+)
 WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 
 
@@ -225,7 +229,10 @@ class TurnLoop:
         return rnd.cut
 
     def _close(self, rnd: Round) -> None:
+        cut = rnd.finish is not None and rnd.finish.reason in CUT_BY_LENGTH
         for segment in rnd.parser.close():
+            if cut and segment.block is not None:  # it may look complete by chance: at an inner fence's end
+                segment = attrs.evolve(segment, block=attrs.evolve(segment.block, complete=False))
             if self._segment(rnd, segment):
                 break
         if not rnd.has_blocks:
@@ -249,7 +256,7 @@ class TurnLoop:
             rnd.prose.append(segment.text)
             self.listener.emit(TextDelta(segment.text))
         elif segment.text.strip():
-            rnd.cut = True
+            rnd.cut, rnd.goes_on = True, not rnd.gap and segment.text[0] not in "\r\n"
         else:
             rnd.gap += segment.text
         return rnd.cut
@@ -372,6 +379,9 @@ class TurnLoop:
             notes.append(LENGTH_NOTE)
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
+        last = rnd.jobs[-1] if rnd.jobs else None
+        if rnd.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
+            notes.append(CUT_FILE_NOTE.format(last.target))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:

@@ -272,6 +272,7 @@ class Round:
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
     finish: ModelFinish | None = None
     cut: bool = False
+    goes_on: bool = False  # what follows the last block stands on its very next line
     over_time: bool = False
     failure: BaseException | None = None
 
