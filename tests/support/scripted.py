@@ -3,8 +3,8 @@
     python -S scripted.py [START] [--journal FILE]
 
 START: `well` (default), `polled` (no subscriptions), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn`
-(ignores TERM and the end of its input). The journal gets a line for each start, request, notification, child,
-and request that has a result.
+(ignores TERM and the end of its input), `halves` (descriptions that are no valid Unicode). The journal gets a line
+for each start, request, notification, child, and request that has a result.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Server:
             tool("children"),
             tool("meet", {"number": INTEGER}),
             tool("touch", {"uri": {"type": "string"}}),
+            tool("raw", {"result": {"type": "string"}}),
         ]
         self.meeting = threading.Barrier(8)
         self.polled = False
@@ -182,6 +183,9 @@ class Server:
         self.send({"method": "notifications/resources/updated", "params": {"uri": uri}})
         return "touched"
 
+    def do_raw(self, result: str, **_: Any) -> bytes:
+        return result.encode("latin-1").replace(b"DEEP", b"[" * 200_000 + b"]" * 200_000)
+
     # --- the protocol ----------------------------------------------------------------------------
 
     def answer(self, message: dict[str, Any]) -> None:
@@ -234,6 +238,14 @@ class Server:
                 made = {"content": [{"type": "text", "text": made}]}
             if made is None:
                 return
+            if isinstance(made, bytes):
+                with self.lock:
+                    self.out.write(
+                        b'{"jsonrpc":"2.0","id":%s,"result":%s}\n'
+                        % (json.dumps(message["id"]).encode(), made)
+                    )
+                    self.out.flush()
+                return
             reply = made
         else:
             error = {"code": -32601, "message": f"unknown: {method}"}
@@ -266,6 +278,9 @@ def main() -> None:
     server = Server(asked.journal)
     server.note("start", os.getpid())
     server.polled = asked.start == "polled"
+    if asked.start == "halves":
+        for described in server.tools:
+            described["description"] = "half a character: \ud83d"
     if asked.start == "dies":
         sys.stderr.write("cannot open the database\n")
         sys.exit(7)

@@ -9,6 +9,8 @@ that is more than text: its models and checks read those.
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
@@ -17,6 +19,8 @@ import anyio
 import attrs
 import msgspec
 from agentd.protocols import OnProgress
+
+from agentd_mcp_bridge.border import loose_message
 
 __all__ = ["DirectCall", "DirectCalls", "Done"]
 
@@ -27,6 +31,7 @@ MAX_REQUEST_BYTES: Final = (
     64 * 1024
 )  # a larger one waits for the server to read, which only the SDK's way does
 _PREFIX: Final = "agentd-"
+_ID: Final = re.compile(rb'"id"\s*:\s*"(agentd-[^"]{1,40})"')
 _ids: Final = itertools.count(1)
 
 
@@ -190,13 +195,33 @@ class DirectCalls:
             head = _head.decode(line)
             if head.method == "notifications/progress":
                 return self._progressed(_progress.decode(head.params))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._answered_loosely(line)
         if head.method is not None or not isinstance(head.id, str) or not head.id.startswith(_PREFIX):
             return False
         call = self._pending.pop(head.id, None)
         if call is not None:  # else it was given up
             self._answered(call, head)
+        return True
+
+    def _answered_loosely(self, line: bytes | bytearray) -> bool:
+        """Deal with a line that is no JSON, strictly: the answer to a call must not be waited for in vain."""
+        message = loose_message(line)
+        found = _ID.search(line) if message is None else None
+        id = found[1].decode() if found else (message or {}).get("id")
+        call = self._pending.pop(id, None) if isinstance(id, str) else None
+        if call is None:
+            return False
+        if message is None or not isinstance(message.get("result"), dict):
+            call.done(
+                None,
+                self._refused(
+                    call.name, -32700, "the answer cannot be read: it is no JSON, or nested too deep"
+                ),
+            )
+        else:
+            raw = json.dumps(message["result"]).encode()
+            self._spawn(lambda: self._finish_by_task(call, raw))
         return True
 
     def _progressed(self, said: _Progress) -> bool:

@@ -16,6 +16,8 @@ import anyio
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
+from agentd_mcp_bridge.border import valid_line
+
 __all__ = ["Flow", "Reader", "Tail", "Writer"]
 
 _ENVELOPE: Final = "io.modelcontextprotocol/"
@@ -66,6 +68,8 @@ class Reader(_Stream):
         """Sees every line first; the SDK does not get those for which it returns True."""
 
     def _line(self, line: bytes | bytearray) -> None:
+        if self._encoding == "utf-8":
+            line = valid_line(line)
         if self.take is not None and self.take(line):
             return
         if not line.strip():

@@ -1,0 +1,94 @@
+"""Whatever a server writes as text comes in as valid Unicode, and no answer is waited for in vain."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import anyio
+import pytest
+from agentd.errors import ToolError
+from agentd_mcp_bridge.border import loose_message, valid_line
+from agentd_tools import ToolSet
+from helpers import source
+from hypothesis import given
+from hypothesis import strategies as st
+
+TEXT = '{"content": [{"type": "text", "text": "%s"}]}'
+
+
+def call(result: str, *, start: str = "well") -> Any:
+    """Return what a tool gives whose result is this text, as bytes of Latin-1; it must come soon."""
+    tools = ToolSet([], [source(start)])
+    anyio.run(tools.start)
+    try:
+        assert all(spec.description.isascii() or "\ufffd" in spec.description for spec in tools.specs())
+        begin = time.monotonic()
+        return tools.call_sync("raw", {"result": result})
+    finally:
+        assert time.monotonic() - begin < 20  # the time-out is 60 s
+        anyio.run(tools.aclose)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("half \\ud83d", "half \ufffd"),
+        ("\\uDE00\\ud83d\\ude00\\uD83D", "\ufffd😀\ufffd"),
+        ("\\\\ud83d", "\\ud83d"),
+        ("\\\\\\ud83dx", "\\\ufffdx"),
+        ("no UTF-8: \xff\xfe", "no UTF-8: \ufffd\ufffd"),
+        ("\\u0000\\u001b[2J", "\0\x1b[2J"),
+    ],
+)
+def test_text_of_an_answer_is_valid(text: str, expected: str) -> None:
+    assert call(TEXT % text) == expected
+
+
+def test_descriptions_of_tools_are_valid() -> None:
+    assert call(TEXT % "ok", start="halves") == "ok"
+
+
+def test_numbers_that_json_lacks_are_an_answer_or_an_error_at_once() -> None:
+    try:
+        found = call('{"content": [], "structuredContent": {"n": NaN, "m": -Infinity, "l": 1e999}}')
+    except ToolError:
+        return
+    assert set(found) == {"n", "m", "l"}
+
+
+@pytest.mark.parametrize(
+    "result", ["DEEP", '{"content": [], "structuredContent": {"a": DEEP}}', "{", "7", "NaN"]
+)
+def test_an_answer_that_cannot_be_read_fails_its_call_at_once(result: str) -> None:
+    with pytest.raises(ToolError):
+        call(result)
+
+
+lines = st.binary() | st.text(st.sampled_from('\\ud83dDE0Cc"{}[]é')).map(str.encode)
+
+
+@given(lines)
+def test_a_line_becomes_valid_and_a_valid_one_stays(line: bytes) -> None:
+    made = valid_line(line)
+    made.decode()
+    assert valid_line(made) == made
+
+
+@given(
+    st.recursive(
+        st.none() | st.floats() | st.integers() | st.text(),
+        lambda i: st.lists(i) | st.dictionaries(st.text(), i),
+    )
+)
+def test_what_is_valid_means_the_same(value: Any) -> None:
+    for ascii_only in (True, False):
+        line = json.dumps({"id": value}, ensure_ascii=ascii_only).encode()
+        assert repr(json.loads(valid_line(line))) == repr({"id": value})
+        assert repr(loose_message(line)) == repr({"id": value})
+
+
+@given(st.text(st.characters(categories=["Cs", "L"])))
+def test_escapes_become_text_that_can_be_sent(text: str) -> None:
+    json.loads(valid_line(json.dumps({"t": text}).encode()))["t"].encode()
