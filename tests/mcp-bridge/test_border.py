@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agentd.errors import ToolError
+from agentd.errors import ToolError, ToolInputError
 from agentd_mcp_bridge.border import loose_message, valid_line
 from agentd_tools import ToolSet
 from helpers import source
@@ -64,6 +64,22 @@ def test_numbers_that_json_lacks_are_an_answer_or_an_error_at_once() -> None:
 def test_an_answer_that_cannot_be_read_fails_its_call_at_once(result: str) -> None:
     with pytest.raises(ToolError):
         call(result)
+
+
+def test_what_code_passes_is_sent_as_valid_text_or_refused() -> None:
+    tools = ToolSet([], [source()])
+    anyio.run(tools.start)
+    deep: Any = "x"
+    for _ in range(5_000):
+        deep = [deep]
+    try:
+        assert tools.call_sync("echo", {"text": "a\ud83d\ude00\udcff\0\x1b"}) == "a😀\ufffd\0\x1b"
+        for odd in (deep, float("nan"), float("-inf")):
+            with pytest.raises(ToolInputError, match="the arguments are no JSON"):
+                tools.call_sync("echo", {"text": odd})
+        assert tools.call_sync("echo", {"text": "still there"}) == "still there"
+    finally:
+        anyio.run(tools.aclose)
 
 
 lines = st.binary() | st.text(st.sampled_from('\\ud83dDE0Cc"{}[]é')).map(str.encode)

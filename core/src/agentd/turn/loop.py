@@ -35,6 +35,7 @@ from agentd.events import (
     TurnEnd,
 )
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
+from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
@@ -212,15 +213,15 @@ class TurnLoop:
         if isinstance(event, ModelToolCall):
             self._native(rnd, event)
             return False
-        if event.text:
-            rnd.parts.append(event.text)
-            rnd.length += len(event.text)
-            skimmed = "" if rnd.has_blocks else rnd.parser.skim(event.text)
+        if text := valid_text(event.text):
+            rnd.parts.append(text)
+            rnd.length += len(text)
+            skimmed = "" if rnd.has_blocks else rnd.parser.skim(text)
             if skimmed == "prose":
-                rnd.prose.append(event.text)
-                listener.emit(TextDelta(event.text))
+                rnd.prose.append(text)
+                listener.emit(TextDelta(text))
             elif not skimmed:
-                for segment in rnd.parser.feed(event.text):
+                for segment in rnd.parser.feed(text):
                     if self._segment(rnd, segment):
                         break
             if not rnd.has_blocks:

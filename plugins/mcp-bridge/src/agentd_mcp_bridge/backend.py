@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import anyio
 from agentd.errors import ToolError, ToolTimeoutError
 from agentd.protocols import OnProgress
+from agentd.text import valid_data
 from agentd.types import ToolSpec
 
 from agentd_mcp_bridge.config import ServerConfig
@@ -108,6 +109,8 @@ class ClientBackend:
     ) -> object:
         from agentd_mcp_bridge.results import tool_value
 
+        given = valid_data(arguments)
+
         async def progress(done: float, total: float | None, message: str | None) -> None:
             assert on_progress is not None
             on_progress(done, total, message or "")
@@ -116,9 +119,9 @@ class ClientBackend:
             if name in self._tasks:
                 from agentd_mcp_bridge.tasks import call_as_task
 
-                return await call_as_task(_client(life), name, arguments)
+                return await call_as_task(_client(life), name, given)
             return await _client(life).call_tool(
-                name, arguments, progress_callback=None if on_progress is None else progress
+                name, given, progress_callback=None if on_progress is None else progress
             )
 
         _, result = await self._ask(

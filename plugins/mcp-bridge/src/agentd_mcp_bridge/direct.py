@@ -141,7 +141,7 @@ class DirectCalls:
     def new_call(
         self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
     ) -> DirectCall | None:
-        """Return a call that can be sent, or None if its arguments are too large. From any thread."""
+        """Return a call that can be sent, or None if its arguments are too large or odd. From any thread."""
         ident = f"{_PREFIX}{next(_ids)}"
         params: dict[str, object] = {"name": name, "arguments": arguments}
         meta = dict(self._pipe.envelope)
@@ -149,7 +149,13 @@ class DirectCalls:
             meta["progressToken"] = ident
         if meta:
             params["_meta"] = meta
-        line = _request(method="tools/call", params=params, id=ident)
+        try:
+            line = _request(method="tools/call", params=params, id=ident)
+        except (
+            UnicodeEncodeError,
+            RecursionError,
+        ):  # the other way makes the text valid, or says what is wrong
+            return None
         if len(line) > MAX_REQUEST_BYTES:
             return None
         return DirectCall(name, arguments, ident, line, done, on_progress)

@@ -326,7 +326,7 @@ class ToolSet:
 def _pack(name: str, arguments: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(dict(arguments), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ToolInputError(f"{name}(): the arguments are no JSON: {error}") from None
 
 
