@@ -23,6 +23,7 @@ from agentd.session.acting import Acting, Prepared
 from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
 from agentd.session.resources import SessionResources
 from agentd.session.run import Run, RunState
+from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.observer import ChannelListener, SinkGroup
 from agentd.turn.transcript import Transcript
@@ -275,6 +276,7 @@ class Session:
         assert self._busy is not None
         async with self._busy:
             model, prepared = await self._ready()
+            task = valid_text(task)  # an argument of a command may hold any bytes
             self.transcript.add("task", task)
             model.add_task(task)
             return await self._acting.run(

@@ -34,6 +34,7 @@ from agentd.events import (
     TurnEnd,
 )
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
+from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
@@ -62,6 +63,10 @@ FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 
 CUT_BY_LENGTH = ("length", "max_output_tokens", "max_tokens")
 LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+CUT_FILE_NOTE = (
+    "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
+    "block and the file is not complete: write it again in a longer fence (````)"
+)
 WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 
 
@@ -198,7 +203,7 @@ class TurnLoop:
                         if self.listener.is_full():
                             await self.listener.flow()
                 if not answer.is_cut:
-                    answer.close()
+                    answer.close(ended=rnd.finish is None or rnd.finish.reason not in CUT_BY_LENGTH)
             except Exception as exc:
                 rnd.failure = rnd.failure or exc
                 group.cancel_scope.cancel()
@@ -210,7 +215,7 @@ class TurnLoop:
         elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
         else:
-            rnd.answer.feed(event.text)
+            rnd.answer.feed(valid_text(event.text))
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
@@ -325,6 +330,9 @@ class TurnLoop:
             notes.append(LENGTH_NOTE)
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
+        last = rnd.jobs[-1] if rnd.jobs else None
+        if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
+            notes.append(CUT_FILE_NOTE.format(last.target))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:

@@ -44,6 +44,8 @@ class AnswerReader:
         self.has_blocks = False
         self.is_cut = False
         """True if prose follows a block: nothing that comes now counts."""
+        self.goes_on = False
+        """True if that prose stands on the block's very next line."""
 
     @property
     def raw(self) -> str:
@@ -86,9 +88,16 @@ class AnswerReader:
                 self._tell_draft(text)
         listener.parsed()
 
-    def close(self) -> None:
-        """Read what was still held back: the answer is over."""
-        self._read(self._parser.close())
+    def close(self, *, ended: bool = True) -> None:
+        """Read what was still held back: the answer is over.
+
+        :param ended: whether the model ended it. A block that was cut may look complete by chance: at an inner fence's
+            end.
+        """
+        segments = self._parser.close()
+        if not ended:
+            segments = [_unfinished(segment) for segment in segments]
+        self._read(segments)
         if not self.has_blocks:
             self._listener.certain(self._length)
         self._listener.parsed()
@@ -99,7 +108,7 @@ class AnswerReader:
                 self._take_block(segment.block, segment.end)
             elif self.has_blocks:
                 if segment.text.strip():
-                    self.is_cut = True
+                    self.is_cut, self.goes_on = True, not self._gap and segment.text[0] not in "\r\n"
                     return
                 self._gap += segment.text
             elif segment.kind != "reasoning":
@@ -131,3 +140,9 @@ class AnswerReader:
         if text := text[max(0, start - (self._length - len(text))) :]:
             self._draft = attrs.evolve(self._draft, text=text)
             self._listener.emit(self._draft)
+
+
+def _unfinished(segment: Segment) -> Segment:
+    if segment.block is None:
+        return segment
+    return attrs.evolve(segment, block=attrs.evolve(segment.block, complete=False))

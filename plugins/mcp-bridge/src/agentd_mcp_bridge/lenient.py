@@ -10,9 +10,10 @@ import json
 import re
 from typing import Any, Final
 
+from agentd.text import valid_data
+
 __all__ = ["read_json", "request_id"]
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ID: Final = re.compile(rb'"id"\s*:\s*(?:"([^"\\]{1,100})"|(\d{1,15}))')
 
 
@@ -23,7 +24,7 @@ def read_json(line: bytes | bytearray) -> Any:
     """
     try:
         value = json.loads(line.decode("utf-8", "replace"))
-        return _valid(value) if re.search(rb"\\u[dD][89a-fA-F]", line) else value
+        return valid_data(value) if re.search(rb"\\u[dD][89a-fA-F]", line) else value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -34,14 +35,3 @@ def request_id(line: bytes | bytearray) -> str | int | None:
     if found is None:
         return None
     return found[1].decode("utf-8", "replace") if found[1] is not None else int(found[2])
-
-
-def _valid(value: Any) -> Any:
-    """Return the value with U+FFFD for each half of a surrogate pair; whole pairs are one character by now."""
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_valid(item) for item in value]
-    if isinstance(value, dict):
-        return {_valid(key): _valid(item) for key, item in value.items()}
-    return value
