@@ -9,10 +9,12 @@ from typing import Any
 import anyio
 import pytest
 from agentd.errors import ToolError, ToolInputError
-from agentd_mcp_bridge.lenient import read_json
+from agentd_mcp_bridge.lenient import read_json, valid_line
+from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_tools import ToolSet
 from helpers import source
 from hypothesis import given, strategies as st
+from web import raw, serve, with_lifespan
 
 TEXT = '{"content": [{"type": "text", "text": "%s"}]}'
 
@@ -79,6 +81,85 @@ def test_what_code_passes_is_sent_as_valid_text_or_refused() -> None:
         assert tools.call_sync("echo", {"text": "still there"}) == "still there"
     finally:
         anyio.run(tools.aclose)
+
+
+HALVES = TEXT % r"a\ud83d\ude00 \uDE00 \\ud83d"
+
+
+def web_server(*, stream: bool) -> Any:
+    """A server over HTTP that answers as it is told, in JSON or in a stream whose pieces are cut anywhere."""
+    tools = [{"name": "raw", "description": "\ud83d", "inputSchema": {"type": "object"}}]
+    results = {
+        "initialize": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "web", "version": "1"},
+        },
+        "tools/list": {"tools": tools},
+    }
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            part = await receive()
+            body, more = body + part.get("body", b""), part.get("more_body", False)
+        asked = json.loads(body) if body else {}
+        result = (
+            HALVES
+            if asked.get("method") == "tools/call"
+            else json.dumps(results.get(asked.get("method"), {}))
+        )
+        line = b'{"jsonrpc": "2.0", "id": %s, "result": %s}' % (
+            json.dumps(asked.get("id")).encode(),
+            result.encode(),
+        )
+        if "id" not in asked:
+            await raw(scope, receive, send, status=202 if body else 405, headers=[], body=[])
+        elif stream:
+            line = b"event: message\ndata: %s\n\n" % line
+            pieces = [line[at : at + 7] for at in range(0, len(line), 7)]
+            await raw(
+                scope,
+                receive,
+                send,
+                status=200,
+                headers=[(b"content-type", b"text/event-stream")],
+                body=pieces,
+            )
+        else:
+            await raw(
+                scope,
+                receive,
+                send,
+                status=200,
+                headers=[(b"content-type", b"application/json")],
+                body=[line],
+            )
+
+    return app
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_so_is_the_text_of_a_server_over_http(stream: bool) -> None:
+    with serve(lambda: with_lifespan(web_server(stream=stream))) as port:
+        [made] = agentd_create_tool_sources({"url": f"http://127.0.0.1:{port}/", "type": "http"}, {}) or []
+        tools = ToolSet([], [made])
+        anyio.run(tools.start)
+        try:
+            assert tools.specs()[0].description == "\ufffd"
+            assert tools.call_sync("raw", {}) == "a😀 \ufffd \\ud83d"
+        finally:
+            anyio.run(tools.aclose)
+
+
+lines = st.binary() | st.text(st.sampled_from('\\ud83dDE0Cc"{}[]é')).map(str.encode)
+
+
+@given(lines)
+def test_a_line_becomes_valid_and_a_valid_one_stays(line: bytes) -> None:
+    made = valid_line(line)
+    made.decode()
+    assert valid_line(made) == made
 
 
 @given(
