@@ -64,6 +64,7 @@ class RoundJob(ABC):
     taken: anyio.Event = attrs.field(factory=anyio.Event)  # its task has begun, or it needs none
     done: anyio.Event = attrs.field(factory=anyio.Event)
     started: bool = False
+    has_result: bool = False  # it came to its own end
     begin: float = 0.0
     refused: str = ""  # what the model reads in place of a result
     error: ExecutorError | None = None
@@ -71,13 +72,8 @@ class RoundJob(ABC):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it has neither a result nor a reason for having none."""
+        """True if it ended without a result or a reason for having none."""
         return not self.done.is_set() or not (self.has_result or self.refused)
-
-    @property
-    @abstractmethod
-    def has_result(self) -> bool:
-        """Whether it came to its own end."""
 
     @abstractmethod
     async def carry_out(self) -> None:
@@ -109,10 +105,6 @@ class CodeJob(RoundJob):
     executor: Executor
     relay: OutputRelay | None = None
     result: ActionResult | None = None
-
-    @property
-    def has_result(self) -> bool:
-        return self.result is not None
 
     @property
     def target(self) -> str:
@@ -180,10 +172,6 @@ class ToolJob(RoundJob):
     reply: ToolReply | None = None
     text: str = ""  # the reply as the model reads it, not cut yet
     end: float = 0.0
-
-    @property
-    def has_result(self) -> bool:
-        return self.reply is not None
 
     async def carry_out(self) -> None:
         reply = await self.offers.run(self.call, self.id)
