@@ -185,8 +185,7 @@ class TurnLoop:
                 if not answer.is_cut:
                     answer.close()
             except Exception as exc:
-                rnd.failure = rnd.failure or exc
-                group.cancel_scope.cancel()
+                self._fail(rnd, exc)
 
     def _take(self, rnd: Round, event: ModelEvent) -> None:
         self.listener.model_event(event)
