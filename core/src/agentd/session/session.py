@@ -362,7 +362,7 @@ class Session:
         return await self._timeline.delete(wanted)
 
     def _forgetful_model(self) -> ResettableModel:
-        model = self._model = self._model if self._model is not None else self._open_model()
+        model = self._open_model()
         if not isinstance(model, ResettableModel):
             raise ConfigError(f"model: {type(model).__name__} cannot rewind: it has no reset()")
         return model
@@ -395,22 +395,25 @@ class Session:
         prepared = self._prepared if self.resources.is_current else None
         if prepared is None:
             prepared = await self._acting.prepare(own=self._instructions)
-        if self._model is None:
-            self._model = self._open_model()
+        model = self._open_model()
         if prepared is not self._prepared and prepared.offers is not None:
-            if not hasattr(self._model, "offer"):
-                kind = type(self._model).__name__
+            if not hasattr(model, "offer"):
+                kind = type(model).__name__
                 raise ConfigError(f"model: {kind} has no offer(), which native tool calls need")
-            self._model.offer(prepared.offers.offered)
+            model.offer(prepared.offers.offered)
         self._prepared = prepared
         if not self._started:
             if prepared.instructions:
-                self._model.start(prepared.instructions)
-            self.transcript.replay(self._model, native=prepared.offers is not None)
+                model.start(prepared.instructions)
+            self.transcript.replay(model, native=prepared.offers is not None)
             self._started = True
-        return self._model, prepared
+        return model, prepared
 
     def _open_model(self) -> Model:
-        if not isinstance(self._model_wanted, str | tuple):
-            return self._model_wanted
-        return self.resources.registry().open_model(self._model_wanted, self._model_options)
+        """Return the model, opened when it is first needed."""
+        if self._model is None:
+            wanted = self._model_wanted
+            if isinstance(wanted, str | tuple):
+                wanted = self.resources.registry().open_model(wanted, self._model_options)
+            self._model = wanted
+        return self._model

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerReader"]
 
 
+@attrs.define(eq=False)
 class AnswerReader:
     """Reads one answer of the model. Prose behind a block ends it.
 
@@ -28,24 +29,21 @@ class AnswerReader:
     :param begin_block: called with each block and its name.
     """
 
-    def __init__(
-        self, listener: Listener, ids: Callable[[], str], begin_block: Callable[[str, Block], None]
-    ) -> None:
-        self._listener = listener
-        self._ids = ids
-        self._begin_block = begin_block
-        self._parser: ParserStack  # made when the answer begins
-        self._parts: list[str] = []
-        self._length = 0
-        self._end = 0  # where the last block ends: what follows does not count
-        self._gap = ""  # blank space behind a block, shown only if another block follows
-        self._prose: list[str] = []
-        self._draft: CodeDelta | None = None  # the last piece told of a block that is being written
-        self.has_blocks = False
-        self.is_cut = False
-        """True if prose follows a block: nothing that comes now counts."""
-        self.goes_on = False
-        """True if that prose stands on the block's very next line."""
+    _listener: Listener
+    _ids: Callable[[], str]
+    _begin_block: Callable[[str, Block], None]
+    _parser: ParserStack = attrs.field(init=False)  # made when the answer begins
+    _parts: list[str] = attrs.field(init=False, factory=list)
+    _length: int = attrs.field(init=False, default=0)
+    _end: int = attrs.field(init=False, default=0)  # where the last block ends: what follows does not count
+    _gap: str = attrs.field(init=False, default="")  # blank space behind a block, shown if another follows
+    _prose: list[str] = attrs.field(init=False, factory=list)
+    _draft: CodeDelta | None = attrs.field(init=False, default=None)  # the last piece told of a block
+    has_blocks: bool = attrs.field(init=False, default=False)
+    is_cut: bool = attrs.field(init=False, default=False)
+    """True if prose follows a block: nothing that comes now counts."""
+    goes_on: bool = attrs.field(init=False, default=False)
+    """True if that prose stands on the block's very next line."""
 
     @property
     def raw(self) -> str:
