@@ -65,6 +65,8 @@ def encode_result(value: Any, name: str) -> bytes:
         raise ToolError(f"{name}() returned a value that contains itself or is nested too deep") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
+    if type(value) is str:
+        return payload
     if value is not None and b"null" in payload:
         payload = _by_stdlib(value)  # msgspec writes NaN and infinities as null
     return _escape_keys(payload)

@@ -70,7 +70,6 @@ TO_HOST = {
 # Tool calls: what both ends hold the code to.
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
 MAX_CHANNELS = 512
-MAX_DIRECT = 64 * 1024  # bytes of a request that code sends to the host past us
 MAX_DIRECT_CHANNELS = 32  # of one action: the host's descriptors are not the code's to use up
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
