@@ -39,6 +39,7 @@ from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
 from agentd.turn.reading import AnswerReader
+from agentd.turn.results import target_of
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -317,7 +318,7 @@ class TurnLoop:
             notes.append(WALL_TIME_NOTE)
         last = rnd.jobs[-1] if rnd.jobs else None
         if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
-            notes.append(CUT_FILE_NOTE.format(last.target))
+            notes.append(CUT_FILE_NOTE.format(target_of(last.block)))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:
