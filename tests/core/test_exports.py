@@ -44,12 +44,12 @@ def test_every_name_of_old_is_known() -> None:
 def test_all_is_the_table_and_the_type_checkers_see_the_same() -> None:
     assert sorted(agentd.__all__) == sorted({*agentd.CORE_EXPORTS, "__version__"})
     tree = ast.parse(Path(agentd.__file__).with_suffix(".pyi").read_text())
-    typed = {
-        alias.name: node.module
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("agentd.")
-        for alias in node.names
-    }
+    typed: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("agentd."):
+            for name in [alias.name for alias in node.names]:
+                every = importlib.import_module(node.module).__all__ if name == "*" else [name]
+                typed |= dict.fromkeys(every, node.module)
     assert typed == agentd.CORE_EXPORTS
 
 

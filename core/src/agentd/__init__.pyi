@@ -8,34 +8,7 @@ signature, or whatever they touch would lose its type; the others are untyped he
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from agentd.errors import (
-    AgentdError as AgentdError,
-    BlockedPluginError as BlockedPluginError,
-    ConfigError as ConfigError,
-    CorruptSnapshotError as CorruptSnapshotError,
-    ExecutorClosedError as ExecutorClosedError,
-    ExecutorError as ExecutorError,
-    IncompatiblePluginError as IncompatiblePluginError,
-    MissingPluginError as MissingPluginError,
-    ModelError as ModelError,
-    ModelStreamError as ModelStreamError,
-    PluginError as PluginError,
-    PluginLoadError as PluginLoadError,
-    ProtocolError as ProtocolError,
-    RunnerDiedError as RunnerDiedError,
-    RunnerStartError as RunnerStartError,
-    SandboxUnavailableError as SandboxUnavailableError,
-    SessionBusyError as SessionBusyError,
-    SnapshotError as SnapshotError,
-    ToolError as ToolError,
-    ToolInputError as ToolInputError,
-    ToolTimeoutError as ToolTimeoutError,
-    UnknownPluginError as UnknownPluginError,
-    UnknownSnapshotError as UnknownSnapshotError,
-    UnknownToolError as UnknownToolError,
-    UnsafePathError as UnsafePathError,
-    WorkspaceError as WorkspaceError,
-)
+from agentd.errors import *
 from agentd.events import (
     CodeDelta as CodeDelta,
     CodeExecution as CodeExecution,

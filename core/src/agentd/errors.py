@@ -36,7 +36,6 @@ __all__ = [
     "UnknownToolError",
     "UnsafePathError",
     "WorkspaceError",
-    "suggest",
 ]
 
 

@@ -13,6 +13,9 @@ failed or incompatible and touches no other. Hooks are synchronous factories: th
 inside, start nothing, and return an object; whatever takes time happens in that object's async methods.
 """
 
+# mypy: disable-error-code="empty-body"
+# A specification is never called: it has a signature and a text.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +79,6 @@ def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> E
     An exception ends the session's start with `PluginLoadError`, except for agentd's own errors, which
     pass unchanged. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -88,7 +90,6 @@ def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
 
     An exception ends the session's start with `PluginLoadError`. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -103,7 +104,6 @@ def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequ
 
     An exception ends the session's start with `PluginLoadError` and names `spec`. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -124,13 +124,11 @@ def agentd_create_toolbox(
 
     Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
 def agentd_create_skill_renderer(options: Mapping[str, Any]) -> SkillRenderer:
     """Make the renderer that turns tools into files. Called once for each session. Since API 1."""
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -140,7 +138,6 @@ def agentd_create_event_sink(options: Mapping[str, Any]) -> EventSink:
     An exception ends the session's start with `PluginLoadError`; one in the sink's `emit` does not end
     the run. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -157,7 +154,6 @@ def agentd_open_model(name: str, options: Mapping[str, Any]) -> Model | None:
 
     An exception ends the session's start with `PluginLoadError`, except for agentd's own errors. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -173,7 +169,6 @@ def agentd_serve_requests(name: str, base_url: str, method: str) -> Callable[...
 
     Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -193,7 +188,6 @@ def agentd_create_snapshot_store(
 
     Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -202,7 +196,6 @@ def agentd_list_requirements(options: Mapping[str, Any]) -> Sequence[Requirement
 
     Called by `agentd doctor` for every installed plugin; may run short commands, must change nothing. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -218,7 +211,6 @@ def agentd_settle_workspace(workspace_dir: Path) -> Sequence[str]:
 
     Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 GROUPS: Final = {

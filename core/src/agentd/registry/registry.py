@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from agentd.errors import ConfigError, MissingPluginError
+from agentd.hookspecs import HOOKS
 from agentd.notation import Notation
 from agentd.protocols import (
     EventSink,
@@ -102,7 +103,7 @@ class Registry(PluginTable):
             if hasattr(made, "feed"):
                 reason += "; what makes such a parser belongs into it: Notation(parser=...)"
             self._reject(key, reason)
-        self._check_product(key, self._made_by(key, made.parser))
+        self._check_product(key, self._guarded(key, HOOKS["parser"], made.parser))
         return made
 
     # --- tools -----------------------------------------------------------------------------------
@@ -157,11 +158,7 @@ class Registry(PluginTable):
     def create_toolbox(
         self, tools: Sequence[object] | None, servers: Sequence[object], events: ToolEvents
     ) -> Toolbox:
-        """Make what holds the tools of one session or client; agentd-tools brings it.
-
-        :param tools: functions and whatever `create_tool_sources` takes; None for all marked with `@tool`.
-        :param servers: what `create_tool_sources` takes, and `ToolSource` objects.
-        """
+        """Make what holds the tools of one session or client; agentd-tools brings it. See `agentd_create_toolbox`."""
         made: Toolbox = self._make(
             "tool_source",
             "python",
@@ -242,35 +239,25 @@ class Registry(PluginTable):
         return made
 
     def serve_client(
-        self, name: str, base_url: str, method: str, options: Mapping[str, Any]
+        self, name: str, base_url: str, method: str, options: Mapping[str, Any] | None = None
     ) -> ClientService | None:
         """Return what serves a model in place of a patched client, or None if the client itself does.
 
         The providers are asked in the order of `open_model`, each by `agentd_serve_requests` or, if it does not have
         that, by `agentd_open_model`; `openai` is the client itself and is not asked to open one.
 
-        :param method: `chat` or `responses`.
-        :param options: those of `agentd_open_model`.
+        :param method: `chat`, `responses` or `embeddings`.
+        :param options: those of `agentd_open_model`; None if no conversation will do.
         """
         for provider in self._model_providers(name):
             create = self._served(provider, name, base_url, method)
             if create is not None:
                 return ClientService(create=create)
-            if provider != LAST_MODEL and self._hook("model", provider, _SERVE) is None:
-                model = self._opened(provider, name, options)
-                if model is not None:
-                    return ClientService(model=model)
-        return None
-
-    def serve_requests(self, name: str, base_url: str, method: str) -> Callable[..., Any] | None:
-        """Return what serves requests for a model in place of a patched client's own method, or None.
-
-        :param method: `chat`, `responses` or `embeddings`.
-        """
-        for provider in self._model_providers(name):
-            create = self._served(provider, name, base_url, method)
-            if create is not None:
-                return create
+            if options is None or provider == LAST_MODEL or self._hook("model", provider, _SERVE) is not None:
+                continue
+            model = self._opened(provider, name, options)
+            if model is not None:
+                return ClientService(model=model)
         return None
 
     def _served(self, provider: str, name: str, base_url: str, method: str) -> Callable[..., Any] | None:

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import attrs
@@ -99,11 +100,10 @@ class PluginTable:
         `BlockedPluginError`; `PluginLoadError` and, for another `AGENTD_API`, `IncompatiblePluginError`.
         A plugin that failed to load is not tried again by this registry.
         """
-        _check_kind(kind)
         key = (kind, name)
         with self._lock:
             if key not in self._plugins:
-                self._load(key, self._find(kind, name))
+                self._load(key, self.find(kind, name))
             return self._plugins[key]
 
     # --- finding and loading ---------------------------------------------------------------------
@@ -121,10 +121,6 @@ class PluginTable:
         raise UnknownPluginError(kind, name, installed, hint=_install_hint(kind, name, installed))
 
     def _load(self, key: _Key, record: PluginRecord) -> None:
-        if record.state == "blocked":
-            raise BlockedPluginError(record.kind, record.name, record.error)
-        if record.state != "available":
-            _raise(record)
         try:
             plugin = import_plugin(record)
             self._hooks[key] = verify(plugin, record)
@@ -168,28 +164,23 @@ class PluginTable:
     def _call(
         self, kind: str, plugin: str, /, *, hook: str = "", about: object = None, **arguments: Any
     ) -> Any:
-        key = (kind, plugin)
         found = self._hook(kind, plugin, hook)
         assert found is not None
-        try:
-            made = found.function(**{a: arguments[a] for a in found.arguments})
-        except AgentdError:
-            raise
-        except (Exception, SystemExit) as error:  # a plugin's boundary
-            self._hook_failed(key, found, error, about)
-        self._note(key, "")
+        taken = {name: arguments[name] for name in found.arguments}
+        made = self._guarded((kind, plugin), found.name, partial(found.function, **taken), about)
+        self._note((kind, plugin), "")
         return made
 
-    def _made_by(self, key: _Key, function: Callable[[], Any]) -> Any:
-        """Call something that a plugin's hook has returned, as if it were the hook."""
+    def _guarded(self, key: _Key, hook: str, function: Callable[[], Any], about: object = None) -> Any:
+        """Call a hook of a plugin, or something that it has returned. agentd's own errors pass unchanged."""
         try:
             return function()
         except AgentdError:
             raise
         except (Exception, SystemExit) as error:  # a plugin's boundary
-            hook = self._hook(*key)
-            assert hook is not None
-            self._hook_failed(key, hook, error, None)
+            for_what = "" if about is None else f" for {label(about)}"
+            self._note(key, f"{hook} raised{for_what} {describe(error)}")
+            _raise(self._chosen[key], error)
 
     def _hook(self, kind: str, name: str, hook: str = "") -> Hook | None:
         """Return a hook of a plugin, loaded if need be: that of its kind, or another one if it has that."""
@@ -204,11 +195,6 @@ class PluginTable:
     def _reject(self, key: _Key, reason: str) -> NoReturn:
         self._note(key, reason)
         _raise(self._chosen[key])
-
-    def _hook_failed(self, key: _Key, hook: Hook, error: BaseException, about: object) -> NoReturn:
-        for_what = "" if about is None else f" for {label(about)}"
-        self._note(key, f"{hook.name} raised{for_what} {describe(error)}")
-        _raise(self._chosen[key], error)
 
     def _note(self, key: _Key, error: str) -> None:
         """Keep the error of a hook with its record, until the hook succeeds. It stays loaded."""

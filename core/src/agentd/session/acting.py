@@ -42,10 +42,7 @@ class Prepared:
 class Acting:
     """The way in which a model acts: by writing code (`ptc`), or by calling tools natively (`tools`).
 
-    :param resources: what its code works with; asked for each run.
-    :param bash_tool: with `ptc`, the model calls the one native tool `bash` and writes no blocks.
-    :param parsers: names of parser plugins, with options perhaps; the model is taught the notation of the first.
-        None for all that are installed.
+    :param resources: what its code works with; asked for each run. The others are those of `Session`.
     :raises ConfigError: for a mode that there is not, or `bash_tool` without `ptc`.
     """
 
@@ -137,14 +134,14 @@ class Acting:
             listener=listener,
             ids=ids,
             news=partial(resources.news, run),
-            catch_up=partial(resources.deliver, run),
+            catch_up=partial(resources.events.deliver, run),
             after_turn=after_turn,
             review=review,
         )
         if channel is not None:
             channel.when_room(loop.resume)
-        resources.watch(run, loop_caller(), loop.tool_called, goes_on=goes_on)
+        resources.events.add(run, loop_caller(), loop.tool_called, goes_on=goes_on)
         try:
             return await loop.run(task)
         finally:
-            resources.unwatch(run)
+            resources.end_run(run)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentd._concurrency.pool import call_in_thread
-from agentd._concurrency.waiting import CrossLock, LoopCaller
+from agentd._concurrency.waiting import CrossLock
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.events import SourceLog
 from agentd.protocols import StatefulExecutor
 from agentd.registry.options import PluginSpec, split_spec
-from agentd.session.tool_events import RunWatcher, ToolEventRouter
+from agentd.session.tool_events import ToolEventRouter
 from agentd.workspace import open_workspace, settle_workspace
 
 if TYPE_CHECKING:
@@ -57,16 +57,10 @@ def find_executor(
 class SessionResources:
     """Everything that several runs of one session or client share. Nothing starts before `prepare`.
 
-    Runs may be in several event loops and threads at once.
+    Runs may be in several event loops and threads at once. The parameters are those of `Session`. An executor object
+    brings its own workspace. `ToolSource` objects belong to the resources from then on: they are closed with them.
 
-    :param cwd: the workspace; made if it is not there. An executor object brings its own.
-    :param tools: functions, and whatever a tool source plugin takes; None for the functions marked with `@tool`.
-    :param mcp_servers: what a tool source plugin takes, and `ToolSource` objects. These belong to the
-        resources from then on: they are closed with them.
-    :param renderer: the skill renderer's name, with options perhaps.
-    :param skills_dir: default `skills` in the workspace.
-    :param prompt_tokens: how long the part of the prompt about skills and tools may be, in tokens; None leaves it to
-        the renderer.
+    :param prompt_tokens: `skills_prompt_tokens` there.
     """
 
     def __init__(
@@ -100,8 +94,9 @@ class SessionResources:
         self._lock = threading.Lock()
         self._published: tuple[Binding, ...] | None = None
         self._skills_prompt = ""
-        self._events = ToolEventRouter(self._current)
-        self.tell = self._events.tell
+        self.events = ToolEventRouter(self._current)
+        """Which run hears of which tool."""
+        self.tell = self.events.tell
         """Takes an event of a tool, from any thread, to the run that it belongs to."""
         self.serve: Callable[[Tools], Awaitable[object]] | None = None
         """How to have async tools run on the event loop of whoever owns this object."""
@@ -272,7 +267,7 @@ class SessionResources:
         """Wait until the tools are up to date, and return what a run's model has not been told about them."""
         if self._toolbox is not None:
             await self._toolbox.settled()
-            return self._events.news(run)
+            return self.events.news(run)
         return []
 
     # --- runs ----------------------------------------------------------------------------------------
@@ -282,20 +277,9 @@ class SessionResources:
         run = f"run{next(self._runs)}"
         return run, map((run + "_code{}").format, count(1)).__next__
 
-    def watch(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool = False) -> None:
-        """Have `watcher` called in its loop for the tool calls of that run's actions, and for what sources log.
-
-        :param goes_on: the model was told about the tools in an earlier run and not again.
-        """
-        self._events.add(run, call, watcher, goes_on=goes_on)
-
-    def deliver(self, run: str) -> None:
-        """Hand the watcher of a run, in its loop, what is on its way to it, now."""
-        self._events.deliver(run)
-
-    def unwatch(self, run: str) -> None:
-        """End that, and the calls of that run that are still under way."""
-        self._events.remove(run)
+    def end_run(self, run: str) -> None:
+        """Forget a run, and end its calls that are still under way."""
+        self.events.remove(run)
         if self._toolbox is not None:
             self._toolbox.give_up(run)
 

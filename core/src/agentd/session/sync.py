@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agentd._concurrency.portal import PortalLease
 from agentd.errors import ConfigError
 from agentd.events import Event, RunEnd
+from agentd.session.run import Run
 from agentd.session.session import Session
 from agentd.turn.transcript import Transcript
 from agentd.types import Usage
@@ -121,17 +123,16 @@ class SyncSession:
 
     def ask(self, task: str) -> RunEnd:
         """Give the model a task, wait for the end and return it."""
-        end: RunEnd | None = None
-        for event in self.run(task):
-            if isinstance(event, RunEnd):
-                end = event
-        assert end is not None
+        end = deque(self.run(task), maxlen=1).pop()
+        assert isinstance(end, RunEnd)
         return end
 
     def run(self, task: str) -> Iterator[Event]:
         """Give the model a task and iterate over the events. Leaving the iteration early ends the run."""
         portal = self._portal()
-        run = self.session.run(task)
+        return self._events(portal, portal.call(self.session.run, task))  # which keeps this call's context
+
+    def _events(self, portal: BlockingPortal, run: Run) -> Iterator[Event]:
         try:
             while batch := portal.call(run.batch):
                 yield from batch

@@ -48,7 +48,7 @@ class ToolEventRouter:
         self._told: tuple[Binding, ...] | None = None
         self._early: deque[SourceLog] = deque(maxlen=_KEPT_LOGS)
 
-    def add(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool) -> None:
+    def add(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool = False) -> None:
         """Have `watcher` called in its loop for a run. With `goes_on`, its model was last told of the tools in an
         earlier run."""
         told = self._told if goes_on and self._told is not None else self._current()

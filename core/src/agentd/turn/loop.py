@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -23,23 +24,21 @@ from agentd.errors import (
     SandboxUnavailableError,
 )
 from agentd.events import (
-    CodeDelta,
     CodeOutput,
-    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
     StopReason,
-    TextDelta,
     ToolCall,
     ToolProgress,
     TurnEnd,
 )
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
+from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
-from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
+from agentd.turn.reading import AnswerReader
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -48,14 +47,13 @@ from agentd.turn.rounds import (
     native_job,
     record_blocks,
     record_calls,
-    target_of,
 )
 from agentd.turn.transcript import Execution, Transcript
-from agentd.types import Block, Segment, Usage
+from agentd.types import Block, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
-    from agentd.protocols import Executor, Model, Parser
+    from agentd.protocols import Executor, Model
     from agentd.turn.native_tools import Offers
 
 __all__ = ["TurnLoop"]
@@ -65,9 +63,14 @@ FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 
 CUT_BY_LENGTH = ("length", "max_output_tokens", "max_tokens")
 LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+CUT_FILE_NOTE = (
+    "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
+    "block and the file is not complete: write it again in a longer fence (````)"
+)
 WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 
 
+@attrs.define(kw_only=True, eq=False)
 class TurnLoop:
     """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
 
@@ -84,46 +87,30 @@ class TurnLoop:
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
 
-    def __init__(
-        self,
-        *,
-        model: Model,
-        executor: Executor | None,
-        notations: Sequence[Notation] = (),
-        offers: Offers | None = None,
-        transcript: Transcript | None = None,
-        budgets: Budgets | None = None,
-        listener: Listener | None = None,
-        ids: Callable[[], str] | None = None,
-        news: Callable[[], Awaitable[list[str]]] | None = None,
-        catch_up: Callable[[], None] = lambda: None,
-        after_turn: Callable[[], Awaitable[None]] | None = None,
-        review: Callable[[str], str] | None = None,
-    ) -> None:
-        self.model = model
-        self.executor = executor
-        self.notations = notations
-        self.offers = offers
-        self.transcript = Transcript() if transcript is None else transcript
-        self.budgets = budgets or Budgets()
-        self.listener = listener or Listener()
-        self.ids = ids or map("code_{}".format, count(1)).__next__
-        self.usage = Usage()
-        self.turns = 0
-        self.tool_calls = 0
-        self.text = ""
-        self.running: dict[str, OutputRelay] = {}
-        self.news = news
-        self.catch_up = catch_up
-        self.after_turn = after_turn
-        self.review = review
-        self._asked_again = False
-        self._told: list[str] = []
-        self._calls: dict[str, RoundJob] = {}
-        self._rejected = 0
-        self._broken = 0
-        self._begin = 0.0
-        self._call: LoopCaller | None = None
+    model: Model
+    executor: Executor | None
+    notations: Sequence[Notation] = ()
+    offers: Offers | None = None
+    transcript: Transcript = attrs.field(factory=Transcript)
+    budgets: Budgets = attrs.field(factory=Budgets)
+    listener: Listener = attrs.field(factory=Listener)
+    ids: Callable[[], str] = attrs.field(factory=lambda: map("code_{}".format, count(1)).__next__)
+    news: Callable[[], Awaitable[list[str]]] | None = None
+    catch_up: Callable[[], None] = lambda: None
+    after_turn: Callable[[], Awaitable[None]] | None = None
+    review: Callable[[str], str] | None = None
+    usage: Usage = attrs.field(init=False, factory=Usage)
+    turns: int = attrs.field(init=False, default=0)
+    tool_calls: int = attrs.field(init=False, default=0)
+    text: str = attrs.field(init=False, default="")
+    running: dict[str, OutputRelay] = attrs.field(init=False, factory=dict)
+    _asked_again: bool = attrs.field(init=False, default=False)
+    _told: list[str] = attrs.field(init=False, factory=list)
+    _calls: dict[str, RoundJob] = attrs.field(init=False, factory=dict)
+    _rejected: int = attrs.field(init=False, default=0)
+    _broken: int = attrs.field(init=False, default=0)
+    _begin: float = attrs.field(init=False, default=0.0)
+    _call: LoopCaller | None = attrs.field(init=False, default=None)
 
     # --- the run -------------------------------------------------------------------------------
 
@@ -163,16 +150,9 @@ class TurnLoop:
             if self.offers is not None and self.offers.refresh():
                 self.model.offer(self.offers.offered)
 
-    def _parsers(self) -> list[Callable[[], Parser]]:
-        """Return what makes the parsers of the next answer; reasoning is taken out before a notation sees it."""
-        last = next((m.content for m in reversed(self.transcript.messages) if m.role == "answer"), "")
-        return [
-            reasoning_parsers(inside=starts_inside(last)),
-            *(notation.parser for notation in self.notations),
-        ]
-
     async def _one_round(self) -> StopReason | None:
         rnd = Round(turn=self.turns)
+        rnd.answer = AnswerReader(self.listener, self.ids, partial(self._block, rnd))
         limit = self.budgets.wall_time_s
         deadline = (
             float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
@@ -191,112 +171,46 @@ class TurnLoop:
 
     async def _play(self, rnd: Round) -> None:
         """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
-        from agentd.turn.parser_stack import ParserStack
-
+        answer = rnd.answer
         async with anyio.create_task_group() as group:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
-                    rnd.parser = ParserStack(self._parsers())
+                    answer.begin(self.notations, last=self.transcript.last_answer)
                     begun = 0
                     async for event in events:
-                        if self._take(rnd, event):
+                        self._take(rnd, event)
+                        if answer.is_cut:
                             break
                         for job in rnd.jobs[begun:]:  # it starts before more is read of what has come along
                             await job.taken.wait()
                         begun = len(rnd.jobs)
                         if self.listener.is_full():
                             await self.listener.flow()
-                if not rnd.cut:
-                    self._close(rnd)
+                if not answer.is_cut:
+                    answer.close(ended=rnd.finish is None or rnd.finish.reason not in CUT_BY_LENGTH)
             except Exception as exc:
-                rnd.failure = rnd.failure or exc
-                group.cancel_scope.cancel()
+                self._fail(rnd, exc)
 
-    # --- reading the answer -----------------------------------------------------------------------
-
-    def _take(self, rnd: Round, event: ModelEvent) -> bool:
-        """Deal with one event of the model; True if the answer ends here because prose follows a block."""
-        listener = self.listener
-        listener.model_event(event)
+    def _take(self, rnd: Round, event: ModelEvent) -> None:
+        self.listener.model_event(event)
         if isinstance(event, ModelFinish):
             rnd.finish = event
-            return False
-        if isinstance(event, ModelToolCall):
+        elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
-            return False
-        if event.text:
-            rnd.parts.append(event.text)
-            rnd.length += len(event.text)
-            skimmed = "" if rnd.has_blocks else rnd.parser.skim(event.text)
-            if skimmed == "prose":
-                rnd.prose.append(event.text)
-                listener.emit(TextDelta(event.text))
-            elif not skimmed:
-                for segment in rnd.parser.feed(event.text):
-                    if self._segment(rnd, segment):
-                        break
-            if not rnd.has_blocks:
-                listener.certain(rnd.length)
-            if skimmed != "prose" and not rnd.cut:
-                self._tell_draft(rnd, event.text)
-        listener.parsed()
-        return rnd.cut
-
-    def _tell_draft(self, rnd: Round, text: str) -> None:
-        """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
-        if (draft := rnd.parser.draft) is None:
-            return
-        target, action, start = draft
-        if rnd.draft is None:
-            told = target_of(Block.of(target, action, ""))
-            rnd.draft = CodeDelta(id=self.ids(), text="", action=action, target=told)
-        if text := text[max(0, start - (rnd.length - len(text))) :]:
-            rnd.draft = attrs.evolve(rnd.draft, text=text)
-            self.listener.emit(rnd.draft)
-
-    def _close(self, rnd: Round) -> None:
-        for segment in rnd.parser.close():
-            if self._segment(rnd, segment):
-                break
-        if not rnd.has_blocks:
-            self.listener.certain(rnd.length)
-        self.listener.parsed()
-
-    def _segment(self, rnd: Round, segment: Segment) -> bool:
-        if segment.block is not None:
-            if rnd.gap:
-                self.listener.emit(TextDelta(rnd.gap))
-                rnd.gap = ""
-            rnd.end = segment.end
-            self.listener.certain(segment.end)
-            self._block(rnd, segment.block)
-        elif not rnd.has_blocks and segment.kind == "reasoning":
-            if segment.text == CLOSE:
-                rnd.prose.clear()  # what came before was no answer
-            elif segment.text != OPEN:
-                self.listener.emit(ReasoningDelta(segment.text))
-        elif not rnd.has_blocks:
-            rnd.prose.append(segment.text)
-            self.listener.emit(TextDelta(segment.text))
-        elif segment.text.strip():
-            rnd.cut = True
         else:
-            rnd.gap += segment.text
-        return rnd.cut
+            rnd.answer.feed(valid_text(event.text))
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
-    def _block(self, rnd: Round, block: Block) -> None:
-        rnd.has_blocks = True
-        id, rnd.draft = rnd.draft.id if rnd.draft else self.ids(), None
+    def _block(self, rnd: Round, id: str, block: Block) -> None:
         forms = self.notations[0].forms
         self._begin_job(rnd, block_job(id, block, self.executor, after=rnd.before(block), forms=forms))
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:
         """Deal with a native call. Those of the caller's own tools are only noted; behind blocks none counts."""
         offers = self.offers
-        if offers is None or rnd.has_blocks:
+        if offers is None or rnd.answer.has_blocks:
             return
         rnd.calls.append(call)
         if offers.handles(call.name):
@@ -341,6 +255,7 @@ class TurnLoop:
             self._tell_start(rnd, job)
         try:
             await job.carry_out()
+            job.has_result = True
         except ExecutorError as exc:
             job.error = exc
             job.refused = f"The code could not be run to its end: {exc}"
@@ -380,19 +295,18 @@ class TurnLoop:
             if job.is_stopped:
                 self.running.pop(job.id, None)
                 self._tell_end(rnd, job)
-        raw = "".join(rnd.parts)
-        answer = raw[: rnd.end] if rnd.has_blocks else raw
-        self.text = "".join(rnd.prose)
+        answer = rnd.answer.counted
+        self.text = rnd.answer.prose
         executions = [self._execution(rnd, j) for j in rnd.jobs]
         self.transcript.executions += executions
         notes = self._notes(rnd)
-        if rnd.has_blocks:
+        if rnd.answer.has_blocks:
             record_blocks(self.model, self.transcript, answer, executions, notes)
         else:
             record_calls(self.model, self.transcript, answer, rnd, notes)
-        self._count(rnd, raw)
+        self._count(rnd, rnd.answer.raw)
         reason = self._verdict(rnd)
-        self.listener.turn_over(answer, cut=rnd.cut, last=reason is not None and rnd.is_last)
+        self.listener.turn_over(answer, cut=rnd.answer.is_cut, last=reason is not None and rnd.is_last)
         return reason
 
     def _notes(self, rnd: Round) -> list[str]:
@@ -401,6 +315,9 @@ class TurnLoop:
             notes.append(LENGTH_NOTE)
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
+        last = rnd.jobs[-1] if rnd.jobs else None
+        if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
+            notes.append(CUT_FILE_NOTE.format(last.target))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:

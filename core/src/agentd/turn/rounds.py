@@ -12,7 +12,7 @@ import attrs
 
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ExecutorError, ToolInputError
-from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, ToolCall
+from agentd.events import CodeExecution, CodeStart, Event, ToolCall
 from agentd.protocols import ModelFinish, ModelToolCall, ToolReply, ToolResult
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.results import (
@@ -24,6 +24,7 @@ from agentd.turn.results import (
     output_text,
     rejection,
     reply_text,
+    target_of,
     with_notes,
 )
 from agentd.turn.transcript import Execution, NativeCall, Transcript
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from agentd.protocols import Executor, Model
     from agentd.turn.native_tools import Offers
-    from agentd.turn.parser_stack import ParserStack
+    from agentd.turn.reading import AnswerReader
 
 __all__ = [
     "CodeJob",
@@ -47,7 +48,6 @@ __all__ = [
     "native_job",
     "record_blocks",
     "record_calls",
-    "target_of",
 ]
 
 _EVENT_CHARS = 2000
@@ -64,6 +64,7 @@ class RoundJob(ABC):
     taken: anyio.Event = attrs.field(factory=anyio.Event)  # its task has begun, or it needs none
     done: anyio.Event = attrs.field(factory=anyio.Event)
     started: bool = False
+    has_result: bool = False  # it came to its own end
     begin: float = 0.0
     refused: str = ""  # what the model reads in place of a result
     error: ExecutorError | None = None
@@ -71,29 +72,44 @@ class RoundJob(ABC):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it has neither a result nor a reason for having none."""
+        """True if it ended without a result or a reason for having none."""
         return not self.done.is_set() or not (self.has_result or self.refused)
 
     @property
     @abstractmethod
-    def has_result(self) -> bool:
-        """Whether it came to its own end."""
+    def asked(self) -> tuple[str, str]:
+        """What was asked for, as the record has it: header and code."""
 
     @abstractmethod
     async def carry_out(self) -> None:
         """Do it, and keep the result."""
 
-    @abstractmethod
     def start_event(self, turn: int) -> Event | None:
         """Return what tells that it starts, if something does."""
+        return None
 
     @abstractmethod
     def end_event(self, done: Execution) -> Event:
         """Return what tells that it is over."""
 
     @abstractmethod
+    def outcome(self, limit: int) -> tuple[str, str, int, float]:
+        """Return output (at most `limit` characters), status, exit code and wall time, as far as it got."""
+
     def execution(self, turn: int, limit: int) -> Execution:
         """Return the record, as far as it got, with at most `limit` characters of output."""
+        header, code = self.asked
+        output, status, exit_code, wall_s = self.outcome(limit)
+        return Execution(
+            id=self.id,
+            turn=turn,
+            header=header,
+            code=code,
+            output=output,
+            status=status,
+            exit_code=exit_code,
+            wall_s=wall_s,
+        )
 
     def answer(self, done: Execution) -> str:
         """Return what the model reads if this is a native call."""
@@ -111,13 +127,8 @@ class CodeJob(RoundJob):
     result: ActionResult | None = None
 
     @property
-    def has_result(self) -> bool:
-        return self.result is not None
-
-    @property
-    def target(self) -> str:
-        """The language, or the path of a create block."""
-        return target_of(self.block)
+    def asked(self) -> tuple[str, str]:
+        return header(self.block), self.block.source
 
     async def carry_out(self) -> None:
         assert self.action is not None
@@ -126,7 +137,9 @@ class CodeJob(RoundJob):
 
     def start_event(self, turn: int) -> Event:
         block = self.block
-        return CodeStart(id=self.id, code=block.source, action=block.action, target=self.target, turn=turn)
+        return CodeStart(
+            id=self.id, code=block.source, action=block.action, target=target_of(block), turn=turn
+        )
 
     def end_event(self, done: Execution) -> Event:
         return CodeExecution(
@@ -136,25 +149,11 @@ class CodeJob(RoundJob):
             status="completed" if done.status == "completed" else "failed",
             exit_code=done.exit_code,
             action=self.block.action,
-            target=self.target,
+            target=target_of(self.block),
             wall_s=done.wall_s,
         )
 
-    def execution(self, turn: int, limit: int) -> Execution:
-        output, status, code, wall = self._outcome(limit)
-        return Execution(
-            id=self.id,
-            turn=turn,
-            header=header(self.block),
-            code=self.block.source,
-            output=output,
-            status=status,
-            exit_code=code,
-            wall_s=wall,
-        )
-
-    def _outcome(self, limit: int) -> tuple[str, str, int, float]:
-        """Return output, status, exit code and wall time, as far as the job got."""
+    def outcome(self, limit: int) -> tuple[str, str, int, float]:
         result = self.result
         if result is not None:
             return output_text(result, limit), result.status, result.exit_code, result.wall_s
@@ -182,8 +181,8 @@ class ToolJob(RoundJob):
     end: float = 0.0
 
     @property
-    def has_result(self) -> bool:
-        return self.reply is not None
+    def asked(self) -> tuple[str, str]:
+        return f"{self.call.name}:call", self.call.arguments
 
     async def carry_out(self) -> None:
         reply = await self.offers.run(self.call, self.id)
@@ -192,9 +191,6 @@ class ToolJob(RoundJob):
         else:
             self.text = await call_in_thread(partial(reply_text, reply))
         self.reply, self.end = reply, time.monotonic()
-
-    def start_event(self, turn: int) -> None:
-        return None
 
     def end_event(self, done: Execution) -> Event:
         return ToolCall(
@@ -206,30 +202,15 @@ class ToolJob(RoundJob):
             wall_s=done.wall_s,
         )
 
-    def execution(self, turn: int, limit: int) -> Execution:
-        output, status = self._outcome(limit)
-        return Execution(
-            id=self.id,
-            turn=turn,
-            header=f"{self.call.name}:call",
-            code=self.call.arguments,
-            output=output,
-            status=status,
-            exit_code=0 if status == "completed" else 1,
-            wall_s=(self.end or time.monotonic()) - self.begin if self.started else 0.0,
-        )
-
-    def _outcome(self, limit: int) -> tuple[str, str]:
+    def outcome(self, limit: int) -> tuple[str, str, int, float]:
+        wall_s = (self.end or time.monotonic()) - self.begin if self.started else 0.0
+        if self.reply is not None and self.reply.ok:
+            return cut_middle(self.text, limit), "completed", 0, wall_s
         if self.reply is not None:
-            return cut_middle(self.text, limit), "completed" if self.reply.ok else "failed"
+            return cut_middle(self.text, limit), "failed", 1, wall_s
         if self.refused:
-            return cut_middle(self.refused, limit), "rejected"
-        return ("(stopped before its end)" if self.started else "(not started)"), "cancelled"
-
-
-def target_of(block: Block) -> str:
-    """Return the language of a block, or the path if it creates a file."""
-    return block.target if block.action == "create" or not block.language else block.language
+            return cut_middle(self.refused, limit), "rejected", 1, wall_s
+        return ("(stopped before its end)" if self.started else "(not started)"), "cancelled", 1, wall_s
 
 
 def block_job(
@@ -265,26 +246,18 @@ class Round:
     """One answer of the model, with its blocks or its native calls."""
 
     turn: int
-    parser: ParserStack = attrs.field(init=False)  # made when the answer begins
+    answer: AnswerReader = attrs.field(init=False)
     group: TaskGroup | None = None
-    parts: list[str] = attrs.field(factory=list)
-    length: int = 0
-    end: int = 0  # where the last block ends: what follows does not count
-    gap: str = ""  # blank space behind a block, shown only if another block follows
-    prose: list[str] = attrs.field(factory=list)
-    draft: CodeDelta | None = None  # the last piece told of a block that is being written
     jobs: list[RoundJob] = attrs.field(factory=list)
-    has_blocks: bool = False
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
     finish: ModelFinish | None = None
-    cut: bool = False
     over_time: bool = False
     failure: BaseException | None = None
 
     @property
     def is_last(self) -> bool:
         """Whether the model waits for nothing of ours: it has answered, or calls the caller's own tools."""
-        return not self.jobs or (not self.has_blocks and len(self.calls) > len(self.jobs))
+        return not self.jobs or (not self.answer.has_blocks and len(self.calls) > len(self.jobs))
 
     def before(self, block: Block) -> list[RoundJob]:
         """Return what must be done before the block: everything before a create block, each such block before the

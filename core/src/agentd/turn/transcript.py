@@ -74,6 +74,11 @@ class Transcript:
         """Append a message."""
         self.messages.append(Message(role, content, tuple(calls)))
 
+    @property
+    def last_answer(self) -> str:
+        """The model's newest answer; empty if there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "answer"), "")
+
     def become(self, other: Transcript) -> None:
         """Have the content of another one."""
         self.messages[:] = other.messages

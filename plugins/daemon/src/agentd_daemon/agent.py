@@ -10,7 +10,6 @@ from typing import Final, TypeVar
 
 import anyio
 import attrs
-from agentd._concurrency.backoff import Backoff
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import (
     AgentdError,
@@ -23,6 +22,7 @@ from agentd.events import Event, RunEnd, TurnEnd
 from agentd.registry import Registry
 from agentd.session.session import Session
 from agentd.turn.transcript import Message, Transcript
+from agentd_tools.backoff import Backoff
 
 from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus

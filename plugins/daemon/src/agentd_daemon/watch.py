@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
-from agentd._concurrency.backoff import Backoff
 from agentd._concurrency.waiting import LoopCaller, call_quietly, loop_caller
 from agentd.errors import AgentdError
 from agentd.protocols import SubscriptionState
+from agentd_tools.backoff import Backoff
 
 from agentd_daemon.config.values import SubscriptionConfig
 from agentd_daemon.contents import ContentPlace, ResourceContent, find_place

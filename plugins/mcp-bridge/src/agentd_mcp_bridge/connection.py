@@ -14,8 +14,8 @@ from typing import Any, Final
 import anyio
 import attrs
 import mcp_types as types
-from agentd._concurrency.backoff import Backoff
 from agentd.errors import ToolError
+from agentd_tools.backoff import Backoff
 from mcp import Client, MCPError
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS

@@ -8,7 +8,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextvars import Context
 from typing import Any, Final
 
 import anyio
@@ -19,6 +18,7 @@ from agentd.events import ToolCall
 from agentd.protocols import DirectSource, ToolReply, ToolSource
 from agentd.types import ToolSpec
 
+from agentd_tools.contexts import own_context
 from agentd_tools.deadlines import watcher
 from agentd_tools.function import FunctionTool
 from agentd_tools.loops import TaskLoop, shared_loop
@@ -74,7 +74,7 @@ class PendingCall:
 
     __slots__ = (
         "_ended", "_give_up_direct", "_reply", "_scope", "_tell", "action_id", "answered", "arguments",
-        "began", "deadline", "entry", "has_lane", "id", "loop", "progress", "quiet", "started",
+        "began", "context", "deadline", "entry", "has_lane", "id", "loop", "progress", "quiet", "started",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class PendingCall:
         self.action_id = action_id
         self.started = self.began = time.monotonic()
         self.deadline = self.started + entry.timeout_s
+        self.context = own_context()
         self.answered = False
         self.has_lane = False
         self.quiet = False  # whoever made it tells of it
@@ -185,8 +186,7 @@ class PendingCall:
         try:
             positional, named = function.arguments(self.arguments, name)
             self._shorten()
-            # A fresh context: what one call sets is not there in the thread's next call.
-            result = Context().run(_call_and_collect, function, positional, named)
+            result = self.context.run(_call_and_collect, function, positional, named)
             if hasattr(type(result), "__await__"):
                 self._go_on_async(result)
                 return
@@ -205,7 +205,7 @@ class PendingCall:
             await self._run_scoped(value)
 
         self.loop = shared_loop()
-        self.loop.post(wait, self.lost)
+        self.loop.post(wait, self.lost, self.context)
 
     # --- by the source itself ------------------------------------------------------------------
 

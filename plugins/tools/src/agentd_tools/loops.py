@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any, Final
 
 import anyio
@@ -30,8 +31,8 @@ class TaskLoop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Work, Lost]] = deque()
-        self._arrived: deque[tuple[Work, Lost]] = deque()
+        self._waiting: deque[tuple[Work, Lost, Context | None]] = deque()
+        self._arrived: deque[tuple[Work, Lost, Context | None]] = deque()
         self._woken: anyio.Event | None = None
         self._call_soon: Callable[..., object] | None = None
         self._closed = False
@@ -51,12 +52,14 @@ class TaskLoop:
                 while True:
                     # In a task: from a callback, anyio 4.16 starts none in a loop that asyncio.run has made.
                     while self._arrived:
-                        group.start_soon(_contained, self._arrived.popleft()[0])
+                        work, _, context = self._arrived.popleft()
+                        # The task has a copy of the context that it was started in.
+                        (context or copy_context()).run(group.start_soon, _contained, work)
                     await self._woken.wait()
                     self._woken = anyio.Event()
             finally:
                 self._closed = True
-                for _, lost in self._arrived:
+                for _, lost, _ in self._arrived:
                     lost()
 
     @property
@@ -64,13 +67,16 @@ class TaskLoop:
         """Whether it has been served, and is no more."""
         return self._closed
 
-    def post(self, work: Work, lost: Lost) -> None:
-        """Start `work` in the loop, from any thread; returns at once. `lost` is called if there is no loop"""
+    def post(self, work: Work, lost: Lost, context: Context | None = None) -> None:
+        """Start `work` in the loop, from any thread; returns at once. `lost` is called if there is no loop.
+
+        :param context: what `work` runs in a copy of; by default, of the loop's own.
+        """
         with self._lock:
             if self._call_soon is None:
-                self._waiting.append((work, lost))
+                self._waiting.append((work, lost, context))
                 return
-        self.call_soon(self._spawn, work, lost, lost=lost)
+        self.call_soon(self._spawn, work, lost, context, lost=lost)
 
     def call_soon(self, function: Callable[..., object], *args: object, lost: Lost | None = None) -> None:
         """Call `function` in the loop. It must not raise."""
@@ -85,11 +91,11 @@ class TaskLoop:
         """Tell whether the calling thread is the loop's own, which must not wait for its work."""
         return self._thread == threading.get_ident()
 
-    def _spawn(self, work: Work, lost: Lost) -> None:
+    def _spawn(self, work: Work, lost: Lost, context: Context | None) -> None:
         if self._closed or self._woken is None:
             lost()
             return
-        self._arrived.append((work, lost))
+        self._arrived.append((work, lost, context))
         self._woken.set()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from agentd.events import SourceLog, ToolCall, ToolProgress
 from agentd.protocols import ToolReply, ToolSource
@@ -241,7 +242,7 @@ class ToolSet:
         elif not call.begin():
             loop = entry.loop or self._loop or shared_loop()
             call.loop = loop
-            loop.post(call.run_async, call.lost)
+            loop.post(call.run_async, call.lost, call.context)
         return call
 
     def _refusal(self, entry: Entry, size: int) -> ToolError:
@@ -292,7 +293,7 @@ class ToolSet:
     def call_json_sync(self, name: str, arguments: bytes, *, action_id: str = "") -> ToolReply:
         """The same from a plain thread (not from the event loop that serves this set)."""
         replies: list[ToolReply] = []
-        answered = ThreadWaiter()
+        answered = threading.Event()
 
         def reply(value: ToolReply) -> None:
             replies.append(value)
@@ -358,7 +359,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 def _pack(name: str, arguments: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(dict(arguments), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ToolInputError(f"{name}(): the arguments are no JSON: {error}") from None
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import anyio
 import attrs
 from agentd._concurrency.pool import call_in_thread
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import (
     ConfigError,
     ExecutorClosedError,
@@ -180,7 +180,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         except OSError as error:
             self._remove_run_dir()
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
-        ready = ThreadWaiter()
+        ready = threading.Event()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
         connection = Connection(
             process,
@@ -297,7 +297,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
     ) -> ActionResult:
         """The same for callers without an event loop. Ctrl-C ends the action, then raises."""
         connection = self._connected() or self._connect()
-        waiter = ThreadWaiter()
+        waiter = threading.Event()
         pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
         ident = self._submit(connection, action, action_id, pending)
         try:

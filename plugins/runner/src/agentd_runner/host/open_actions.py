@@ -1,13 +1,14 @@
-"""The actions that were sent and have not ended: what their tool calls belong to, and how long they wait for them."""
+"""The actions that were sent and have not ended: what their tool calls belong to, and how long they take."""
 
 from __future__ import annotations
 
 import threading
 import time
+from contextvars import Context, copy_context
 from functools import partial
 
 import anyio
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 
 from agentd_runner.host.line import Reply
 
@@ -17,6 +18,7 @@ __all__ = ["OpenActions", "is_set_in_time", "is_set_in_time_sync"]
 class _OpenAction:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.context = copy_context()
         self.calls = 0
         self.since = 0.0
         self.waited_s = 0.0
@@ -42,6 +44,11 @@ class OpenActions:
         """Return what the session calls it; empty if it has ended."""
         found = self._actions.get(action)
         return found.name if found is not None else ""
+
+    def context(self, action: int) -> Context:
+        """Return a copy of the context in which it was sent: its tools run there."""
+        found = self._actions.get(action)
+        return found.context.copy() if found is not None else Context()
 
     def timed(self, action: int, reply: Reply) -> Reply:
         """Begin a call; return who answers it and ends the wait. A tool's own time-out bounds that."""
@@ -93,7 +100,7 @@ async def is_set_in_time(
 
 
 def is_set_in_time_sync(
-    waiter: ThreadWaiter, actions: OpenActions, action: int, patience_s: float | None
+    waiter: threading.Event, actions: OpenActions, action: int, patience_s: float | None
 ) -> bool:
     """The same for callers without an event loop."""
     if patience_s is None:

@@ -42,7 +42,10 @@ class CodeCalls:
             reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
             return
         try:
-            job = self.tools.submit(name, arguments, self.actions.name(action), reply, may_hand_back=True)
+            context = self.actions.context(action)
+            job = context.run(
+                self.tools.submit, name, arguments, self.actions.name(action), reply, may_hand_back=True
+            )
             if job is not None:
                 shared_hub().run(job)
         except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread

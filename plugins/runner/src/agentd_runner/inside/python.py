@@ -17,8 +17,10 @@ import types
 from .descriptors import BROKER_FD, settle
 from .frames import U32
 from .limits import apply_limits
+from .main_module import MainModule
 from .processes import LINUX, PR_SET_DUMPABLE
 from .setup import RunnerSetup
+from .startup import VARIABLE, output_variable
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -57,9 +59,6 @@ def _exit_code_of(error: SystemExit) -> int:
 
 def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
     """Run `source` as `__main__`; return its exit code."""
-    import linecache
-
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     try:
         exec(compile(source, name, "exec", dont_inherit=True), namespace)
         return 0
@@ -111,7 +110,7 @@ class PythonWorker:
         os.environ.update(setup.env)
         self.kept = False
         warm_up()
-        self.namespace = _main_module()
+        self.main = _main_module()
         gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
 
     def serve_jobs(self) -> None:
@@ -139,6 +138,7 @@ class PythonWorker:
         os.chdir(header["cwd"])
         before = {name: os.environ.get(name) for name in header["own_env"]}
         os.environ.update(header["env"])
+        os.environ[VARIABLE] = output_variable(1, 2)
         if not self.kept:
             self.find_packages(header["pythonpath"])
         elif header["pythonpath"]:
@@ -154,7 +154,8 @@ class PythonWorker:
                 else:
                     os.environ[name] = value
         else:
-            code = _execute(source, header["name"], self.namespace)
+            self.main.begin_block(header["name"], source)
+            code = _execute(source, header["name"], self.main.namespace)
             os._exit(_finish_python(code))
 
     def find_packages(self, own: list[str]) -> None:
@@ -176,7 +177,8 @@ class PythonWorker:
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
         """Run one block in the lasting namespace; the worker then waits for the next."""
         started = resource.getrusage(resource.RUSAGE_SELF)
-        code = _execute(source, header["name"], self.namespace)
+        self.main.begin_block(header["name"], source)
+        code = _execute(source, header["name"], self.main.namespace)
         code = _flush() or code
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = used.ru_utime + used.ru_stime - started.ru_utime - started.ru_stime
@@ -188,19 +190,18 @@ class PythonWorker:
         self.broker.send(b"D" + json.dumps([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]).encode())
 
 
-def _main_module() -> dict[str, Any]:
+def _main_module() -> MainModule:
     """Make a clean `__main__` and the interpreter's state that a script expects."""
     import threading
 
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
-    sys.modules["__main__"] = module
     sys.argv = [""]
     sys.excepthook = _show_exception
     threading.excepthook = _show_thread_exception
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return module.__dict__
+    return MainModule(module)
 
 
 def import_for_python(setup: RunnerSetup) -> None:
@@ -229,9 +230,5 @@ def _forget_own_modules() -> None:
 
 def warm_up() -> None:
     """Do once what every block does: the parser's tables are built, the pages are touched."""
-    import linecache
-
-    name = "<warm-up>"
-    _execute("import os\nprint('', end='')\n", name, {})
+    _execute("import os\nprint('', end='')\n", "<warm-up>", {})
     json.loads(json.dumps({"env": {"A": "1"}, "cwd": "."}))
-    del linecache.cache[name]

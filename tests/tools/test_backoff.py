@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentd._concurrency.backoff import Backoff
+from agentd_tools.backoff import Backoff
 from hypothesis import given, strategies as st
 
 

@@ -1,0 +1,146 @@
+"""Reading an answer: what is told of it while it comes, which blocks are in it, and how much of it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agentd.events import CodeDelta, ReasoningDelta, TextDelta
+from agentd.turn.parser_stack import ParserStack
+from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
+from agentd.turn.results import target_of
+from agentd.types import Block, Segment
+
+if TYPE_CHECKING:
+    from agentd.notation import Notation
+    from agentd.turn.observer import Listener
+
+__all__ = ["AnswerReader"]
+
+
+@attrs.define(eq=False)
+class AnswerReader:
+    """Reads one answer of the model. Prose behind a block ends it.
+
+    :param listener: hears of prose, reasoning and drafts as they come.
+    :param ids: names for the blocks.
+    :param begin_block: called with each block and its name.
+    """
+
+    _listener: Listener
+    _ids: Callable[[], str]
+    _begin_block: Callable[[str, Block], None]
+    _parser: ParserStack = attrs.field(init=False)  # made when the answer begins
+    _parts: list[str] = attrs.field(init=False, factory=list)
+    _length: int = attrs.field(init=False, default=0)
+    _end: int = attrs.field(init=False, default=0)  # where the last block ends: what follows does not count
+    _gap: str = attrs.field(init=False, default="")  # blank space behind a block, shown if another follows
+    _prose: list[str] = attrs.field(init=False, factory=list)
+    _draft: CodeDelta | None = attrs.field(init=False, default=None)  # the last piece told of a block
+    has_blocks: bool = attrs.field(init=False, default=False)
+    is_cut: bool = attrs.field(init=False, default=False)
+    """True if prose follows a block: nothing that comes now counts."""
+    goes_on: bool = attrs.field(init=False, default=False)
+    """True if that prose stands on the block's very next line."""
+
+    @property
+    def raw(self) -> str:
+        """All that was read."""
+        return "".join(self._parts)
+
+    @property
+    def counted(self) -> str:
+        """What counts of it."""
+        return self.raw[: self._end] if self.has_blocks else self.raw
+
+    @property
+    def prose(self) -> str:
+        """What the model says in front of its blocks, without its reasoning."""
+        return "".join(self._prose)
+
+    def begin(self, notations: Sequence[Notation], last: str) -> None:
+        """Make the parsers. Reasoning is taken out before a notation sees it.
+
+        :param last: the answer before: it tells whether this one begins in reasoning.
+        """
+        reasoning = reasoning_parsers(inside=starts_inside(last))
+        self._parser = ParserStack([reasoning, *(notation.parser for notation in notations)])
+
+    def feed(self, text: str) -> None:
+        """Read on."""
+        listener = self._listener
+        if text:
+            self._parts.append(text)
+            self._length += len(text)
+            skimmed = "" if self.has_blocks else self._parser.skim(text)
+            if skimmed == "prose":
+                self._prose.append(text)
+                listener.emit(TextDelta(text))
+            elif not skimmed:
+                self._read(self._parser.feed(text))
+            if not self.has_blocks:
+                listener.certain(self._length)
+            if skimmed != "prose" and not self.is_cut:
+                self._tell_draft(text)
+        listener.parsed()
+
+    def close(self, *, ended: bool = True) -> None:
+        """Read what was still held back: the answer is over.
+
+        :param ended: whether the model ended it. A block that was cut may look complete by chance: at an inner fence's
+            end.
+        """
+        segments = self._parser.close()
+        if not ended:
+            segments = [_unfinished(segment) for segment in segments]
+        self._read(segments)
+        if not self.has_blocks:
+            self._listener.certain(self._length)
+        self._listener.parsed()
+
+    def _read(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            if segment.block is not None:
+                self._take_block(segment.block, segment.end)
+            elif self.has_blocks:
+                if segment.text.strip():
+                    self.is_cut, self.goes_on = True, not self._gap and segment.text[0] not in "\r\n"
+                    return
+                self._gap += segment.text
+            elif segment.kind != "reasoning":
+                self._prose.append(segment.text)
+                self._listener.emit(TextDelta(segment.text))
+            elif segment.text == CLOSE:
+                self._prose.clear()  # what came before was no answer
+            elif segment.text != OPEN:
+                self._listener.emit(ReasoningDelta(segment.text))
+
+    def _take_block(self, block: Block, end: int) -> None:
+        if self._gap:
+            self._listener.emit(TextDelta(self._gap))
+            self._gap = ""
+        self._end = end
+        self._listener.certain(end)
+        self.has_blocks = True
+        id, self._draft = self._draft.id if self._draft else self._ids(), None
+        self._begin_block(id, block)
+
+    def _tell_draft(self, text: str) -> None:
+        """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
+        if (draft := self._parser.draft) is None:
+            return
+        target, action, start = draft
+        if self._draft is None:
+            told = target_of(Block.of(target, action, ""))
+            self._draft = CodeDelta(id=self._ids(), text="", action=action, target=told)
+        if text := text[max(0, start - (self._length - len(text))) :]:
+            self._draft = attrs.evolve(self._draft, text=text)
+            self._listener.emit(self._draft)
+
+
+def _unfinished(segment: Segment) -> Segment:
+    if segment.block is None:
+        return segment
+    return attrs.evolve(segment, block=attrs.evolve(segment.block, complete=False))
