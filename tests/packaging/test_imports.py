@@ -14,7 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = [ROOT / "core", *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
-IMPORTED_AS = {"attr": "attrs", "yaml": "pyyaml", "mcp_types": "mcp", "httpx2": "mcp", "pydantic": "mcp"}
+IMPORTED_AS = {
+    "attr": "attrs",
+    "markdown_it": "markdown-it-py",
+    "yaml": "pyyaml",
+    "mcp_types": "mcp",
+    "httpx2": "mcp",
+    "pydantic": "mcp",
+}
 """Distribution by import name where they differ, or where another one brings it."""
 
 IN_THE_SANDBOX_TOO = {
