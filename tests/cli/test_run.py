@@ -11,6 +11,7 @@ from typing import Any
 
 import pyte
 import pytest
+from agentd.events import RunEnd
 from agentd_demo.recording import Turn
 from agentd_demo.replay import ReplayFault
 
@@ -393,6 +394,13 @@ def test_the_whole_output_is_an_option_and_in_the_log(agentd: Agentd) -> None:
     assert "250" in (agentd.cwd / "log.jsonl").read_text()
 
 
+def test_a_rewind_without_any_checkpoint_says_so(agentd: Agentd) -> None:
+    agentd.replay("never")
+    done = agentd("run", "--rewind", "last", "x")
+    assert done.returncode == 4
+    assert done.stderr == "agentd: error: there is no snapshot yet\n"
+
+
 def test_an_error_is_told_once_and_no_summary_stands_before_it(agentd: Agentd) -> None:
     agentd.replay("never", faults={0: ReplayFault("status", status=400)})
     done = agentd("run", "x")
@@ -400,6 +408,12 @@ def test_an_error_is_told_once_and_no_summary_stands_before_it(agentd: Agentd) -
     assert "failed" not in done.stdout
     assert "turn" not in done.stdout
     assert done.stderr.startswith("agentd: error: ")
+    assert ".;" not in done.stderr
+    assert "=" not in done.stderr.partition("; ")[2]  # what programs would write
+
+
+def test_the_end_of_a_run_prints_as_its_answer() -> None:
+    assert str(RunEnd(text="Four.", turns=1)) == "Four."
 
 
 # --- the group -------------------------------------------------------------------------------------
