@@ -108,6 +108,7 @@ class _Order:
 )
 @click.option(
     "--tool",
+    "--tools",
     "tools",
     multiple=True,
     metavar="FILE.py|NAME:...",
