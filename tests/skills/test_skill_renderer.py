@@ -62,7 +62,8 @@ def test_the_layout_is_the_one_of_the_specification(skills: Path) -> None:
     assert list(files(skills)) == [
         "bin/skills", "every-thing/SKILL.md", "every-thing/scripts/echo_example.py", "lib/.manifest.json",
         "lib/.search/every-thing.jsonl", "lib/.search/local.jsonl", "lib/__init__.py", "lib/_bridge.py",
-        "lib/_command.py", "lib/_search.py", "lib/tools.py", "local/SKILL.md", "local/scripts/add_example.py",
+        "lib/_command.py", "lib/_frontmatter.py", "lib/_search.py", "lib/tools.py", "local/SKILL.md",
+        "local/scripts/add_example.py",
     ]  # fmt: skip
     assert os.access(skills / "bin" / "skills", os.X_OK)
     assert not os.access(skills / "lib" / "tools.py", os.X_OK)

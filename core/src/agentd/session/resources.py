@@ -66,6 +66,7 @@ class SessionResources:
     :param skills_dir: default `skills` in the workspace.
     :param prompt_tokens: how long the part of the prompt about skills and tools may be, in tokens; None leaves it to
         the renderer.
+    :param skills: folders of skills, and folders of such folders.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class SessionResources:
         skills_dir: str | Path | None = None,
         registry: Registry | None = None,
         prompt_tokens: int | None = None,
+        skills: Sequence[str | Path] = (),
     ) -> None:
         is_spec = executor is None or isinstance(executor, str | tuple | list)
         own = None if is_spec else getattr(executor, "workspace_dir", None)
@@ -93,7 +95,10 @@ class SessionResources:
         self._servers = list(mcp_servers)
         self._toolbox: Toolbox | None = None
         self._renderer_wanted = renderer
-        self._renderer_options = {} if prompt_tokens is None else {"prompt_tokens": prompt_tokens}
+        self._renderer_options: dict[str, Any] = (
+            {} if prompt_tokens is None else {"prompt_tokens": prompt_tokens}
+        )
+        self._renderer_options |= {"skills": skills} if skills else {}
         self._renderer: SkillRenderer | None = None
         self._registry = registry
         self._lock = threading.Lock()
@@ -180,6 +185,9 @@ class SessionResources:
 
     def _has_skills(self) -> bool:
         """Tell whether there are skills without tools: a folder, and somebody who can say what is in it."""
+        if "skills" in self._renderer_options:
+            self.skills_dir.mkdir(parents=True, exist_ok=True)
+            return True  # what is missing to show them is an error
         if not self.skills_dir.is_dir():
             return False
         try:

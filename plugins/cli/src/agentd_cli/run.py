@@ -73,6 +73,13 @@ class _Order:
     help="What writes the tools as files for the code (default: agentskills).",
 )
 @click.option(
+    "--skills",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A skill's folder, or a folder of skills, that the code may read; repeatable.",
+)
+@click.option(
     "--snapshots",
     metavar="NAME",
     shell_complete=plugin_names("snapshot_store"),
