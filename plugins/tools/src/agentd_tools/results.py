@@ -1,9 +1,9 @@
 """Arguments out of JSON, results as JSON: every JSON type as itself, richer Python types by rule, the rest refused.
 
 Dataclasses, attrs, pydantic models, TypedDicts and mappings become objects; lists, tuples and sets arrays;
-enums their value; dates, UUIDs, decimals and paths strings; bytes a base64 string, but a `Blob` an object of
-its own that becomes bytes again in the code (`agentd.turn.blobs`). Integers of any size stay exact. NaN and
-infinities are refused, for JSON has none.
+enums their value; dates, UUIDs, decimals and paths strings; bytes and `Blob`s an object of its own that becomes
+bytes again in the code (`agentd.turn.blobs`). Tables become lists of records, pictures PNGs (`libraries`). Integers of
+any size stay exact. NaN and infinities are written as Python's json writes and reads them: `NaN`, `Infinity`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from agentd.errors import ToolError, ToolInputError
 from agentd.turn.blobs import SIGN, escape_keys, tagged
 from agentd.types import Blob
 
+from agentd_tools.libraries import plain_value, with_blobs
 from agentd_tools.schema import encode_hook
 
 __all__ = ["MAX_MESSAGE_BYTES", "encode_result", "load_object"]
@@ -24,7 +25,8 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 1024
 
 _ALLOWED: Final = (
     "allowed are str, int, float, bool, None, list, tuple, set, dict with str keys, dataclasses, attrs and "
-    "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob and bytes (as base64)"
+    "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob, bytes, tables of pandas, "
+    "polars and pyarrow, and pictures of PIL and matplotlib"
 )
 
 
@@ -51,29 +53,28 @@ def encode_result(value: Any, name: str) -> bytes:
     import msgspec
 
     try:
+        value = with_blobs(value)
         payload = msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
-        return escape_keys(_by_stdlib(value, name))  # lone surrogates: only an escape can carry them
+        return escape_keys(_by_stdlib(value))  # lone surrogates: only an escape can carry them
     except RecursionError:
         raise ToolError(f"{name}() returned a value that contains itself or is nested too deep") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
     if value is not None and b"null" in payload:
-        _by_stdlib(value, name)  # msgspec writes NaN and infinities as null without a word
+        payload = _by_stdlib(value)  # msgspec writes NaN and infinities as null
     return escape_keys(payload) if SIGN in payload else payload
 
 
 def _plain(value: Any) -> Any:
-    return tagged(value) if isinstance(value, Blob) else encode_hook(value)
+    if isinstance(value, Blob):
+        return tagged(value)
+    known = plain_value(value)
+    return encode_hook(value) if known is None else known
 
 
-def _by_stdlib(value: Any, name: str) -> bytes:
+def _by_stdlib(value: Any) -> bytes:
     import msgspec
 
     plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)
-    try:
-        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        raise ToolError(
-            f"{name}() returned a float that is nan or infinite, which JSON cannot hold; return None or a str"
-        ) from None
+    return json.dumps(plain, separators=(",", ":")).encode()
