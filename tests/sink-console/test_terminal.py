@@ -223,6 +223,20 @@ def test_the_fold_is_an_option(fold: int | None, screen: Callable[..., Screen]) 
     assert ("more lines" in seen.text()) == (fold is not None)
 
 
+def test_calls_of_tools_are_folded_as_well(screen: Callable[..., Screen]) -> None:
+    seen = screen()
+    calls = [ToolCall(id=f"t{n}", name=f"add{n}", code_id="a") for n in range(50)]
+    end = CodeExecution(id="a", code="x", output="", status="completed")
+    seen.show(
+        CodeStart(id="a", code="x", target="bash"), *calls, end, ToolCall(id="t", name="native"), RunEnd()
+    )
+    text = seen.text()
+    assert "· add9 " in text
+    assert "· add10 " not in text
+    assert "· … 40 more calls of tools" in text
+    assert "· native " in text
+
+
 def test_a_giant_line_is_counted(screen: Callable[..., Screen]) -> None:
     seen = screen(40)
     seen.show(

@@ -62,6 +62,7 @@ class ShownBlock:
     partial: dict[str, str] = attrs.field(factory=dict)
     lines: int = 0
     hidden: int = 0
+    calls: int = 0
 
     @property
     def mark(self) -> str:

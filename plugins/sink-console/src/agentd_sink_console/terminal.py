@@ -15,6 +15,7 @@ from agentd.events import (
     RunEnd,
     RunStart,
     TextDelta,
+    ToolCall,
     TurnEnd,
 )
 
@@ -42,6 +43,7 @@ FOLD_LINES = 20
 
 _LAST_LINES = 5  # of them are the output's last
 _MAX_LINE_ROWS = 6
+_MAX_CALLS = 10  # of tools, by one block
 _MIN_COLUMNS = 10  # beside a gutter
 
 
@@ -279,10 +281,20 @@ class TerminalSink(ConsoleSink):
                 block.hidden += 1
 
     def _end_output(self, block: ShownBlock) -> None:
+        if block.calls > _MAX_CALLS:
+            self._line(f"  · … {block.calls - _MAX_CALLS:,} more calls of tools", "note")
         if block.hidden:
             self._line(f"  {block.mark} … {block.hidden:,} more lines …", "note")
         for line, style in self._tails.pop(block.number, ()):
             self._gutter_line(block, line, style)
+
+    def _tool_call(self, event: ToolCall) -> None:
+        block = self._running.get(event.code_id)
+        if block is not None and self._fold is not None:
+            block.calls += 1
+            if block.calls > _MAX_CALLS:
+                return
+        super()._tool_call(event)
 
     def _gutter_line(self, block: ShownBlock, line: str, style: Style) -> None:
         self._finish_line()
