@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 from agentd.errors import ConfigError, ModelError, UnknownPluginError, WorkspaceError
-from agentd.events import CodeOutput, RunEnd, TextDelta
+from agentd.events import CodeDelta, CodeOutput, RunEnd, TextDelta
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
 from agentd.turn.budgets import Budgets
@@ -61,7 +61,7 @@ async def test_a_session_runs_real_code_and_gives_its_events(tmp_path: Path) -> 
     model = ScriptModel("I look.\n" + bash("echo hello; exit 4"), "It said hello.")
     async with Session(model, cwd=tmp_path, tools=[]) as session:
         events = [event async for event in session.run("Say hello")]
-    kinds = [e.type for e in events if e.type != "text_delta"]
+    kinds = [e.type for e in events if e.type not in ("text_delta", "code_delta")]
     assert kinds == [
         "run_start",
         "code_start",
@@ -354,7 +354,7 @@ async def test_a_session_is_opened_once(tmp_path: Path) -> None:
 
 def test_the_sync_twin_gives_the_same_events(tmp_path: Path) -> None:
     with SyncSession(ScriptModel("Hi.\n" + bash("echo 1"), "done"), cwd=tmp_path, tools=[]) as session:
-        kinds = [e.type for e in session.run("go") if not isinstance(e, TextDelta)]
+        kinds = [e.type for e in session.run("go") if not isinstance(e, TextDelta | CodeDelta)]
         assert kinds == [
             "run_start", "code_start", "code_output", "code_execution", "turn_end", "turn_end", "run_end",
         ]  # fmt: skip

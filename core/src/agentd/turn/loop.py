@@ -238,8 +238,8 @@ class TurnLoop:
             told = target_of(Block.of(target, action, ""))
             rnd.draft = CodeDelta(id=self.ids(), text="", action=action, target=told)
         if text := text[max(0, start - (rnd.length - len(text))) :]:
-            rnd.draft = attrs.evolve(rnd.draft, text=text)
-            self.listener.emit(rnd.draft)
+            before = rnd.draft
+            self.listener.emit(CodeDelta(id=before.id, text=text, action=action, target=before.target))
 
     def _close(self, rnd: Round) -> None:
         for segment in rnd.parser.close():

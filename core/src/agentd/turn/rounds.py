@@ -272,7 +272,7 @@ class Round:
     end: int = 0  # where the last block ends: what follows does not count
     gap: str = ""  # blank space behind a block, shown only if another block follows
     prose: list[str] = attrs.field(factory=list)
-    draft: CodeDelta | None = None  # the last piece told of a block that is being written
+    draft: CodeDelta | None = None  # of the block that is being written
     jobs: list[RoundJob] = attrs.field(factory=list)
     has_blocks: bool = False
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
