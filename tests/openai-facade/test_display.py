@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from agentd_openai.display import display_events, display_events_async
 from fake_openai import FakeOpenAI
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from ways import WAYS, call
 
 GO: Any = [{"role": "user", "content": "go"}]

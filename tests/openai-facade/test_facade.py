@@ -260,7 +260,8 @@ def test_a_responses_stream_is_one_coherent_stream(piece: int, kind: str, serve:
     final = events[-1].response
     assert [i.type for i in final.output] == [done[i].type for i in added]
     assert [i.id for i in final.output] == [done[i].id for i in added]
-    assert final.id == "resp_3"
+    assert {e.response.id for e in events if hasattr(e, "response")} == {"resp_1"}
+    assert final.agentd["response_id"] == "resp_3"
     deltas = "".join(e.delta for e in events if e.type == "response.output_text.delta")
     texts = [e.text for e in events if e.type == "response.output_text.done"]
     assert "".join(texts) == deltas
@@ -304,6 +305,36 @@ def test_the_sdks_own_stream_helper_reads_a_patched_stream(serve: Any, patched: 
         final = stream.get_final_completion()
     assert final.choices[0].message.content.endswith("done")
     assert final.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_sdks_response_helper_reads_a_patched_stream(kind: str, serve: Any, patched: Any) -> None:
+    client = patched(serve(*SCRIPT), asynchronous=kind == "async")
+
+    async def read() -> Any:
+        async with client.responses.stream(model="m", input="go") as stream:
+            return await stream.get_final_response()
+
+    if kind == "async":
+        final = asyncio.run(read())
+    else:
+        with client.responses.stream(model="m", input="go") as stream:
+            final = stream.get_final_response()
+    assert final.id == "resp_1"
+    assert [i.type for i in final.output].count("code_interpreter_call") == 3
+    assert final.output_text.endswith("All done.")
+
+
+@pytest.mark.parametrize("ptc_enabled", [True, False])
+def test_a_streams_id_names_its_last_round_for_the_provider(
+    ptc_enabled: bool, serve: Any, patched: Any
+) -> None:
+    server = serve("```bash:execute\ntrue\n```\n", "done", "more")
+    client = patched(server)
+    final = list(client.responses.create(model="m", input="go", stream=True))[-1].response
+    assert final.id == "resp_1"
+    client.responses.create(model="m", input="on", previous_response_id=final.id, ptc_enabled=ptc_enabled)
+    assert server.requests[2]["previous_response_id"] == "resp_2"
 
 
 def test_a_stream_of_a_patched_client_is_the_sdks_stream_class(serve: Any, patched: Any) -> None:

@@ -124,15 +124,30 @@ def test_ptc_disabled_is_the_sdks_own_call(serve: Any, patched: Any) -> None:
     assert all(r["messages"] == GO for r in server.requests)
 
 
-def test_raw_and_streaming_responses_are_the_sdks_own(serve: Any, patched: Any) -> None:
-    server = serve(BLOCK, repeat=True)
-    client = patched(server)
+def test_raw_responses_that_were_made_before_are_patched_too(serve: Any, tmp_path: Path) -> None:
+    server = serve(BLOCK, "done")
+    client = server.client()
+    assert client.chat.completions.with_raw_response is not None  # the SDK keeps it
+    patch_openai_with_ptc(client, cwd=tmp_path, tools=[])
     raw = client.chat.completions.with_raw_response.create(model="m", messages=GO)
-    assert raw.parse().choices[0].message.content == BLOCK
-    with client.responses.with_streaming_response.create(model="m", input="go") as response:
-        assert response.status_code == 200
-        response.read()
-    assert server.requests[0]["messages"] == GO
+    assert raw.parse().choices[0].message.content == "done"
+    unpatch_openai(client).close()
+
+
+def test_a_wrapper_of_somebody_else_is_called_and_comes_back(serve: Any, tmp_path: Path) -> None:
+    client = serve(BLOCK, "done", "plain").client()
+    original, seen = client.chat.completions.create, []
+
+    def traced(**kwargs: Any) -> Any:
+        seen.append(kwargs["model"])
+        return original(**kwargs)
+
+    client.chat.completions.create = traced
+    patch_openai_with_ptc(client, cwd=tmp_path, tools=[])
+    client.chat.completions.create(model="m", messages=GO)
+    assert seen == ["m", "m"]
+    assert unpatch_openai(client).chat.completions.create is traced
+    client.close()
 
 
 def test_embeddings_pass_through(serve: Any, patched: Any) -> None:
@@ -371,10 +386,11 @@ def test_instructions_ids_and_metadata_go_into_every_round(way: str, serve: Any,
 
 
 @pytest.mark.parametrize("way", [w for w in WAYS if "chat" in w])
-def test_response_format_goes_into_every_round(way: str, serve: Any, patched: Any) -> None:
-    server = serve(BLOCK, "done")
+def test_response_format_holds_for_the_last_answer_alone(way: str, serve: Any, patched: Any) -> None:
+    server = serve(BLOCK, "done", "{}")
     call(way, patched(server, asynchronous=way.startswith("async")), response_format={"type": "json_object"})
-    assert [r["response_format"] for r in server.requests] == [{"type": "json_object"}] * 2
+    held = [r.get("response_format") for r in server.requests]
+    assert held == [None, None, {"type": "json_object"}]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 from agentd_sink_console.neutral import NeutralFormatter, neutral, one_line
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 
 @pytest.mark.parametrize(

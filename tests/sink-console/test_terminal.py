@@ -29,8 +29,7 @@ from agentd_sink_console.console import ConsoleSink
 from agentd_sink_console.prose import ProsePieces
 from agentd_sink_console.terminal import TerminalSink, sink_for
 from agentd_testing import EventSinkContract
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 WIDTHS = (40, 80, 200)
 SENTENCE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,7 +22,8 @@ class Answer:
     a broken chunk there. `disconnect_after`: close the socket there. `status`: refuse with this code.
     `wait_after`: wait for `gate` there. `forever`: never stop writing. `items`: further output items before
     the message (responses). `calls`: native calls as (id, name, arguments), for both APIs, behind the text;
-    where there are calls and no text, responses have no message.
+    where there are calls and no text, responses have no message. `pieces`: what a stream sends in place of all that,
+    as JSON or as bytes; `encoding`: how its bytes are encoded.
     """
 
     text: str = ""
@@ -39,6 +40,8 @@ class Answer:
     calls: list[tuple[str, str, str]] = attrs.field(factory=list)
     cached: int = 0
     reasoning: int = 0
+    pieces: Iterable[Any] | None = None
+    encoding: str = ""
 
 
 class Disconnect(Exception):
@@ -154,6 +157,8 @@ class FakeOpenAI:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Transfer-Encoding", "chunked")
+                if answer.encoding:
+                    self.send_header("Content-Encoding", answer.encoding)
                 self.end_headers()
                 try:
                     for data in self._pieces(api, answer):
@@ -172,6 +177,9 @@ class FakeOpenAI:
                     self.close_connection = True
 
             def _pieces(self, api: Any, answer: Answer) -> Iterator[Any]:
+                if answer.pieces is not None:
+                    yield from answer.pieces
+                    return
                 yield from api.begin()
                 sent = 0
                 limits = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -61,7 +62,9 @@ async def test_a_session_runs_real_code_and_gives_its_events(tmp_path: Path) -> 
     model = ScriptModel("I look.\n" + bash("echo hello; exit 4"), "It said hello.")
     async with Session(model, cwd=tmp_path, tools=[]) as session:
         events = [event async for event in session.run("Say hello")]
-    kinds = [e.type for e in events if e.type not in ("text_delta", "code_delta")]
+    kinds = [e.type for e in events if e.type != "text_delta"]
+    assert kinds[1] == "code_delta"
+    kinds = [kind for kind in kinds if kind != "code_delta"]
     assert kinds == [
         "run_start",
         "code_start",
@@ -360,6 +363,23 @@ def test_the_sync_twin_gives_the_same_events(tmp_path: Path) -> None:
         ]  # fmt: skip
         session.session._model.answers = ["again"]  # type: ignore[union-attr]
         assert session.ask("more").text == "again"
+
+
+def test_a_sync_session_that_a_forked_child_inherits_says_so_and_goes_on_in_the_parent(
+    tmp_path: Path,
+) -> None:
+    with SyncSession(ScriptModel("one", "two"), cwd=tmp_path, tools=[]) as session:
+        assert session.ask("go").text == "one"
+        child = os.fork()
+        if child == 0:
+            try:
+                session.ask("more")
+            except ConfigError as error:
+                session.close()
+                os._exit(7 if "parent of this process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert session.ask("more").text == "two"
 
 
 def test_leaving_the_sync_iteration_ends_the_code(tmp_path: Path, marker: str) -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: I001 - its import sorter would write a statement for each name
 """The types of `agentd`'s public names.
 
 Core's own stand here whole. Of the plugins' names, those that decorate or give back what they were given have a
@@ -9,40 +8,14 @@ signature, or whatever they touch would lose its type; the others are untyped he
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from agentd.errors import (
-    AgentdError as AgentdError,
-    BlockedPluginError as BlockedPluginError,
-    ConfigError as ConfigError,
-    CorruptSnapshotError as CorruptSnapshotError,
-    ExecutorClosedError as ExecutorClosedError,
-    ExecutorError as ExecutorError,
-    IncompatiblePluginError as IncompatiblePluginError,
-    MissingPluginError as MissingPluginError,
-    ModelError as ModelError,
-    ModelStreamError as ModelStreamError,
-    PluginError as PluginError,
-    PluginLoadError as PluginLoadError,
-    ProtocolError as ProtocolError,
-    RunnerDiedError as RunnerDiedError,
-    RunnerStartError as RunnerStartError,
-    SandboxUnavailableError as SandboxUnavailableError,
-    SessionBusyError as SessionBusyError,
-    SnapshotError as SnapshotError,
-    ToolError as ToolError,
-    ToolInputError as ToolInputError,
-    ToolTimeoutError as ToolTimeoutError,
-    UnknownPluginError as UnknownPluginError,
-    UnknownSnapshotError as UnknownSnapshotError,
-    UnknownToolError as UnknownToolError,
-    UnsafePathError as UnsafePathError,
-    WorkspaceError as WorkspaceError,
-)
+from agentd.errors import *
 from agentd.events import (
     CodeDelta as CodeDelta,
     CodeExecution as CodeExecution,
     CodeOutput as CodeOutput,
     CodeStart as CodeStart,
     Event as Event,
+    ReasoningDelta as ReasoningDelta,
     RunEnd as RunEnd,
     RunStart as RunStart,
     SourceLog as SourceLog,
@@ -69,6 +42,7 @@ from agentd.types import (
 )
 
 __version__: str
+CORE_EXPORTS: dict[str, str]
 
 _C = TypeVar("_C")
 _F = TypeVar("_F", bound=Callable[..., Any])

@@ -18,6 +18,7 @@ __all__ = [
     "CodeOutput",
     "CodeStart",
     "Event",
+    "ReasoningDelta",
     "RunEnd",
     "RunStart",
     "SourceLog",
@@ -49,6 +50,14 @@ class TextDelta:
 
     text: str
     type: Literal["text_delta"] = attrs.field(default="text_delta", kw_only=True)
+
+
+@attrs.frozen
+class ReasoningDelta:
+    """A piece of what the model thinks before it answers, without its tags. No block in it is run."""
+
+    text: str
+    type: Literal["reasoning"] = attrs.field(default="reasoning", kw_only=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -169,6 +178,7 @@ class RunEnd:
 Event = (
     RunStart
     | TextDelta
+    | ReasoningDelta
     | CodeDelta
     | CodeStart
     | CodeOutput

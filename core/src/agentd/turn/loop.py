@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,11 @@ from agentd.errors import (
     SandboxUnavailableError,
 )
 from agentd.events import (
-    CodeDelta,
     CodeOutput,
     RunEnd,
     RunStart,
     SourceLog,
     StopReason,
-    TextDelta,
     ToolCall,
     ToolProgress,
     TurnEnd,
@@ -38,6 +37,7 @@ from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelTool
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
+from agentd.turn.reading import AnswerReader
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -46,10 +46,9 @@ from agentd.turn.rounds import (
     native_job,
     record_blocks,
     record_calls,
-    target_of,
 )
 from agentd.turn.transcript import Execution, Transcript
-from agentd.types import Block, Segment, Usage
+from agentd.types import Block, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
@@ -75,6 +74,8 @@ class TurnLoop:
     :param offers: what the model may call natively. Without it, native calls count for nothing.
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
     :param after_turn: awaited after each round that was recorded.
+    :param review: asked about the answer that would end the run: it returns what the model is told if it must answer
+        again, which happens once.
     :param news: asked after each round that did something for what the model must be told beside the results.
     :param catch_up: called before the end of a block or call is told: `tool_called` gets what is on its way.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
@@ -94,6 +95,7 @@ class TurnLoop:
         news: Callable[[], Awaitable[list[str]]] | None = None,
         catch_up: Callable[[], None] = lambda: None,
         after_turn: Callable[[], Awaitable[None]] | None = None,
+        review: Callable[[str], str] | None = None,
     ) -> None:
         self.model = model
         self.executor = executor
@@ -111,6 +113,8 @@ class TurnLoop:
         self.news = news
         self.catch_up = catch_up
         self.after_turn = after_turn
+        self.review = review
+        self._asked_again = False
         self._told: list[str] = []
         self._calls: dict[str, RoundJob] = {}
         self._rejected = 0
@@ -142,26 +146,23 @@ class TurnLoop:
         return end
 
     async def _rounds(self) -> StopReason:
-        while True:
-            elapsed = time.monotonic() - self._begin
-            limit = self.budgets.exceeded(
-                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
-            )
-            if limit:
-                return limit
+        while True:  # the first round is within every limit, for each is above 0
             self.turns += 1
             reason = await self._one_round()
             if self.after_turn is not None:
                 await self.after_turn()
+            elapsed = time.monotonic() - self._begin
+            reason = reason or self.budgets.exceeded(
+                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
+            )
             if reason:
                 return reason
+            if self.offers is not None and self.offers.refresh():
+                self.model.offer(self.offers.offered)
 
     async def _one_round(self) -> StopReason | None:
-        from agentd.turn.parser_stack import ParserStack
-
-        if self.offers is not None and self.offers.refresh():
-            self.model.offer(self.offers.offered)
-        rnd = Round(turn=self.turns, parser=ParserStack([notation.parser for notation in self.notations]))
+        rnd = Round(turn=self.turns)
+        rnd.answer = AnswerReader(self.listener, self.ids, partial(self._block, rnd))
         limit = self.budgets.wall_time_s
         deadline = (
             float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
@@ -180,104 +181,47 @@ class TurnLoop:
 
     async def _play(self, rnd: Round) -> None:
         """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
+        answer = rnd.answer
         async with anyio.create_task_group() as group:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
+                    answer.begin(self.notations, last=self.transcript.last_answer)
                     begun = 0
                     async for event in events:
-                        if self._take(rnd, event):
+                        self._take(rnd, event)
+                        if answer.is_cut:
                             break
                         for job in rnd.jobs[begun:]:  # it starts before more is read of what has come along
                             await job.taken.wait()
                         begun = len(rnd.jobs)
                         if self.listener.is_full():
                             await self.listener.flow()
-                if not rnd.cut:
-                    self._close(rnd)
+                if not answer.is_cut:
+                    answer.close()
             except Exception as exc:
                 rnd.failure = rnd.failure or exc
                 group.cancel_scope.cancel()
 
-    # --- reading the answer -----------------------------------------------------------------------
-
-    def _take(self, rnd: Round, event: ModelEvent) -> bool:
-        """Deal with one event of the model; True if the answer ends here because prose follows a block."""
-        listener = self.listener
-        listener.model_event(event)
+    def _take(self, rnd: Round, event: ModelEvent) -> None:
+        self.listener.model_event(event)
         if isinstance(event, ModelFinish):
             rnd.finish = event
-            return False
-        if isinstance(event, ModelToolCall):
+        elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
-            return False
-        if event.text:
-            rnd.parts.append(event.text)
-            rnd.length += len(event.text)
-            skimmed = "" if rnd.has_blocks else rnd.parser.skim(event.text)
-            if skimmed == "prose":
-                rnd.prose.append(event.text)
-                listener.emit(TextDelta(event.text))
-            elif not skimmed:
-                for segment in rnd.parser.feed(event.text):
-                    if self._segment(rnd, segment):
-                        break
-            if not rnd.has_blocks:
-                listener.certain(rnd.length)
-            if skimmed != "prose" and not rnd.cut:
-                self._tell_draft(rnd, event.text)
-        listener.parsed()
-        return rnd.cut
-
-    def _tell_draft(self, rnd: Round, text: str) -> None:
-        """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
-        if (draft := rnd.parser.draft) is None:
-            return
-        target, action, start = draft
-        if rnd.draft is None:
-            told = target_of(Block.of(target, action, ""))
-            rnd.draft = CodeDelta(id=self.ids(), text="", action=action, target=told)
-        if text := text[max(0, start - (rnd.length - len(text))) :]:
-            before = rnd.draft
-            self.listener.emit(CodeDelta(id=before.id, text=text, action=action, target=before.target))
-
-    def _close(self, rnd: Round) -> None:
-        for segment in rnd.parser.close():
-            if self._segment(rnd, segment):
-                break
-        if not rnd.has_blocks:
-            self.listener.certain(rnd.length)
-        self.listener.parsed()
-
-    def _segment(self, rnd: Round, segment: Segment) -> bool:
-        if segment.block is not None:
-            if rnd.gap:
-                self.listener.emit(TextDelta(rnd.gap))
-                rnd.gap = ""
-            rnd.end = segment.end
-            self.listener.certain(segment.end)
-            self._block(rnd, segment.block)
-        elif not rnd.has_blocks:
-            rnd.prose.append(segment.text)
-            self.listener.emit(TextDelta(segment.text))
-        elif segment.text.strip():
-            rnd.cut = True
         else:
-            rnd.gap += segment.text
-        return rnd.cut
+            rnd.answer.feed(event.text)
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
-    def _block(self, rnd: Round, block: Block) -> None:
-        rnd.has_blocks = True
-        id, rnd.draft = rnd.draft.id if rnd.draft else self.ids(), None
+    def _block(self, rnd: Round, id: str, block: Block) -> None:
         forms = self.notations[0].forms
         self._begin_job(rnd, block_job(id, block, self.executor, after=rnd.before(block), forms=forms))
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:
         """Deal with a native call. Those of the caller's own tools are only noted; behind blocks none counts."""
         offers = self.offers
-        if offers is None or rnd.has_blocks:
+        if offers is None or rnd.answer.has_blocks:
             return
         rnd.calls.append(call)
         if offers.handles(call.name):
@@ -361,19 +305,19 @@ class TurnLoop:
             if job.is_stopped:
                 self.running.pop(job.id, None)
                 self._tell_end(rnd, job)
-        raw = "".join(rnd.parts)
-        answer = raw[: rnd.end] if rnd.has_blocks else raw
-        self.text = "".join(rnd.prose)
+        answer = rnd.answer.counted
+        self.text = rnd.answer.prose
         executions = [self._execution(rnd, j) for j in rnd.jobs]
         self.transcript.executions += executions
         notes = self._notes(rnd)
-        if rnd.has_blocks:
+        if rnd.answer.has_blocks:
             record_blocks(self.model, self.transcript, answer, executions, notes)
         else:
             record_calls(self.model, self.transcript, answer, rnd, notes)
-        self._count(rnd, raw)
-        self.listener.turn_over(answer, cut=rnd.cut, last=rnd.is_last)
-        return self._verdict(rnd)
+        self._count(rnd, rnd.answer.raw)
+        reason = self._verdict(rnd)
+        self.listener.turn_over(answer, cut=rnd.answer.is_cut, last=reason is not None and rnd.is_last)
+        return reason
 
     def _notes(self, rnd: Round) -> list[str]:
         notes, self._told = self._told, []
@@ -406,7 +350,7 @@ class TurnLoop:
         if rnd.over_time:
             return "wall_time"
         if rnd.is_last:
-            return "answer"
+            return "answer" if rnd.calls or not self._ask_again() else None
         self._rejected = self._rejected + 1 if all(not j.started for j in rnd.jobs) else 0
         limit = self.budgets.max_rejected_rounds
         if limit is not None and self._rejected >= limit:
@@ -416,6 +360,15 @@ class TurnLoop:
         if self._broken >= 2:  # the model was told once; the executor does not recover
             rnd.failure = errors[0]
         return None
+
+    def _ask_again(self) -> bool:
+        """Tell whether the model must answer again, and tell it why."""
+        told = "" if self._asked_again or self.review is None else self.review(self.text)
+        if told:
+            self._asked_again = True
+            self.model.add_results(told)
+            self.transcript.add("results", told)
+        return bool(told)
 
     # --- from outside, in the loop -----------------------------------------------------------------------
 

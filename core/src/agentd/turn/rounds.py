@@ -12,7 +12,7 @@ import attrs
 
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ExecutorError, ToolInputError
-from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, ToolCall
+from agentd.events import CodeExecution, CodeStart, Event, ToolCall
 from agentd.protocols import ModelFinish, ModelToolCall, ToolReply, ToolResult
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.results import (
@@ -24,6 +24,7 @@ from agentd.turn.results import (
     output_text,
     rejection,
     reply_text,
+    target_of,
     with_notes,
 )
 from agentd.turn.transcript import Execution, NativeCall, Transcript
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from agentd.protocols import Executor, Model
     from agentd.turn.native_tools import Offers
-    from agentd.turn.parser_stack import ParserStack
+    from agentd.turn.reading import AnswerReader
 
 __all__ = [
     "CodeJob",
@@ -47,7 +48,6 @@ __all__ = [
     "native_job",
     "record_blocks",
     "record_calls",
-    "target_of",
 ]
 
 _EVENT_CHARS = 2000
@@ -227,11 +227,6 @@ class ToolJob(RoundJob):
         return ("(stopped before its end)" if self.started else "(not started)"), "cancelled"
 
 
-def target_of(block: Block) -> str:
-    """Return the language of a block, or the path if it creates a file."""
-    return block.target if block.action == "create" or not block.language else block.language
-
-
 def block_job(
     id: str, block: Block, executor: Executor | None, *, after: list[RoundJob], forms: str
 ) -> RoundJob:
@@ -265,26 +260,18 @@ class Round:
     """One answer of the model, with its blocks or its native calls."""
 
     turn: int
-    parser: ParserStack
+    answer: AnswerReader = attrs.field(init=False)
     group: TaskGroup | None = None
-    parts: list[str] = attrs.field(factory=list)
-    length: int = 0
-    end: int = 0  # where the last block ends: what follows does not count
-    gap: str = ""  # blank space behind a block, shown only if another block follows
-    prose: list[str] = attrs.field(factory=list)
-    draft: CodeDelta | None = None  # of the block that is being written
     jobs: list[RoundJob] = attrs.field(factory=list)
-    has_blocks: bool = False
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
     finish: ModelFinish | None = None
-    cut: bool = False
     over_time: bool = False
     failure: BaseException | None = None
 
     @property
     def is_last(self) -> bool:
         """Whether the model waits for nothing of ours: it has answered, or calls the caller's own tools."""
-        return not self.jobs or (not self.has_blocks and len(self.calls) > len(self.jobs))
+        return not self.jobs or (not self.answer.has_blocks and len(self.calls) > len(self.jobs))
 
     def before(self, block: Block) -> list[RoundJob]:
         """Return what must be done before the block: everything before a create block, each such block before the

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from agentd_model_openai.line_limit import limit_lines
 
 __all__ = ["ChunkStream", "plain"]
 
@@ -72,7 +75,9 @@ class ChunkStream:
     def _guard(self) -> None:
         """Have the provider's lines checked, also those of a request that LiteLLM makes with the first
         chunk."""
-        self._lines = _check_lines(getattr(self._stream, "completion_stream", None))
+        inner = getattr(self._stream, "completion_stream", None)
+        limit_lines(getattr(inner, "response", None))  # of a provider that LiteLLM asks through the SDK
+        self._lines = _check_lines(inner)
         make: Callable[..., Any] | None = getattr(self._stream, "make_call", None)
         if make is None:
             return
@@ -103,6 +108,10 @@ def _check_lines(inner: Any) -> _CheckedLines | None:
     lines = getattr(inner, "streaming_response", None)
     if not hasattr(lines, "__next__"):
         return None
+    if inspect.isgenerator(
+        lines
+    ):  # httpx's `Response.iter_lines`, not begun: nothing else knows the response
+        limit_lines(inspect.getgeneratorlocals(lines).get("self"))
     inner.streaming_response = checked = _CheckedLines(lines)
     if hasattr(inner, "response_iterator"):
         inner.response_iterator = checked

@@ -14,7 +14,7 @@ from typing import Any
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, later_choice
+from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, later_choice, text_of
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd_model_openai.source import Opener, Source
 from agentd_model_openai.usage import Prices, chat_usage, priced
@@ -78,6 +78,10 @@ class ChatModel:
         would never end.
         """
         self._offered = [as_tool(t) for t in tools]
+
+    def hold_to(self, arguments: Mapping[str, Any]) -> None:
+        """Send these arguments with every request from now on: the form of the answer, say."""
+        self._options |= arguments
 
     def add_task(self, text: str) -> None:
         """Append what the person says."""
@@ -176,7 +180,11 @@ class ChatModel:
         usage = priced(chat_usage(completion.usage), self.name, self._prices)
         yield ModelFinish(reason=choices[0].finish_reason, usage=usage, raw=completion)
         message = choices[0].message
-        yield ModelText(message.content or "", completion)
+        try:
+            text = _text_in(message)
+        except ValueError as exc:
+            raise broken_stream(self.name, exc) from exc
+        yield ModelText(text, completion)
         collector = CallCollector()
         for call in collector.whole(message):
             yield call
@@ -198,7 +206,7 @@ class ChatModel:
                     choice = chunk.choices[0]
                     reason = choice.finish_reason or reason
                     if choice.delta:
-                        text = choice.delta.content or ""
+                        text = _text_in(choice.delta)
                         calls = collector.feed(choice.delta)
                     if choice.finish_reason:
                         calls = [*calls, *collector.close()]
@@ -211,3 +219,12 @@ class ChatModel:
         if reason is None:
             raise unfinished(self.name, "finish_reason", empty=empty)
         yield ModelFinish(reason=reason, usage=priced(chat_usage(usage), self.name, self._prices))
+
+
+def _text_in(message: Any) -> str:
+    """Return the text of a message or delta, which has its content as text from then on."""
+    content = message.content
+    text = text_of(content)
+    if content is not None and not isinstance(content, str):
+        message.content = text
+    return text

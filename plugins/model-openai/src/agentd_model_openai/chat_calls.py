@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from agentd.protocols import ModelToolCall, ToolOffer
 
-__all__ = ["CallCollector", "as_call", "as_tool", "later_choice"]
+__all__ = ["CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
 
 _EXTRAS: Final = ("refusal", "reasoning_content", "reasoning_details", "thinking_blocks")
 """Fields beside the text that an answer with calls takes back with it: some providers insist on their own
@@ -46,6 +46,20 @@ def later_choice(choice: Any) -> Any:
     if isinstance(inner, dict):  # as chat completions have it
         return {**choice, "allowed_tools": {**inner, "mode": "auto"}}
     return {**choice, "mode": "auto"}
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message's content: a string, or a list of parts, of which some servers send several kinds
+    (Mistral's thinking, say).
+
+    :raises ValueError: for anything else.
+    """
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise ValueError(f"the content is neither text nor a list of parts but {str(content)[:80]!r}")
+    parts = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in content]
+    return "".join(str(p.get("text") or "") for p in parts if p.get("type", "text") == "text")
 
 
 class CallCollector:

@@ -86,7 +86,7 @@ def is_programming_error(exc: BaseException) -> bool:
 def refused(model: str, exc: Exception) -> ModelError:
     """Return the error for a request that failed; raise it from `exc`."""
     error = ModelError(f"model {model!r}: {type(exc).__name__}: {_brief(exc)}; {_next_step(exc)}")
-    error.retry_after_s = asked_wait(exc)
+    error.retry_after_s, error.status = asked_wait(exc), status_of(exc)
     return error
 
 

@@ -16,7 +16,7 @@ from agentd.errors import ConfigError, ModelError
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import later_choice
+from agentd_model_openai.chat_calls import later_choice, text_of
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd_model_openai.source import Opener, Source
 from agentd_model_openai.usage import Prices, priced, responses_usage
@@ -97,6 +97,10 @@ class ResponsesModel:
     def offer(self, tools: Sequence[ToolOffer]) -> None:
         """Send these tools with every request, as `ChatModel.offer` does."""
         self._offered = [_tool(t) for t in tools]
+
+    def hold_to(self, arguments: Mapping[str, Any]) -> None:
+        """Send these arguments with every request from now on: the form of the answer, say."""
+        self._options |= arguments
 
     def add_task(self, text: str) -> None:
         """Append what the person says."""
@@ -214,7 +218,7 @@ class ResponsesModel:
                 empty = False
                 kind = event.type
                 if kind == "response.output_text.delta":
-                    yield ModelText(event.delta, event)
+                    yield ModelText(text_of(event.delta), event)
                     continue
                 calls: list[ModelToolCall] = []
                 if kind == "response.output_item.done":

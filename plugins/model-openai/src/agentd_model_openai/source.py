@@ -20,6 +20,7 @@ from agentd._concurrency.pool import call_in_thread, unbounded_pool
 from agentd._concurrency.waiting import AsyncWaiter
 from anyio.lowlevel import RunVar
 
+from agentd_model_openai.line_limit import limit_lines
 from agentd_model_openai.plain import is_sdk_method, past_transformation
 from agentd_model_openai.retry import (
     HEAD,
@@ -127,6 +128,7 @@ class Source:
         if self.is_async:
             await _take_turn()
             stream = await self._call(kwargs)
+            limit_lines(getattr(stream, "response", None))
             self.response = self.response or getattr(stream, "response", None)
             try:
                 yield aiter(stream)
@@ -250,6 +252,7 @@ class _Pipe:
         try:
             assert self._ask is not None
             stream = self.stream = self._ask()
+            limit_lines(getattr(stream, "response", None))
             self._opened.set()
             if not self._stopped:
                 for item in stream:

@@ -18,6 +18,7 @@ from agentd_model_openai.retry import Repeatable, Retries, client_count
 from agentd_model_openai.strict_schema import OpenAIStrictSchemas
 
 from agentd_openai import chat_request, responses_request
+from agentd_openai.answer_form import AnswerForm, answer_form
 from agentd_openai.chat_stream import ChatStreamer
 from agentd_openai.collector import Collector
 from agentd_openai.native_items import RESULTS
@@ -50,6 +51,8 @@ class PatchedCall:
     arguments: dict[str, Any]
     mcp_servers: Sequence[object] = ()
     mcp_strict: bool = False
+    form_type: Any = None  # what the caller reads the last answer as
+    form: AnswerForm | None = None
     transcript: Transcript = attrs.field(factory=Transcript)
     model: Any = None
     offers: Offers = attrs.field(factory=Offers)
@@ -109,7 +112,7 @@ class PatchedCall:
         answer = WholeAnswer(self.mode.sinks(), self)
         end = await self._run(answer, streamed=False)
         raw = answer.finished(end)
-        raw.agentd = self._record(stop_reason=end.stop_reason, turns=end.turns)
+        raw.agentd = self.record(stop_reason=end.stop_reason, turns=end.turns)
         self._keep_pending(raw)
         return raw
 
@@ -122,6 +125,8 @@ class PatchedCall:
             listener.flow = channel.flow  # type: ignore[method-assign]
             await self._run(listener, streamed=True, channel=channel)
             self._keep_pending(getattr(listener, "response", None))
+            if isinstance(listener, ResponsesStreamer) and listener.response is not None:
+                self.state.keep_end(listener.id, listener.response.id)
         except Exception as exc:
             error = self._told(exc)
         finally:
@@ -144,26 +149,46 @@ class PatchedCall:
         )
         assert prepared.offers is not None
         self.offers = prepared.offers
-        self.model = self._open_model(prepared.instructions, streamed=streamed)
+        arguments = dict(self.arguments)
+        instructions = prepared.instructions
+        if prepared.notations:  # a model that calls tools natively can be held to JSON all the time
+            self.form = answer_form(self.api, arguments, self.form_type)
+        if self.form is not None:
+            instructions = f"{instructions}\n\n{self.form.instructions}"
+        self.model = self._open_model(arguments, instructions, streamed=streamed)
         self.model.offer(self.offers.offered)
         self.begin = self.last_begin = self._end = len(self.messages())
         listener.on_turn_over = self._turn_over
         try:
             return await self.mode.acting.run(
-                prepared, self.model, transcript=self.transcript, listener=listener, channel=channel
+                prepared,
+                self.model,
+                transcript=self.transcript,
+                listener=listener,
+                channel=channel,
+                review=self._review,
             )
         finally:
             if isinstance(self.model, ProvidedModel):
                 with anyio.CancelScope(shield=True):
                     await self.model.aclose()
 
-    def _open_model(self, prompt: str, *, streamed: bool) -> ChatModel | ResponsesModel | ProvidedModel:
-        arguments = dict(self.arguments)
+    def _review(self, text: str) -> str:
+        """Return what the model is told about a last answer that does not have its form. From then on, the provider
+        holds the model to it."""
+        told = "" if self.form is None else self.form.review(text)
+        if told and self.form is not None:
+            self.model.hold_to(self.form.arguments)
+        return told
+
+    def _open_model(
+        self, arguments: dict[str, Any], prompt: str, *, streamed: bool
+    ) -> ChatModel | ResponsesModel | ProvidedModel:
         name = arguments.pop("model")
         given: Any
         first = 0
         if self.api == "responses":
-            arguments = responses_request.without_ours(arguments)
+            arguments = self.state.goes_on_from(responses_request.without_ours(arguments))
             given = self._input(arguments.pop("input", None))
             if prompt:
                 own = arguments.get("instructions")
@@ -182,6 +207,7 @@ class PatchedCall:
             create, is_async = Repeatable(service.create, Retries(count=client_count(self.original))), False
         more: dict[str, Any] = {"options": arguments, "streamed": streamed, "is_async": is_async}
         if self.api == "responses":
+            responses_request.check(arguments, streamed=streamed)
             return ResponsesModel(name, create=create, input=given, **more)
         return ChatModel(name, create=create, messages=given, **more)
 
@@ -204,6 +230,11 @@ class PatchedCall:
         """Return what the run has added to the conversation."""
         return self.messages()[self.begin :] if self.model is not None else []
 
+    @property
+    def holds_text(self) -> bool:
+        """Whether only the last answer's text is for the caller."""
+        return self.form is not None
+
     def wants_results(self) -> bool:
         """Tell whether the caller has asked for the tools' results in a stream of the responses API."""
         return RESULTS in (self.arguments.get("include") or ())
@@ -211,13 +242,14 @@ class PatchedCall:
     def _turn_over(self) -> None:
         self.last_begin, self._end = self._end, len(self.messages())
 
-    def _record(self, **more: Any) -> dict[str, Any]:
+    def record(self, **more: Any) -> dict[str, Any]:
+        """Return the extra field `agentd` of an answer."""
         return make_record(self.transcript, self.added(), **more)
 
     def _told(self, exc: Exception) -> Exception:
         """Return the error for the caller, with what was done before it in its attribute `agentd`."""
         error = both(exc)
-        error.agentd = self._record()  # type: ignore[attr-defined]
+        error.agentd = self.record()  # type: ignore[attr-defined]
         return error
 
     # --- calls of ours in an answer that the provider keeps ---------------------------------------------------
@@ -227,7 +259,8 @@ class PatchedCall:
         conversation = self.arguments.get("conversation")
         if isinstance(conversation, dict):
             conversation = conversation.get("id")
-        return str(conversation or self.arguments.get("previous_response_id") or "")
+        arguments = self.state.goes_on_from(self.arguments)
+        return str(conversation or arguments.get("previous_response_id") or "")
 
     def _keep_pending(self, response: Any) -> None:
         """If the last answer has calls of ours, keep their outputs: who goes on from that response by its id does

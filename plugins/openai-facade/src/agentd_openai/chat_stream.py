@@ -11,6 +11,9 @@ agentd adds is an extra field `agentd` of a chunk, a list of events (`agentd.eve
 Text behind a block is held back until another block follows, and dropped with the rest of that answer if
 prose follows.
 
+Where the caller reads the answer as JSON (`response_format`), only the last answer's text is sent, when it is known to
+be the last; what was said before it is in the field `agentd`.
+
 Native calls of our tools are left out; those of the caller's own pass, numbered from 0. If there were calls of
 ours, the delta of the last chunk has a field `agentd` with all messages of the exchange: whoever puts the
 message together with the SDK's helper and sends it back sends them with it (see `chat_request.restored`).
@@ -136,7 +139,10 @@ class ChatStreamer(Collector):
     def call_begun(self, id: str, call: ModelToolCall) -> None:
         self._has_calls = True
 
-    def round_over(self) -> None:
+    def round_over(self, *, last: bool) -> None:
+        if last and self._call.holds_text:
+            self._certain = self._length
+            self._release(held=True)
         self._begin_round()
 
     # --- chunks --------------------------------------------------------------------------------------
@@ -157,8 +163,10 @@ class ChatStreamer(Collector):
         if chunk.usage is not None:
             chunk.usage = None
 
-    def _release(self) -> None:
-        """Send the chunks whose text is certain by now."""
+    def _release(self, *, held: bool = False) -> None:
+        """Send the chunks whose text is certain by now, unless only the last answer's is for the caller."""
+        if self._call.holds_text and not held:
+            return
         chunks = []
         text = ""
         while self._held:

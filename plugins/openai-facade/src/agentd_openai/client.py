@@ -1,5 +1,5 @@
-"""Patching a client object: its `create` methods, and those of its copies. Nothing else in the process
-changes."""
+"""Patching a client object: its methods that make a model answer, and those of its copies. Nothing else in the
+process changes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.turn.budgets import Budgets
 
-from agentd_openai.raw import is_raw
-
 if TYPE_CHECKING:
     from agentd.protocols import EventSink
     from agentd.registry import Registry
     from agentd.registry.options import PluginSpec
     from agentd.session.resources import SessionResources
 
-    from agentd_openai.state import Holder, Mode, PatchState
+    from agentd_openai.state import Holder, PatchState
 
 __all__ = ["patch_openai_with_mcp", "patch_openai_with_ptc", "unpatch_openai"]
 
 C = TypeVar("C")
 MARK = "_agentd"
-"""The SDK marks calls through `with_raw_response` and `with_streaming_response` with this header."""
 
 
 def patch_openai_with_ptc(
@@ -47,12 +44,12 @@ def patch_openai_with_ptc(
 ) -> C:
     """Let the models of an `OpenAI` or `AsyncOpenAI` client run code, and return the same client.
 
-    `chat.completions.create` and `responses.create` of this object (and of copies that `with_options()`
-    makes from now on) then run the whole conversation: the model's blocks are run in `cwd` and their
-    results go back until it answers without a block. They take `mcp_servers=`, `mcp_strict=` and
-    `ptc_enabled=` beside the SDK's arguments and return the SDK's own types, with an extra field `agentd`.
-    Models of other providers come through LiteLLM, embeddings (`embeddings.create`) too. All else is as it
-    was: other methods, `with_raw_response`, `with_streaming_response`, other clients. A patched client is
+    `create`, `parse` and `stream` of this object's `chat.completions` and `responses` (and of copies that
+    `with_options()` makes from now on), also through `with_raw_response` and `with_streaming_response`, then run the
+    whole conversation: the model's blocks are run in `cwd` and their results go back until it answers without a
+    block. They take `mcp_servers=`, `mcp_strict=` and `ptc_enabled=` beside the SDK's arguments and return the SDK's
+    own types, with an extra field `agentd`. Models of other providers come through LiteLLM, embeddings
+    (`embeddings.create`) too. All else is as it was: other methods, other clients. A patched client is
     not patched again: `unpatch_openai` it first to give other settings. `client.cleanup_ptc()` ends what
     runs; so does the client's end. `patch_openai_with_mcp` on the same client adds the JSON tool loop for
     calls with `ptc_enabled=False`.
@@ -176,9 +173,12 @@ def unpatch_openai(client: C) -> C:
     """Give a client its own methods back and return it, whatever patches it had. What it ran is ended, unless
     a patched copy shares it."""
     if getattr(client, MARK, None) is not None:
+        from agentd_openai.methods import patched_resources, unpatch_resource
+
         parts: Any = client
-        for target in (parts.chat.completions, parts.responses, getattr(parts, "embeddings", None)):
-            getattr(target, "__dict__", {}).pop("create", None)
+        for _, resource in patched_resources(parts):
+            unpatch_resource(resource)
+        getattr(parts, "embeddings", parts).__dict__.pop("create", None)
         for name in ("copy", "with_options", "cleanup_ptc", "cleanup_mcp", MARK):
             client.__dict__.pop(name, None)
     return client
@@ -188,17 +188,18 @@ def _patch(client: Any, holder: Holder) -> None:
     import openai
 
     from agentd_openai.embeddings import async_embed, sync_embed
+    from agentd_openai.forks import guard_connections
+    from agentd_openai.methods import patch_resource, patched_resources
 
-    is_async = isinstance(client, openai.AsyncOpenAI)
-    make = _async_create if is_async else _sync_create
-    for api, target in (("chat", client.chat.completions), ("responses", client.responses)):
-        target.create = make(target.create, api, holder, str(client.base_url))
+    for api, resource in patched_resources(client):
+        patch_resource(client, resource, api, holder)
     if hasattr(client, "embeddings"):
-        embed = async_embed if is_async else sync_embed
+        embed = async_embed if isinstance(client, openai.AsyncOpenAI) else sync_embed
         client.embeddings.create = embed(client.embeddings.create, str(client.base_url), holder)
     for name in ("copy", "with_options"):
         setattr(client, name, _copying(getattr(type(client), name).__get__(client), holder))
     setattr(client, MARK, holder)
+    guard_connections(client)
     state = holder.state
     if state.ptc is not None:
         client.cleanup_ptc = state.close
@@ -214,90 +215,3 @@ def _copying(original: Callable[..., Any], holder: Holder) -> Callable[..., Any]
         return made
 
     return copy
-
-
-def _sync_create(original: Callable[..., Any], api: str, holder: Holder, base_url: str) -> Callable[..., Any]:
-    @wraps(original)
-    def create(
-        *args: Any,
-        mcp_servers: Sequence[object] | None = None,
-        mcp_strict: bool = False,
-        ptc_enabled: bool = True,
-        **kwargs: Any,
-    ) -> Any:
-        mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
-        if mode is None:
-            return original(*args, **_cleaned(api, kwargs))
-        from agentd_openai.calls import PatchedCall
-
-        stream, arguments = _arguments(kwargs)
-        call = PatchedCall(
-            holder, mode, api, original, False, base_url, arguments, mcp_servers or (), mcp_strict
-        )
-        return call.sync_stream() if stream else call.sync_whole()
-
-    return create
-
-
-def _async_create(
-    original: Callable[..., Any], api: str, holder: Holder, base_url: str
-) -> Callable[..., Any]:
-    @wraps(original)
-    async def create(
-        *args: Any,
-        mcp_servers: Sequence[object] | None = None,
-        mcp_strict: bool = False,
-        ptc_enabled: bool = True,
-        **kwargs: Any,
-    ) -> Any:
-        mode = _mode(holder.state, api, args, kwargs, ptc_enabled, mcp_servers)
-        if mode is None:
-            return await original(*args, **_cleaned(api, kwargs))
-        from agentd_openai.calls import PatchedCall
-
-        stream, arguments = _arguments(kwargs)
-        call = PatchedCall(
-            holder, mode, api, original, True, base_url, arguments, mcp_servers or (), mcp_strict
-        )
-        return await (call.async_stream() if stream else call.async_whole())
-
-    return create
-
-
-def _mode(
-    state: PatchState,
-    api: str,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    ptc_enabled: bool,
-    mcp_servers: object,
-) -> Mode | None:
-    """Return how this call is served; None if it is the SDK's own business."""
-    mode = state.ptc if ptc_enabled and state.ptc is not None else state.tools
-    if mode is None and mcp_servers:
-        raise ConfigError(
-            "mcp_servers: need ptc_enabled=True, or patch_openai_with_mcp(client) for native tool calls"
-        )
-    needed = ("model", "messages") if api == "chat" else ("model",)
-    if is_raw(kwargs) or args or any(name not in kwargs for name in needed):
-        return None
-    if mode is not None and mode.acting.mode == "tools" and not mcp_servers and not state.resources.has_tools:
-        return None
-    return mode
-
-
-def _cleaned(api: str, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments for the SDK's own call, without what only agentd understands."""
-    from agentd_openai import chat_request, responses_request
-
-    if api == "chat" and isinstance(kwargs.get("messages"), list):
-        return {**kwargs, "messages": chat_request.restored(kwargs["messages"])}
-    if api == "responses":
-        return responses_request.without_ours(kwargs)
-    return kwargs
-
-
-def _arguments(kwargs: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Return whether to stream, and the arguments that the caller really gave."""
-    given = {k: v for k, v in kwargs.items() if type(v).__name__ not in ("NotGiven", "Omit")}
-    return bool(given.pop("stream", False)), given

@@ -37,6 +37,13 @@ class RunningCall(Protocol):
     def added(self) -> list[Any]:
         """Return what the run has added to the conversation, in the API's own form."""
 
+    def record(self, **more: Any) -> dict[str, Any]:
+        """Return the extra field `agentd` of an answer."""
+
+    @property
+    def holds_text(self) -> bool:
+        """Whether only the last answer's text is for the caller, who reads it as JSON."""
+
     def wants_results(self) -> bool:
         """Tell whether the caller has asked for the tools' results in the stream."""
 
@@ -58,9 +65,9 @@ class Collector(Listener):
 
     def turn_over(self, answer: str, *, cut: bool, last: bool) -> None:
         self.on_turn_over()
-        self.round_over()
+        self.round_over(last=last)
 
-    def round_over(self) -> None:
+    def round_over(self, *, last: bool) -> None:
         """Deal with a round's end; for subclasses."""
 
     def on_event(self, event: Event) -> None:

@@ -5,16 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentd.errors import ConfigError
 from agentd.turn.results import format_results
 from agentd.turn.transcript import Execution
 from agentd.types import Usage
 
 from agentd_openai.native_items import RESULTS, expanded
 
-__all__ = ["CONTAINER", "add_usage", "code_item", "own_items_as_text", "with_instructions", "without_ours"]
+__all__ = [
+    "CONTAINER",
+    "add_usage",
+    "check",
+    "code_item",
+    "own_items_as_text",
+    "with_instructions",
+    "without_ours",
+]
 
 CONTAINER = "agentd"
 """The `container_id` of the code items that are ours."""
+
+
+def check(kwargs: Mapping[str, Any], *, streamed: bool) -> None:
+    """Raise `ConfigError` for what cannot work with running code or tools."""
+    if kwargs.get("background") and not streamed:
+        raise ConfigError(
+            "background: an answer in the background is not read here, so no code of it can run; pass "
+            "ptc_enabled=False for a plain one, or stream=True"
+        )
 
 
 def with_instructions(own: Any, text: str) -> str:

@@ -1,11 +1,14 @@
 """The responses API, streamed: several rounds of events become one coherent stream.
 
 One `response.created`, one `response.completed` (`response.incomplete` if a budget ended the run) with the
-sum of the usage and all items; sequence numbers and output indices rise over all rounds. The completed
-response has the id of the last round's response: that is what `previous_response_id` must name. A block is
+sum of the usage and all items; sequence numbers and output indices rise over all rounds. It is one response
+with one id, that of the first round. The provider goes on from the last round's: the completed response names that id
+in its field `agentd`, and a patched client puts it in place of the first one (`PatchState.goes_on_from`). A block is
 a `code_interpreter_call` item; while it runs, `response.code_interpreter_call.interpreting` is repeated. A
 native call of one of our tools is an `mcp_call` item, done when its result is there; its output stands in it if
 `include=["tool_call.results"]` asked for it. The caller's own calls stay `function_call` items.
+Where the caller reads the answer as JSON (`text.format`), only the last answer's message is sent, when it is known to
+be the last.
 What agentd adds is an extra field `agentd`, a list of events (`agentd.events`, as dicts), with the same
 meaning as for chat (see `agentd_openai.chat_stream`).
 """
@@ -77,6 +80,8 @@ class ResponsesStreamer(ItemStream):
         self._turn = 0
         self._natives: dict[str, _StreamedNative] = {}  # by the id of their events
         self._sent: set[str] = set()
+        self.id = ""
+        """The id of the stream: that of the first round's response."""
         self.response: Any = None
         """The last round's response."""
         self._begin_round()
@@ -106,12 +111,17 @@ class ResponsesStreamer(ItemStream):
         kind = raw.type
         if kind in BEGINNINGS:
             self.response = raw.response
+            self.id = self.id or raw.response.id
             if kind not in self._sent:
                 self._sent.add(kind)
+                raw.response = raw.response.model_copy(update={"id": self.id})
                 self.send(raw)
             return
         start, self._length = self._length, self._length + len(event.text)
-        if event.text or self._held or (self._has_blocks and kind == ADDED):
+        begins = kind == ADDED and (
+            self._has_blocks or (self._call.holds_text and raw.item.type == "message")
+        )
+        if event.text or self._held or begins:
             self._held.append((raw, start, self._length))
         else:
             self._pass(raw)
@@ -151,14 +161,19 @@ class ResponsesStreamer(ItemStream):
             else:
                 self.riders.append(as_dict(event))
 
-    def round_over(self) -> None:
+    def round_over(self, *, last: bool) -> None:
+        if last and self._call.holds_text:
+            self._certain = self._length
+            self._release(held=True)
         for entry in self._open.values():
             self._close(entry)
         self._begin_round()
 
     # --- the provider's events ------------------------------------------------------------------------
 
-    def _release(self) -> None:
+    def _release(self, *, held: bool = False) -> None:
+        if self._call.holds_text and not held:
+            return
         events = []
         text = ""
         while self._held:
@@ -321,6 +336,10 @@ class ResponsesStreamer(ItemStream):
         status = getattr(response, "status", None) if answered else "incomplete"
         status = status if status in ("completed", "incomplete") else "completed"
         changes: dict[str, Any] = {
+            "id": self.id or response.id,
+            "agentd": self._call.record(
+                stop_reason=end.stop_reason, turns=end.turns, response_id=response.id
+            ),
             "output": [i for i in self.items if i is not None],
             "usage": add_usage(end.usage),
             "status": status,

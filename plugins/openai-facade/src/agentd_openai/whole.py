@@ -61,7 +61,7 @@ class WholeAnswer(Collector):
         if event.type in ("tool_call", "code_execution") and event.id in self._natives:
             self._natives[event.id].status = event.status
 
-    def round_over(self) -> None:
+    def round_over(self, *, last: bool) -> None:
         self._rounds.append((self._raw, self._current))
         self._current = []
 
@@ -94,6 +94,8 @@ class WholeAnswer(Collector):
         else:
             done = [responses_request.executed_item(e) for e in self._call.transcript.executions]
             raw.output = [*done, *raw.output]
+        if self._call.holds_text and not answered:
+            raw.output = [i for i in raw.output if i.type != "message"]  # or the SDK would parse it
         raw.usage = responses_request.add_usage(end.usage)
         if not answered:
             raw.status = "incomplete"

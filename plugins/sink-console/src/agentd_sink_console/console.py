@@ -19,6 +19,7 @@ from agentd.events import (
     CodeOutput,
     CodeStart,
     Event,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
@@ -111,7 +112,7 @@ class ConsoleSink:
         match event:
             case RunStart():
                 self._run_start(event)
-            case TextDelta():
+            case TextDelta() | ReasoningDelta():
                 self._prose(event.text)
             case CodeStart():
                 self._code_start(event)

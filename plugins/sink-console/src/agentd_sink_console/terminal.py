@@ -12,6 +12,7 @@ from agentd.events import (
     CodeExecution,
     CodeStart,
     Event,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     TextDelta,
@@ -150,7 +151,7 @@ class TerminalSink(ConsoleSink):
         if isinstance(event, CodeDelta):
             self._code_delta(event)
         else:
-            if isinstance(event, TextDelta | TurnEnd | RunEnd):
+            if isinstance(event, TextDelta | ReasoningDelta | TurnEnd | RunEnd):
                 self._end_draft()
             super()._show(event)
         self._show_unfinished(event)
@@ -169,7 +170,7 @@ class TerminalSink(ConsoleSink):
             self._terminal.rows.close()
             return
         awaited = self._what_is_awaited(event)
-        if awaited != self._awaited[0] or isinstance(event, TextDelta | CodeDelta):
+        if awaited != self._awaited[0] or isinstance(event, TextDelta | ReasoningDelta | CodeDelta):
             self._awaited = (awaited, time.monotonic())
         lines = [f"│ {neutral(self._draft.partial)}"] if self._draft else []
         for block in self._running.values():
@@ -185,6 +186,8 @@ class TerminalSink(ConsoleSink):
             return f"block {numbers} runs" if len(self._running) == 1 else f"blocks {numbers} run"
         if isinstance(event, TextDelta):
             return "the model writes"
+        if isinstance(event, ReasoningDelta):
+            return "the model thinks"
         return f"waiting for {self._model}"
 
     # --- prose ---
@@ -215,7 +218,7 @@ class TerminalSink(ConsoleSink):
 
     def _belongs_behind_the_draft(self, event: Event) -> bool:
         """Tell whether this is about another block than the one whose frame is open."""
-        if self._draft is None or isinstance(event, TextDelta | TurnEnd | RunEnd | RunStart):
+        if self._draft is None or isinstance(event, TextDelta | ReasoningDelta | TurnEnd | RunEnd | RunStart):
             return False
         if isinstance(event, CodeDelta | CodeStart):
             return False

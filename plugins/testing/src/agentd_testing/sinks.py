@@ -23,8 +23,7 @@ from agentd.events import (
 )
 from agentd.protocols import EventSink
 from agentd.types import Usage
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 __all__ = ["RUN", "EventSinkContract"]
 

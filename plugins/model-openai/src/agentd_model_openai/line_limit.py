@@ -1,0 +1,97 @@
+"""How long an event of a provider's stream may be.
+
+Libraries put an event together in memory until its end comes. A provider, or somebody in between, that sends none would
+fill that memory; compressed, it takes a thousandth of the bytes on the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+__all__ = ["MOST_BYTES", "LineTooLongError", "limit_lines"]
+
+MOST_BYTES: Final = 16 * 1024 * 1024
+SLICE_BYTES: Final = 4096
+"""How much of a compressed body is decompressed at once: deflate makes at most 1,032 times as much of it."""
+_ENDS: Final = (b"\n\n", b"\r\r", b"\r\n\r\n")
+
+
+class LineTooLongError(ValueError):
+    """An event of a stream is longer than `MOST_BYTES`. The provider would send it again, so it is not asked again."""
+
+    code = "line_too_long"
+
+    def __init__(self) -> None:
+        super().__init__(f"a line of the stream is longer than {MOST_BYTES // 1024**2} MiB")
+
+
+class _Meter:
+    """Counts the bytes of the event that has not ended yet."""
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._tail = b""
+
+    def add(self, data: bytes) -> bytes:
+        """Take the next bytes and return them."""
+        seen = self._tail + data
+        end = max(seen.rfind(mark) for mark in _ENDS)
+        self._open = len(seen) - end if end >= 0 else self._open + len(data)
+        if self._open > MOST_BYTES:
+            raise LineTooLongError
+        self._tail = seen[-3:]
+        return data
+
+
+def limit_lines(response: Any) -> None:
+    """Have an HTTP response of httpx raise `LineTooLongError` while it is read, if an event in it is too long.
+
+    Something else than such a response stays as it is.
+    """
+    if not hasattr(response, "iter_bytes") or not hasattr(response, "aiter_bytes"):
+        return
+    if response.headers.get("content-encoding", "identity") != "identity":
+        response.iter_raw = _sliced(response.iter_raw)
+        response.aiter_raw = _async_sliced(response.aiter_raw)
+    response.iter_bytes = _metered(response.iter_bytes)
+    response.aiter_bytes = _async_metered(response.aiter_bytes)
+
+
+def _slices(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES))
+
+
+def _sliced(read: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
+    def sliced(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+        for data in read(*args, **kwargs):
+            yield from _slices(data)
+
+    return sliced
+
+
+def _async_sliced(read: Callable[..., AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
+    async def sliced(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+        async for data in read(*args, **kwargs):
+            for piece in _slices(data):
+                yield piece
+
+    return sliced
+
+
+def _metered(read: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
+    def metered(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+        meter = _Meter()
+        for data in read(*args, **kwargs):
+            yield meter.add(data)
+
+    return metered
+
+
+def _async_metered(read: Callable[..., AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
+    async def metered(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+        meter = _Meter()
+        async for data in read(*args, **kwargs):
+            yield meter.add(data)
+
+    return metered
