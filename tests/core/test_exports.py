@@ -44,7 +44,7 @@ def test_every_name_of_old_is_known() -> None:
 def test_all_is_the_table_and_the_type_checkers_see_the_same() -> None:
     assert sorted(agentd.__all__) == sorted({*agentd.CORE_EXPORTS, "__version__"})
     tree = ast.parse(Path(agentd.__file__).with_suffix(".pyi").read_text())
-    typed = {}
+    typed: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("agentd."):
             for name in [alias.name for alias in node.names]:

@@ -23,6 +23,7 @@ from agentd.session.acting import Acting, Prepared
 from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
 from agentd.session.resources import SessionResources
 from agentd.session.run import Run, RunState
+from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.observer import ChannelListener, SinkGroup
 from agentd.turn.transcript import Transcript
@@ -278,6 +279,7 @@ class Session:
         assert self._busy is not None
         async with self._busy:
             model, prepared = await self._ready()
+            task = valid_text(task)  # an argument of a command may hold any bytes
             self.transcript.add("task", task)
             model.add_task(task)
             return await self._acting.run(
@@ -363,7 +365,7 @@ class Session:
         return await self._timeline.delete(wanted)
 
     def _forgetful_model(self) -> ResettableModel:
-        model = self._model = self._model if self._model is not None else self._open_model()
+        model = self._open_model()
         if not isinstance(model, ResettableModel):
             raise ConfigError(f"model: {type(model).__name__} cannot rewind: it has no reset()")
         return model
@@ -396,22 +398,25 @@ class Session:
         prepared = self._prepared if self.resources.is_current else None
         if prepared is None:
             prepared = await self._acting.prepare(own=self._instructions)
-        if self._model is None:
-            self._model = self._open_model()
+        model = self._open_model()
         if prepared is not self._prepared and prepared.offers is not None:
-            if not hasattr(self._model, "offer"):
-                kind = type(self._model).__name__
+            if not hasattr(model, "offer"):
+                kind = type(model).__name__
                 raise ConfigError(f"model: {kind} has no offer(), which native tool calls need")
-            self._model.offer(prepared.offers.offered)
+            model.offer(prepared.offers.offered)
         self._prepared = prepared
         if not self._started:
             if prepared.instructions:
-                self._model.start(prepared.instructions)
-            self.transcript.replay(self._model, native=prepared.offers is not None)
+                model.start(prepared.instructions)
+            self.transcript.replay(model, native=prepared.offers is not None)
             self._started = True
-        return self._model, prepared
+        return model, prepared
 
     def _open_model(self) -> Model:
-        if not isinstance(self._model_wanted, str | tuple):
-            return self._model_wanted
-        return self.resources.registry().open_model(self._model_wanted, self._model_options)
+        """Return the model, opened when it is first needed."""
+        if self._model is None:
+            wanted = self._model_wanted
+            if isinstance(wanted, str | tuple):
+                wanted = self.resources.registry().open_model(wanted, self._model_options)
+            self._model = wanted
+        return self._model

@@ -34,6 +34,7 @@ from agentd.events import (
     TurnEnd,
 )
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
+from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
@@ -62,9 +63,14 @@ FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 
 CUT_BY_LENGTH = ("length", "max_output_tokens", "max_tokens")
 LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+CUT_FILE_NOTE = (
+    "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
+    "block and the file is not complete: write it again in a longer fence (````)"
+)
 WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 
 
+@attrs.define(kw_only=True, eq=False)
 class TurnLoop:
     """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
 
@@ -81,46 +87,30 @@ class TurnLoop:
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
 
-    def __init__(
-        self,
-        *,
-        model: Model,
-        executor: Executor | None,
-        notations: Sequence[Notation] = (),
-        offers: Offers | None = None,
-        transcript: Transcript | None = None,
-        budgets: Budgets | None = None,
-        listener: Listener | None = None,
-        ids: Callable[[], str] | None = None,
-        news: Callable[[], Awaitable[list[str]]] | None = None,
-        catch_up: Callable[[], None] = lambda: None,
-        after_turn: Callable[[], Awaitable[None]] | None = None,
-        review: Callable[[str], str] | None = None,
-    ) -> None:
-        self.model = model
-        self.executor = executor
-        self.notations = notations
-        self.offers = offers
-        self.transcript = Transcript() if transcript is None else transcript
-        self.budgets = budgets or Budgets()
-        self.listener = listener or Listener()
-        self.ids = ids or map("code_{}".format, count(1)).__next__
-        self.usage = Usage()
-        self.turns = 0
-        self.tool_calls = 0
-        self.text = ""
-        self.running: dict[str, OutputRelay] = {}
-        self.news = news
-        self.catch_up = catch_up
-        self.after_turn = after_turn
-        self.review = review
-        self._asked_again = False
-        self._told: list[str] = []
-        self._calls: dict[str, RoundJob] = {}
-        self._rejected = 0
-        self._broken = 0
-        self._begin = 0.0
-        self._call: LoopCaller | None = None
+    model: Model
+    executor: Executor | None
+    notations: Sequence[Notation] = ()
+    offers: Offers | None = None
+    transcript: Transcript = attrs.field(factory=Transcript)
+    budgets: Budgets = attrs.field(factory=Budgets)
+    listener: Listener = attrs.field(factory=Listener)
+    ids: Callable[[], str] = attrs.field(factory=lambda: map("code_{}".format, count(1)).__next__)
+    news: Callable[[], Awaitable[list[str]]] | None = None
+    catch_up: Callable[[], None] = lambda: None
+    after_turn: Callable[[], Awaitable[None]] | None = None
+    review: Callable[[str], str] | None = None
+    usage: Usage = attrs.field(init=False, factory=Usage)
+    turns: int = attrs.field(init=False, default=0)
+    tool_calls: int = attrs.field(init=False, default=0)
+    text: str = attrs.field(init=False, default="")
+    running: dict[str, OutputRelay] = attrs.field(init=False, factory=dict)
+    _asked_again: bool = attrs.field(init=False, default=False)
+    _told: list[str] = attrs.field(init=False, factory=list)
+    _calls: dict[str, RoundJob] = attrs.field(init=False, factory=dict)
+    _rejected: int = attrs.field(init=False, default=0)
+    _broken: int = attrs.field(init=False, default=0)
+    _begin: float = attrs.field(init=False, default=0.0)
+    _call: LoopCaller | None = attrs.field(init=False, default=None)
 
     # --- the run -------------------------------------------------------------------------------
 
@@ -198,10 +188,9 @@ class TurnLoop:
                         if self.listener.is_full():
                             await self.listener.flow()
                 if not answer.is_cut:
-                    answer.close()
+                    answer.close(ended=rnd.finish is None or rnd.finish.reason not in CUT_BY_LENGTH)
             except Exception as exc:
-                rnd.failure = rnd.failure or exc
-                group.cancel_scope.cancel()
+                self._fail(rnd, exc)
 
     def _take(self, rnd: Round, event: ModelEvent) -> None:
         self.listener.model_event(event)
@@ -210,7 +199,7 @@ class TurnLoop:
         elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
         else:
-            rnd.answer.feed(event.text)
+            rnd.answer.feed(valid_text(event.text))
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
@@ -266,6 +255,7 @@ class TurnLoop:
             self._tell_start(rnd, job)
         try:
             await job.carry_out()
+            job.has_result = True
         except ExecutorError as exc:
             job.error = exc
             job.refused = f"The code could not be run to its end: {exc}"
@@ -325,6 +315,9 @@ class TurnLoop:
             notes.append(LENGTH_NOTE)
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
+        last = rnd.jobs[-1] if rnd.jobs else None
+        if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
+            notes.append(CUT_FILE_NOTE.format(last.target))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:
