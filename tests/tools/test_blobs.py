@@ -52,7 +52,7 @@ def test_on_the_wire_a_blob_is_an_object_that_other_languages_can_read() -> None
     )
     assert json.loads(payload) == {
         "picture": {"$blob": "AP8=", "mime_type": "image/png", "uri": "file:///a.png"},
-        "raw": "aGk=",  # plain bytes stay what they were: base64 text
+        "raw": {"$blob": "aGk=", "mime_type": "application/octet-stream", "uri": ""},
     }
 
 

@@ -129,8 +129,7 @@ class Timeline:
         else:
             found = pick(wanted.id if isinstance(wanted, Checkpoint) else wanted, known)
         if found is None:
-            name = "the newest" if wanted is None else wanted
-            raise UnknownSnapshotError(name, [n for one in known for n in (one.id, one.label) if n])
+            raise UnknownSnapshotError(wanted, [n for one in known for n in (one.id, one.label) if n])
         return _checkpoint(found)
 
     async def take(self, label: str | None = None) -> Checkpoint:

@@ -71,6 +71,7 @@ class Session:
     :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
     :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
         names what there is and the code searches. Default: the renderer's own.
+    :param skills: folders of skills that somebody wrote, and folders of such folders; code reads copies of them.
     :param transcript: continue this conversation.
     :param checkpoint_every_turn: keep a checkpoint after each turn; see `checkpoint`.
     :param snapshots: the name of the snapshot store plugin.
@@ -104,6 +105,7 @@ class Session:
         registry: Registry | None = None,
         skills_dir: str | Path | None = None,
         skills_prompt_tokens: int | None = None,
+        skills: Sequence[str | Path] = (),
         transcript: Transcript | None = None,
         checkpoint_every_turn: bool = False,
         snapshots: PluginSpec = "packs",
@@ -126,6 +128,7 @@ class Session:
             renderer=renderer,
             skills_dir=skills_dir,
             prompt_tokens=skills_prompt_tokens,
+            skills=skills,
             registry=registry,
         )
         self._acting = Acting(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import attrs
-
 from agentd.events import CodeDelta, ReasoningDelta, TextDelta
 from agentd.turn.parser_stack import ParserStack
 from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
@@ -38,7 +36,7 @@ class AnswerReader:
     _end: int = attrs.field(init=False, default=0)  # where the last block ends: what follows does not count
     _gap: str = attrs.field(init=False, default="")  # blank space behind a block, shown if another follows
     _prose: list[str] = attrs.field(init=False, factory=list)
-    _draft: CodeDelta | None = attrs.field(init=False, default=None)  # the last piece told of a block
+    _draft: CodeDelta | None = attrs.field(init=False, default=None)  # of the block that is being written
     has_blocks: bool = attrs.field(init=False, default=False)
     is_cut: bool = attrs.field(init=False, default=False)
     """True if prose follows a block: nothing that comes now counts."""
@@ -136,8 +134,8 @@ class AnswerReader:
             told = target_of(Block.of(target, action, ""))
             self._draft = CodeDelta(id=self._ids(), text="", action=action, target=told)
         if text := text[max(0, start - (self._length - len(text))) :]:
-            self._draft = attrs.evolve(self._draft, text=text)
-            self._listener.emit(self._draft)
+            begun = self._draft
+            self._listener.emit(CodeDelta(id=begun.id, text=text, action=action, target=begun.target))
 
 
 def _unfinished(segment: Segment) -> Segment:
