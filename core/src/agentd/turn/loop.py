@@ -317,7 +317,7 @@ class TurnLoop:
             notes.append(WALL_TIME_NOTE)
         last = rnd.jobs[-1] if rnd.jobs else None
         if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
-            notes.append(CUT_FILE_NOTE.format(last.target))
+            notes.append(CUT_FILE_NOTE.format(last.block.target))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:
