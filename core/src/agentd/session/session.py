@@ -132,7 +132,11 @@ class Session:
             registry=registry,
         )
         self._acting = Acting(
-            lambda: self.resources, mode=mode, bash_tool=bash_tool, parsers=parsers, budgets=budgets
+            lambda: self.resources,
+            mode=mode,
+            bash_tool=bash_tool,
+            parsers=parsers,
+            budgets=budgets or Budgets(),
         )
         self._snapshots = (snapshots, snapshots_dir)
         self._kept: Timeline | None = None

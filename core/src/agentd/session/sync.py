@@ -82,9 +82,8 @@ class SyncSession:
         context, self._context = self._context, None
         lease, self._lease = self._lease, None
         try:
-            if (
-                context is not None and lease is not None and lease.is_open
-            ):  # else the session is the parent process's
+            # If the lease is not open, the session is the parent process's.
+            if context is not None and lease is not None and lease.is_open:
                 context.__exit__(None, None, None)
         finally:
             if lease is not None:

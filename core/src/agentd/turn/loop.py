@@ -39,7 +39,6 @@ from agentd.turn.budgets import Budgets
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
 from agentd.turn.reading import AnswerReader
-from agentd.turn.results import target_of
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -318,7 +317,7 @@ class TurnLoop:
             notes.append(WALL_TIME_NOTE)
         last = rnd.jobs[-1] if rnd.jobs else None
         if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
-            notes.append(CUT_FILE_NOTE.format(target_of(last.block)))
+            notes.append(CUT_FILE_NOTE.format(last.block.target))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:
