@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from agentd._concurrency.channel import Channel
-from agentd.errors import ConfigError, SessionBusyError, SnapshotError
+from agentd.errors import ConfigError, ModelError, SessionBusyError, SnapshotError
 from agentd.events import Event, RunEnd
 from agentd.protocols import OwnedModel, PreparingModel, ResettableModel
 from agentd.session.acting import Acting, Prepared
@@ -274,16 +274,37 @@ class Session:
             model, prepared = await self._ready()
             self.transcript.add("task", task)
             model.add_task(task)
-            return await self._acting.run(
-                prepared,
-                model,
-                task=task,
-                transcript=self.transcript,
-                listener=ChannelListener(channel, self._sinks),
-                channel=channel,
-                goes_on=True,
-                after_turn=self._after_turn if self._checkpoint_every_turn else None,
-            )
+            try:
+                return await self._acting.run(
+                    prepared,
+                    model,
+                    task=task,
+                    transcript=self.transcript,
+                    listener=ChannelListener(channel, self._sinks),
+                    channel=channel,
+                    goes_on=True,
+                    after_turn=self._after_turn if self._checkpoint_every_turn else None,
+                )
+            except ModelError as exc:
+                if (
+                    self.transcript.messages[-1].role == "task"
+                ):  # refused, and so it would be with every later one
+                    with suppress(ConfigError):  # of a model that cannot forget
+                        self._take_back(f"not answered: {exc}")
+                raise
+
+    async def forget_last(self) -> str:
+        """Take the last task back, with all that was said after it, and return it. The workspace stays as it is.
+
+        :raises SessionBusyError: while a run is under way.
+        :raises ConfigError: if there is no task, or the model was given as an object that cannot forget (`reset`).
+        """
+        async with self._idle("forget_last"):
+            return self._take_back("taken back")
+
+    def _take_back(self, why: str) -> str:
+        self._tell_anew(self._forgetful_model())
+        return self.transcript.withdraw(why)
 
     # --- checkpoints ---------------------------------------------------------------------------------
 

@@ -93,6 +93,10 @@ class SyncSession:
         """Go back to a checkpoint; see `Session.rewind`."""
         return self._portal().call(self.session.rewind, wanted)
 
+    def forget_last(self) -> str:
+        """Take the last task back; see `Session.forget_last`."""
+        return self._portal().call(self.session.forget_last)
+
     def fork(
         self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
     ) -> SyncSession:

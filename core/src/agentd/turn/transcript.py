@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "Message", "NativeCall", "Transcript"]
 
-Role = Literal["task", "answer", "results"]
-VERSION = 2  # 1 had no `calls`
+Role = Literal["task", "answer", "results", "withdrawn"]
+VERSION = 3  # 1 had no `calls`, 2 no withdrawn tasks
 
 
 @attrs.frozen(kw_only=True)
@@ -52,7 +52,8 @@ class NativeCall:
 
 @attrs.frozen
 class Message:
-    """A task, an answer of the model (cut after its blocks), or the results that it was given.
+    """A task, an answer of the model (cut after its blocks), or the results that it was given; or a task that was taken
+    back, with the reason: no model is told of that one.
 
     `calls` are the native tool calls of an answer, or those that the results are about.
     """
@@ -74,6 +75,16 @@ class Transcript:
         """Append a message."""
         self.messages.append(Message(role, content, tuple(calls)))
 
+    def withdraw(self, why: str) -> str:
+        """Take the last task back, with what followed it, and return it. Raises `ConfigError` without one."""
+        roles = [m.role for m in self.messages]
+        if "task" not in roles:
+            raise ConfigError("there is no task to take back")
+        at = len(roles) - 1 - roles[::-1].index("task")
+        task = self.messages[at].content
+        self.messages[at:] = [Message("withdrawn", f"{task}\n\n[{why}]")]
+        return task
+
     def become(self, other: Transcript) -> None:
         """Have the content of another one."""
         self.messages[:] = other.messages
@@ -87,8 +98,8 @@ class Transcript:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Transcript:
         """Make a transcript from what `as_dict` returned. Raises `ConfigError` for anything else."""
-        if data.get("version") not in (1, VERSION):
-            raise ConfigError(f"transcript: version must be 1 or {VERSION}, got {data.get('version')!r}")
+        if data.get("version") not in (1, 2, VERSION):
+            raise ConfigError(f"transcript: version must be 1 to {VERSION}, got {data.get('version')!r}")
         try:
             return cls(
                 messages=[_message(m) for m in data["messages"]],
@@ -128,7 +139,7 @@ class Transcript:
                 _replay_calls(model, message)
             elif message.role == "answer":
                 model.add_answer(_as_text(message))
-            else:
+            elif message.role == "results":
                 model.add_results(_as_text(message))
 
 
