@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from agentd.errors import ConfigError
+from agentd.errors import ConfigError, ModelError
 from agentd.events import ToolCall
 from agentd.protocols import ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.session.session import Session
@@ -129,9 +130,9 @@ def test_a_transcript_of_version_1_is_read() -> None:
     }
     read = Transcript.from_dict(json.loads(json.dumps(old)))
     assert read.messages == [Message("task", "go"), Message("answer", "ok")]
-    assert read.as_dict()["version"] == 2
-    with pytest.raises(ConfigError, match="version must be 1 or 2, got 3"):
-        Transcript.from_dict({**old, "version": 3})
+    assert read.as_dict()["version"] == 3
+    with pytest.raises(ConfigError, match="version must be 1 to 3, got 4"):
+        Transcript.from_dict({**old, "version": 4})
 
 
 calls = st.builds(NativeCall, id=st.text(max_size=4), name=st.text(max_size=4), arguments=st.text(max_size=9))
@@ -210,7 +211,8 @@ def test_each_request_begins_with_the_one_before(api: str, script: Any, tasks: i
         model.offer(offers.offered)
         for number in range(tasks):
             model.add_task(f"task {number}")
-            await TurnLoop(model=model, executor=None, offers=offers).run()
+            with suppress(ModelError):  # two empty answers
+                await TurnLoop(model=model, executor=None, offers=offers).run()
 
     anyio.run(converse)
     assert len(sent) >= tasks

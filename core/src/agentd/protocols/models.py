@@ -35,9 +35,12 @@ class ModelText:
 
 @attrs.frozen(kw_only=True)
 class ModelFinish:
-    """The answer ended with its finish marker. `reason` as the provider names it (`stop`, `length`, ...)."""
+    """The answer ended with its finish marker. `reason` as the provider names it (`stop`, `length`, ...), `detail` what
+    else it says about that (a refusal, say). `other` if the answer has something that is no text (a picture, say)."""
 
     reason: str
+    detail: str = ""
+    other: bool = False
     usage: Usage = attrs.field(factory=Usage)
     raw: object = None
 

@@ -275,7 +275,7 @@ class Session:
             self.transcript.add("task", task)
             model.add_task(task)
             try:
-                return await self._acting.run(
+                end = await self._acting.run(
                     prepared,
                     model,
                     task=task,
@@ -286,12 +286,17 @@ class Session:
                     after_turn=self._after_turn if self._checkpoint_every_turn else None,
                 )
             except ModelError as exc:
-                if (
-                    self.transcript.messages[-1].role == "task"
-                ):  # refused, and so it would be with every later one
-                    with suppress(ConfigError):  # of a model that cannot forget
-                        self._take_back(f"not answered: {exc}")
+                self._drop_refused(str(exc))
                 raise
+            if end.stop_reason == "refused":
+                self._drop_refused(end.error)
+            return end
+
+    def _drop_refused(self, why: str) -> None:
+        """Take a task back to which nothing was said: every later one would be refused with it."""
+        if self.transcript.messages[-1].role == "task":
+            with suppress(ConfigError):  # of a model that cannot forget
+                self._take_back(f"not answered: {why}")
 
     async def forget_last(self) -> str:
         """Take the last task back, with all that was said after it, and return it. The workspace stays as it is.

@@ -251,7 +251,8 @@ class AgentWorker:
 
     async def _done(self, session: Session, trigger: Trigger, end: RunEnd) -> None:
         answered = end.stop_reason == "answer"
-        error = "" if answered else f"ended without an answer: {end.stop_reason}"
+        why = f" ({end.error})" if end.error else ""
+        error = "" if answered else f"ended without an answer: {end.stop_reason}{why}"
         self.failures += not answered
         self._backoff.reset()
         result = end.text[:RESULT_CHARS]

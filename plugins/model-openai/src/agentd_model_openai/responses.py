@@ -265,7 +265,22 @@ class ResponsesModel:
         details = getattr(response, "incomplete_details", None)
         reason = getattr(details, "reason", None) or "stop"
         usage = priced(responses_usage(response.usage), self.name, self._prices)
-        return ModelFinish(reason=reason, usage=usage, raw=raw)
+        refusal = _refusal(self._items)
+        return ModelFinish(
+            reason="refusal" if refusal else reason,
+            detail=f"the model refuses: {refusal}" if refusal else "",
+            other=any(i.type not in ("message", "reasoning", *CALLS) for i in self._items),
+            usage=usage,
+            raw=raw,
+        )
+
+
+def _refusal(items: Sequence[Any]) -> str:
+    """Return what an answer says in place of a text, if it refuses."""
+    parts = [p for i in items if i.type == "message" for p in getattr(i, "content", None) or ()]
+    if any(getattr(p, "text", None) for p in parts):
+        return ""
+    return "".join(getattr(p, "refusal", None) or "" for p in parts)
 
 
 def _tool(offer: ToolOffer) -> dict[str, Any]:

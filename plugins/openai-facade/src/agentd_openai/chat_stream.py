@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from agentd.events import Event, RunEnd, RunStart, TextDelta, as_dict
 from agentd.protocols import ModelEvent, ModelFinish, ModelToolCall
 
-from agentd_openai.chat_request import add_usage
+from agentd_openai.chat_request import add_usage, finish_reason
 from agentd_openai.collector import Collector
 
 if TYPE_CHECKING:
@@ -76,10 +76,7 @@ class ChatStreamer(Collector):
     # --- from the loop ---------------------------------------------------------------------------------
 
     def model_event(self, event: ModelEvent) -> None:
-        if isinstance(event, ModelFinish):
-            self._reason = event.reason
-            return
-        if isinstance(event, ModelToolCall):
+        if isinstance(event, ModelFinish | ModelToolCall):
             return  # its chunks came before it
         chunk: Any = event.raw
         self._adopt(chunk)
@@ -87,6 +84,7 @@ class ChatStreamer(Collector):
             return  # the usage of one round; the sum comes at the end
         start, self._length = self._length, self._length + len(event.text)
         choice = chunk.choices[0]
+        self._reason = choice.finish_reason or self._reason
         choice.finish_reason = None
         delta = choice.delta
         if delta is None:
@@ -218,7 +216,7 @@ class ChatStreamer(Collector):
             self._out(self._make(content=content, agentd=list(events)))
 
     def _finish(self, end: RunEnd) -> None:
-        reason = self._reason if end.stop_reason == "answer" else "length"
+        reason = finish_reason(self._reason, end.stop_reason)
         self._out(self._make(finish=reason, agentd=[as_dict(end)]))
         if self._wants_usage:
             usage = add_usage(end.usage)

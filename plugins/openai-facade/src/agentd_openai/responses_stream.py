@@ -36,7 +36,7 @@ from agentd_model_openai.responses import CALLS
 
 from agentd_openai.item_stream import ADDED, DONE, TEXT, ItemStream
 from agentd_openai.native_items import marker, mcp_item
-from agentd_openai.responses_request import add_usage
+from agentd_openai.responses_request import add_usage, incomplete
 
 if TYPE_CHECKING:
     from agentd.turn.observer import SinkGroup
@@ -330,7 +330,7 @@ class ResponsesStreamer(ItemStream):
         response = self.response
         if response is None:
             return
-        answered = end.stop_reason == "answer"
+        answered = end.stop_reason in ("answer", "refused")  # a refusal may be a whole answer
         status = getattr(response, "status", None) if answered else "incomplete"
         status = status if status in ("completed", "incomplete") else "completed"
         changes: dict[str, Any] = {
@@ -342,8 +342,8 @@ class ResponsesStreamer(ItemStream):
             "usage": add_usage(end.usage),
             "status": status,
         }
-        if not answered:
-            changes["incomplete_details"] = {"reason": "max_output_tokens"}
+        if status == "incomplete":
+            changes["incomplete_details"] = incomplete(end.stop_reason)
         final = response.model_copy(update=changes)
         name = "ResponseCompletedEvent" if status == "completed" else "ResponseIncompleteEvent"
         self.make(name, f"response.{status}", response=final, agentd=[as_dict(end)])
