@@ -20,6 +20,7 @@ from agentd_model_openai.chat_calls import later_choice, text_of
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd_model_openai.source import Opener, Source
 from agentd_model_openai.usage import Prices, priced, responses_usage
+from agentd_model_openai.whole_events import WholeEvents
 
 __all__ = ["ResponsesModel"]
 
@@ -213,29 +214,35 @@ class ResponsesModel:
     async def _events(self, events: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
         finish: ModelFinish | None = None
         empty = True
+        whole = WholeEvents(self.name)
         try:
-            async for event in events:
+            async for raw in events:
                 empty = False
-                kind = event.type
-                if kind == "response.output_text.delta":
-                    yield ModelText(text_of(event.delta), event)
-                    continue
-                calls: list[ModelToolCall] = []
-                if kind == "response.output_item.done":
-                    self._items.append(event.item)
-                    calls = self._calls_in([event.item])
-                elif kind in ENDS:
-                    self._items = list(event.response.output) or self._items
-                    self._whole_answer = True
-                    finish = self._finish(event.response, event)
+                for event in whole.feed(raw):
+                    kind = event.type
+                    if kind == "response.output_text.delta":
+                        yield ModelText(text_of(event.delta), event)
+                        continue
+                    calls: list[ModelToolCall] = []
+                    if kind == "response.output_item.done":
+                        self._items.append(event.item)
+                        calls = self._calls_in([event.item])
+                    elif kind in ENDS:
+                        self._items = list(event.response.output)
+                        self._whole_answer = True
+                        finish = self._finish(event.response, event)
+                        break
+                    elif kind == "response.failed":
+                        self._check(event.response)
+                    elif kind == "error":
+                        raise ModelError(
+                            f"model {self.name!r}: the provider failed: {event.message}; try again"
+                        )
+                    yield ModelText("", event)
+                    for call in calls:
+                        yield call
+                if finish is not None:
                     break
-                elif kind == "response.failed":
-                    self._check(event.response)
-                elif kind == "error":
-                    raise ModelError(f"model {self.name!r}: the provider failed: {event.message}; try again")
-                yield ModelText("", event)
-                for call in calls:
-                    yield call
         except ModelError:
             raise
         except Exception as exc:
@@ -264,7 +271,10 @@ class ResponsesModel:
     def _finish(self, response: Any, raw: Any) -> ModelFinish:
         details = getattr(response, "incomplete_details", None)
         reason = getattr(details, "reason", None) or "stop"
-        usage = priced(responses_usage(response.usage), self.name, self._prices)
+        usage = priced(responses_usage(getattr(response, "usage", None)), self.name, self._prices)
+        limit = self._options.get("max_output_tokens")
+        if reason == "stop" and limit and usage.output_tokens >= limit:
+            reason = "max_output_tokens"  # of servers that call a cut answer `completed`
         refusal = _refusal(self._items)
         return ModelFinish(
             reason="refusal" if refusal else reason,

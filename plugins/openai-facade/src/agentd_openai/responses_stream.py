@@ -58,6 +58,7 @@ class _OpenItem:
     item: Any
     text: str = ""
     part: int | None = None  # the text part that is open
+    id: str = ""  # in place of the provider's, which an earlier round had too
 
 
 @attrs.define(eq=False)
@@ -79,6 +80,7 @@ class ResponsesStreamer(ItemStream):
         self._turn = 0
         self._natives: dict[str, _StreamedNative] = {}  # by the id of their events
         self._sent: set[str] = set()
+        self._ids: set[str] = set()  # of the items that were sent
         self.id = ""
         """The id of the stream: that of the first round's response."""
         self.response: Any = None
@@ -222,11 +224,15 @@ class ResponsesStreamer(ItemStream):
             if self._has_blocks and raw.item.type in CALLS:
                 self._ignored.add(theirs)  # made without the results of the blocks
                 return
-            self._open[theirs] = _OpenItem(self.new_index(), raw.item)
+            self._open[theirs] = _OpenItem(self.new_index(), raw.item, id=self._new_id(raw.item))
         entry = self._open.get(theirs)
         if entry is None:  # a server that leaves out the beginnings
             entry = self._open[theirs] = _OpenItem(self.new_index(), getattr(raw, "item", None))
         raw.output_index = entry.index
+        if entry.id and kind in (ADDED, DONE):
+            raw.item = raw.item.model_copy(update={"id": entry.id})
+        elif entry.id:
+            raw.item_id = entry.id
         if kind == TEXT:
             entry.text += raw.delta
             entry.part = raw.content_index
@@ -238,11 +244,20 @@ class ResponsesStreamer(ItemStream):
             self._ignored.add(theirs)
         self.send(raw)
 
+    def _new_id(self, item: Any) -> str:
+        """Return an id for an item whose own has been there already, or an empty string."""
+        own = str(getattr(item, "id", None) or "")
+        renamed = f"{own}_{self._turn}" if own in self._ids else ""
+        self._ids.add(renamed or own)
+        return renamed
+
     def _close(self, entry: _OpenItem) -> None:
         """End an item whose end did not come: the answer was cut there."""
         item = entry.item
         if item is None:
             return
+        if entry.id:
+            item = item.model_copy(update={"id": entry.id})
         if item.type == "message":
             part = {"type": "output_text", "text": entry.text, "annotations": []}
             if entry.part is not None:
