@@ -24,7 +24,7 @@ from agentd.session.resources import SessionResources
 from agentd.session.run import Run, RunState
 from agentd.turn.budgets import Budgets
 from agentd.turn.observer import ChannelListener, SinkGroup
-from agentd.turn.transcript import Transcript
+from agentd.turn.transcript import Message, Transcript
 from agentd.types import Usage
 
 if TYPE_CHECKING:
@@ -215,19 +215,22 @@ class Session:
 
     # --- running -------------------------------------------------------------------------------------
 
-    def run(self, task: str) -> Run:
+    def run(self, task: str | list[dict[str, Any]]) -> Run:
         """Give the model a task and return the events of the run. It starts with the first event asked for.
+
+        :param task: text, or a list of parts in the form of chat completions: `text`, `image_url` and `file`.
 
         One run after the other: a second one waits for the first. Raises, from the iteration, `ModelError`,
         `ExecutorError`, `PluginError` and what a plugin raises.
         """
         self._check_open()
-        return Run(lambda state: self._launch(state, task))
+        told = Message.of_task(task)
+        return Run(lambda state: self._launch(state, told))
 
-    async def ask(self, task: str) -> RunEnd:
+    async def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
         """Give the model a task, wait for the end and return it. Raises what `run` raises."""
         self._check_open()
-        return await self._run(task, None)
+        return await self._run(Message.of_task(task), None)
 
     async def prepare(self) -> None:
         """Do now what the first run would do before its first request: list the tools, make the model's client.
@@ -254,10 +257,10 @@ class Session:
             raise ConfigError("this Session is not open: use it as `async with Session(...) as session:`")
         return self._group
 
-    def _launch(self, state: RunState, task: str) -> None:
+    def _launch(self, state: RunState, task: Message) -> None:
         self._check_open().start_soon(self._drive, state, task)
 
-    async def _drive(self, state: RunState, task: str) -> None:
+    async def _drive(self, state: RunState, task: Message) -> None:
         error: BaseException | None = None
         try:
             with state.scope:
@@ -268,17 +271,17 @@ class Session:
             state.channel.close(error)
             state.done.set()
 
-    async def _run(self, task: str, channel: Channel[Event] | None) -> RunEnd:
+    async def _run(self, task: Message, channel: Channel[Event] | None) -> RunEnd:
         assert self._busy is not None
         async with self._busy:
             model, prepared = await self._ready()
-            self.transcript.add("task", task)
-            model.add_task(task)
+            task.tell_task(model)
+            self.transcript.messages.append(task)
             try:
                 end = await self._acting.run(
                     prepared,
                     model,
-                    task=task,
+                    task=task.content,
                     transcript=self.transcript,
                     listener=ChannelListener(channel, self._sinks),
                     channel=channel,

@@ -119,7 +119,7 @@ class SyncSession:
         assert self._lease is not None
         return self._lease.portal
 
-    def ask(self, task: str) -> RunEnd:
+    def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
         """Give the model a task, wait for the end and return it."""
         end: RunEnd | None = None
         for event in self.run(task):
@@ -128,7 +128,7 @@ class SyncSession:
         assert end is not None
         return end
 
-    def run(self, task: str) -> Iterator[Event]:
+    def run(self, task: str | list[dict[str, Any]]) -> Iterator[Event]:
         """Give the model a task and iterate over the events. Leaving the iteration early ends the run."""
         portal = self._portal()
         run = self.session.run(task)

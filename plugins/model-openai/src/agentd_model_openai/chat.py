@@ -88,6 +88,10 @@ class ChatModel:
         """Append what the person says."""
         self.messages.append({"role": "user", "content": text})
 
+    def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Append what the person says in parts."""
+        self.messages.append({"role": "user", "content": list(parts)})
+
     def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
         """Append what the model said, with the calls that it made."""
         message: dict[str, Any] = {"role": "assistant", "content": text}

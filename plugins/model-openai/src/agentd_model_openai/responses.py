@@ -107,6 +107,10 @@ class ResponsesModel:
         """Append what the person says."""
         self.input.append(_said("user", text))
 
+    def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Append what the person says in parts, which have other names here."""
+        self.input.append({"role": "user", "content": [_part(p) for p in parts]})
+
     def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
         """Append the last answer's items, its text cut to `text`, with those of its calls that are given."""
         ids = {c.id for c in calls}
@@ -320,6 +324,18 @@ def _call(call: ModelToolCall) -> dict[str, Any]:
 
 def _said(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": text}
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    kind = part["type"]
+    if kind == "image_url":
+        image = part["image_url"] if isinstance(part["image_url"], dict) else {"url": part["image_url"]}
+        return {"type": "input_image", "image_url": image.get("url"), "detail": image.get("detail", "auto")}
+    return (
+        {"type": "input_file", **part["file"]}
+        if kind == "file"
+        else {"type": "input_text", "text": part["text"]}
+    )
 
 
 def _encrypted(item: Any) -> bool:
