@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
-from agentd.errors import ModelError
+from agentd.errors import ContextLengthError, ModelError
 from agentd.session.sync import SyncSession
 from agentd.turn.ends import end_of
 from fake_openai import Answer, FakeOpenAI
@@ -164,3 +165,18 @@ def test_an_answer_that_is_a_picture_is_an_answer(tmp_path: Path) -> None:
 
 def test_words_that_nobody_knows_are_ordinary_ends() -> None:
     assert [end_of(w) for w in ("stop", "end_turn", "", "unheard_of")] == ["answer"] * 4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_conversation_that_is_too_long_says_so_with_its_numbers(way: str, serve: Any, patched: Any) -> None:
+    error = {
+        "message": "too long",
+        "type": "exceed_context_size_error",
+        "n_prompt_tokens": 5012,
+        "n_ctx": 4096,
+    }
+    server = serve(BLOCK, Answer(status=400, error=error))
+    with pytest.raises(ContextLengthError, match="5,012 tokens of 4,096") as caught:
+        call(way, patched(server, asynchronous=way.startswith("async")))
+    assert isinstance(caught.value, openai.BadRequestError)
+    assert (caught.value.tokens, caught.value.limit) == (5012, 4096)

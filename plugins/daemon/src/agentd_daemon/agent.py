@@ -15,6 +15,7 @@ from agentd._concurrency.pool import call_in_thread
 from agentd.errors import (
     AgentdError,
     ConfigError,
+    ContextLengthError,
     JournalError,
     ModelError,
     PluginError,
@@ -28,7 +29,7 @@ from agentd.turn.transcript import Message, Transcript
 from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.conversation import ask_apart, is_unfinished, take_back
-from agentd_daemon.history import bound
+from agentd_daemon.history import bound, tokens
 from agentd_daemon.journal import Journal, SettledState, Trigger
 from agentd_daemon.sessions import make_session, model_settings
 from agentd_daemon.sources import ServerShare
@@ -227,17 +228,26 @@ class AgentWorker:
         self._said_before = len(session.transcript.messages)
         with anyio.CancelScope() as self._turn:
             try:
-                await self._shorten(session)
-                messages = session.transcript.messages
-                self._said_before = len(messages)
-                subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
-                goes_on = is_unfinished(messages, mark_of(trigger))
-                max_chars = self.config.budgets.max_result_chars
-                end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
-                return self._answered(end, messages)
+                await self._shorten(session, self.config.history.max_tokens)
+                try:
+                    return await self._ask(session, trigger)
+                except ContextLengthError as exc:  # its tokens are other than our estimate
+                    log.warning("%s: %s", self.name, exc)
+                    if not await self._shorten(session, tokens(session.transcript.messages) - 1):
+                        raise
+                    return await self._ask(session, trigger)
             finally:
                 self._turn = None
         raise _Cancelled
+
+    async def _ask(self, session: Session, trigger: Trigger) -> RunEnd:
+        messages = session.transcript.messages
+        self._said_before = len(messages)
+        subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
+        goes_on = is_unfinished(messages, mark_of(trigger))
+        max_chars = self.config.budgets.max_result_chars
+        end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
+        return self._answered(end, messages)
 
     def _answered(self, end: RunEnd, messages: Sequence[Message]) -> RunEnd:
         """Return the end of a run, unless its time ran out while the provider kept silent."""
@@ -334,18 +344,20 @@ class AgentWorker:
 
     # --- the conversation --------------------------------------------------------------------------
 
-    async def _shorten(self, session: Session) -> None:
+    async def _shorten(self, session: Session, max_tokens: int) -> bool:
+        """Shorten the conversation if it is longer than so much, and tell whether that was done."""
         rule = self.config.history
         shorter = await bound(
             session.transcript,
             rule=rule.rule,
-            max_tokens=rule.max_tokens,
+            max_tokens=max_tokens,
             keep_turns=rule.keep_turns,
             summarise=self._summarise,
         )
         if shorter is not None:
             await session.continue_from(shorter)
             self._try_to_save()
+        return shorter is not None
 
     async def _summarise(self, text: str) -> str:
         """Ask the agent's own model."""
