@@ -272,10 +272,11 @@ async def test_calls_that_all_have_the_number_0_are_told_apart_by_their_ids() ->
     assert [(e.id, e.name) for e in events if isinstance(e, ModelToolCall)] == [("c1", "one"), ("c2", "two")]
 
 
-async def test_what_a_provider_wants_back_with_its_calls_goes_back() -> None:
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+async def test_what_a_provider_wants_back_with_its_calls_goes_back_under_its_name(name: str) -> None:
     model, events = await read(
-        chunk(None, reasoning_content="I thi"),
-        chunk(None, reasoning_content="nk"),
+        chunk(None, **{name: "I thi"}),
+        chunk(None, **{name: "nk"}),
         chunk(
             "tool_calls", piece(0, "{}", "one", "c1", extra_content={"google": {"thought_signature": "s"}})
         ),
@@ -285,7 +286,7 @@ async def test_what_a_provider_wants_back_with_its_calls_goes_back() -> None:
         {
             "role": "assistant",
             "content": None,
-            "reasoning_content": "I think",
+            name: "I think",
             "tool_calls": [
                 {
                     "id": "c1",
