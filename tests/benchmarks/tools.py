@@ -14,7 +14,6 @@ __all__ = ["our_tools", "their_tools"]
 async def our_tools(executor: Any) -> AsyncIterator[None]:
     """Render the bindings of `echo` into the workspace and attach them, as a session does."""
     from agentd.registry import Registry
-    from agentd_skills import layout_of
     from agentd_tools import ToolSet, tool
 
     @tool
@@ -28,8 +27,9 @@ async def our_tools(executor: Any) -> AsyncIterator[None]:
     tools = ToolSet([echo])
     await tools.start()
     skills = executor.workspace_dir / "skills"
-    Registry().create_skill_renderer().render(tools.specs(), skills)
-    executor.attach(tools=tools, layout=layout_of(skills))
+    renderer = Registry().create_skill_renderer()
+    renderer.render(tools.specs(), skills)
+    executor.attach(tools=tools, layout=renderer.layout(skills))
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
@@ -75,6 +76,69 @@ def test_json_has_every_field_of_every_record(environ: dict[str, str]) -> None:
     assert records["bad"]["error"].startswith("OSError: long ")
 
 
+WAYS_TO_DIE = {
+    "base": ("class Stop(BaseException): pass\nraise Stop('now')", "failed", "Stop: now ("),
+    "leaves": ("import os; os._exit(0)", "failed", "ended its process (exit code 0) while it was imported"),
+    "hangs": ("import time; time.sleep(600)", "failed", "was not imported within 3 s"),
+    "crashes": (
+        "import os, signal, sys; print('oh', file=sys.stderr); os.kill(os.getpid(), signal.SIGSEGV)",
+        "failed",
+        "ended its process (SIGSEGV) while it was imported: oh",
+    ),
+    "interrupts": ("raise KeyboardInterrupt('now')", "failed", "KeyboardInterrupt: now"),
+    "floods": ("while True: print('x' * 100_000)", "failed", "File too large"),
+    "prints": (
+        "{good}\nimport os; print('hello'); os.write(1, b'there')",
+        "loaded",
+        "prints while it is imported: ",
+    ),
+    "stays": (
+        "{good}\nimport threading, time; threading.Thread(target=time.sleep, args=(600,)).start()",
+        "failed",
+        "leaves the thread 'Thread-1 (sleep)' running",
+    ),
+}
+
+
+def test_whatever_a_plugin_does_when_it_is_imported_is_its_record(tmp_path: Path) -> None:
+    good = dedent(PLUGIN_SOURCES["executor"])
+    sources = {name: case[0].replace("{good}", good) for name, case in WAYS_TO_DIE.items()} | {"good": good}
+    fake_distribution(
+        tmp_path,
+        "acme",
+        entry_points={"agentd.executors": {name: f"acme_{name}" for name in sources}},
+        modules={f"acme_{name}": source for name, source in sources.items()},
+    )
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path), "AGENTD_PLUGINS_ALLOW": ",".join(sources)}
+    done = run(environ, "--check", "--json", "--kind", "executor", "--timeout", "3")
+    assert done.returncode == 1, done.stderr
+    records = {record["name"]: record for record in json.loads(done.stdout)}
+    assert (records["good"]["state"], records["good"]["error"]) == ("loaded", "")
+    for name, (_, state, told) in WAYS_TO_DIE.items():
+        assert records[name]["state"] == state, records[name]
+        assert told in records[name]["error"]
+
+
+def test_a_plugin_that_ends_the_process_does_not_end_the_doctor(tmp_path: Path) -> None:
+    points = {"agentd.event_sinks": {"leaves": "acme_leaves", "prints": "acme_prints"}}
+    modules = {
+        "acme_leaves": WAYS_TO_DIE["leaves"][0],
+        "acme_prints": dedent(PLUGIN_SOURCES["event_sink"]) + "\nprint('hello')",
+    }
+    fake_distribution(tmp_path, "acme", entry_points=points, modules=modules)
+    done = subprocess.run(
+        [sys.executable, "-m", "agentd", "doctor", "--json"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "AGENTD_PLUGINS_ALLOW": "doctor,leaves,prints"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = {row["name"]: row for row in json.loads(done.stdout)["plugins"]}
+    assert told["event_sink leaves"]["state"] == "failed"
+    assert told["event_sink prints"]["detail"] == r"prints while it is imported: 'hello'"
+
+
 def test_an_unknown_kind_is_a_usage_error(environ: dict[str, str]) -> None:
     done = run(environ, "--kind", "engine")
     assert done.returncode == 2
@@ -100,3 +164,31 @@ def test_a_terminal_gets_colour(environ: dict[str, str]) -> None:
     assert b"\x1b[" in shown
     assert b"good" in shown
     assert b"OSError: long" in shown
+
+
+def test_the_list_of_the_core_alone_is_not_mixed_with_what_a_plugin_prints(tmp_path: Path) -> None:
+    source = dedent(PLUGIN_SOURCES["executor"]) + "\nprint('hello')"
+    points = {"agentd.executors": {"prints": "acme_prints"}}
+    fake_distribution(tmp_path, "acme", entry_points=points, modules={"acme_prints": source})
+    words = ["plugins", "--check", "--json", "--kind", "executor"]
+    done = subprocess.run(
+        [sys.executable, "-c", f"from agentd.registry.command import run_command_line as r; r({words})"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "AGENTD_PLUGINS_ALLOW": "prints"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "loaded" in [record["state"] for record in json.loads(done.stdout)]
+    assert "hello" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_what_a_plugin_says_cannot_steer_the_terminal(words: tuple[str, ...], tmp_path: Path) -> None:
+    points = {"agentd.executors": {"bad": "acme_bad"}}
+    modules = {"acme_bad": r"raise OSError('a\x1b]0;owned\x07\nname  kind')"}
+    fake_distribution(tmp_path, "acme", entry_points=points, modules=modules)
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = run(environ, "--check", "--kind", "executor", *words)
+    assert "OSError: a" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\nname  kind" not in done.stdout

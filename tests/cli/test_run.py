@@ -450,3 +450,25 @@ def test_an_unexpected_error_is_one_line_and_points_to_debug(
     assert capsys.readouterr().err == (
         "agentd: error: RuntimeError: two lines\nthis is a defect in agentd; `agentd --debug ...` shows where\n"
     )
+
+
+@pytest.mark.parametrize(
+    "words", [("ru\x1b[2Jn", "task"), ("run", "-m", "m", "-e", "sr\x1b]0;owned\x07t\nforged", "task")]
+)
+def test_an_error_message_cannot_steer_the_terminal(words: tuple[str, ...], agentd: Agentd) -> None:
+    done = agentd("--debug", *words)
+    assert done.returncode == 2
+    assert "agentd: error: " in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\x07" not in done.stderr
+
+
+def test_a_warning_in_the_log_cannot_steer_the_terminal(agentd: Agentd) -> None:
+    agentd.replay("Fine.")
+    (agentd.cwd / "warns.py").write_text(
+        "import logging\nlogging.getLogger('acme').warning('a\\x1b[2J\\nERROR forged')\n"
+        "import agentd\n@agentd.tool\ndef f() -> int:\n    'x'\n    return 1\n"
+    )
+    done = agentd("run", "--tool", "warns.py", "task")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "a ERROR forged\n"

@@ -13,7 +13,6 @@ from pathlib import Path
 import agentd
 import pytest
 from agentd.errors import BlockedPluginError, MissingPluginError, PluginLoadError
-from agentd.registry import exports
 from agentd.registry.official import OFFICIAL_EXPORTS
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
@@ -39,25 +38,24 @@ def run(code: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_name_of_old_is_known() -> None:
-    assert {*exports.CORE_EXPORTS, *OFFICIAL_EXPORTS} >= COMPATIBLE
+    assert {*agentd.CORE_EXPORTS, *OFFICIAL_EXPORTS} >= COMPATIBLE
 
 
 def test_all_is_the_table_and_the_type_checkers_see_the_same() -> None:
-    assert sorted(agentd.__all__) == sorted({*exports.CORE_EXPORTS, "__version__"})
+    assert sorted(agentd.__all__) == sorted({*agentd.CORE_EXPORTS, "__version__"})
     tree = ast.parse(Path(agentd.__file__).with_suffix(".pyi").read_text())
-    typed = {
-        alias.name: node.module
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("agentd.")
-        for alias in node.names
-        if alias.name != "resolve" and alias.name != "public_names"
-    }
-    assert typed == exports.CORE_EXPORTS
+    typed = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("agentd."):
+            for name in [alias.name for alias in node.names]:
+                every = importlib.import_module(node.module).__all__ if name == "*" else [name]
+                typed |= dict.fromkeys(every, node.module)
+    assert typed == agentd.CORE_EXPORTS
 
 
-@pytest.mark.parametrize("name", sorted(exports.CORE_EXPORTS))
+@pytest.mark.parametrize("name", sorted(agentd.CORE_EXPORTS))
 def test_every_public_name_is_there_and_is_public_where_it_lives(name: str) -> None:
-    module = importlib.import_module(exports.CORE_EXPORTS[name])
+    module = importlib.import_module(agentd.CORE_EXPORTS[name])
     assert getattr(agentd, name) is getattr(module, name)
     assert name in module.__all__
 

@@ -15,8 +15,7 @@ from agentd.turn.results import cut_middle, format_results, output_text
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import ActionResult, OutputChunk
 from agentd.workspace import open_workspace
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 
 def execution(**fields: object) -> Execution:

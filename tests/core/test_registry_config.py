@@ -9,8 +9,7 @@ import pytest
 from agentd.registry import Registry
 from agentd.registry.config import PluginConfig, normalize
 from agentd_testing import fake_distribution
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 
 @pytest.mark.parametrize("entry", ["srt", "executor:srt", "Acme_Sandbox", "acme-*", "s?t", "executor:*"])

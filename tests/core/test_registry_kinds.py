@@ -86,6 +86,6 @@ def test_what_serves_no_requests_is_told(install: Callable[..., Registry]) -> No
     more = "\n@hookimpl\ndef agentd_serve_requests(name): return 7\n"
     registry = install("model", f"{HEAD}@hookimpl\ndef agentd_open_model(): ...{more}")
     with pytest.raises(PluginLoadError, match=r"agentd_serve_requests must return a function.*got int"):
-        registry.serve_requests("m", "http://x", "chat")
+        registry.serve_client("m", "http://x", "embeddings")
     with pytest.raises(PluginLoadError, match=r"agentd_serve_requests must return a function.*got int"):
         registry.serve_client("m", "http://x", "chat", {})

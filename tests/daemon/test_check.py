@@ -129,3 +129,21 @@ def test_the_schema_is_printed_as_it_lies_in_the_documentation(agentd: Command) 
     done = agentd("schema")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (ROOT / "docs" / "reference" / "agents.schema.json").read_text()
+
+
+def test_a_key_cannot_steer_the_terminal_or_forge_a_line(agentd: Command) -> None:
+    key = r'"\e]0;owned\anam\nagents.yaml:1:1: forged"'
+    (agentd.cwd / "agents.yaml").write_text(f"agents:\n  - name: a\n    model: m\n    {key}: 1\n")
+    for command in (("check",), ("daemon", "--once")):
+        done = agentd(*command, "agents.yaml")
+        assert done.returncode == 2
+        assert "\x1b" not in done.stderr
+        assert "\a" not in done.stderr
+        assert not [line for line in done.stderr.splitlines() if line.startswith("agents.yaml:1:1: forged")]
+        assert "nam agents.yaml:1:1: forged: unknown key" in done.stderr.replace("\\n", " ")
+
+
+def test_a_name_cannot_steer_the_terminal(agentd: Command) -> None:
+    (agentd.cwd / "agents.yaml").write_text('agents: [{name: a, model: "m\\e[2J"}]')
+    done = agentd("check", "agents.yaml")
+    assert "\x1b" not in done.stdout + done.stderr

@@ -259,6 +259,38 @@ async def test_what_no_retry_mends_parks_the_agent_at_once_and_skips_nothing(
     assert (await once(tmp_path / "state", config)).failures == 1
 
 
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("then", ["park", "skip"])
+async def test_a_task_that_the_provider_refuses_for_good_fails_at_once_and_the_next_is_served(
+    then: Any, status: int, tmp_path: Path
+) -> None:
+    rule = OnErrorConfig(retries=5, backoff_s=60, then=then)
+    refusal = ReplayFault("status", status=status)
+    with ReplayServer(["Fine."], faults={0: refusal}, repeat=True) as model:
+        async with living(tmp_path / "state", agent(model, on_error=rule)) as daemon:
+            await daemon.daemon.submit("news", "first")
+            await daemon.daemon.submit("news", "second")
+            first, second = await daemon.settled(2)
+            assert (first.state, first.attempts) == ("failed", 1)
+            assert "failed as asked" in first.error
+            assert (second.state, second.result) == ("done", "Fine.")
+    assert told(model.requests[-1]) == ["second"], "nothing of what was refused stays in the conversation"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+async def test_a_provider_that_does_not_admit_the_key_parks_the_agent_with_its_task(
+    status: int, tmp_path: Path
+) -> None:
+    rule = OnErrorConfig(retries=5, backoff_s=60, then="skip")
+    with ReplayServer(["Fine."], faults={0: ReplayFault("status", status=status)}, repeat=True) as model:
+        async with living(tmp_path / "state", agent(model, on_error=rule)) as daemon:
+            await daemon.daemon.submit("news", "first")
+            await daemon.until(lambda: daemon.status().state == "parked")
+            assert daemon.daemon.resume("news")  # a person has seen to it
+            (trigger,) = await daemon.settled(1)
+            assert (trigger.state, trigger.attempts) == ("done", 2)
+
+
 # --- defects -----------------------------------------------------------------------------------------------
 
 

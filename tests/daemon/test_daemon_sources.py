@@ -98,7 +98,7 @@ def test_real_servers_run_once_each_and_an_update_wakes_the_agents(home: Home) -
     running = [
         pid
         for pid in living_with(marker)
-        if b"supervisor.py" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"agentd_mcp_bridge.supervisor" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     assert len([pid for pid in running if pid != life.process.pid]) <= 2
     assert life.stop() == 0

@@ -127,6 +127,37 @@ async def test_with_checkpoints_each_task_leaves_one_and_a_person_can_go_back(
     assert told(model.requests[-1]) == ["one", "three", "four"]
 
 
+async def test_a_resting_agent_measures_its_conversation_and_a_rewound_one_is_measured_again(
+    tmp_path: Path, model: ReplayServer
+) -> None:
+    async with living(tmp_path / "state", agent(model, checkpoints=True)) as daemon:
+        for number, text in enumerate(("one", "two"), 1):
+            await daemon.daemon.submit("news", text)
+            await daemon.settled(number)
+            await daemon.until(lambda: daemon.status().state == "idle")
+        worker = daemon.daemon._worker("news")
+        session = worker.session
+        assert session is not None
+        await daemon.until(lambda: worker._is_measured(session))
+        await daemon.daemon.rewind("news", session.checkpoints()[1].id)
+        assert len(session.transcript.messages) == 4
+        assert not worker._is_measured(session)
+
+
+async def test_a_conversation_that_is_too_long_is_not_taken_for_measured(
+    tmp_path: Path, model: ReplayServer
+) -> None:
+    history = HistoryConfig(max_tokens=100, keep_turns=1)
+    async with living(tmp_path / "state", agent(model, history=history)) as daemon:
+        await daemon.daemon.submit("news", "word " * 250)
+        await daemon.settled(1)
+        await daemon.until(lambda: daemon.status().state == "idle")
+        worker = daemon.daemon._worker("news")
+        await daemon.until(lambda: worker._is_flushed)
+        assert worker.session is not None
+        assert not worker._is_measured(worker.session)
+
+
 async def test_an_agent_is_ready_before_its_first_task(tmp_path: Path, model: ReplayServer) -> None:
     folder, log = tmp_path / "watched", tmp_path / "log"
     folder.mkdir()

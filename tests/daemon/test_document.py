@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from agentd_daemon.config.document import MAX_FILE_BYTES, read_document
 from agentd_daemon.config.loading import examine
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 Write = Callable[..., Path]
 Errors = Callable[..., list[str]]

@@ -12,8 +12,7 @@ from agentd.turn.results import format_results
 from agentd.turn.transcript import Execution, NativeCall, Transcript
 from agentd.types import Usage
 from agentd_daemon.history import Message, bound, estimate, tokens
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 
 class Summariser:

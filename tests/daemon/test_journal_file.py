@@ -14,9 +14,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from agentd.errors import AgentdError, JournalError
+from agentd.errors import AgentdError
 from agentd.turn.transcript import Transcript
-from agentd_daemon.journal import Journal, Trigger, schema
+from agentd_daemon.journal import Journal, JournalError, Trigger, schema
 
 
 def mode(path: Path) -> int:
@@ -223,8 +223,7 @@ def test_a_full_journal_is_a_clear_error_and_what_is_in_it_stays(tmp_path: Path)
 
 FILE_LIMIT = """
 import resource, signal, sys
-from agentd_daemon.journal import Journal
-from agentd.errors import JournalError
+from agentd_daemon.journal import Journal, JournalError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 journal = Journal.open(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
@@ -376,7 +375,7 @@ def test_a_repair_that_is_killed_before_its_last_step_begins_again(
 def test_what_the_log_of_a_damaged_journal_holds_is_taken_over_too(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     filled(path)
-    log = "from agentd_daemon.journal import Journal; import os, sys; j = Journal.open(sys.argv[1]);"
+    log = "from agentd_daemon.journal import Journal, JournalError; import os, sys; j = Journal.open(sys.argv[1]);"
     code = (
         log + "print(j.accept('a', origin='repl', task='in the log').id, flush=True); os.kill(os.getpid(), 9)"
     )

@@ -8,12 +8,10 @@ from typing import Any
 
 import attrs
 import pytest
-from agentd.errors import JournalError
 from agentd.turn.transcript import Execution, Message, NativeCall, Transcript
 from agentd.types import Usage
-from agentd_daemon.journal import Journal
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from agentd_daemon.journal import Journal, JournalError
+from hypothesis import given, settings, strategies as st
 
 TEXT = st.text(st.characters(), max_size=12)  # with NUL and lone surrogates
 NUMBER = st.integers(min_value=0, max_value=2**70)

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from agentd.errors import JournalError
 from agentd.types import Usage
-from agentd_daemon.journal import Journal, Trigger
+from agentd_daemon.journal import Journal, JournalError, Trigger
 from agentd_daemon.journal.ids import TriggerIds
 
 
@@ -113,6 +112,16 @@ def test_one_agent_that_starts_anew_takes_up_what_it_had_begun_and_no_other_does
     assert (found.id, found.state, found.attempts) == (begun[0].id, "interrupted", 1)
     assert journal.next_trigger("mail") is None
     assert journal.interrupt("news") == 0
+
+
+@pytest.mark.parametrize("usage", ["", "[]", "{", '{"input_tokens": "many"}', '{"unknown": 1}', "null"])
+def test_a_damaged_usage_row_is_named(journal: Journal, usage: str) -> None:
+    begun = journal.begin(change(journal, "one").id)
+    journal.note_turn(begun.id, 1, Usage(input_tokens=5))
+    with journal.write("damage it") as c:
+        c.execute("UPDATE turns SET usage = ?", (usage,))
+    with pytest.raises(JournalError, match="damaged usage"):
+        journal.turns(begun.id)
 
 
 def test_what_was_running_is_found_interrupted_after_a_restart_and_can_begin_again(tmp_path: Path) -> None:

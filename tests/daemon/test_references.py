@@ -13,8 +13,7 @@ import pytest
 from agentd_daemon.config.loading import examine, load
 from agentd_daemon.config.references import BadReferenceError, ConfigReferences, Substituted
 from agentd_daemon.config.values import Secret
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 Write = Callable[..., Path]
 Errors = Callable[..., list[str]]

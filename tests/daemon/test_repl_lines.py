@@ -5,8 +5,7 @@ from contextlib import suppress
 import pytest
 from agentd_daemon.repl.completion import candidates
 from agentd_daemon.repl.lines import COMMANDS, Invocation, LineError, ShownMessage, continues, parse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 AGENTS = ["news", "news desk", "mail"]
 

@@ -14,8 +14,7 @@ from agentd_daemon.repl import views
 from agentd_daemon.repl.feed import Feed
 from agentd_daemon.repl.screen import Screen
 from agentd_daemon.repl.wrapping import cut, width_of, wrap
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from prompt_toolkit.data_structures import Size
 from prompt_toolkit.output import DummyOutput
 

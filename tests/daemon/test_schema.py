@@ -14,8 +14,7 @@ import yaml
 from agentd_daemon.config import values as classes
 from agentd_daemon.config.loading import examine
 from agentd_daemon.config.schema import make_schema, read_fields
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from jsonschema import Draft202012Validator
 from places import ROOT
 

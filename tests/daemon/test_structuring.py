@@ -7,8 +7,7 @@ import pytest
 from agentd.errors import ConfigError
 from agentd.registry.config import PluginConfig
 from agentd_daemon.config.structuring import structure
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 
 @attrs.frozen(kw_only=True)

@@ -7,8 +7,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from agentd.errors import ConfigError
 from agentd_daemon.uris import parse_tool_uri, safe_uri, uri_scheme
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 
 @pytest.mark.parametrize(

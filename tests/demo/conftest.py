@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-from command_process import agentd as agentd
-from command_process import compiled as compiled
-from command_process import survivors as survivors
+from command_process import agentd as agentd, compiled as compiled, survivors as survivors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from agentd.registry.exports import CORE_EXPORTS
+from agentd import CORE_EXPORTS
 from agentd.registry.official import OFFICIAL_EXPORTS
 from agentd.turn.budgets import Budgets
 from agentd.types import BashAction, Limits

@@ -12,14 +12,12 @@ import anyio
 import pytest
 from agentd.errors import ConfigError, ExecutorError, RunnerStartError, SandboxUnavailableError
 from agentd.types import BashAction
-from agentd_executor_msb import executor as executor_module
-from agentd_executor_msb import vm as vm_module
+from agentd_executor_msb import executor as executor_module, vm as vm_module
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
 from agentd_executor_msb.factory import create_microsandbox_cli_executor
 from agentd_executor_msb.places import slug
 from agentd_skills import layout_of
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from standin import StandIn, root
 
 Make = Callable[..., MicrosandboxCLIExecutor]

@@ -17,8 +17,7 @@ from agentd_executor_msb.executor import MicrosandboxCLIExecutor
 from agentd_executor_msb.factory import OPTIONS, create_microsandbox_cli_executor
 from agentd_executor_msb.network import check_network, to_network
 from agentd_skills import layout_of
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from microsandbox.types import Network
 
 

@@ -212,12 +212,35 @@ def test_programs_that_the_host_starts_are_not_looked_for_in_the_workspace(tmp_p
     assert not (tmp_path / "escaped").exists()
 
 
-def test_a_setuid_program_has_lost_its_bit_at_the_end(tmp_path: Path) -> None:
+def test_no_file_gets_a_setuid_or_setgid_bit(tmp_path: Path) -> None:
     with sandbox.make(tmp_path / "w") as executor:
-        assert executor.execute_bash("cp /usr/bin/id mine; chmod 6755 mine; stat -c %a mine")[0] == "6755\n"
-        assert any("setuid" in risky.reason for risky in executor.risky_files())
-    mode = (tmp_path / "w" / "mine").stat().st_mode
-    assert mode & 0o7777 == 0o755
+        code = (
+            "import os\n"
+            "def tried(function):\n"
+            "    try: function()\n"
+            "    except PermissionError: return 'refused'\n"
+            "open('mine', 'w').close(); folder = os.open('.', os.O_RDONLY); mine = os.open('mine', os.O_RDWR)\n"
+            "for bit in (0o4000, 0o2000):\n"
+            "    mode = bit | 0o755\n"
+            "    print(tried(lambda: os.chmod('mine', mode)), tried(lambda: os.fchmod(mine, mode)),\n"
+            "          tried(lambda: os.chmod('mine', mode, dir_fd=folder)),\n"
+            "          tried(lambda: os.open('new', os.O_CREAT | os.O_WRONLY, mode)),\n"
+            "          tried(lambda: os.open('.', os.O_TMPFILE | os.O_WRONLY, mode)),\n"
+            "          tried(lambda: os.mknod('node', 0o100000 | mode)))\n"
+            "os.chmod('mine', 0o1755)\n"
+        )
+        assert executor.execute_python(code) == (
+            "refused " * 5 + "refused\n" + "refused " * 5 + "refused\n",
+            0,
+        )
+        assert executor.execute_bash("cp /usr/bin/id id; chmod 6755 id; stat -c %a id")[0].endswith("755\n")
+        assert executor.execute_bash(
+            "mkdir d; chmod 700 d; install -m 755 id d/id; cp -a d e; stat -c %a e e/id"
+        ) == (
+            "700\n755\n",
+            0,
+        )
+    assert {path.stat().st_mode & 0o6000 for path in (tmp_path / "w").rglob("*")} == {0}
 
 
 # --- secrets ------------------------------------------------------------------------------------

@@ -263,3 +263,17 @@ def test_two_sessions_share_a_workspace(tmp_path: Path) -> None:
                 assert {uid for uid in owners(tmp_path) if uid not in UIDS} <= {0}
         assert one.execute_bash("echo 3 >> first; cat first") == ("1\n2\n3\n", 0)
     assert owners(tmp_path) == {os.geteuid()}
+
+
+def test_nothing_of_a_folder_that_is_everybody_s_is_looked_through_at_the_end(tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    (big / "below").mkdir(parents=True)
+    big.chmod(0o777)
+    with sandbox.make(tmp_path / "w", allow_write=[big]) as executor:
+        assert executor.execute_bash(f"echo x > {big}/new")[1] == 0
+        for folder in (big / "below", big):
+            os.utime(folder, ns=(1, folder.stat().st_mtime_ns))  # whoever lists it sets the first one anew
+    assert {folder.stat().st_atime_ns for folder in (big / "below", big)} == {1}
+    assert os.listdir(big / "below") == []
+    if (big / "below").stat().st_atime_ns == 1:
+        pytest.skip("this file system keeps no time of access, so nothing can be told by it")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +13,10 @@ from pathlib import Path
 import pytest
 import sandbox
 from agentd.errors import SandboxUnavailableError
+from agentd_executor_srt.accounts import write_accounts
 from agentd_executor_srt.handover import UIDS, HandoverError, Tenancy
 from agentd_executor_srt.namespace import closed_folder
+from agentd_executor_srt.settings import Profile
 from places import SUPPORT
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is about what root's sandboxes do")
@@ -128,7 +133,8 @@ def test_what_a_session_that_was_lost_had_is_given_back_by_the_next(workspace: P
     assert (workspace.stat().st_uid, workspace.stat().st_gid) == (0, 0)
 
 
-def test_a_very_deep_folder_comes_back_as_well(workspace: Path) -> None:
+def test_a_very_deep_folder_comes_back_as_well_with_few_descriptors(workspace: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     held = Tenancy(str(workspace))
     before = os.getcwd()
     pid = os.fork()
@@ -142,7 +148,11 @@ def test_a_very_deep_folder_comes_back_as_well(workspace: Path) -> None:
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    held.give_back()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 32, limits[1]))
+    try:
+        assert held.give_back() == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     depth = 0
     try:
         os.chdir(workspace)
@@ -166,18 +176,18 @@ def test_a_workspace_that_a_link_has_been_put_on_the_way_to_is_not_given_away(
     assert (workspace / "in").stat().st_uid == 0
 
 
-def test_setuid_programs_in_a_folder_that_is_everybody_s_lose_their_bit_too(
+def test_a_workspace_that_is_moved_meanwhile_is_given_back_where_it_is(
     workspace: Path, tmp_path: Path
 ) -> None:
-    everybody = tmp_path / "everybody"
-    everybody.mkdir()
-    everybody.chmod(0o777)
-    with sandbox.make(workspace, allow_write=[everybody]) as executor:
-        code = f"cp /usr/bin/id {everybody}/id; chmod 4755 {everybody}/id; stat -c %a {everybody}/id"
-        assert executor.execute_bash(code) == ("4755\n", 0)
-    left = (everybody / "id").stat()
-    assert left.st_uid in UIDS  # as in /tmp, it stays whose it is
-    assert left.st_mode & 0o7000 == 0
+    with sandbox.make(workspace) as executor:
+        uid = int(executor.execute_bash("mkdir -p a/b; touch a/b/new; id -u")[0])
+        workspace.rename(tmp_path / "moved")
+        assert (tmp_path / "moved" / "a" / "b" / "new").stat().st_uid == uid
+        workspace.mkdir()  # another one, which is nobody's business
+        os.chown(workspace, 12345, 12345)
+    moved = tmp_path / "moved"
+    assert {path.lstat().st_uid for path in (moved, *moved.rglob("*"))} == {0}
+    assert workspace.stat().st_uid == 12345
 
 
 @pytest.mark.parametrize(
@@ -229,3 +239,71 @@ def test_without_the_right_to_a_private_view_the_reason_is_said(tmp_path: Path) 
     assert "closed to other users" in done.stdout
     assert "SYS_ADMIN" in done.stdout
     assert done.stdout.startswith("(False,")
+
+
+@pytest.mark.parametrize("profile", ["default", "strict"])
+def test_the_user_of_the_code_has_a_name_and_a_home(workspace: Path, profile: Profile) -> None:
+    with sandbox.make(workspace, profile=profile) as executor:
+        home = f"{workspace}/.agentd/home"
+        uid = executor.execute_bash("id -u")[0].strip()
+        assert executor.execute_bash("whoami; id -gn; echo ~agentd; getent passwd 0 | cut -d: -f1") == (
+            f"agentd\nagentd\n{home}\nroot\n",
+            0,
+        )
+        code = "import getpass, os, pwd; print(getpass.getuser(), pwd.getpwuid(os.getuid()).pw_dir)"
+        assert executor.execute_python(code) == (f"agentd {home}\n", 0)
+        if shutil.which("node"):
+            said, _ = executor.execute_bash("node -p 'os.userInfo().username'")
+            assert said == "agentd\n"
+        assert executor.execute_bash("(echo x >> /etc/passwd) 2>/dev/null || echo refused") == (
+            "refused\n",
+            0,
+        )
+    assert f":{uid}:" not in Path("/etc/passwd").read_text()
+
+
+def test_a_denied_list_of_users_stays_denied(workspace: Path) -> None:
+    with sandbox.make(workspace, deny_read=["/etc/passwd"]) as executor:
+        assert executor.execute_bash("cat /etc/passwd")[0] in ("", "cat: /etc/passwd: Permission denied\n")
+
+
+def test_an_entry_is_added_to_what_the_machine_has_under_a_name_that_is_free(tmp_path: Path) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "passwd").write_text("root:x:0:0::/root:/bin/sh\nagentd:x:1:1::/:/bin/sh")
+    (etc / "group").write_text("root:x:0:\n")
+    write_accounts(str(tmp_path / "made"), 58001, "/a:b", str(etc))
+    added = "agentd58001:x:58001:58001:agentd:/:/bin/bash\n"
+    assert (tmp_path / "made" / "passwd").read_text() == (etc / "passwd").read_text() + "\n" + added
+    assert (tmp_path / "made" / "group").read_text() == "root:x:0:\nagentd58001:x:58001:\n"
+    (etc / "group").unlink()
+    (etc / "group").symlink_to("elsewhere")
+    write_accounts(str(tmp_path / "none"), 58001, "/", str(etc))
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_cannot_be_given_back_is_told_and_the_next_session_does_it(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if subprocess.run(["chattr", "+i", _touched(workspace.parent / "tried")], capture_output=True).returncode:
+        pytest.skip("needs chattr of e2fsprogs, and a file system that knows immutable files")
+    subprocess.run(["chattr", "-i", workspace.parent / "tried"], check=True)
+    executor = sandbox.make(workspace)
+    try:
+        executor.execute_bash("touch fixed free")
+        subprocess.run(["chattr", "+i", workspace / "fixed"], check=True)
+        with caplog.at_level(logging.WARNING, "agentd.executor.srt"):
+            executor.close()
+        assert "fixed: its owner cannot be changed" in caplog.text
+        assert (workspace / "free").stat().st_uid == 0
+        assert (workspace / "fixed").stat().st_uid in UIDS
+    finally:
+        subprocess.run(["chattr", "-i", workspace / "fixed"], check=True)
+    with sandbox.make(workspace) as executor:
+        executor.execute_bash("true")
+    assert (workspace / "fixed").stat().st_uid == 0
+
+
+def _touched(path: Path) -> Path:
+    path.touch()
+    return path

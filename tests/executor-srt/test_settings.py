@@ -250,7 +250,7 @@ def test_what_may_not_be_written_and_is_not_there_leaves_no_trace(tmp_path: Path
     with sandbox.make(tmp_path, deny_write=["AGENTS.md", "a/b", "there", tmp_path.parent / "x"]) as executor:
         command = "echo x > AGENTS.md; mkdir -p a/b && echo x > a/b/c; echo x > there; ls there"
         assert executor.run_sync(BashAction(command=command)).stdout == b"there\n"
-        assert {"AGENTS.md", "a", "a/b"} <= set(executor.placeholders)
+        assert {"AGENTS.md", "a"} <= set(executor.placeholders)
         assert "there" not in executor.placeholders
         if killed:
             assert executor._process is not None
@@ -376,3 +376,16 @@ def test_a_sandbox_without_namespaces_is_unavailable_and_nothing_runs_outside(tm
         pytest.skip(f"no user namespace to try this in: {done.stderr[-200:]}")
     assert "ran on" not in done.stdout
     assert done.stdout.splitlines()[-1] == "SandboxUnavailableError"
+
+
+def test_verify_tells_of_denied_files_that_have_another_name(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    for name in ("one", "two"):
+        (keys / name).write_text("s3cr3t")
+    os.link(keys / "one", tmp_path / "other")
+    with sandbox.make(tmp_path / "w", deny_read=[keys]) as executor:
+        holds, said = executor.verify()
+    assert holds
+    assert f"{str(keys / 'one')!r} has further names (hard links)" in said
+    assert "two" not in said

@@ -8,7 +8,6 @@ import pytest
 import sandbox
 from agentd.registry import Registry
 from agentd_executor_srt.executor import SandboxRuntimeExecutor
-from agentd_skills import layout_of
 from agentd_tools import ToolSet
 
 
@@ -29,8 +28,9 @@ def world(
     workspace = tmp_path_factory.mktemp("tools") / "w"
     tools = ToolSet([double, fails])
     with sandbox.make(workspace, timeout=20, profile=request.param) as executor:
-        Registry().create_skill_renderer().render(tools.specs(), workspace / "skills")
-        executor.attach(tools=tools, layout=layout_of(workspace / "skills"))
+        renderer = Registry().create_skill_renderer()
+        renderer.render(tools.specs(), workspace / "skills")
+        executor.attach(tools=tools, layout=renderer.layout(workspace / "skills"))
         yield executor
     tools.close()
 

@@ -52,11 +52,75 @@ def test_an_exported_function_stays_exported(executor: SubprocessExecutor) -> No
     assert run(executor, "bash -c g") == ("g\n", 0)
 
 
-def test_an_unset_variable_stays_unset_and_plain_variables_end_with_the_block(
-    executor: SubprocessExecutor,
+def test_an_unset_variable_stays_unset(executor: SubprocessExecutor) -> None:
+    run(executor, "unset LANG; export kept=1")
+    assert run(executor, "echo [${LANG-unset}] [$kept]") == ("[unset] [1]\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("made", "shown", "expected"),
+    [
+        ("X=5", "echo $X; bash -c 'echo [$X]'", "5\n[]\n"),
+        ("o=1; b=2; value=3; SAVE=4", "echo $o$b$value$SAVE", "1234\n"),
+        (
+            "a=(one 'two three' $'four\nfive' '$(no)' ')'); a[7]='x)'",
+            'printf "%s|" "${!a[@]}" "${a[@]}"',
+            None,
+        ),
+        (
+            "declare -A m=([k]=v ['a b']='c\"d' [')']=\"it's\")",
+            'echo "${m[k]} ${m[a b]} ${m[)]}"',
+            "v c\"d it's\n",
+        ),
+        ("declare -i n=4", "n+=3; echo $n", "7\n"),
+        ("declare -r R=1", "(R=2) 2>/dev/null || echo $R", "1\n"),
+        ("target=1; declare -n ref=target", "ref=2; echo $target", "2\n"),
+        ("IFS=,", "x=1,2; set -- $x; echo $#", "2\n"),
+        ("export -n LANG", "echo ${LANG:+there}; env | grep -c ^LANG=", "there\n0\n"),
+        ("empty=; declare -a none=()", "echo ${empty-unset}${#none[@]}", "0\n"),
+        ('tricky=\'declare -i RANDOM="1"\ndeclare -- fake="x\'', "echo ${#tricky} [$fake]", "40 []\n"),
+    ],
+)
+def test_variables_carry_over(
+    executor: SubprocessExecutor, made: str, shown: str, expected: str | None
 ) -> None:
-    run(executor, "unset LANG; plain=1; export kept=1")
-    assert run(executor, "echo [${LANG-unset}] [${plain-gone}] [$kept]") == ("[unset] [gone] [1]\n", 0)
+    if expected is None:
+        expected = "0|1|2|3|4|7|one|two three|four\nfive|$(no)|)|x)|"
+    run(executor, made)
+    run(executor, "true")
+    assert run(executor, shown)[0] == expected
+
+
+def test_how_a_block_wants_to_fail_and_to_be_traced_does_not_carry_over(executor: SubprocessExecutor) -> None:
+    assert run(executor, "set -euxv; kept=on; trap 'echo trapped' EXIT ERR; true")[1] == 0
+    assert run(executor, "false; echo $unknown $kept; trap -p | grep trapped || true") == ("on\n", 0)
+
+
+def test_a_state_that_is_too_large_is_not_kept_and_that_is_said(executor: SubprocessExecutor) -> None:
+    run(executor, "small=1")
+    for code in (
+        "big=$(printf %2000000s)",
+        "export BIG=$(printf %2000000s)",
+        "printf %2000000s >&93",
+        "printf %2000000s >&94",
+    ):
+        output, exit_code = run(executor, f"small=2; cd /; {code}")
+        assert exit_code == 0
+        assert "nothing of the shell goes over to the next block: its state is 2" in output
+        assert "and at most 1048576 are kept" in output
+    output = run(executor, "echo $small ${PWD##*/} ${#big}")
+    assert output == ("1 workspace 0\n", 0)
+
+
+def test_a_state_file_made_huge_costs_the_runner_nothing(executor: SubprocessExecutor) -> None:
+    huge = "import os\nfor number in (93, 94): os.ftruncate(number, 1 << 29)"
+    output, _ = run(executor, f"python -c '{huge}'; X=1")
+    assert "its state is 536870912 bytes" in output
+    assert executor._connection is not None
+    status = Path(f"/proc/{executor._connection.process.pid}/status").read_text()
+    peak_mib = int(status.partition("VmHWM:")[2].split()[0]) >> 10
+    assert peak_mib < 100
+    assert run(executor, "echo [$X]") == ("[]\n", 0)
 
 
 def test_what_was_read_only_stays_so_even_if_its_value_is_the_one_of_before(tmp_path: Path) -> None:
@@ -149,9 +213,8 @@ def test_a_users_exit_trap_runs_and_the_state_is_still_saved(executor: Subproces
 
 def test_tracing_shows_the_blocks_own_lines_only(executor: SubprocessExecutor) -> None:
     assert run(executor, "set -x; true")[0] == "++ true\n"  # the block is evaluated, hence the second +
-    result = executor.run_sync(BashAction(command="echo hi"))
+    result = executor.run_sync(BashAction(command="set -x; echo hi"))
     assert (result.stdout, result.stderr) == (b"hi\n", b"++ echo hi\n")
-    run(executor, "set +x")
     assert run(executor, "echo quiet") == ("quiet\n", 0)
 
 

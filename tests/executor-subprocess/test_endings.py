@@ -176,6 +176,21 @@ def test_a_forked_child_of_the_program_neither_holds_nor_harms_the_runner(tmp_pa
         assert executor.execute_bash("echo parent$A; test -S $AGENTD_TOOLS_SOCKET") == ("parent1\n", 0)
 
 
+def test_a_forked_child_that_closes_what_it_inherited_ends_nothing_of_its_parent(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path / "a") as first, SubprocessExecutor(tmp_path / "b") as second:
+        for executor in (first, second):  # a plain child, and one that was forked beside it
+            executor.execute_bash("export A=1")
+        child = os.fork()
+        if child == 0:
+            began = time.monotonic()
+            first.close()
+            second.close()
+            os._exit(0 if time.monotonic() - began < 1 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        for executor in (first, second):
+            assert executor.execute_bash("echo parent$A") == ("parent1\n", 0)
+
+
 def test_a_forgotten_executor_ends_its_runner(tmp_path: Path) -> None:
     executor = SubprocessExecutor(tmp_path)
     executor.execute_bash("true")

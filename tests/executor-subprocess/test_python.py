@@ -251,3 +251,113 @@ async def test_variables_of_one_action_do_not_stay_in_a_kept_namespace(
 def test_the_collector_does_not_look_at_what_a_block_has_inherited(executor: SubprocessExecutor) -> None:
     output, _ = executor.execute_python("import gc; print(len(gc.get_objects()))")
     assert int(output) < 200  # all of the interpreter's would be more than a thousand
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        *("", "null", "[]", "{}", "[1]", "[0,0,0,0,0,0]", '["0",0,0,0,0]', "[0,NaN,0,0,0]", "[0,0,-1,0,0]"),
+        *(
+            "[99999999999,0,0,0,0]",
+            "[0.0,0,0,0,0]",
+            "[0,[],0,0,0]",
+            "[" * 400,
+            "[0,0,1e999,0,0]",
+            "[0,0,0,0,true]",
+        ),
+    ],
+)
+def test_a_kept_interpreter_that_reports_an_end_of_its_own_fails_its_block_alone(
+    executor: SubprocessExecutor, report: str
+) -> None:
+    runner = executor.execute_bash("true") and executor._connection
+    code = (
+        f"import os, time\nprint('on', flush=True)\nos.write(90, b'D' + {report!r}.encode())\ntime.sleep(30)"
+    )
+    result = executor.run_sync(PythonAction(code=code, state="kept"))
+    assert result.status == "failed"
+    assert result.stdout == b"on\n"
+    assert "did not report the block's end as it must" in result.message
+    assert kept(executor, "print('new')") == ("new\n", 0)
+    assert executor._connection is runner
+
+
+def test_a_descriptor_that_is_no_socket_does_not_become_a_channel(executor: SubprocessExecutor) -> None:
+    runner = executor.execute_bash("true") and executor._connection
+    code = (
+        "import array, socket\n"
+        "broker = socket.socket(fileno=90)\n"
+        "for letter in (b'C', b'L'):\n"
+        "    with open('/dev/null') as file:\n"
+        "        rights = array.array('i', [file.fileno()])\n"
+        "        broker.sendmsg([letter], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])\n"
+        "print('sent')\n"
+    )
+    for state in ("fresh", "kept"):  # only of the first one's channels are some passed on
+        assert executor.run_sync(PythonAction(code=code, state=state)).stdout == b"sent\n"  # type: ignore[arg-type]
+        assert executor.execute_python("print('on')") == ("on\n", 0)
+    assert executor._connection is runner
+
+
+def test_the_source_of_what_a_block_defines_can_be_read(executor: SubprocessExecutor) -> None:
+    code = (
+        "import inspect\n"
+        "class A:\n"
+        "    x: int = 1  # kept\n"
+        "def f():\n"
+        "    return 1\n"
+        "print(inspect.getsource(A) + inspect.getsource(f) + __file__)\n"
+    )
+    shown = "class A:\n    x: int = 1  # kept\ndef f():\n    return 1\n<block {}>\n"
+    assert run(executor, code) == (shown.format(1), 0)
+    assert kept(executor, code) == (shown.format(2), 0)
+
+
+UNGUARDED = """
+import concurrent.futures, multiprocessing
+from dataclasses import dataclass
+OFFSET = 10
+@dataclass
+class Point:
+    x: int
+def shifted(point):
+    return Point(point.x + OFFSET)
+context = multiprocessing.get_context({method!r})
+with context.Pool(2) as pool:
+    print([p.x for p in pool.map(shifted, [Point(1), Point(2)])])
+with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+    print([p.x for p in pool.map(shifted, [Point(3)])])
+"""
+GUARDED = """
+import multiprocessing
+def named(x):
+    return f"{{x}} {{SET}}"
+SET = str(5)
+if __name__ == "__main__":
+    with multiprocessing.get_context({method!r}).Pool(1) as pool:
+        print(pool.map(named, ["a"]))
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_processes_that_are_started_afresh_find_what_the_block_defines(
+    executor: SubprocessExecutor, method: str
+) -> None:
+    output, code = run(executor, UNGUARDED.format(method=method))
+    assert output.startswith("[11, 12]\n[13]\n")
+    assert code == 0
+    output, code = run(executor, GUARDED.format(method=method))
+    assert output.startswith("['a 5']\n")
+    assert code == 0
+
+
+def test_processes_started_afresh_by_a_kept_interpreter_find_what_its_blocks_define(
+    executor: SubprocessExecutor,
+) -> None:
+    kept(executor, "import multiprocessing\ndef double(x): return 2 * x\nprint('never again')")
+    kept(executor, "def triple(x): return double(x) + x")
+    code = "with multiprocessing.get_context('spawn').Pool(1) as pool: print(pool.map(triple, [2]))"
+    assert kept(executor, code)[0].startswith("[6]\n")
+    kept(executor, "def more(x): return triple(x) + 1")
+    code = "with multiprocessing.get_context('spawn').Pool(1) as pool: print(pool.map(more, [2]))"
+    assert kept(executor, code)[0].startswith("[7]\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,13 @@ def test_a_default_stands_in_for_a_variable_that_is_not_set(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"mcpServers": {"a": {"command": "x", "comand": "y"}}}, r"mcpServers\.a\.comand: unknown key"),
+        ({"mcpServers": {"a": {"comand": "y"}}}, r"mcpServers\.a.*is 'comand' misspelt\?"),
+        (
+            {"mcpServers": {"a": {"command": "x", "tools": "read"}}},
+            r"a\.tools: must be a list of tools' names",
+        ),
+        ({"mcpServers": {"a": {"command": "x", "timeout": "5"}}}, r"a\.timeout: must be a number, got '5'"),
+        ({"mcpServers": {"a": {"command": "x", "enabled": 1}}}, r"a\.enabled: must be true or false, got 1"),
         ({"mcpServers": {"a": {"args": []}}}, r"mcpServers\.a"),
         ({"mcpServers": {"a": {"command": 3}}}, r"mcpServers\.a\.command: must be a text .*got 3"),
         ({"mcpServers": {"a": "npx"}}, r"mcpServers\.a: must be an object, got str"),
@@ -123,7 +130,7 @@ def test_a_default_stands_in_for_a_variable_that_is_not_set(tmp_path: Path) -> N
         ),
         (
             {"servers": {"a": {"command": "x", "env": {"K": "${input:key}"}}}},
-            r"env\.K: \$\{input:key\} is not",
+            r"env\.K: the input 'key' has no value and no default",
         ),
         (
             {"mcpServers": {"a": {"command": "x", "envFile": "no.env"}}},
@@ -147,3 +154,160 @@ def test_secrets_of_a_file_are_not_in_its_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, data)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "url", "kind"),
+    [
+        ({"serverUrl": "https://h/mcp"}, "https://h/mcp", "auto"),  # Windsurf
+        ({"httpUrl": "https://h/mcp", "trust": True}, "https://h/mcp", "http"),  # Gemini CLI
+        ({"url": "https://h/sse", "transportType": "sse"}, "https://h/sse", "sse"),  # Cline
+        ({"url": "https://h/mcp", "transport": "streamable-http"}, "https://h/mcp", "http"),
+        ({"url": "https://h/mcp", "type": "remote"}, "https://h/mcp", "auto"),  # opencode
+    ],
+)
+def test_other_programs_names_of_an_address_are_understood(
+    tmp_path: Path, entry: dict[str, Any], url: str, kind: str
+) -> None:
+    [config] = read(tmp_path, {"mcpServers": {"a": entry}})
+    assert isinstance(config.target, HttpTarget)
+    assert (config.target.url, config.target.kind) == (url, kind)
+
+
+def test_a_command_of_another_program_is_read_as_its_owner_meant(tmp_path: Path) -> None:
+    [config] = read(
+        tmp_path,
+        {
+            "mcpServers": {
+                "_comment": "our servers",
+                "a": {
+                    "_comment": "for the tests",
+                    "type": "local",
+                    "command": ["npx", "-y", "server"],
+                    "environment": {"PORT": 8080, "DEBUG": True, "NONE": None},
+                    "alwaysAllow": ["read"],
+                    "autoApprove": [],
+                },
+            }
+        },
+    )
+    assert config.target == StdioTarget(
+        command="npx", args=("-y", "server"), env={"PORT": "8080", "DEBUG": "true"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "timeout", "seconds"),
+    [("mcp.json", 60, 60.0), ("mcp.json", 30_000, 30.0), (".gemini/settings.json", 600, 0.6)],
+)
+def test_a_time_out_is_read_in_the_unit_of_its_program(
+    tmp_path: Path, name: str, timeout: int, seconds: float
+) -> None:
+    [config] = read(tmp_path, {"mcpServers": {"a": {"command": "x", "timeout": timeout}}}, name)
+    assert config.timeout_s == pytest.approx(seconds)
+
+
+def test_oauth_of_another_program_turns_ours_on(tmp_path: Path) -> None:
+    on, off = read(
+        tmp_path,
+        {
+            "mcpServers": {
+                "on": {"url": "https://h.example/mcp", "oauth": {"enabled": True}},
+                "off": {"url": "https://h.example/mcp", "oauth": {"enabled": False}},
+            }
+        },
+    )
+    assert isinstance(on.target, HttpTarget)
+    assert isinstance(off.target, HttpTarget)
+    assert (on.target.auth is None, off.target.auth is None) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "switch", [{"enabled": False}, {"disabled": True}, {"enabled": True, "disabled": True}]
+)
+def test_a_server_that_somebody_switched_off_is_not_offered(tmp_path: Path, switch: dict[str, bool]) -> None:
+    assert read(tmp_path, {"mcpServers": {"a": {"command": "x", **switch}}}) == []
+
+
+@pytest.mark.parametrize(
+    ("lists", "offered"),
+    [
+        ({"tools": ["*"]}, {"read", "write", "drop"}),
+        ({"tools": ["read"]}, {"read"}),
+        ({"includeTools": ["read", "write"], "excludeTools": ["write"]}, {"read"}),
+        ({"disabledTools": ["drop"]}, {"read", "write"}),
+        ({"tools": ["read", "write"], "enabledTools": ["write", "drop"]}, {"write"}),
+        ({"tools": []}, set()),
+    ],
+)
+def test_every_list_of_tools_holds(tmp_path: Path, lists: dict[str, list[str]], offered: set[str]) -> None:
+    [config] = read(tmp_path, {"mcpServers": {"a": {"command": "x", **lists}}})
+    assert {name for name in ("read", "write", "drop") if config.tool_filter.admits(name)} == offered
+
+
+def test_keys_that_nobody_here_knows_are_named_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "agentd.mcp"):
+        read(tmp_path, {"mcpServers": {"a": {"command": "x", "watchPaths": [], "cmwd": "/"}}})
+    [line] = caplog.messages
+    assert "mcpServers.a: keys that agentd does not know are passed over: 'watchPaths', 'cmwd'" in line
+    assert "did you mean 'cwd'?" in line
+
+
+@pytest.mark.parametrize("text", ["${NOT_SET_IN_TEST}", "${input:key}", "${command:pick}"])
+def test_a_server_without_one_of_its_values_leaves_the_others_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    table = {"a": {"command": "x", "env": {"K": text}}, "b": {"command": "y"}}
+    [config] = read(tmp_path, {"mcpServers": table})
+    assert config.name == "b"
+    [line] = caplog.messages
+    assert "mcpServers.a.env.K" in line
+    assert line.endswith("the server is left out")
+
+
+def test_an_input_is_asked_for_once_and_has_a_default(tmp_path: Path) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def ask(purpose: str, secret: bool) -> str:
+        asked.append((purpose, secret))
+        return "" if purpose == "Where?" else "t0ken"
+
+    data = {
+        "inputs": [
+            {"id": "key", "type": "promptString", "description": "The key", "password": True},
+            {"id": "place", "type": "promptString", "description": "Where?", "default": "eu"},
+        ],
+        "servers": {
+            "a": {"command": "x", "env": {"K": "${input:key}", "L": "${input:key}", "P": "${input:place}"}}
+        },
+    }
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps(data))
+    [config] = read_target(path, {"ask_input": ask}) or []
+    assert isinstance(config.target, StdioTarget)
+    assert config.target.env == {"K": "t0ken", "L": "t0ken", "P": "eu"}
+    assert asked == [("The key", True), ("Where?", False)]
+
+
+@pytest.mark.parametrize("folder", [".roo", ".kiro/settings", ".vscode", ".cursor", "."])
+def test_the_workspace_folder_is_the_project(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    [config] = read(
+        tmp_path,
+        {"mcpServers": {"a": {"command": "x", "args": ["${workspaceFolder}"]}}},
+        f"{folder}/mcp.json",
+    )
+    assert isinstance(config.target, StdioTarget)
+    assert config.target.args == (str(tmp_path),)
+
+
+@pytest.mark.parametrize("text", ["${", "/*", '"', ",  ", "{/*"])
+def test_a_long_text_of_openings_is_read_in_one_pass(tmp_path: Path, text: str) -> None:
+    """What takes a second here took minutes where it grew with the square."""
+    many = text * 200_000
+    with contextlib.suppress(ConfigError):
+        read(tmp_path, {"mcpServers": {"a": {"command": many}}})
+    with contextlib.suppress(ConfigError):
+        read(tmp_path, '{"mcpServers": {' + many)

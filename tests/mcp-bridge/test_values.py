@@ -27,8 +27,11 @@ def test_one_text_stays_a_text_whatever_it_looks_like() -> None:
     assert value(content=[TEXT]) == "42"
 
 
-def test_structured_content_comes_as_its_type_and_before_the_text() -> None:
-    assert value(content=[TEXT], structuredContent={"a": [1, 2.5, None]}) == {"a": [1, 2.5, None]}
+def test_structured_content_comes_as_its_type_and_the_text_beside_it() -> None:
+    assert value(content=[TEXT], structuredContent={"a": [1, 2.5, None]}) == {
+        "a": [1, 2.5, None],
+        "_content": ["42"],
+    }
 
 
 def test_binary_parts_become_blobs() -> None:

@@ -12,8 +12,7 @@ from agentd.turn.native_tools import Offers
 from agentd.types import ToolSpec
 from agentd_model_openai.strict_schema import OpenAIStrictSchemas, strict_schema, without_nulls
 from agentd_tools import ToolSet
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kit import FakeSource, add
 
 pytestmark = pytest.mark.anyio
@@ -139,7 +138,7 @@ def test_nested_objects_become_strict_too() -> None:
         {"type": "object", "additionalProperties": True},
         {"type": "object", "additionalProperties": STRING},
         {"type": "object", "patternProperties": {"a": STRING}},
-        {"type": "array"},
+        {"type": "array", "items": {}},
         {"not": STRING},
         {"allOf": [STRING, {"minLength": 1}]},
         True,
@@ -206,6 +205,24 @@ async def test_no_schema_however_odd_raises(schema: Any, given: Any) -> None:
     offers = await offers_of(spec, strict=OpenAIStrictSchemas())
     reply = await offers.run(ModelToolCall(id="c", name="t", arguments=json.dumps(given)), "a")
     assert isinstance(reply.ok, bool)
+
+
+async def test_arrays_say_what_is_in_them_because_providers_insist() -> None:
+    rows = {"type": ["array", "null"], "default": {"type": "array"}}
+    pairs = {"type": "array", "prefixItems": [{"type": "array"}]}
+    schema = {"properties": {"default": {"type": "array"}, "rows": rows, "pairs": pairs}}
+    (offer,) = (await offers_of(tool("t", **schema))).offered
+    assert offer.parameters["properties"] == {
+        "default": {"type": "array", "items": {}},
+        "rows": {**rows, "items": {}},
+        "pairs": {"type": "array", "prefixItems": [{"type": "array", "items": {}}]},
+    }
+
+
+async def test_a_description_that_is_cut_says_so() -> None:
+    (offer,) = (await offers_of(ToolSpec(name="t", description="word " * 2000))).offered
+    assert len(offer.description) == 4096
+    assert offer.description.endswith(" ... [cut here; it has 10000 characters]")
 
 
 async def test_a_call_of_an_offered_function_gives_its_result() -> None:

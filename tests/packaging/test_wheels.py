@@ -146,3 +146,9 @@ def test_an_agent_without_a_parser_names_the_parser_to_install(environment: Make
     done = environment(*CORE_AND_EXECUTOR).python(AGENT_WITHOUT_PARSER)
     assert done.returncode == 1
     assert "pip install agentd-parser-fence" in done.stderr
+
+
+def test_the_script_for_srt_can_be_run_where_it_is_installed(environment: Make) -> None:
+    code = "from agentd_executor_srt.additions import lacking_additions; print(lacking_additions()['bubblewrap.sh'])"
+    done = environment(*CORE_AND_SRT).python(code)
+    assert (done.stdout, done.stderr) == ("\n", "")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from agentd.types import Segment
 from agentd_parser_fence.parser import FenceParser
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from markdown_it import MarkdownIt
 
 RUN = "bash:execute"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from agentd_parser_fence.parser import LONGEST_OPENER, FenceParser
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 FENCES = st.sampled_from(["```", "`", "~~~", "~", "````", "bash:execute", "a b.txt:create", "js"])
 BLANKS = st.sampled_from([" ", "   ", "    ", "\t", "\n", "\n", "\n", "\r", "\r\n", "\x0b", "\0"])

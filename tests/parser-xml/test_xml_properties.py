@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from agentd_parser_xml.parser import LONGEST_OPENER, XmlParser
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 TAGS = st.sampled_from(
     [

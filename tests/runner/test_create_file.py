@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from agentd_runner.inside.files import PathRefused, create_file
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 
 def create(workspace: Path, path: str, content: bytes = b"text", cwd: str = "") -> str:

@@ -23,8 +23,7 @@ from agentd.types import Usage
 from agentd_sink_console import plugin
 from agentd_sink_console.console import ConsoleSink
 from agentd_sink_console.painters import PlainPainter
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 

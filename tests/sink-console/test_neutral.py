@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import logging
+import sys
+
 import pytest
-from agentd_sink_console.neutral import neutral
-from hypothesis import example, given
-from hypothesis import strategies as st
+from agentd_sink_console.neutral import NeutralFormatter, neutral, one_line
+from hypothesis import example, given, strategies as st
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,23 @@ def test_no_text_leaves_a_control_character_behind(text: str) -> None:
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs", "Cf"])))
 def test_ordinary_text_is_unchanged(text: str) -> None:
     assert neutral(text) == text
+
+
+HOSTILE = "a\x1b]0;owned\x07\nERROR forged\r\u2028again\x85 and\x1b[2J"
+HARMLESS = "a ERROR forged again and"
+
+
+def test_a_line_of_a_list_stays_a_line() -> None:
+    assert one_line(HOSTILE) == HARMLESS
+
+
+def test_a_message_in_a_log_is_one_line_and_a_traceback_is_indented() -> None:
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        record = logging.LogRecord("agentd", 30, "x.py", 1, "server: %s", (HOSTILE,), sys.exc_info())
+    first, *others = NeutralFormatter("%(levelname)s %(message)s").format(record).splitlines()
+    assert first == f"WARNING server: {HARMLESS}"
+    assert all(line.startswith("    ") for line in others)
+    assert "\x1b" not in "".join(others)
+    assert "ERROR forged" in "".join(others)

@@ -13,8 +13,7 @@ from agentd.errors import ConfigError
 from agentd.events import RunEnd, RunStart, TextDelta
 from agentd_sink_jsonl import jsonl, plugin
 from agentd_sink_jsonl.jsonl import ConversationLog, JsonlSink
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -21,8 +21,7 @@ from agentd_skills.documents import example_script, skill_document
 from agentd_skills.signatures import ToolView
 from agentd_testing import strategies as schemas
 from agentd_tools import bind
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 
 def load(tools: list[ToolSpec]) -> tuple[types.ModuleType, list[tuple[str, dict[str, Any]]]]:

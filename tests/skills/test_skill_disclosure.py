@@ -9,8 +9,7 @@ import pytest
 from agentd.types import ToolSpec
 from agentd_skills import AgentSkillsRenderer
 from corpus import CORPUS, many
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 
 def prompt(tools: list[ToolSpec], directory: Path, tokens: int = 4000) -> str:

@@ -17,8 +17,7 @@ from agentd.types import ToolSpec
 from agentd_skills import AgentSkillsRenderer
 from agentd_skills.plugin import AGENTD_API, agentd_create_skill_renderer
 from agentd_testing import strategies as schemas
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 ADD = ToolSpec(
     name="add",
@@ -61,7 +60,9 @@ def test_the_plugin_makes_the_renderer_and_refuses_options() -> None:
 def test_the_layout_is_the_one_of_the_specification(skills: Path) -> None:
     assert list(files(skills)) == [
         "bin/skills", "every-thing/SKILL.md", "every-thing/scripts/echo_example.py", "lib/.manifest.json",
-        "lib/.search/every-thing.jsonl", "lib/.search/local.jsonl", "lib/__init__.py", "lib/_bridge.py",
+        "lib/.search/every-thing.jsonl", "lib/.search/local.jsonl",
+        "lib/.startup/sitecustomize.py", "lib/__init__.py", "lib/_beside.py",
+        "lib/_bridge.py",
         "lib/_command.py", "lib/_search.py", "lib/tools.py", "local/SKILL.md", "local/scripts/add_example.py",
     ]  # fmt: skip
     assert os.access(skills / "bin" / "skills", os.X_OK)

@@ -15,9 +15,7 @@ from typing import NoReturn
 import anyio
 import pytest
 from agentd.errors import ConfigError, CorruptSnapshotError, SnapshotError, UnknownSnapshotError
-from agentd_snapshots import Diff, Snapshots
-from agentd_snapshots import snapshots as module
-from agentd_snapshots import staging as staging_module
+from agentd_snapshots import Diff, Snapshots, snapshots as module, staging as staging_module
 from snapshot_trees import describe, write
 
 

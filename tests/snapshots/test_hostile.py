@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import SnapshotError
-from agentd_snapshots import Snapshots
-from agentd_snapshots import scan as scan_module
+from agentd_snapshots import Snapshots, scan as scan_module
 from snapshot_trees import describe, write
 
 SECRET = b"the secret outside"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+from agentd.errors import SnapshotError
 from agentd_snapshots import Diff, LeftOut, Snapshots
 from snapshot_trees import describe, run_unprivileged, write
 
@@ -311,18 +314,30 @@ def test_set_id_bits_are_dropped_and_reported(workspace: Path, base_dir: Path) -
     assert (workspace / "tool").stat().st_mode & 0o7777 == 0o755
 
 
-def test_an_unreadable_file_is_reported_and_the_rest_is_kept() -> None:
+def test_a_snapshot_is_never_less_than_complete_without_being_told_so() -> None:
     run_unprivileged(
         """
 import os
 from pathlib import Path
+from agentd.errors import SnapshotError
 from agentd_snapshots import LeftOut, Snapshots
 ws = Path("ws"); (ws / "closed").mkdir(parents=True)
 (ws / "closed" / "in").write_text("1"); (ws / "secret").write_text("1"); (ws / "open").write_text("1")
-(ws / "secret").chmod(0); (ws / "closed").chmod(0)
 s = Snapshots(ws, "base")
+whole = s.snapshot()
+(ws / "secret").chmod(0); (ws / "closed").chmod(0)
+for work in (s.snapshot, lambda: s.diff(whole)):
+    try:
+        work()
+    except SnapshotError as exc:
+        assert "'secret' (Permission denied), 'closed' (Permission denied) cannot be read" in str(exc), exc
+    else:
+        raise SystemExit("it worked")
+assert s.list_snapshots() == [whole]
+assert len(os.listdir(s.store.folder / "packs")) == 1
+s = Snapshots(ws, "base", ignore=["closed", "secret"])
 kept = s.snapshot()
-assert set(kept.stats.left_out) == {LeftOut("closed", "unreadable"), LeftOut("secret", "unreadable")}, kept.stats
+assert set(kept.stats.left_out) == {LeftOut("closed", "excluded"), LeftOut("secret", "excluded")}, kept.stats
 (ws / "open").write_text("2"); (ws / "later").write_text("1"); (ws / "later").chmod(0)
 (ws / "dark").mkdir(); (ws / "dark" / "x").write_text("1"); (ws / "dark").chmod(0)
 s.restore(kept)
@@ -331,6 +346,20 @@ assert (ws / "open").read_text() == "1"
 assert (ws / "secret").stat().st_mode & 0o777 == 0
 """
     )
+
+
+def test_a_file_on_which_somebody_holds_a_lease_is_named(workspace: Path, base_dir: Path) -> None:
+    write(workspace, {"leased": "1", "other": "2"})
+    held = os.open(workspace / "leased", os.O_RDWR)
+    broken = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with pytest.raises(SnapshotError, match=r"'leased' \(somebody holds a lease on it\) cannot be read"):
+            Snapshots(workspace, base_dir).snapshot()
+    finally:
+        os.close(held)
+        signal.signal(signal.SIGIO, broken)
+    assert Snapshots(workspace, base_dir).snapshot().stats.files == 2
 
 
 def test_folders_that_forbid_writing_are_restored_by_a_plain_user() -> None:

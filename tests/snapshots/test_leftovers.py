@@ -98,7 +98,9 @@ def test_a_restore_that_was_killed_is_ended_though_its_staging_folder_resists(ho
         snapshots.snapshot()
         write(workspace, {"file": "2"})
         made = workspace.stat().st_mtime_ns
-        RestoreJournal(phase, "turn_0001", ".agentd-restore-x", made).write(snapshots.store)  # type: ignore[arg-type]
+        file = (workspace / "file").stat()
+        old = {"file": [file.st_ino, file.st_mtime_ns, file.st_size]}
+        RestoreJournal(phase, "turn_0001", ".agentd-restore-x", made, ["file"], old).write(snapshots.store)  # type: ignore[arg-type]
 
     def go_on() -> None:
         snapshots = Snapshots(workspace, home / "base")

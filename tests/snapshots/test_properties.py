@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from agentd_snapshots import Snapshots
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from snapshot_trees import describe
 

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agentd.errors import JournalError
-from agentd_daemon.journal import Journal
+from agentd_daemon.journal import Journal, JournalError
 from agentd_daemon.status import ask_status
 from agentd_testing.processes import living_with
 from fake_openai import Answer, FakeOpenAI

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import anyio
 import attrs
-from agentd.errors import JournalError
 from agentd.events import Event, RunEnd, RunStart
 from agentd_daemon.config.values import (
     AgentConfig,
@@ -25,7 +24,7 @@ from agentd_daemon.config.values import (
 )
 from agentd_daemon.control import AgentStatus, ServerStatus
 from agentd_daemon.daemon import Daemon
-from agentd_daemon.journal import Journal, Trigger
+from agentd_daemon.journal import Journal, JournalError, Trigger
 from agentd_daemon.state import StateFolder
 from agentd_demo.replay import ReplayServer, Request
 

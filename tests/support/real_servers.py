@@ -42,7 +42,7 @@ class World:
 
     def watch(self) -> None:
         """Collect events from now on."""
-        self.bench.watch(self._run, loop_caller(), self.events.append)
+        self.bench.events.add(self._run, loop_caller(), self.events.append)
 
     def of(self, kind: str) -> list[Any]:
         """The events of a kind."""

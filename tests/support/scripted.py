@@ -2,9 +2,10 @@
 
     python -S scripted.py [START] [--journal FILE]
 
-START: `well` (default), `polled` (no subscriptions), `dies`, `garbage`, `silent`, `banner`, `flood`, `stubborn`
-(ignores TERM and the end of its input). The journal gets a line for each start, request, notification, child,
-and request that has a result.
+START: `well` (default), `polled` (no subscriptions), `odd` (tools that are described oddly), `half` (agrees on
+2026-07-28 and wants a handshake all the same), `once` (refuses whatever follows a question it refused), `dies`,
+`garbage`, `silent`, `banner`, `flood`, `stubborn` (ignores TERM and the end of its input). The journal gets a line for
+each start, request, notification, child, and request that has a result.
 """
 
 from __future__ import annotations
@@ -22,6 +23,21 @@ from typing import Any
 
 INTEGER = {"type": "integer"}
 EMPTY: dict[str, Any] = {"type": "object", "properties": {}}
+PROMISED: dict[str, Any] = {"type": "object", "properties": {"n": INTEGER}, "required": ["n"]}
+
+
+DISCOVERED: dict[str, Any] = {
+    "resultType": "complete",
+    "supportedVersions": ["2026-07-28"],
+    "capabilities": {"tools": {}},
+    "serverInfo": {"name": "scripted", "version": "1"},
+    "ttlMs": 0,
+    "cacheScope": "private",
+}
+
+
+class Raw(str):
+    """A line to send as it is; `ID` in it becomes the request's id."""
 
 
 def tool(name: str, properties: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -54,6 +70,8 @@ class Server:
             tool("fail"),
             tool("refuse"),
             tool("content", {"parts": {"type": "array"}}),
+            tool("raw", {"text": {"type": "string"}}),
+            tool("structured", {"result": {"type": "object"}}, outputSchema=PROMISED),
             tool("environment"),
             tool("children"),
             tool("meet", {"number": INTEGER}),
@@ -61,6 +79,8 @@ class Server:
         ]
         self.meeting = threading.Barrier(8)
         self.polled = False
+        self.start = "well"
+        self.initialized = self.refused = False
 
     def note(self, *words: object) -> None:
         """Write a line into the journal."""
@@ -162,6 +182,12 @@ class Server:
     def do_content(self, parts: list[Any], **_: Any) -> dict[str, Any]:
         return {"content": parts}
 
+    def do_raw(self, text: str, params: dict[str, Any], **_: Any) -> Raw:
+        return Raw(text)
+
+    def do_structured(self, result: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return result
+
     def do_environment(self, **_: Any) -> dict[str, Any]:
         return {"content": [], "structuredContent": {"env": dict(os.environ), "cwd": os.getcwd()}}
 
@@ -190,7 +216,19 @@ class Server:
         reply: dict[str, Any]
         if self.polled and method == "resources/subscribe":
             method = "none"
+        if self.start == "half" and method == "server/discover":
+            self.send({"id": message["id"], "result": DISCOVERED})
+            return
+        if (self.start == "half" and not self.initialized and method != "initialize") or self.refused:
+            error = {"code": -32600, "message": "Bad Request: Server not initialized"}
+            self.send({"id": message["id"], "error": error})
+            return
+        if self.start == "once" and method == "server/discover":
+            self.refused = True
+            self.send({"id": message["id"], "error": {"code": -32601, "message": "unknown: server/discover"}})
+            return
         if method == "initialize":
+            self.initialized = True
             capabilities = {
                 "tools": {"listChanged": True},
                 "logging": {},
@@ -230,8 +268,13 @@ class Server:
             if isinstance(made, dict) and "error" in made and "code" in made["error"]:
                 self.send({"id": message["id"], **made})
                 return
-            if isinstance(made, str):
+            if isinstance(made, str) and not isinstance(made, Raw):
                 made = {"content": [{"type": "text", "text": made}]}
+            if isinstance(made, Raw):
+                with self.lock:
+                    self.out.write(made.replace("ID", json.dumps(message["id"])).encode() + b"\n")
+                    self.out.flush()
+                return
             if made is None:
                 return
             reply = made
@@ -266,6 +309,18 @@ def main() -> None:
     server = Server(asked.journal)
     server.note("start", os.getpid())
     server.polled = asked.start == "polled"
+    server.start = asked.start
+    if asked.start == "odd":
+        server.tools = [
+            tool("echo", {"text": {"type": "string"}}),
+            {"name": "untyped", "inputSchema": {"properties": {"text": {"type": "string"}}}},
+            {"name": "empty", "inputSchema": {}},
+            {"name": "bare"},
+            {"name": "listed", "inputSchema": {"type": "array"}},
+            {"name": "hinted", "inputSchema": EMPTY, "annotations": {"readOnlyHint": "perhaps"}, "title": 7},
+            {"description": "has no name"},
+            "a text",
+        ]
     if asked.start == "dies":
         sys.stderr.write("cannot open the database\n")
         sys.exit(7)

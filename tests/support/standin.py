@@ -222,6 +222,7 @@ class Handle:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
+        self._killed = False
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(16)
         self._events.put_nowait(Event("started", pid=process.pid))
         self._task = asyncio.ensure_future(self._watch())
@@ -236,6 +237,9 @@ class Handle:
     async def kill(self) -> None:
         if self.process.returncode is None:
             self.process.kill()
+        self._killed = True  # nobody reads the events any more
+        while not self._events.empty():
+            self._events.get_nowait()
 
     async def _watch(self) -> None:
         assert self.process.stdout is not None
@@ -249,7 +253,8 @@ class Handle:
 
     async def _carry(self, kind: str, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(1 << 16):
-            await self._events.put(Event(kind, data=data))
+            if not self._killed:
+                await self._events.put(Event(kind, data=data))
 
 
 async def unpulled_problem(_image: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-__all__ = ["WAYS", "Outcome", "call", "text_of"]
+__all__ = ["WAYS", "Outcome", "arguments", "call", "create_of", "text_of"]
 
 import attrs
 

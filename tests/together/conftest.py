@@ -2,6 +2,5 @@
 
 from __future__ import annotations
 
-from command_process import agentd as agentd
-from command_process import compiled as compiled
+from command_process import agentd as agentd, compiled as compiled
 from serving import serve as serve

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from agentd.errors import ExecutorClosedError, ModelStreamError, RunnerDiedError
-from agentd.events import CodeExecution, CodeStart, Event, TextDelta
+from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta
 from agentd.registry import Registry
 from agentd.turn.budgets import Budgets
 from agentd.turn.loop import TurnLoop
@@ -365,7 +365,7 @@ async def test_live_output_is_decoded_across_chunks_and_streams(tmp_path: Path) 
 async def test_events_come_in_the_order_of_what_happened(tmp_path: Path) -> None:
     loop, _, recorder = make_loop(ScriptModel("Look:\n" + bash("ls"), "Done."), tmp_path)
     await loop.run("task")
-    kinds = [e.type for e in recorder.events if e.type != "text_delta"]
+    kinds = [e.type for e in recorder.events if e.type not in ("text_delta", "code_delta")]
     assert kinds == ["run_start", "code_start", "code_execution", "turn_end", "turn_end", "run_end"]
 
 
@@ -375,3 +375,39 @@ async def test_a_block_of_five_megabytes_runs(tmp_path: Path) -> None:
     loop, executor, _ = make_loop(model, tmp_path)
     await loop.run()
     assert executor.log[0] == ("start", "big.txt")
+
+
+# --- code while it is written --------------------------------------------------------------------
+
+CODE = "echo one\n\nif true; then echo two; fi\n"
+WRITTEN = {
+    "fence": ("```bash:execute\n{code}```\n", "```Notes.md:create\n{text}```\n"),
+    "xml": (
+        '<invoke name="bash:execute">\n<parameter name="command">{code}</parameter>\n</invoke>\n',
+        '<invoke name="Notes.md:create">\n<parameter name="content">{text}</parameter>\n</invoke>\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("names", [["fence"], ["xml"], ["fence", "xml"]], ids="+".join)
+@pytest.mark.parametrize("piece", [1, 2, 7, 40, 10_000])
+async def test_code_is_told_while_it_is_written_under_the_id_of_its_block(
+    names: list[str], piece: int, tmp_path: Path
+) -> None:
+    command, note = (text.format(code=CODE, text="hello\n" * 9) for text in WRITTEN[names[-1]])
+    answer = f"I look `bash:execute` up.\n\n```text\nno code\n```\n\n{command}{note}"
+    loop, _, recorder = make_loop(ScriptModel(answer, "done", piece=piece), tmp_path)
+    loop.notations = Registry().create_notations(names)
+    await loop.run()
+    for start in recorder.of(CodeStart):
+        before = recorder.events[: recorder.events.index(start)]
+        deltas = [e for e in before if isinstance(e, CodeDelta) and e.id == start.id]
+        told = "".join(delta.text for delta in deltas)
+        assert {(delta.action, delta.target) for delta in deltas} <= {(start.action, start.target)}
+        assert told.startswith(start.code) or start.code.startswith(told)
+        assert len(told) > len(start.code) - piece
+    assert len(recorder.of(CodeStart)) == 2
+    assert {e.id for e in recorder.of(CodeDelta)} <= {e.id for e in recorder.of(CodeStart)}
+    shown = "".join(e.text for e in recorder.of(TextDelta))
+    assert "no code" in shown
+    assert "hello" not in shown

@@ -21,8 +21,7 @@ from agentd.turn.transcript import Execution, Message, NativeCall, Transcript
 from agentd_model_openai import ChatModel, ResponsesModel
 from agentd_tools import ToolSet
 from fake_openai import FakeOpenAI
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from kit import FakeSource, add, ask, offered, results, spec
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +132,13 @@ def test_a_transcript_of_version_1_is_read() -> None:
     assert read.as_dict()["version"] == 3
     with pytest.raises(ConfigError, match="version must be 1 to 3, got 4"):
         Transcript.from_dict({**old, "version": 4})
+
+
+@pytest.mark.parametrize("damage", [[], {"usage": {"input_tokens": "many"}}, {"usage": []}, {"messages": 3}])
+def test_a_damaged_transcript_is_one_error_of_ours(damage: Any) -> None:
+    good = Transcript().as_dict()
+    with pytest.raises(ConfigError, match="not in the form"):
+        Transcript.from_dict({**good, **damage} if damage else damage)
 
 
 calls = st.builds(NativeCall, id=st.text(max_size=4), name=st.text(max_size=4), arguments=st.text(max_size=9))

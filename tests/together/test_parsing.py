@@ -14,8 +14,7 @@ from agentd.turn.parser_stack import ParserStack
 from agentd.types import LANGUAGES, Block, Segment
 from agentd_parser_fence.parser import FenceParser
 from agentd_parser_xml.parser import XmlParser
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 FENCE = "```bash:execute\nls\n```\n"
 CALL = '<invoke name="bash:execute"><parameter name="command">ls</parameter></invoke>'
@@ -153,13 +152,6 @@ def test_an_opaque_piece_that_comes_in_parts_is_not_opened_in_its_middle() -> No
     assert {s.kind for s in segments} == {"opaque"}
 
 
-def test_without_parsers_everything_is_prose() -> None:
-    nobody = ParserStack([])
-    assert nobody.feed(FENCE) == [Segment("prose", FENCE, 0, len(FENCE))]
-    assert nobody.feed("x") == [Segment("prose", "x", len(FENCE), len(FENCE) + 1)]
-    assert nobody.feed("") == nobody.close() == []
-
-
 # --- properties --------------------------------------------------------------------------------
 
 FENCE_PIECES = ["```", "~~~", "````", "bash:execute", "js", FENCE, "\n" + FENCE, "    ", "> ", "1. "]
@@ -226,7 +218,7 @@ def test_the_result_is_that_of_reading_from_left_to_right(text: str) -> None:
 
 @given(st.one_of(ANSWERS, TOYS, st.text(max_size=600)), CUTS)
 def test_nothing_is_lost_or_doubled_and_positions_are_those_of_the_answer(text: str, cuts: list[int]) -> None:
-    for make in (both, toys, lambda: ParserStack([FenceParser]), lambda: ParserStack([])):
+    for make in (both, toys, lambda: ParserStack([FenceParser])):
         segments = read(make(), text, cuts)
         assert "".join(s.text for s in segments) == text
         position = 0

@@ -17,8 +17,7 @@ from agentd.turn.loop import TurnLoop
 from agentd.turn.prompt import instructions
 from agentd_model_openai import ChatModel, ResponsesModel
 from agentd_skills import AgentSkillsRenderer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from script_model import RecordingExecutor
 
 NOTATIONS = Registry().create_notations(["fence"])

@@ -42,7 +42,7 @@ def test_a_mistake_in_a_file_is_named_without_a_traceback(agentd: Any, tmp_path:
     file.write_text('{"mcpServers": {"a": {"comand": "x"}}}')
     result = agentd("run", "say it", "--mcp-config", str(file))
     assert result.returncode != 0
-    assert f"{file}: mcpServers.a.comand: unknown key" in result.stderr
+    assert f"{file}: mcpServers.a: has neither 'command' nor 'url'; is 'comand' misspelt?" in result.stderr
     assert "Traceback" not in result.stderr
 
 

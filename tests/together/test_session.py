@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from agentd.errors import ConfigError, ModelError, UnknownPluginError, WorkspaceError
-from agentd.events import CodeOutput, RunEnd, TextDelta
+from agentd.events import CodeDelta, CodeOutput, RunEnd, TextDelta
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
 from agentd.turn.budgets import Budgets
@@ -62,6 +63,8 @@ async def test_a_session_runs_real_code_and_gives_its_events(tmp_path: Path) -> 
     async with Session(model, cwd=tmp_path, tools=[]) as session:
         events = [event async for event in session.run("Say hello")]
     kinds = [e.type for e in events if e.type != "text_delta"]
+    assert kinds[1] == "code_delta"
+    kinds = [kind for kind in kinds if kind != "code_delta"]
     assert kinds == [
         "run_start",
         "code_start",
@@ -354,12 +357,29 @@ async def test_a_session_is_opened_once(tmp_path: Path) -> None:
 
 def test_the_sync_twin_gives_the_same_events(tmp_path: Path) -> None:
     with SyncSession(ScriptModel("Hi.\n" + bash("echo 1"), "done"), cwd=tmp_path, tools=[]) as session:
-        kinds = [e.type for e in session.run("go") if not isinstance(e, TextDelta)]
+        kinds = [e.type for e in session.run("go") if not isinstance(e, TextDelta | CodeDelta)]
         assert kinds == [
             "run_start", "code_start", "code_output", "code_execution", "turn_end", "turn_end", "run_end",
         ]  # fmt: skip
         session.session._model.answers = ["again"]  # type: ignore[union-attr]
         assert session.ask("more").text == "again"
+
+
+def test_a_sync_session_that_a_forked_child_inherits_says_so_and_goes_on_in_the_parent(
+    tmp_path: Path,
+) -> None:
+    with SyncSession(ScriptModel("one", "two"), cwd=tmp_path, tools=[]) as session:
+        assert session.ask("go").text == "one"
+        child = os.fork()
+        if child == 0:
+            try:
+                session.ask("more")
+            except ConfigError as error:
+                session.close()
+                os._exit(7 if "parent of this process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert session.ask("more").text == "two"
 
 
 def test_leaving_the_sync_iteration_ends_the_code(tmp_path: Path, marker: str) -> None:

@@ -16,11 +16,12 @@ import attrs
 import pytest
 from agentd.errors import ToolError
 from agentd.events import Event, SourceLog, ToolCall, ToolProgress
-from agentd.protocols import OnProgress, SourceHost
+from agentd.protocols import OnProgress, SourceHost, ToolOffer
 from agentd.registry import Registry
 from agentd.session.resources import SessionResources
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
+from agentd.turn.transcript import Transcript
 from agentd.types import Blob, ToolSpec
 from agentd_tools import shelf
 from agentd_tools.loops import TaskLoop
@@ -338,6 +339,76 @@ async def test_a_list_that_fails_later_keeps_the_old_tools_and_is_logged(tmp_pat
     assert "could not be listed, so the old ones stay: connection lost" in logs[0].text
     assert logs[0].level == "error"
     assert "note" not in model.results[0]
+
+
+class OfferedModel(ScriptModel):
+    """A `ScriptModel` that may call tools natively; it keeps the names of what it was offered, each time."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.offers: list[list[str]] = []
+
+    def offer(self, tools: Sequence[ToolOffer]) -> None:
+        self.offers.append([tool.name for tool in tools])
+
+
+@pytest.mark.anyio
+async def test_a_run_makes_again_only_what_has_changed_since_the_last_one(tmp_path: Path) -> None:
+    source = Source(one=nothing)
+    model = OfferedModel("a", "b", "c", "d")
+    async with Session(model, mode="tools", tools=[], mcp_servers=[source], cwd=tmp_path) as session:
+        await session.ask("1")
+        await session.ask("2")
+        assert model.offers == [["one"]]
+        source.tools["two"] = nothing
+        source.changed()
+        await session.resources.news("none")
+        await session.ask("3")
+        await session.ask("4")
+    assert model.offers == [["one"], ["one", "two"]]
+
+
+@pytest.mark.anyio
+async def test_a_run_that_begins_while_a_changed_list_is_read_waits_for_it(tmp_path: Path) -> None:
+    reads, goes_on = threading.Event(), threading.Event()
+
+    class SlowSource(Source):
+        async def list_tools(self, host: SourceHost | None = None) -> Sequence[ToolSpec]:
+            if self.listed:
+                reads.set()
+                while not goes_on.is_set():
+                    await anyio.sleep(0.005)
+            return await super().list_tools(host)
+
+    source = SlowSource(one=nothing)
+    model = OfferedModel("a", "b")
+    async with Session(model, mode="tools", tools=[], mcp_servers=[source], cwd=tmp_path) as session:
+        await session.ask("1")
+        source.tools["two"] = nothing
+        source.changed()
+        await anyio.to_thread.run_sync(reads.wait)
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.ask, "2")
+            await anyio.wait_all_tasks_blocked()
+            assert model.requests == 1
+            goes_on.set()
+    assert model.offers == [["one"], ["one", "two"]]
+
+
+@pytest.mark.anyio
+async def test_a_model_that_was_told_anew_is_offered_the_tools_anew(tmp_path: Path) -> None:
+    class ForgetfulModel(OfferedModel):
+        def reset(self) -> None:
+            self.messages.clear()
+
+    model = ForgetfulModel("a", "b")
+    async with Session(
+        model, mode="tools", tools=[], mcp_servers=[Source(one=nothing)], cwd=tmp_path
+    ) as session:
+        await session.ask("1")
+        await session.continue_from(Transcript())
+        await session.ask("2")
+    assert model.offers == [["one"], ["one"]]
 
 
 @pytest.mark.anyio
@@ -680,3 +751,39 @@ def test_what_nobody_closed_is_closed_when_the_interpreter_ends(tmp_path: Path, 
         timeout=60,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("end\nclosed\n", "", 0)
+
+
+SEVERAL = """
+import asyncio, sys, time
+from agentd.types import ToolSpec
+from agentd.session.resources import SessionResources
+
+closing = 0
+
+class Source:
+    name = "srv"
+    async def list_tools(self, host=None):
+        return [ToolSpec(name="one")]
+    async def call(self, name, arguments, on_progress=None): ...
+    async def aclose(self):
+        global closing
+        closing += 1
+        while closing < 3:  # none of them closes before all are about to
+            await asyncio.sleep(0.01)
+        print("closed", flush=True)
+
+benches = [SessionResources(cwd=f"{sys.argv[1]}/{n}", tools=[], mcp_servers=[Source()]) for n in range(3)]
+for bench in benches:
+    asyncio.run(bench.prepare())
+"""
+
+
+def test_the_sources_of_several_sessions_close_side_by_side_at_the_end(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n" * 3, "", 0)

@@ -9,8 +9,7 @@ import pytest
 from agentd.types import ToolSpec
 from agentd_tools import bind
 from agentd_tools.naming import RESERVED, identifier
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 words = st.one_of(
     st.text(max_size=20),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import enum
 import json
@@ -138,8 +139,6 @@ def test_richer_python_types_become_json_by_rule() -> None:
     [
         (object(), "returned what JSON cannot hold: object; allowed are"),
         (3j, "complex"),
-        (float("nan"), "nan or infinite"),
-        ({"deep": [1, None, {"x": float("inf")}]}, "nan or infinite"),
         ({(1, 2): 3}, "str"),
         (threading.Lock(), "lock"),
     ],
@@ -151,6 +150,14 @@ def test_a_result_that_json_cannot_hold_names_tool_and_type(value: object, words
     with pytest.raises(ToolError, match=r"bad_result\(\) returned") as caught:
         ToolSet([bad_result]).call_sync("bad_result", {})
     assert words in str(caught.value)
+
+
+def test_numbers_that_json_lacks_arrive_as_what_they_are() -> None:
+    def measure() -> object:
+        return {"deep": [1, None, {"x": float("inf"), "y": float("nan"), "text": "NaN, null"}]}
+
+    value = ToolSet([measure]).call_sync("measure", {})
+    assert repr(value) == "{'deep': [1, None, {'x': inf, 'y': nan, 'text': 'NaN, null'}]}"
 
 
 def test_a_result_that_contains_itself_is_an_error() -> None:
@@ -193,6 +200,10 @@ def test_fifty_megabytes_go_in_and_out_and_more_than_fits_is_refused() -> None:
 # --- failures ----------------------------------------------------------------------------------
 
 
+class Final(BaseException):
+    """What no `except Exception` catches."""
+
+
 class Nasty(Exception):
     def __str__(self) -> str:
         raise RuntimeError("not even a text")
@@ -206,6 +217,8 @@ class Nasty(Exception):
         (SystemExit(3), "calculate() raised SystemExit: 3"),
         (KeyboardInterrupt(), "calculate() raised KeyboardInterrupt"),
         (Nasty(), "calculate() raised Nasty"),
+        (GeneratorExit(), "calculate() raised GeneratorExit"),
+        (Final(), "calculate() raised Final"),
         (ToolError("in my own words"), "in my own words"),
     ],
 )
@@ -223,6 +236,62 @@ def test_a_raising_tool_answers_with_type_and_message(error: BaseException, mess
         answered, replies = submit(tools, "calculate")
         assert answered.wait(10)
         assert error_of(replies[0]) == {"type": "ToolError", "message": message}
+
+
+async def cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(30)
+
+
+async def raises_a_cancellation() -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("calculate", [cancels_itself, raises_a_cancellation])
+def test_an_async_tool_that_cancels_itself_ends_only_its_own_call(calculate: Callable[..., object]) -> None:
+    waiting, release = threading.Event(), anyio.Event()
+
+    async def patient() -> str:
+        waiting.set()
+        await release.wait()
+        return "still here"
+
+    async def let_go() -> None:
+        release.set()
+
+    tools = ToolSet([calculate, patient, let_go])
+    others, their_replies = submit(tools, "patient")
+    assert waiting.wait(10)
+    answered, replies = submit(tools, calculate.__name__)
+    assert answered.wait(10)
+    assert "was cancelled" in error_of(replies[0])["message"]
+    tools.call_sync("let_go", {})
+    assert others.wait(10)
+    assert json.loads(their_replies[0].payload) == "still here"
+
+
+def test_a_tool_that_ends_the_event_loop_of_all_sets_leaves_them_another_one() -> None:
+    """asyncio lets SystemExit of a task that a tool has started out of its loop."""
+    program = """
+import asyncio
+from agentd_tools import ToolSet
+async def ends_it() -> None:
+    async def leave() -> None: raise SystemExit(3)
+    task = asyncio.ensure_future(leave())
+    await asyncio.sleep(30)
+async def later(n: int) -> int: return n
+tools = ToolSet([ends_it, later])
+try:
+    tools.call_sync("ends_it", {})
+except Exception as error:
+    print(error)
+for n in range(3):
+    print(ToolSet([later], timeout_s=10).call_sync("later", {"n": n}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40)
+    assert done.stdout.splitlines() == ["ends_it() was given up: it was cancelled", "0", "1", "2"]
 
 
 def test_the_traceback_stays_on_the_host(caplog: pytest.LogCaptureFixture) -> None:
@@ -284,6 +353,48 @@ def test_no_more_than_max_workers_run_at_once_and_all_get_their_turn() -> None:
     gate.set()
     assert all(answered.wait(10) for answered, _ in started)
     assert peak == 2
+
+
+def test_calls_that_are_handed_back_count_as_all_others_do() -> None:
+    """A tool that was quick is run by the thread that submits its calls, and may be slow from then on."""
+    gate, lock = threading.Event(), threading.Lock()
+    running = peak = 0
+    gate.set()
+
+    def work() -> None:
+        nonlocal running, peak
+        with lock:
+            running += 1
+            peak = max(peak, running)
+        gate.wait(20)
+        with lock:
+            running -= 1
+
+    tools = ToolSet([work], max_workers=4)
+    for _ in range(5):
+        answered, _ = submit(tools, "work")
+        assert answered.wait(10)
+    gate.clear()
+    all_answered = threading.Semaphore(0)
+    jobs = [
+        tools.submit("work", b"{}", "", lambda _reply: all_answered.release(), may_hand_back=True)
+        for _ in range(40)
+    ]
+    at_hand = [job for job in jobs if job is not None]
+    assert at_hand  # else this tests nothing: five quick calls went before
+    threads = [threading.Thread(target=job) for job in at_hand]
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:  # the first runs the tool; the others give their calls on and are free
+        thread.join(10)
+        assert not thread.is_alive()
+    gate.set()
+    for _ in range(40):
+        assert all_answered.acquire(timeout=10)
+    assert peak <= 4
+    again, replies = submit(tools, "work")
+    assert again.wait(10)
+    assert replies[0].ok
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -6,70 +6,83 @@ those of the official plugins' names, are in `__init__.pyi`.
 
 from __future__ import annotations
 
-# Core's own names. Those of plugins (`tool`, `patch_openai_with_ptc`, ...) are reachable too, but are left out
-# here: a star import would fail where a plugin is not installed.
-__all__ = [
-    "AgentdError",
-    "Blob",
-    "BlockedPluginError",
-    "Budgets",
-    "Checkpoint",
-    "CodeExecution",
-    "CodeOutput",
-    "CodeStart",
-    "ConfigError",
-    "CorruptSnapshotError",
-    "Event",
-    "ExecutorClosedError",
-    "ExecutorError",
-    "IncompatiblePluginError",
-    "Limits",
-    "MissingPluginError",
-    "ModelError",
-    "ModelStreamError",
-    "Notation",
-    "PluginConfig",
-    "PluginError",
-    "PluginLoadError",
-    "PluginRecord",
-    "ProtocolError",
-    "Registry",
-    "RunEnd",
-    "RunStart",
-    "RunnerDiedError",
-    "RunnerStartError",
-    "SandboxUnavailableError",
-    "Session",
-    "SessionBusyError",
-    "SnapshotError",
-    "SourceLog",
-    "SyncSession",
-    "TextDelta",
-    "ToolCall",
-    "ToolError",
-    "ToolInputError",
-    "ToolProgress",
-    "ToolTimeoutError",
-    "Transcript",
-    "TurnEnd",
-    "UnknownPluginError",
-    "UnknownSnapshotError",
-    "UnknownToolError",
-    "UnsafePathError",
-    "Usage",
-    "WorkspaceError",
-    "__version__",
-]
+_MODULES = {
+    "agentd.errors": (
+        "AgentdError",
+        "BlockedPluginError",
+        "ConfigError",
+        "CorruptSnapshotError",
+        "ExecutorClosedError",
+        "ExecutorError",
+        "IncompatiblePluginError",
+        "MissingPluginError",
+        "ModelError",
+        "ModelStreamError",
+        "PluginError",
+        "PluginLoadError",
+        "ProtocolError",
+        "RunnerDiedError",
+        "RunnerStartError",
+        "SandboxUnavailableError",
+        "SessionBusyError",
+        "SnapshotError",
+        "ToolError",
+        "ToolInputError",
+        "ToolTimeoutError",
+        "UnknownPluginError",
+        "UnknownSnapshotError",
+        "UnknownToolError",
+        "UnsafePathError",
+        "WorkspaceError",
+    ),
+    "agentd.events": (
+        "CodeDelta",
+        "CodeExecution",
+        "CodeOutput",
+        "CodeStart",
+        "Event",
+        "ReasoningDelta",
+        "RunEnd",
+        "RunStart",
+        "SourceLog",
+        "TextDelta",
+        "ToolCall",
+        "ToolProgress",
+        "TurnEnd",
+    ),
+    "agentd.notation": ("Notation",),
+    "agentd.registry": ("PluginRecord", "Registry"),
+    "agentd.registry.config": ("PluginConfig",),
+    "agentd.session.checkpoints": ("Checkpoint",),
+    "agentd.session.session": ("Session",),
+    "agentd.session.sync": ("SyncSession",),
+    "agentd.turn.budgets": ("Budgets",),
+    "agentd.turn.transcript": ("Transcript",),
+    "agentd.types": ("Blob", "Limits", "Usage"),
+}
+
+CORE_EXPORTS = {name: module for module, names in _MODULES.items() for name in names}
+"""Module by public name, for what belongs to core itself."""
+
+# Names of plugins (`tool`, `patch_openai_with_ptc`, ...) are reachable too, but are left out here: a star import
+# would fail where a plugin is not installed.
+__all__ = ["__version__", *CORE_EXPORTS]
 
 
 def __getattr__(name: str) -> object:
-    from agentd.registry.exports import resolve
+    if module := CORE_EXPORTS.get(name):
+        from importlib import import_module
 
-    value = globals()[name] = resolve(name)
+        value = getattr(import_module(module), name)
+    else:
+        from agentd.registry.exports import resolve
+
+        value = resolve(name, CORE_EXPORTS)
+    globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    from agentd.registry.exports import public_names
+    from agentd.registry.exports import installed_names
 
-    return sorted({*globals(), *public_names()})
+    return sorted({*globals(), *__all__, *installed_names()})

@@ -1,4 +1,4 @@
-"""Every exception that agentd raises: one tree under `AgentdError`.
+"""The exceptions that agentd raises: one tree under `AgentdError`, to which distributions add their own.
 
 An exception takes data and composes its own message: what happened, where, what was got, what is
 allowed, and the next step. Where a builtin is what a caller would catch, the class inherits it too.
@@ -18,7 +18,6 @@ __all__ = [
     "ExecutorClosedError",
     "ExecutorError",
     "IncompatiblePluginError",
-    "JournalError",
     "MissingPluginError",
     "ModelError",
     "ModelStreamError",
@@ -38,7 +37,6 @@ __all__ = [
     "UnknownToolError",
     "UnsafePathError",
     "WorkspaceError",
-    "suggest",
 ]
 
 
@@ -197,27 +195,18 @@ class CorruptSnapshotError(SnapshotError):
     """A file of the snapshot store is damaged: its content does not have the hash that it had when written."""
 
 
-# --- the daemon ------------------------------------------------------------------------------
-
-
-class JournalError(AgentdError, OSError):
-    """The daemon's journal could not be opened, read or written; what was being written is not in it.
-
-    `errno` is `ENOSPC` if there was no room for it, otherwise None: whoever wrote may try again later.
-    """
-
-    def __init__(self, what: str, path: object, reason: str, step: str, *, errno: int | None = None) -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(f"could not {what} in the journal {path}: {reason}; {step}")
-        self.errno = errno
-
-
 # --- tools -----------------------------------------------------------------------------------
 
 
 class ToolError(AgentdError):
-    """A tool call failed. Inside the sandbox, the code sees an exception of the same name."""
+    """A tool call failed. Inside the sandbox, the code sees an exception of the same name.
+
+    :ivar data: what the tool says of it beside the text, as JSON has it; None if nothing.
+    """
+
+    def __init__(self, message: str = "", *, data: object = None) -> None:
+        self.data = data
+        super().__init__(message)
 
 
 class UnknownToolError(ToolError, LookupError):
@@ -244,10 +233,12 @@ class ToolTimeoutError(ToolError, TimeoutError):
 class ModelError(AgentdError):
     """The model's provider refused or failed. `__cause__` is the provider library's exception.
 
-    `retry_after_s` is how many seconds the provider asks to wait before the next request, or None.
+    `retry_after_s` is how many seconds the provider asks to wait before the next request, `status` the HTTP status of
+    its reply; None if it does not say.
     """
 
     retry_after_s: float | None = None
+    status: int | None = None
 
 
 class ContextLengthError(ModelError):

@@ -13,10 +13,12 @@ import attrs
 from agentd.types import OutputStream, Usage
 
 __all__ = [
+    "CodeDelta",
     "CodeExecution",
     "CodeOutput",
     "CodeStart",
     "Event",
+    "ReasoningDelta",
     "RunEnd",
     "RunStart",
     "SourceLog",
@@ -49,6 +51,28 @@ class TextDelta:
 
     text: str
     type: Literal["text_delta"] = attrs.field(default="text_delta", kw_only=True)
+
+
+@attrs.frozen
+class ReasoningDelta:
+    """A piece of what the model thinks before it answers, without its tags. No block in it is run."""
+
+    text: str
+    type: Literal["reasoning"] = attrs.field(default="reasoning", kw_only=True)
+
+
+@attrs.frozen(kw_only=True)
+class CodeDelta:
+    """A piece of a block's code while the model writes it, as it stands in the answer: the block's end may be in it.
+
+    `id`, `action` and `target` are those of the events that follow; they have the code itself.
+    """
+
+    id: str
+    text: str
+    action: str = "execute"
+    target: str = ""
+    type: Literal["code_delta"] = "code_delta"
 
 
 @attrs.frozen(kw_only=True)
@@ -153,6 +177,8 @@ class RunEnd:
 Event = (
     RunStart
     | TextDelta
+    | ReasoningDelta
+    | CodeDelta
     | CodeStart
     | CodeOutput
     | CodeExecution

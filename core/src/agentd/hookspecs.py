@@ -13,6 +13,9 @@ failed or incompatible and touches no other. Hooks are synchronous factories: th
 inside, start nothing, and return an object; whatever takes time happens in that object's async methods.
 """
 
+# mypy: disable-error-code="empty-body"
+# A specification is never called: it has a signature and a text.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +41,7 @@ __all__ = [
     "AGENTD_API",
     "GROUPS",
     "HOOKS",
+    "HOOKS_OF_ALL",
     "OPTIONAL_HOOKS",
     "agentd_create_event_sink",
     "agentd_create_executor",
@@ -49,6 +53,7 @@ __all__ = [
     "agentd_list_requirements",
     "agentd_open_model",
     "agentd_serve_requests",
+    "agentd_settle_workspace",
     "hookimpl",
     "hookspec",
 ]
@@ -74,7 +79,6 @@ def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> E
     An exception ends the session's start with `PluginLoadError`, except for agentd's own errors, which
     pass unchanged. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -86,7 +90,6 @@ def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
 
     An exception ends the session's start with `PluginLoadError`. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -101,7 +104,6 @@ def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequ
 
     An exception ends the session's start with `PluginLoadError` and names `spec`. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -122,13 +124,11 @@ def agentd_create_toolbox(
 
     Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
 def agentd_create_skill_renderer(options: Mapping[str, Any]) -> SkillRenderer:
     """Make the renderer that turns tools into files. Called once for each session. Since API 1."""
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -138,7 +138,6 @@ def agentd_create_event_sink(options: Mapping[str, Any]) -> EventSink:
     An exception ends the session's start with `PluginLoadError`; one in the sink's `emit` does not end
     the run. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -155,7 +154,6 @@ def agentd_open_model(name: str, options: Mapping[str, Any]) -> Model | None:
 
     An exception ends the session's start with `PluginLoadError`, except for agentd's own errors. Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -171,7 +169,6 @@ def agentd_serve_requests(name: str, base_url: str, method: str) -> Callable[...
 
     Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -191,7 +188,6 @@ def agentd_create_snapshot_store(
 
     Since API 1.
     """
-    raise AssertionError("a specification, never called")
 
 
 @hookspec
@@ -200,7 +196,21 @@ def agentd_list_requirements(options: Mapping[str, Any]) -> Sequence[Requirement
 
     Called by `agentd doctor` for every installed plugin; may run short commands, must change nothing. Since API 1.
     """
-    raise AssertionError("a specification, never called")
+
+
+@hookspec
+def agentd_settle_workspace(workspace_dir: Path) -> Sequence[str]:
+    """Finish what this plugin was killed in the midst of, and say what was done. Any plugin may have this hook.
+
+    Called, in a worker thread, by whatever is about to run code in a workspace for which the plugin has left a mark:
+    a file `KIND.NAME` in `agentd.workspace.unfinished_dir(workspace_dir)`, whose content is the plugin's own. The
+    plugin removes it when it is done. May be called by several processes at once.
+
+    :return: a sentence for each thing that was done, for the user; the plugin logs it, too.
+    :raises AgentdError: if a person has to decide first: then no code runs there.
+
+    Since API 1.
+    """
 
 
 GROUPS: Final = {
@@ -230,4 +240,7 @@ OPTIONAL_HOOKS: Final = {
     "tool_source": ("agentd_create_toolbox",),
     "model": ("agentd_serve_requests",),
 }
-"""What a plugin of a kind may implement besides, as any may implement `agentd_list_requirements`."""
+"""What a plugin of a kind may implement besides."""
+
+HOOKS_OF_ALL: Final = ("agentd_list_requirements", "agentd_settle_workspace")
+"""What a plugin of any kind may implement."""

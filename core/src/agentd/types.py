@@ -32,7 +32,7 @@ __all__ = [
 OutputStream = Literal["stdout", "stderr"]
 PythonState = Literal["fresh", "kept"]
 ActionStatus = Literal["completed", "failed", "timeout", "cancelled"]
-SegmentKind = Literal["prose", "opaque", "block"]
+SegmentKind = Literal["prose", "opaque", "block", "reasoning"]
 
 
 # --- what a parser finds in the model's answer -------------------------------------------------
@@ -78,7 +78,8 @@ class Segment:
     """A piece of the model's answer, `text == answer[start:end]` (in characters).
 
     Segments come in order and without gaps. `prose` is shown to the person; `opaque` is shown too, but
-    no other parser may find a block in it (an example fence, say); `block` carries a `Block`.
+    no other parser may find a block in it (an example fence, say); `reasoning` likewise is what the model thinks, and
+    the tags around it; `block` carries a `Block`.
     """
 
     kind: SegmentKind
@@ -202,6 +203,8 @@ class Limits:
     :ivar workspace_mib: what a session may add to the workspace and its own folder for temporary files, on
         the disk. Where the disk of the workspace is nearly full (5 %, at most 1 GiB left), no more than that.
     :ivar workspace_inodes: the same in files, folders and links.
+    :ivar host_mib: what may wait in the program itself for one session: tool calls and their results, and as much
+        output. Further calls wait in the sandbox, further output is left out. Something larger goes alone.
     :raises ConfigError: for a limit that is not above 0.
     """
 
@@ -215,6 +218,7 @@ class Limits:
     processes: int | None = 4096
     workspace_mib: int | None = 16_384
     workspace_inodes: int | None = 1_000_000
+    host_mib: int = 64
 
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):

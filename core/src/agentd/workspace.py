@@ -1,13 +1,19 @@
-"""The workspace: the one directory that running code may write to."""
+"""The workspace: the one directory that running code may write to, and what plugins have left unfinished there."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agentd.errors import WorkspaceError
+from agentd.statedir import user_state_dir
 
-__all__ = ["open_workspace"]
+if TYPE_CHECKING:
+    from agentd.registry import Registry
+
+__all__ = ["open_workspace", "settle_workspace", "unfinished_dir"]
 
 
 def open_workspace(path: str | os.PathLike[str]) -> Path:
@@ -32,3 +38,26 @@ def open_workspace(path: str | os.PathLike[str]) -> Path:
             f"workspace {str(found)!r}: you may not write there; change its mode or give another cwd"
         )
     return found
+
+
+def unfinished_dir(workspace: Path) -> Path:
+    """Where plugins mark that they have begun something in a workspace: a file `KIND.NAME` each, until it is done."""
+    from hashlib import sha256
+
+    return user_state_dir() / "unfinished" / sha256(os.fsencode(workspace)).hexdigest()[:32]
+
+
+def settle_workspace(workspace: Path, registry: Callable[[], Registry] | None = None) -> list[str]:
+    """Have plugins finish what they were killed in, before code runs in a workspace; return what they say. Blocks.
+
+    :raises AgentdError: as `agentd_settle_workspace` does: a person has to decide first.
+    """
+    try:
+        marks = sorted(os.listdir(unfinished_dir(workspace)))
+    except OSError:
+        return []
+    from agentd.registry import Registry
+
+    plugins = (registry or Registry)()
+    parts = (mark.partition(".") for mark in marks)
+    return [text for kind, _, name in parts for text in plugins.settle_workspace(kind, name, workspace)]

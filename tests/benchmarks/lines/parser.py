@@ -39,13 +39,14 @@ def _block(size: int) -> list[str]:
 
 
 def ours(quick: bool) -> Figures:
-    """Both parsers on one stream, made by their hooks as a session does; the blocks are counted."""
+    """Both parsers and the reader of reasoning on one stream, made as a session does; the blocks are counted."""
     from agentd.turn.parser_stack import ParserStack
+    from agentd.turn.reasoning import reasoning_parsers
     from agentd_parser_fence.plugin import agentd_create_parser as fence
     from agentd_parser_xml.plugin import agentd_create_parser as xml
 
     def parse(deltas: list[str], blocks: int) -> None:
-        stack = ParserStack([fence({}).parser, xml({}).parser])
+        stack = ParserStack([reasoning_parsers(inside=False), fence({}).parser, xml({}).parser])
         found = 0
         for delta in deltas:
             if found or not stack.skim(delta):

@@ -76,7 +76,6 @@ def _blocks(executor: Any, quick: bool) -> Figures:
     """What blocks and calls cost in an executor that runs."""
     from agentd.registry import Registry
     from agentd.types import BashAction, PythonAction
-    from agentd_skills import layout_of
     from agentd_tools import ToolSet
 
     def echo(x: int) -> int:
@@ -86,9 +85,10 @@ def _blocks(executor: Any, quick: bool) -> Figures:
     count = 20 if quick else 80
     tools = ToolSet([echo])
     skills = executor.workspace_dir / "skills"
-    Registry().create_skill_renderer().render(tools.specs(), skills)
+    renderer = Registry().create_skill_renderer()
+    renderer.render(tools.specs(), skills)
     with executor:
-        executor.attach(tools=tools, layout=layout_of(skills))
+        executor.attach(tools=tools, layout=renderer.layout(skills))
         figures: Figures = {
             "bash_ms": _least_ms(lambda: executor.run_sync(BashAction(command="/bin/true")), count),
             "python_ms": _least_ms(lambda: executor.run_sync(PythonAction(code="pass")), count),

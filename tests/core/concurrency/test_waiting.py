@@ -6,7 +6,7 @@ import threading
 
 import anyio
 import pytest
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 
 
 @pytest.mark.anyio
@@ -36,10 +36,3 @@ def test_setting_the_waiter_of_a_loop_that_is_over_is_silent(backend: str) -> No
     thread = threading.Thread(target=waiter.set)
     thread.start()
     thread.join()
-
-
-def test_a_thread_is_woken_or_told_that_the_time_is_over() -> None:
-    waiter = ThreadWaiter()
-    assert not waiter.wait(0.0)
-    threading.Thread(target=waiter.set).start()
-    assert waiter.wait(10)

@@ -1,5 +1,5 @@
 """Between threads and event loops, one mechanism each, for agentd's own use.
 
 `pool` calls in a thread, `waiting` calls into a loop, waits and locks across loops, `channel` is a queue between
-tasks and threads, `backoff` waits longer and longer, `portal` is the loop of synchronous callers.
+tasks and threads, `portal` is the loop of synchronous callers.
 """

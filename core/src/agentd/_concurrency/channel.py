@@ -14,8 +14,6 @@ from typing import Generic, TypeVar
 from agentd._concurrency.waiting import (
     AsyncWaiter,
     LoopCaller,
-    ThreadWaiter,
-    Waiter,
     call_quietly,
     loop_caller,
 )
@@ -23,6 +21,7 @@ from agentd._concurrency.waiting import (
 __all__ = ["Channel"]
 
 T = TypeVar("T")
+_Waiter = AsyncWaiter | threading.Event
 
 
 class Channel(Generic[T]):
@@ -37,8 +36,8 @@ class Channel(Generic[T]):
         self._lock = threading.RLock()
         self._items: list[T] = []
         self._limit = limit
-        self._reader: Waiter | None = None
-        self._writers: list[Waiter] = []
+        self._reader: _Waiter | None = None
+        self._writers: list[_Waiter] = []
         self._on_room: tuple[LoopCaller, Callable[[], object]] | None = None
         self._error: BaseException | None = None
         self._closed = False
@@ -69,7 +68,7 @@ class Channel(Generic[T]):
     def flow_sync(self) -> None:
         """The same in a thread."""
         while self.is_full():
-            waiter = ThreadWaiter()
+            waiter = threading.Event()
             if self._wants_room(waiter):
                 waiter.wait()
 
@@ -106,14 +105,14 @@ class Channel(Generic[T]):
         """The same in a thread."""
         items = self._take(None)
         while items is None:
-            waiter = ThreadWaiter()
+            waiter = threading.Event()
             items = self._take(waiter)
             if items is None:
                 waiter.wait()
                 items = self._take(None)
         return items
 
-    def _take(self, waiter: Waiter | None) -> list[T] | None:
+    def _take(self, waiter: _Waiter | None) -> list[T] | None:
         """Return what there is; None if there is nothing yet: then the next `put` sets `waiter`."""
         with self._lock:
             if not self._items and not self._closed:
@@ -130,7 +129,7 @@ class Channel(Generic[T]):
             self._make_room()
         return items
 
-    def _wants_room(self, waiter: Waiter) -> bool:
+    def _wants_room(self, waiter: _Waiter) -> bool:
         with self._lock:
             if self.is_full():
                 self._writers.append(waiter)

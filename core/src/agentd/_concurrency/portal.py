@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,7 +21,7 @@ class PortalLease:
     The thread starts with the first lease and ends with the last. `on_exit` is called when the main thread
     has ended while the lease is still open; it should close it. It is called before the interpreter waits
     for other threads, which atexit handlers are not: anyio's idle worker threads would be waited for in
-    vain.
+    vain. In a forked child, the leases of its parent are closed: that thread is not there.
     """
 
     def __init__(self, on_exit: Callable[[], None] | None = None) -> None:
@@ -30,6 +31,11 @@ class PortalLease:
         self._on_exit = on_exit
         self._open = True
         _shared.leases.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the portal can be used."""
+        return self._open
 
     def close(self) -> None:
         """Give the share back. From any thread; may be called again."""
@@ -81,3 +87,13 @@ class _Shared:
 
 
 _shared = _Shared()
+
+
+def _forget_in_child() -> None:
+    global _shared
+    for lease in list(_shared.leases):
+        lease._open = False
+    _shared = _Shared()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

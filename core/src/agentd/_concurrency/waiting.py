@@ -18,8 +18,6 @@ __all__ = [
     "AsyncWaiter",
     "CrossLock",
     "LoopCaller",
-    "ThreadWaiter",
-    "Waiter",
     "call_quietly",
     "loop_caller",
 ]
@@ -55,20 +53,8 @@ def call_quietly(call: LoopCaller, function: Callable[[], object]) -> None:
         pass
 
 
-class ThreadWaiter:
-    """Set once, from anywhere; for callers without an event loop."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self.set = self._event.set
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until it is set; False if that took longer than `timeout_s` seconds."""
-        return self._event.wait(timeout_s)
-
-
 class AsyncWaiter:
-    """Set once, from anywhere; for tasks on asyncio or trio, made in their loop."""
+    """A `threading.Event` for tasks on asyncio or trio, made in their loop. Set once, from anywhere."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
@@ -88,9 +74,6 @@ class AsyncWaiter:
     async def wait(self) -> None:
         """Wait until it is set."""
         await self._event.wait()
-
-
-Waiter = AsyncWaiter | ThreadWaiter
 
 
 class CrossLock:

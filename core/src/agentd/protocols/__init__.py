@@ -5,90 +5,20 @@ Plugins need not inherit anything. The objects are made by the hooks of `agentd.
 
 from __future__ import annotations
 
-from agentd.protocols.executors import (
-    Executor,
-    OnOutput,
-    PausableExecutor,
-    ShellExecutor,
-    SnapshotExcluding,
-    StatefulExecutor,
-    VerifyingExecutor,
-)
-from agentd.protocols.models import (
-    EstimatingModel,
-    Model,
-    ModelEvent,
-    ModelFinish,
-    ModelText,
-    ModelToolCall,
-    OwnedModel,
-    PartsModel,
-    PreparingModel,
-    ResettableModel,
-    ToolOffer,
-    ToolResult,
-)
-from agentd.protocols.parsers import Parser, SkippingParser
-from agentd.protocols.sinks import EventSink, Requirement
-from agentd.protocols.skills import NO_NOTES, Layout, SkillRenderer
-from agentd.protocols.snapshots import AsyncSnapshotStore, KeptSnapshot, SnapshotStore
-from agentd.protocols.tools import (
-    DirectSource,
-    OnProgress,
-    ResourceSource,
-    SourceHost,
-    SubscriptionSource,
-    SubscriptionState,
-    Toolbox,
-    ToolDispatcher,
-    ToolEvents,
-    ToolReply,
-    Tools,
-    ToolSource,
-    is_tool_source,
-)
+from agentd.protocols import executors, models, parsers, sinks, skills, snapshots, tools
+from agentd.protocols.executors import *
+from agentd.protocols.models import *
+from agentd.protocols.parsers import *
+from agentd.protocols.sinks import *
+from agentd.protocols.skills import *
+from agentd.protocols.snapshots import *
+from agentd.protocols.tools import *
 
-__all__ = [
-    "NO_NOTES",
-    "AsyncSnapshotStore",
-    "DirectSource",
-    "EstimatingModel",
-    "EventSink",
-    "Executor",
-    "KeptSnapshot",
-    "Layout",
-    "Model",
-    "ModelEvent",
-    "ModelFinish",
-    "ModelText",
-    "ModelToolCall",
-    "OnOutput",
-    "OnProgress",
-    "OwnedModel",
-    "Parser",
-    "PartsModel",
-    "PausableExecutor",
-    "PreparingModel",
-    "Requirement",
-    "ResettableModel",
-    "ResourceSource",
-    "ShellExecutor",
-    "SkillRenderer",
-    "SkippingParser",
-    "SnapshotExcluding",
-    "SnapshotStore",
-    "SourceHost",
-    "StatefulExecutor",
-    "SubscriptionSource",
-    "SubscriptionState",
-    "ToolDispatcher",
-    "ToolEvents",
-    "ToolOffer",
-    "ToolReply",
-    "ToolResult",
-    "ToolSource",
-    "Toolbox",
-    "Tools",
-    "VerifyingExecutor",
-    "is_tool_source",
-]
+__all__: list[str] = []  # each name is made public where it is defined
+__all__ += executors.__all__
+__all__ += models.__all__
+__all__ += parsers.__all__
+__all__ += sinks.__all__
+__all__ += skills.__all__
+__all__ += snapshots.__all__
+__all__ += tools.__all__

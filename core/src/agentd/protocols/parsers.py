@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from agentd.types import Segment
 
-__all__ = ["Parser", "SkippingParser"]
+__all__ = ["DraftingParser", "Parser", "SkippingParser"]
 
 
 @runtime_checkable
@@ -37,3 +37,13 @@ class SkippingParser(Protocol):
 
     stops: str | None = None
     holds: str | None = None
+
+
+class DraftingParser(Protocol):
+    """What a parser may also have, so that people see code while the model writes it.
+
+    `draft` is read behind each `feed`: target and action of the block that is being read, and where its code begins, in
+    characters of what the parser was fed; None outside of a block.
+    """
+
+    draft: tuple[str, str, int] | None

@@ -23,12 +23,15 @@ class Layout:
     :ivar importable: folders for PYTHONPATH, in front of what the session installs.
     :ivar programs: folders for PATH; they stand at its end, so that nothing takes a system command's place.
     :ivar preload: modules that every Python block finds imported already.
+    :ivar sources: the text of these modules, by path. Without it a block has to import them itself: what lies in a
+        folder may be code's own by then.
     :ivar read_only: folders that code may read and must not change, where a sandbox can see to it.
     """
 
     importable: tuple[Path, ...] = ()
     programs: tuple[Path, ...] = ()
     preload: tuple[str, ...] = ()
+    sources: Mapping[Path, str] = MappingProxyType({})
     read_only: tuple[Path, ...] = ()
 
 

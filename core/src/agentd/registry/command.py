@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 
 import attrs
 
 from agentd.hookspecs import GROUPS
 from agentd.registry import PluginRecord, Registry
-from agentd.registry.exports import resolve
+from agentd.registry.exports import core_version
 
 __all__ = ["COLUMNS", "is_broken", "plain_table", "run_command_line"]
 
@@ -24,7 +25,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         prog="agentd",
         description="The core of agentd. `pip install agentd-cli` brings the whole command line.",
     )
-    parser.add_argument("--version", action="version", version=f"agentd {resolve('__version__')}")
+    parser.add_argument("--version", action="version", version=f"agentd {core_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     plugins = commands.add_parser("plugins", help="list the installed plugins")
     plugins.add_argument("--json", action="store_true", help="print a JSON array")
@@ -35,7 +36,8 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     registry = Registry()
-    records = registry.check(given.kind) if given.check else registry.records(given.kind)
+    with redirect_stdout(sys.stderr):  # what a plugin prints must not stand between the records
+        records = registry.check(given.kind) if given.check else registry.records(given.kind)
     if given.json:
         print(json.dumps([attrs.asdict(record) for record in records], indent=2))
     else:

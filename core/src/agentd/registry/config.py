@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -22,6 +22,10 @@ def normalize(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(given)
+
+
 @attrs.frozen(kw_only=True)
 class PluginConfig:
     """Which installed plugins may be loaded.
@@ -36,8 +40,8 @@ class PluginConfig:
     :ivar block: the plugins that may not; they are never imported.
     """
 
-    allow: tuple[str, ...] | None = None
-    block: tuple[str, ...] = ()
+    allow: tuple[str, ...] | None = attrs.field(default=None, converter=attrs.converters.optional(_names))
+    block: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> PluginConfig:

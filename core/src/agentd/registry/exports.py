@@ -1,102 +1,40 @@
-"""The public names of `agentd`: where each one lives, and the lazy way there.
-
-Core's own names come from a table; plugins add theirs with entry points of the group `agentd.exports`.
-"""
+"""The public names that plugins add to `agentd`, by entry points of the group `agentd.exports`."""
 
 from __future__ import annotations
 
 import os
-from importlib import import_module
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from agentd.registry.scan import Found
 
-__all__ = ["CORE_EXPORTS", "EXPORTS_GROUP", "public_names", "resolve"]
+__all__ = ["EXPORTS_GROUP", "core_version", "installed_names", "resolve"]
 
 EXPORTS_GROUP: Final = "agentd.exports"
 
-_MODULES = {
-    "agentd.errors": (
-        "AgentdError",
-        "BlockedPluginError",
-        "ConfigError",
-        "CorruptSnapshotError",
-        "ExecutorClosedError",
-        "ExecutorError",
-        "IncompatiblePluginError",
-        "MissingPluginError",
-        "ModelError",
-        "ModelStreamError",
-        "PluginError",
-        "PluginLoadError",
-        "ProtocolError",
-        "RunnerDiedError",
-        "RunnerStartError",
-        "SandboxUnavailableError",
-        "SessionBusyError",
-        "SnapshotError",
-        "ToolError",
-        "ToolInputError",
-        "ToolTimeoutError",
-        "UnknownPluginError",
-        "UnknownSnapshotError",
-        "UnknownToolError",
-        "UnsafePathError",
-        "WorkspaceError",
-    ),
-    "agentd.events": (
-        "CodeExecution",
-        "CodeOutput",
-        "CodeStart",
-        "Event",
-        "RunEnd",
-        "RunStart",
-        "SourceLog",
-        "TextDelta",
-        "ToolCall",
-        "ToolProgress",
-        "TurnEnd",
-    ),
-    "agentd.notation": ("Notation",),
-    "agentd.registry": ("PluginRecord", "Registry"),
-    "agentd.registry.config": ("PluginConfig",),
-    "agentd.session.checkpoints": ("Checkpoint",),
-    "agentd.session.session": ("Session",),
-    "agentd.session.sync": ("SyncSession",),
-    "agentd.turn.budgets": ("Budgets",),
-    "agentd.turn.transcript": ("Transcript",),
-    "agentd.types": ("Blob", "Limits", "Usage"),
-}
 
-CORE_EXPORTS: Final = {name: module for module, names in _MODULES.items() for name in names}
-"""Module by public name, for what belongs to core itself."""
-
-
-def resolve(name: str) -> Any:
-    """Return the object behind a public name of `agentd`.
+def resolve(name: str, core: Iterable[str]) -> Any:
+    """Return the object behind a name of `agentd` that is not one of the core's own, whose names are `core`.
 
     Raises `MissingPluginError` (an `ImportError`) for an official name whose plugin is not installed,
     `BlockedPluginError`, `PluginLoadError`, and `AttributeError` for any other name.
     """
     if name == "__version__":
-        return _version()
-    if module := CORE_EXPORTS.get(name):
-        return getattr(import_module(module), name)
+        return core_version()
     if name.startswith("_"):  # what inspect, pickle and doctest ask every module for
         raise AttributeError(f"module 'agentd' has no attribute {name!r}")
-    return _resolve_plugin_name(name)
+    return _resolve_plugin_name(name, core)
 
 
-def public_names() -> list[str]:
-    """Return core's names and those of the installed plugins, sorted."""
+def installed_names() -> set[str]:
+    """Return the names that the installed plugins add."""
     from agentd.registry.scan import scan
 
-    installed = {found.name for found in scan() if found.group == EXPORTS_GROUP and not found.problem}
-    return sorted({"__version__", *CORE_EXPORTS, *installed})
+    return {found.name for found in scan() if found.group == EXPORTS_GROUP and not found.problem}
 
 
-def _version() -> str:
+def core_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -105,7 +43,7 @@ def _version() -> str:
         return "0+unknown"
 
 
-def _resolve_plugin_name(name: str) -> Any:
+def _resolve_plugin_name(name: str, core: Iterable[str]) -> Any:
     from agentd.errors import MissingPluginError, PluginLoadError, suggest
     from agentd.registry.official import OFFICIAL_EXPORTS
 
@@ -113,7 +51,7 @@ def _resolve_plugin_name(name: str) -> Any:
     if found is None and name in OFFICIAL_EXPORTS:
         raise MissingPluginError(name, OFFICIAL_EXPORTS[name])
     if found is None:
-        known = [*public_names(), *OFFICIAL_EXPORTS]
+        known = {*core, *installed_names(), *OFFICIAL_EXPORTS}
         raise AttributeError(f"module 'agentd' has no attribute {name!r}{suggest(name, known)}")
     _refuse_blocked(found)
     if found.problem:

@@ -6,13 +6,15 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import attrs
 import pluggy
 
+from agentd import hookspecs
 from agentd.errors import suggest
-from agentd.hookspecs import AGENTD_API, HOOKS, OPTIONAL_HOOKS
+from agentd.hookspecs import AGENTD_API, HOOKS, HOOKS_OF_ALL, OPTIONAL_HOOKS
 from agentd.protocols import (
     EventSink,
     Executor,
@@ -40,7 +42,6 @@ _PROTOCOLS: dict[str, type] = {
 _FOR_NATIVE_CALLS = frozenset(
     {"add_tool_results", "offer"}
 )  # of models: those that only write blocks need neither
-_FOR_ALL = "agentd_list_requirements"
 
 
 class Rejected(Exception):
@@ -67,8 +68,8 @@ def import_plugin(record: PluginRecord) -> object:
     return EntryPoint(record.name, record.value, record.group).load()
 
 
-def verify(plugin: object, record: PluginRecord, manager: pluggy.PluginManager) -> dict[str, Hook]:
-    """Check the plugin and register it with `manager`; return its hooks by name.
+def verify(plugin: object, record: PluginRecord) -> dict[str, Hook]:
+    """Check the plugin; return its hooks by name.
 
     Raises `Rejected` for what the interface forbids, and lets through what the plugin's own code raises.
     """
@@ -78,7 +79,7 @@ def verify(plugin: object, record: PluginRecord, manager: pluggy.PluginManager) 
     if inspect.isclass(plugin):
         raise Rejected(f"its entry point names the class {plugin.__qualname__}; name a module or an instance")
     _check_api(plugin, record)
-    hooks = _hooks(plugin, manager)
+    hooks = _hooks(plugin)
     wanted = HOOKS[record.kind]
     if wanted not in hooks:
         unmarked = "; the function of that name is not marked with @hookimpl"
@@ -86,10 +87,16 @@ def verify(plugin: object, record: PluginRecord, manager: pluggy.PluginManager) 
             f"a plugin of the group {record.group} must implement {wanted}, and this one does not"
             f"{unmarked if callable(getattr(plugin, wanted, None)) else ''}"
         )
-    checked = {name: _check_signature(name, function, manager) for name, function in hooks.items()}
-    if not manager.is_registered(plugin):  # one module may serve several entry points
-        manager.register(plugin, f"{record.kind}:{record.name}")
-    return {name: Hook(name, function, checked[name]) for name, function in hooks.items()}
+    return {name: Hook(name, function, _taken_arguments(name, function)) for name, function in hooks.items()}
+
+
+@lru_cache(maxsize=1)
+def _specs() -> pluggy.PluginManager:
+    """Return what pluggy knows of the hooks. No plugin is registered there: each is called by itself, and sessions
+    share the specifications."""
+    manager = pluggy.PluginManager("agentd")
+    manager.add_hookspecs(hookspecs)
+    return manager
 
 
 def _check_command(command: object) -> None:
@@ -120,12 +127,12 @@ def _check_api(plugin: object, record: PluginRecord) -> None:
     )
 
 
-def _hooks(plugin: object, manager: pluggy.PluginManager) -> dict[str, Callable[..., Any]]:
+def _hooks(plugin: object) -> dict[str, Callable[..., Any]]:
     """Return the plugin's marked functions by hook name."""
-    known = [*HOOKS.values(), *(name for names in OPTIONAL_HOOKS.values() for name in names), _FOR_ALL]
+    known = [*HOOKS.values(), *(name for names in OPTIONAL_HOOKS.values() for name in names), *HOOKS_OF_ALL]
     hooks: dict[str, Callable[..., Any]] = {}
     for attribute in dir(plugin):
-        marked = manager.parse_hookimpl_opts(plugin, attribute)
+        marked = _specs().parse_hookimpl_opts(plugin, attribute)
         if marked is None:
             continue
         name = marked.get("specname") or attribute
@@ -137,13 +144,11 @@ def _hooks(plugin: object, manager: pluggy.PluginManager) -> dict[str, Callable[
     return hooks
 
 
-def _check_signature(
-    name: str, function: Callable[..., Any], manager: pluggy.PluginManager
-) -> tuple[str, ...]:
+def _taken_arguments(name: str, function: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names of the arguments that this implementation takes."""
     if inspect.iscoroutinefunction(function):
         raise Rejected(f"{name} is an `async def`; hooks are synchronous factories")
-    spec = getattr(manager.hook, name).spec
+    spec = getattr(_specs().hook, name).spec
     offered = tuple(spec.argnames)
     takes: list[str] = []
     for parameter in inspect.signature(function).parameters.values():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Literal
 
 import attrs
 
 from agentd.hookspecs import GROUPS
-from agentd.registry.config import normalize
+from agentd.registry.config import PluginConfig, normalize
 from agentd.registry.official import official_distribution
 from agentd.registry.scan import Found
 
@@ -37,10 +37,11 @@ class PluginRecord:
     error: str = ""
 
 
+@lru_cache(maxsize=8)  # a thousand sessions share their records
 def make_records(
-    found: Iterable[Found], objection: Callable[[str, str, str], str]
+    found: tuple[Found, ...], config: PluginConfig, environment: PluginConfig
 ) -> tuple[dict[tuple[str, str], PluginRecord], tuple[PluginRecord, ...]]:
-    """Return the plugin in use for each `(kind, name)`, and the records of all others that share one.
+    """Return the plugin in use for each `(kind, name)` (do not change it), and the records of those that share a name.
 
     Of several usable plugins with one name, agentd's own distribution is taken, else the first by the
     distribution's name. What is blocked or half removed is in use only if nothing else is there.
@@ -48,7 +49,7 @@ def make_records(
     named: dict[tuple[str, str], list[PluginRecord]] = {}
     for entry in found:
         if entry.group in _KINDS:
-            record = _record(entry, objection)
+            record = _record(entry, config, environment)
             named.setdefault((record.kind, record.name), []).append(record)
     chosen: dict[tuple[str, str], PluginRecord] = {}
     others: list[PluginRecord] = []
@@ -59,9 +60,10 @@ def make_records(
     return chosen, tuple(others)
 
 
-def _record(entry: Found, objection: Callable[[str, str, str], str]) -> PluginRecord:
+def _record(entry: Found, config: PluginConfig, environment: PluginConfig) -> PluginRecord:
     kind = _KINDS[entry.group]
-    blocked = objection(kind, entry.name, entry.distribution)
+    plugin = (kind, entry.name, entry.distribution)
+    blocked = config.objection(*plugin) or environment.objection(*plugin, where="the environment")
     return PluginRecord(
         name=entry.name,
         kind=kind,

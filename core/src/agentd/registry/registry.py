@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from agentd.errors import ConfigError, MissingPluginError
+from agentd.hookspecs import HOOKS
 from agentd.notation import Notation
 from agentd.protocols import (
     EventSink,
@@ -102,7 +103,7 @@ class Registry(PluginTable):
             if hasattr(made, "feed"):
                 reason += "; what makes such a parser belongs into it: Notation(parser=...)"
             self._reject(key, reason)
-        self._check_product(key, self._made_by(key, made.parser))
+        self._check_product(key, self._guarded(key, HOOKS["parser"], made.parser))
         return made
 
     # --- tools -----------------------------------------------------------------------------------
@@ -140,13 +141,11 @@ class Registry(PluginTable):
     def require_tool_sources(self, specs: Sequence[object]) -> None:
         """Raise `MissingPluginError` that names agentd-mcp-bridge if no plugin could make a source of one of these."""
         for spec in specs:
-            if not is_tool_source(spec) and self._scheme(spec) is None and not self._others_than_functions():
-                raise MissingPluginError(
-                    f"a tool source for {label(spec)}", official_distribution("tool_source", "mcp")
-                )
-
-    def _others_than_functions(self) -> list[str]:
-        return [name for name in self._usable("tool_source") if name != "python"]
+            if is_tool_source(spec) or self._scheme(spec) is not None:
+                continue
+            if self._usable("tool_source") in ([], ["python"]):
+                official = official_distribution("tool_source", "mcp")
+                raise MissingPluginError(f"a tool source for {label(spec)}", official)
 
     def _scheme(self, spec: object) -> list[str] | None:
         """Return the tool source that a text names in front of its colon, if that is one."""
@@ -244,40 +243,30 @@ class Registry(PluginTable):
         return made
 
     def serve_client(
-        self, name: str, base_url: str, method: str, options: Mapping[str, Any]
+        self, name: str, base_url: str, method: str, options: Mapping[str, Any] | None = None
     ) -> ClientService | None:
         """Return what serves a model in place of a patched client, or None if the client itself does.
 
         The providers are asked in the order of `open_model`, each by `agentd_serve_requests` or, if it does not have
         that, by `agentd_open_model`; `openai` is the client itself and is not asked to open one.
 
-        :param method: `chat` or `responses`.
-        :param options: those of `agentd_open_model`.
-        """
-        for provider in self._model_providers(name):
-            if self._hook("model", provider, _SERVE) is not None:
-                create = self._served(provider, name, base_url, method)
-                if create is not None:
-                    return ClientService(create=create)
-            elif provider != LAST_MODEL:
-                model = self._opened(provider, name, options)
-                if model is not None:
-                    return ClientService(model=model)
-        return None
-
-    def serve_requests(self, name: str, base_url: str, method: str) -> Callable[..., Any] | None:
-        """Return what serves requests for a model in place of a patched client's own method, or None.
-
         :param method: `chat`, `responses` or `embeddings`.
+        :param options: those of `agentd_open_model`; None if no conversation will do.
         """
         for provider in self._model_providers(name):
-            if self._hook("model", provider, _SERVE) is not None:
-                create = self._served(provider, name, base_url, method)
-                if create is not None:
-                    return create
+            create = self._served(provider, name, base_url, method)
+            if create is not None:
+                return ClientService(create=create)
+            if options is None or provider == LAST_MODEL or self._hook("model", provider, _SERVE) is not None:
+                continue
+            model = self._opened(provider, name, options)
+            if model is not None:
+                return ClientService(model=model)
         return None
 
     def _served(self, provider: str, name: str, base_url: str, method: str) -> Callable[..., Any] | None:
+        if self._hook("model", provider, _SERVE) is None:
+            return None
         made: Callable[..., Any] | None = self._call(
             "model", provider, hook=_SERVE, about=name, name=name, base_url=base_url, method=method
         )
@@ -297,6 +286,13 @@ class Registry(PluginTable):
             self._reject((kind, name), f"{_REQUIREMENTS} must return a list of agentd.protocols.Requirement")
         return made
 
+    def settle_workspace(self, kind: str, name: str, workspace_dir: Path) -> Sequence[str]:
+        """Have a plugin finish what it was killed in; it says what it did. May raise what it wants decided."""
+        if self._hook(kind, name, _SETTLE) is None:
+            return ()
+        return list(self._call(kind, name, hook=_SETTLE, workspace_dir=workspace_dir))
+
 
 _SERVE = "agentd_serve_requests"
+_SETTLE = "agentd_settle_workspace"
 _REQUIREMENTS = "agentd_list_requirements"

@@ -6,12 +6,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 import attrs
-import pluggy
 
-from agentd import hookspecs
 from agentd.errors import (
     AgentdError,
     BlockedPluginError,
@@ -37,18 +36,7 @@ _Key = tuple[str, str]
 
 
 class PluginTable:
-    """The installed plugins of one session or program; `Registry` adds what they make.
-
-    Making one reads metadata only (once per process) and imports nothing. Each plugin is imported when
-    it is first asked for; one that is broken becomes a record with its error and harms no other. All
-    methods may be called from several threads.
-
-    :param config: allow and block lists. Those of the environment hold as well: `block` of either wins,
-        and where both have an `allow`, both must allow.
-    :param environ: the environment to read `AGENTD_PLUGINS_ALLOW` and `AGENTD_PLUGINS_BLOCK` from.
-    :param distributions: read these instead of what is installed (for tests).
-    :param refresh: scan again, for what was installed since the process first looked.
-    """
+    """The installed plugins of one session or program; `Registry`, which adds what they make, tells of all of it."""
 
     def __init__(
         self,
@@ -58,19 +46,13 @@ class PluginTable:
         distributions: Iterable[InstalledDistribution] | None = None,
         refresh: bool = False,
     ) -> None:
-        self._config = config or PluginConfig()
-        self._environment = PluginConfig.from_environ(os.environ if environ is None else environ)
+        environment = PluginConfig.from_environ(os.environ if environ is None else environ)
         found = scan(refresh=refresh) if distributions is None else scan_distributions(distributions)
-        self._chosen, self._others = make_records(found, self._objection)
+        chosen, self._others = make_records(found, config or PluginConfig(), environment)
+        self._chosen = dict(chosen)
         self._plugins: dict[_Key, object] = {}
         self._hooks: dict[_Key, dict[str, Hook]] = {}
-        self._manager: pluggy.PluginManager | None = None
         self._lock = threading.RLock()
-
-    def _objection(self, kind: str, name: str, distribution: str) -> str:
-        return self._config.objection(kind, name, distribution) or self._environment.objection(
-            kind, name, distribution, where="the environment"
-        )
 
     # --- what there is -------------------------------------------------------------------------
 
@@ -144,15 +126,12 @@ class PluginTable:
             raise BlockedPluginError(record.kind, record.name, record.error)
         if record.state != "available":
             _raise(record)
-        manager = self._manager = self._manager or _new_manager()
-        plugin: object = None
         try:
             plugin = import_plugin(record)
-            self._hooks[key] = verify(plugin, record, manager)
-        except (Exception, SystemExit) as error:  # a plugin's boundary
-            # pluggy <= 1.6 leaves a plugin that it rejected half registered
-            if plugin is not None and manager.is_registered(plugin) and not self._in_use(plugin):
-                manager.unregister(plugin)
+            self._hooks[key] = verify(plugin, record)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin's boundary, where nothing can be cancelled: no `await` here
             incompatible = isinstance(error, Rejected) and error.incompatible
             failed = attrs.evolve(
                 record, state="incompatible" if incompatible else "failed", error=describe(error)
@@ -161,9 +140,6 @@ class PluginTable:
             _raise(failed, error)
         self._plugins[key] = plugin
         self._chosen[key] = attrs.evolve(record, state="loaded")
-
-    def _in_use(self, plugin: object) -> bool:
-        return any(plugin is other for other in self._plugins.values())
 
     def _usable(self, kind: str) -> list[str]:
         """Return the names of this kind that load, sorted; raise if there are some and none does."""
@@ -193,28 +169,23 @@ class PluginTable:
     def _call(
         self, kind: str, plugin: str, /, *, hook: str = "", about: object = None, **arguments: Any
     ) -> Any:
-        key = (kind, plugin)
         found = self._hook(kind, plugin, hook)
         assert found is not None
-        try:
-            made = found.function(**{a: arguments[a] for a in found.arguments})
-        except AgentdError:
-            raise
-        except (Exception, SystemExit) as error:  # a plugin's boundary
-            self._hook_failed(key, found, error, about)
-        self._note(key, "")
+        taken = {name: arguments[name] for name in found.arguments}
+        made = self._guarded((kind, plugin), found.name, partial(found.function, **taken), about)
+        self._note((kind, plugin), "")
         return made
 
-    def _made_by(self, key: _Key, function: Callable[[], Any]) -> Any:
-        """Call something that a plugin's hook has returned, as if it were the hook."""
+    def _guarded(self, key: _Key, hook: str, function: Callable[[], Any], about: object = None) -> Any:
+        """Call a hook of a plugin, or something that it has returned. agentd's own errors pass unchanged."""
         try:
             return function()
         except AgentdError:
             raise
         except (Exception, SystemExit) as error:  # a plugin's boundary
-            hook = self._hook(*key)
-            assert hook is not None
-            self._hook_failed(key, hook, error, None)
+            for_what = "" if about is None else f" for {label(about)}"
+            self._note(key, f"{hook} raised{for_what} {describe(error)}")
+            _raise(self._chosen[key], error)
 
     def _hook(self, kind: str, name: str, hook: str = "") -> Hook | None:
         """Return a hook of a plugin, loaded if need be: that of its kind, or another one if it has that."""
@@ -230,11 +201,6 @@ class PluginTable:
         self._note(key, reason)
         _raise(self._chosen[key])
 
-    def _hook_failed(self, key: _Key, hook: Hook, error: BaseException, about: object) -> NoReturn:
-        for_what = "" if about is None else f" for {label(about)}"
-        self._note(key, f"{hook.name} raised{for_what} {describe(error)}")
-        _raise(self._chosen[key], error)
-
     def _note(self, key: _Key, error: str) -> None:
         """Keep the error of a hook with its record, until the hook succeeds. It stays loaded."""
         with self._lock:
@@ -242,12 +208,6 @@ class PluginTable:
                 self._chosen[key] = attrs.evolve(
                     self._chosen[key], state="failed" if error else "loaded", error=error
                 )
-
-
-def _new_manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("agentd")
-    manager.add_hookspecs(hookspecs)
-    return manager
 
 
 def _check_kind(kind: str) -> None:

@@ -42,10 +42,7 @@ class Prepared:
 class Acting:
     """The way in which a model acts: by writing code (`ptc`), or by calling tools natively (`tools`).
 
-    :param resources: what its code works with; asked for each run.
-    :param bash_tool: with `ptc`, the model calls the one native tool `bash` and writes no blocks.
-    :param parsers: names of parser plugins, with options perhaps; the model is taught the notation of the first.
-        None for all that are installed.
+    :param resources: what its code works with; asked for each run. The others are those of `Session`.
     :raises ConfigError: for a mode that there is not, or `bash_tool` without `ptc`.
     """
 
@@ -68,8 +65,6 @@ class Acting:
         self._resources = resources
         self._parsers_wanted = parsers
         self._notations: list[Notation] = []
-        self._told: tuple[str, ...] | None = None  # what the instructions were made of
-        self._instructions = ""
 
     async def prepare(
         self,
@@ -99,16 +94,13 @@ class Acting:
             native = Offers(bash=self.bash_tool, taken=taken or ())
         if not self.bash_tool and not self._notations:
             self._notations = resources.registry().create_notations(self._parsers_wanted)
-        told = (own, skills, resources.python_state)
-        if told != self._told:
-            self._instructions = instructions(
-                own=own,
-                skills=skills,
-                python_state=resources.python_state,
-                notation=self._notations[0] if self._notations else None,
-            )
-            self._told = told
-        return Prepared(instructions=self._instructions, offers=native, notations=self._notations)
+        told = instructions(
+            own=own,
+            skills=skills,
+            python_state=resources.python_state,
+            notation=self._notations[0] if self._notations else None,
+        )
+        return Prepared(instructions=told, offers=native, notations=self._notations)
 
     async def run(
         self,
@@ -142,14 +134,14 @@ class Acting:
             listener=listener,
             ids=ids,
             news=partial(resources.news, run),
-            catch_up=partial(resources.deliver, run),
+            catch_up=partial(resources.events.deliver, run),
             after_turn=after_turn,
             review=review,
         )
         if channel is not None:
             channel.when_room(loop.resume)
-        resources.watch(run, loop_caller(), loop.tool_called, goes_on=goes_on)
+        resources.events.add(run, loop_caller(), loop.tool_called, goes_on=goes_on)
         try:
             return await loop.run(task)
         finally:
-            resources.unwatch(run)
+            resources.end_run(run)

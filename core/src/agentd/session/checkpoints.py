@@ -147,10 +147,7 @@ class Timeline:
         :raises SnapshotError: if the disk is full, say; nothing is left then.
         """
         moment = _Moment(self._transcript, await self._shell_state())
-        store = await call_in_thread(lambda: self.snapshots)
-        if isinstance(store, AsyncSnapshotStore):
-            return _checkpoint(await store.asnapshot(label, attachment=moment.encode()))
-        return _checkpoint(await call_in_thread(lambda: store.snapshot(label, attachment=moment.encode())))
+        return _checkpoint(await self._do("snapshot", label, attachment=moment.encode()))
 
     async def go_back(self, wanted: Selector | Checkpoint | None) -> Checkpoint:
         """Make workspace, transcript and shell what they were. No block may be running.
@@ -161,11 +158,7 @@ class Timeline:
         executor = self._resources.executor if self._has_code else None
         if isinstance(executor, PausableExecutor):
             await call_in_thread(executor.pause)
-        store = self.snapshots
-        if isinstance(store, AsyncSnapshotStore):
-            await store.arestore(checkpoint.id)
-        else:
-            await call_in_thread(partial(store.restore, checkpoint.id))
+        await self._do("restore", checkpoint.id)
         self._transcript.become(moment.transcript)
         self._shell = moment.shell
         if isinstance(executor, ShellExecutor):
@@ -180,11 +173,7 @@ class Timeline:
             raise ConfigError(
                 f"cwd {str(folder)!r}: must lie outside the workspace {str(self._resources.workspace)!r}"
             )
-        store = self.snapshots
-        if isinstance(store, AsyncSnapshotStore):
-            await store.acopy_to(checkpoint.id, folder)
-        else:
-            await call_in_thread(partial(store.copy_to, checkpoint.id, folder))
+        await self._do("copy_to", checkpoint.id, folder)
         return moment
 
     def begin_with(self, shell: Mapping[str, Any] | None) -> None:
@@ -200,12 +189,15 @@ class Timeline:
     async def delete(self, wanted: Selector | Checkpoint) -> Checkpoint:
         """Remove a checkpoint and the contents of files that no other one needs."""
         checkpoint = await call_in_thread(partial(self.find, wanted))
-        store = self.snapshots
-        if isinstance(store, AsyncSnapshotStore):
-            await store.adelete_snapshot(checkpoint.id)
-        else:
-            await call_in_thread(partial(store.delete_snapshot, checkpoint.id))
+        await self._do("delete_snapshot", checkpoint.id)
         return checkpoint
+
+    async def _do(self, method: str, *args: object, **kwargs: object) -> Any:
+        """Call a method of the store, by its asynchronous twin if it has one."""
+        store = await call_in_thread(lambda: self.snapshots)
+        if isinstance(store, AsyncSnapshotStore):
+            return await getattr(store, f"a{method}")(*args, **kwargs)
+        return await call_in_thread(partial(getattr(store, method), *args, **kwargs))
 
     def _kept(self) -> list[KeptSnapshot]:
         store = self.snapshots

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentd._concurrency.pool import call_in_thread
-from agentd._concurrency.waiting import CrossLock, LoopCaller
+from agentd._concurrency.waiting import CrossLock
 from agentd.errors import ConfigError, MissingPluginError
+from agentd.events import SourceLog
 from agentd.protocols import StatefulExecutor
 from agentd.registry.options import PluginSpec, split_spec
-from agentd.session.tool_events import RunWatcher, ToolEventRouter
-from agentd.workspace import open_workspace
+from agentd.session.tool_events import ToolEventRouter
+from agentd.workspace import open_workspace, settle_workspace
 
 if TYPE_CHECKING:
     from agentd.protocols import Executor, SkillRenderer, Toolbox, Tools
@@ -56,16 +57,10 @@ def find_executor(
 class SessionResources:
     """Everything that several runs of one session or client share. Nothing starts before `prepare`.
 
-    Runs may be in several event loops and threads at once.
+    Runs may be in several event loops and threads at once. The parameters are those of `Session`. An executor object
+    brings its own workspace. `ToolSource` objects belong to the resources from then on: they are closed with them.
 
-    :param cwd: the workspace; made if it is not there. An executor object brings its own.
-    :param tools: functions, and whatever a tool source plugin takes; None for the functions marked with `@tool`.
-    :param mcp_servers: what a tool source plugin takes, and `ToolSource` objects. These belong to the
-        resources from then on: they are closed with them.
-    :param renderer: the skill renderer's name, with options perhaps.
-    :param skills_dir: default `skills` in the workspace.
-    :param prompt_tokens: how long the part of the prompt about skills and tools may be, in tokens; None leaves it to
-        the renderer.
+    :param prompt_tokens: `skills_prompt_tokens` there.
     """
 
     def __init__(
@@ -99,13 +94,17 @@ class SessionResources:
         self._lock = threading.Lock()
         self._published: tuple[Binding, ...] | None = None
         self._skills_prompt = ""
-        self._events = ToolEventRouter(self._current)
-        self.tell = self._events.tell
+        self.events = ToolEventRouter(self._current)
+        """Which run hears of which tool."""
+        self.tell = self.events.tell
         """Takes an event of a tool, from any thread, to the run that it belongs to."""
         self.serve: Callable[[Tools], Awaitable[object]] | None = None
         """How to have async tools run on the event loop of whoever owns this object."""
         self._served: Tools | None = None
         self._preparing = CrossLock()
+        self._settled = False
+        self.is_current = False
+        """True if the tools are still those of the last preparation: they were given, and no source says otherwise."""
         self._runs = count(1)
 
     def registry(self) -> Registry:
@@ -145,8 +144,11 @@ class SessionResources:
             One that is known already, by identity or by an equal description, is used again.
         """
         async with self._preparing:
+            if not self._settled:
+                self._settled = await call_in_thread(self._settle)
             await self._open(mcp_servers, always=self._published is None and self._has_skills())
             await self._publish(self.executor)
+            self.is_current = self._tools_wanted is not None
             return self._skills_prompt
 
     async def prepare_tools(self, mcp_servers: Sequence[object] = ()) -> Tools:
@@ -154,6 +156,7 @@ class SessionResources:
         async with self._preparing:
             tools = await self._open(mcp_servers, always=True)
             assert tools is not None
+            self.is_current = self._tools_wanted is not None
             return tools
 
     @property
@@ -171,6 +174,7 @@ class SessionResources:
     def take_over(self, other: SessionResources) -> None:
         """Have the servers and functions of another one as well, and its open sources in their place."""
         if other._toolbox is not None or other._may_have_tools():
+            self.is_current = False
             self._box().take_over(other._box())
 
     def _may_have_tools(self) -> bool:
@@ -193,10 +197,7 @@ class SessionResources:
     def _box(self) -> Toolbox:
         with self._lock:
             if self._toolbox is None:
-                tools: list[object] | None = None
-                if self._tools_wanted is not None:
-                    tools = [*self._tools_wanted]
-                self._toolbox = self.registry().create_toolbox(tools, self._servers, self)
+                self._toolbox = self.registry().create_toolbox(self._tools_wanted, self._servers, self)
             return self._toolbox
 
     async def _open(self, servers: Sequence[object], *, always: bool) -> Tools | None:
@@ -230,6 +231,12 @@ class SessionResources:
             )
         self._published = bindings
 
+    def _settle(self) -> bool:
+        """Have what plugins left unfinished in the workspace done, before anything is written there."""
+        for text in settle_workspace(self.workspace, self.registry):
+            self.tell(SourceLog(source="workspace", level="warning", text=text))
+        return True
+
     def _make_renderer(self) -> SkillRenderer:
         if self._renderer is None:
             self._renderer = self.registry().create_skill_renderer(
@@ -245,7 +252,9 @@ class SessionResources:
 
     async def changed(self) -> bool:
         """Ask the sources that said so for their tools, and publish them; tell whether there is more to ask."""
+        self.is_current = False  # now, so that a run waits; and below, where one that was being prepared is
         async with self._preparing:
+            self.is_current = False
             if self._toolbox is None:
                 return False
             more = await self._toolbox.refresh()
@@ -258,7 +267,7 @@ class SessionResources:
         """Wait until the tools are up to date, and return what a run's model has not been told about them."""
         if self._toolbox is not None:
             await self._toolbox.settled()
-            return self._events.news(run)
+            return self.events.news(run)
         return []
 
     # --- runs ----------------------------------------------------------------------------------------
@@ -268,26 +277,18 @@ class SessionResources:
         run = f"run{next(self._runs)}"
         return run, map((run + "_code{}").format, count(1)).__next__
 
-    def watch(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool = False) -> None:
-        """Have `watcher` called in its loop for the tool calls of that run's actions, and for what sources log.
-
-        :param goes_on: the model was told about the tools in an earlier run and not again.
-        """
+    def end_run(self, run: str) -> None:
+        """Forget a run, and end its calls that are still under way."""
+        self.events.remove(run)
         if self._toolbox is not None:
-            self._events.add(run, call, watcher, goes_on=goes_on)
-
-    def deliver(self, run: str) -> None:
-        """Hand the watcher of a run, in its loop, what is on its way to it, now."""
-        if self._toolbox is not None:
-            self._events.deliver(run)
-
-    def unwatch(self, run: str) -> None:
-        """End that, and the calls of that run that are still under way."""
-        if self._toolbox is not None:
-            self._events.remove(run)
             self._toolbox.give_up(run)
 
     # --- the end -------------------------------------------------------------------------------------
+
+    def forget_parent(self) -> None:
+        """Let go of the locks in a forked child: tasks and threads of the parent may hold them for ever."""
+        self._lock = threading.Lock()
+        self._preparing = CrossLock()
 
     async def aclose(self) -> None:
         """End everything that this object has started. An executor that was given as an object stays open."""
@@ -314,4 +315,5 @@ class SessionResources:
         with self._lock:
             executor, self._executor = self._executor, None
             self._published = self._served = None
+            self.is_current = False
         return executor if self._owned else None, self._toolbox

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -144,6 +145,7 @@ class Session:
         self._instructions = instructions
         self._sinks = SinkGroup(sinks)
         self._model: Model | None = None
+        self._prepared: Prepared | None = None
         self._started = False
         self._group: TaskGroup | None = None
         self._busy: anyio.Lock | None = None
@@ -225,7 +227,8 @@ class Session:
         """
         self._check_open()
         told = Message.of_task(task)
-        return Run(lambda state: self._launch(state, told))
+        context = copy_context()  # of this call, not of the first event's: tools run in it
+        return Run(lambda state: context.run(self._launch, state, told))
 
     async def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
         """Give the model a task, wait for the end and return it. Raises what `run` raises."""
@@ -394,6 +397,7 @@ class Session:
     def _tell_anew(self, model: ResettableModel) -> None:
         """Have the next run tell the model the transcript from its beginning."""
         model.reset()
+        self._prepared = None
         self._started = False
 
     @asynccontextmanager
@@ -415,14 +419,17 @@ class Session:
         """Return the model, told everything that comes before the next task, and what it works with."""
         if self._kept is not None:
             await self._kept.settle()
-        prepared = await self._acting.prepare(own=self._instructions)
+        prepared = self._prepared if self.resources.is_current else None
+        if prepared is None:
+            prepared = await self._acting.prepare(own=self._instructions)
         if self._model is None:
             self._model = self._open_model()
-        if prepared.offers is not None:
+        if prepared is not self._prepared and prepared.offers is not None:
             if not hasattr(self._model, "offer"):
                 kind = type(self._model).__name__
                 raise ConfigError(f"model: {kind} has no offer(), which native tool calls need")
             self._model.offer(prepared.offers.offered)
+        self._prepared = prepared
         if not self._started:
             if prepared.instructions:
                 self._model.start(prepared.instructions)

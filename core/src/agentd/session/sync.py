@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentd._concurrency.portal import PortalLease
+from agentd.errors import ConfigError
 from agentd.events import Event, RunEnd
+from agentd.session.run import Run
 from agentd.session.session import Session
 from agentd.turn.transcript import Transcript
 from agentd.types import Usage
@@ -79,7 +82,9 @@ class SyncSession:
         context, self._context = self._context, None
         lease, self._lease = self._lease, None
         try:
-            if context is not None:
+            if (
+                context is not None and lease is not None and lease.is_open
+            ):  # else the session is the parent process's
                 context.__exit__(None, None, None)
         finally:
             if lease is not None:
@@ -116,25 +121,25 @@ class SyncSession:
 
     def _portal(self) -> BlockingPortal:
         self.session._check_open()
-        assert self._lease is not None
+        if self._lease is None or not self._lease.is_open:
+            raise ConfigError("this session was opened in the parent of this process: open another one here")
         return self._lease.portal
 
     def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
         """Give the model a task, wait for the end and return it."""
-        end: RunEnd | None = None
-        for event in self.run(task):
-            if isinstance(event, RunEnd):
-                end = event
-        assert end is not None
+        end = deque(self.run(task), maxlen=1).pop()
+        assert isinstance(end, RunEnd)
         return end
 
     def run(self, task: str | list[dict[str, Any]]) -> Iterator[Event]:
         """Give the model a task and iterate over the events. Leaving the iteration early ends the run."""
         portal = self._portal()
-        run = self.session.run(task)
+        return self._events(portal, portal.call(self.session.run, task))  # which keeps this call's context
+
+    def _events(self, portal: BlockingPortal, run: Run) -> Iterator[Event]:
         try:
             while batch := portal.call(run.batch):
                 yield from batch
         finally:
-            if self._lease is not None:
+            if self._lease is not None and self._lease.is_open:
                 portal.call(run.aclose)

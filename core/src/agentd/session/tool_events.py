@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from agentd._concurrency.waiting import LoopCaller, call_quietly
+from agentd._concurrency.waiting import LoopCaller
 from agentd.events import SourceLog, ToolCall, ToolProgress
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ToolEventRouter:
         self._told: tuple[Binding, ...] | None = None
         self._early: deque[SourceLog] = deque(maxlen=_KEPT_LOGS)
 
-    def add(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool) -> None:
+    def add(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool = False) -> None:
         """Have `watcher` called in its loop for a run. With `goes_on`, its model was last told of the tools in an
         earlier run."""
         told = self._told if goes_on and self._told is not None else self._current()
@@ -95,7 +95,10 @@ class ToolEventRouter:
             if self._watches.get(run) is watch:  # not after the run's end
                 self.deliver(run)
 
-        call_quietly(watch.call, deliver)
+        try:
+            watch.call(deliver)
+        except RuntimeError:  # the loop is gone, and with it the run
+            pass
 
     def news(self, run: str) -> list[str]:
         """Return what has changed since the run's model was last told of its tools."""

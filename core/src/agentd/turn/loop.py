@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,6 @@ from agentd.events import (
     RunStart,
     SourceLog,
     StopReason,
-    TextDelta,
     ToolCall,
     ToolProgress,
     TurnEnd,
@@ -39,9 +39,18 @@ from agentd.turn.budgets import Budgets
 from agentd.turn.ends import end_of
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
-from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
+from agentd.turn.reading import AnswerReader
+from agentd.turn.rounds import (
+    CodeJob,
+    Round,
+    RoundJob,
+    block_job,
+    native_job,
+    record_blocks,
+    record_calls,
+)
 from agentd.turn.transcript import Execution, Transcript
-from agentd.types import Block, Segment, Usage
+from agentd.types import Block, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
@@ -57,6 +66,7 @@ LENGTH_NOTE = "your answer was cut off at the token limit; what came after the l
 WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 
 
+@attrs.define(eq=False, slots=False, kw_only=True)
 class TurnLoop:
     """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
 
@@ -73,48 +83,32 @@ class TurnLoop:
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
 
-    def __init__(
-        self,
-        *,
-        model: Model,
-        executor: Executor | None,
-        notations: Sequence[Notation] = (),
-        offers: Offers | None = None,
-        transcript: Transcript | None = None,
-        budgets: Budgets | None = None,
-        listener: Listener | None = None,
-        ids: Callable[[], str] | None = None,
-        news: Callable[[], Awaitable[list[str]]] | None = None,
-        catch_up: Callable[[], None] = lambda: None,
-        after_turn: Callable[[], Awaitable[None]] | None = None,
-        review: Callable[[str], str] | None = None,
-    ) -> None:
-        self.model = model
-        self.executor = executor
-        self.notations = notations
-        self.offers = offers
-        self.transcript = Transcript() if transcript is None else transcript
-        self.budgets = budgets or Budgets()
-        self.listener = listener or Listener()
-        self.ids = ids or map("code_{}".format, count(1)).__next__
-        self.usage = Usage()
-        self.turns = 0
-        self.tool_calls = 0
-        self.text = ""
-        self.running: dict[str, OutputRelay] = {}
-        self.news = news
-        self.catch_up = catch_up
-        self.after_turn = after_turn
-        self.review = review
-        self.error = ""
-        self._asked_again = False
-        self._was_empty = False
-        self._told: list[str] = []
-        self._calls: dict[str, RoundJob] = {}
-        self._rejected = 0
-        self._broken = 0
-        self._begin = 0.0
-        self._call: LoopCaller | None = None
+    model: Model
+    executor: Executor | None
+    notations: Sequence[Notation] = ()
+    offers: Offers | None = None
+    transcript: Transcript = attrs.field(factory=Transcript)
+    budgets: Budgets = attrs.field(factory=Budgets)
+    listener: Listener = attrs.field(factory=Listener)
+    ids: Callable[[], str] = attrs.field(factory=lambda: map("code_{}".format, count(1)).__next__)
+    news: Callable[[], Awaitable[list[str]]] | None = None
+    catch_up: Callable[[], None] = lambda: None
+    after_turn: Callable[[], Awaitable[None]] | None = None
+    review: Callable[[str], str] | None = None
+    usage: Usage = attrs.field(factory=Usage, init=False)
+    turns: int = attrs.field(default=0, init=False)
+    tool_calls: int = attrs.field(default=0, init=False)
+    text: str = attrs.field(default="", init=False)
+    error: str = attrs.field(default="", init=False)
+    running: dict[str, OutputRelay] = attrs.field(factory=dict, init=False)
+    _asked_again: bool = attrs.field(default=False, init=False)
+    _was_empty: bool = attrs.field(default=False, init=False)
+    _told: list[str] = attrs.field(factory=list, init=False)
+    _calls: dict[str, RoundJob] = attrs.field(factory=dict, init=False)
+    _rejected: int = attrs.field(default=0, init=False)
+    _broken: int = attrs.field(default=0, init=False)
+    _begin: float = attrs.field(default=0.0, init=False)
+    _call: LoopCaller | None = attrs.field(default=None, init=False)
 
     # --- the run -------------------------------------------------------------------------------
 
@@ -141,26 +135,23 @@ class TurnLoop:
         return end
 
     async def _rounds(self) -> StopReason:
-        while True:
-            elapsed = time.monotonic() - self._begin
-            limit = self.budgets.exceeded(
-                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
-            )
-            if limit:
-                return limit
+        while True:  # the first round is within every limit, for each is above 0
             self.turns += 1
             reason = await self._one_round()
             if self.after_turn is not None:
                 await self.after_turn()
+            elapsed = time.monotonic() - self._begin
+            reason = reason or self.budgets.exceeded(
+                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
+            )
             if reason:
                 return reason
+            if self.offers is not None and self.offers.refresh():
+                self.model.offer(self.offers.offered)
 
     async def _one_round(self) -> StopReason | None:
-        from agentd.turn.parser_stack import ParserStack
-
-        if self.offers is not None and self.offers.refresh():
-            self.model.offer(self.offers.offered)
-        rnd = Round(turn=self.turns, parser=ParserStack([notation.parser for notation in self.notations]))
+        rnd = Round(turn=self.turns)
+        rnd.answer = AnswerReader(self.listener, self.ids, partial(self._block, rnd))
         limit = self.budgets.wall_time_s
         deadline = (
             float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
@@ -179,93 +170,47 @@ class TurnLoop:
 
     async def _play(self, rnd: Round) -> None:
         """Read one answer and run its blocks. Errors are put into the round: a task group would wrap them."""
+        answer = rnd.answer
         async with anyio.create_task_group() as group:
             rnd.group = group
             try:
                 async with self.model.stream() as events:
+                    answer.begin(self.notations, last=self.transcript.last_answer)
                     begun = 0
                     async for event in events:
-                        if self._take(rnd, event):
+                        self._take(rnd, event)
+                        if answer.is_cut:
                             break
                         for job in rnd.jobs[begun:]:  # it starts before more is read of what has come along
                             await job.taken.wait()
                         begun = len(rnd.jobs)
                         if self.listener.is_full():
                             await self.listener.flow()
-                if not rnd.cut:
-                    self._close(rnd)
+                if not answer.is_cut:
+                    answer.close()
             except Exception as exc:
                 rnd.failure = rnd.failure or exc
                 group.cancel_scope.cancel()
 
-    # --- reading the answer -----------------------------------------------------------------------
-
-    def _take(self, rnd: Round, event: ModelEvent) -> bool:
-        """Deal with one event of the model; True if the answer ends here because prose follows a block."""
-        listener = self.listener
-        listener.model_event(event)
+    def _take(self, rnd: Round, event: ModelEvent) -> None:
+        self.listener.model_event(event)
         if isinstance(event, ModelFinish):
             rnd.finish = event
-            return False
-        if isinstance(event, ModelToolCall):
+        elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
-            return False
-        if event.text:
-            rnd.parts.append(event.text)
-            rnd.length += len(event.text)
-            skimmed = "" if rnd.has_blocks else rnd.parser.skim(event.text)
-            if skimmed == "prose":
-                rnd.prose.append(event.text)
-                listener.emit(TextDelta(event.text))
-            elif not skimmed:
-                for segment in rnd.parser.feed(event.text):
-                    if self._segment(rnd, segment):
-                        break
-            if not rnd.has_blocks:
-                listener.certain(rnd.length)
-        listener.parsed()
-        return rnd.cut
-
-    def _close(self, rnd: Round) -> None:
-        for segment in rnd.parser.close():
-            if self._segment(rnd, segment):
-                break
-        if not rnd.has_blocks:
-            self.listener.certain(rnd.length)
-        self.listener.parsed()
-
-    def _segment(self, rnd: Round, segment: Segment) -> bool:
-        if segment.block is not None:
-            if rnd.gap:
-                self.listener.emit(TextDelta(rnd.gap))
-                rnd.gap = ""
-            rnd.end = segment.end
-            self.listener.certain(segment.end)
-            self._block(rnd, segment.block)
-        elif not rnd.has_blocks:
-            rnd.prose.append(segment.text)
-            self.listener.emit(TextDelta(segment.text))
-        elif segment.text.strip():
-            rnd.cut = True
         else:
-            rnd.gap += segment.text
-        return rnd.cut
+            rnd.answer.feed(event.text)
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
-    def _block(self, rnd: Round, block: Block) -> None:
-        rnd.has_blocks = True
-        self._begin_job(
-            rnd,
-            block_job(
-                self.ids(), block, self.executor, after=rnd.before(block), forms=self.notations[0].forms
-            ),
-        )
+    def _block(self, rnd: Round, id: str, block: Block) -> None:
+        forms = self.notations[0].forms
+        self._begin_job(rnd, block_job(id, block, self.executor, after=rnd.before(block), forms=forms))
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:
         """Deal with a native call. Those of the caller's own tools are only noted; behind blocks none counts."""
         offers = self.offers
-        if offers is None or rnd.has_blocks:
+        if offers is None or rnd.answer.has_blocks:
             return
         rnd.calls.append(call)
         if offers.handles(call.name):
@@ -349,19 +294,18 @@ class TurnLoop:
             if job.is_stopped:
                 self.running.pop(job.id, None)
                 self._tell_end(rnd, job)
-        raw = "".join(rnd.parts)
-        answer = raw[: rnd.end] if rnd.has_blocks else raw
-        self.text = "".join(rnd.prose)
+        answer = rnd.answer.counted
+        self.text = rnd.answer.prose
         executions = [self._execution(rnd, j) for j in rnd.jobs]
         self.transcript.executions += executions
         notes = self._notes(rnd)
-        if rnd.has_blocks:
+        if rnd.answer.has_blocks:
             record_blocks(self.model, self.transcript, answer, executions, notes)
         else:
             record_calls(self.model, self.transcript, answer, rnd, notes)
-        self._count(rnd, raw)
+        self._count(rnd, rnd.answer.raw)
         reason = self._verdict(rnd)
-        self.listener.turn_over(answer, cut=rnd.cut, last=reason is not None and rnd.is_last)
+        self.listener.turn_over(answer, cut=rnd.answer.is_cut, last=reason is not None and rnd.is_last)
         return reason
 
     def _notes(self, rnd: Round) -> list[str]:

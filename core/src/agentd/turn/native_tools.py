@@ -21,11 +21,13 @@ __all__ = ["BASH", "Offers", "StrictSchemas"]
 _LEGAL: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _MAX_DESCRIPTION: Final = 4096
+_DATA: Final = ("default", "examples", "enum", "const")
+_BY_NAME: Final = ("properties", "$defs", "definitions")
 _ROOT_ONLY: Final = ("oneOf", "anyOf", "allOf", "enum", "not")
 
 BASH: Final = ToolOffer(
     name="bash",
-    description="Run a command in bash, in the working directory. The current directory, exported variables and "
+    description="Run a command in bash, in the working directory. The current directory, variables and "
     "functions last from one call to the next. Returns what the command prints and its exit code.",
     parameters={
         "type": "object",
@@ -104,7 +106,7 @@ class Offers:
             self._strict.add(name)
         return ToolOffer(
             name=name,
-            description=spec.description[:_MAX_DESCRIPTION],
+            description=_shortened(spec.description),
             parameters=_object_schema(spec.input_schema) if schema is None else schema,
             strict=schema is not None,
         )
@@ -174,7 +176,7 @@ def _free_name(binding: Binding, used: set[str]) -> str:
 def _object_schema(schema: Mapping[str, object]) -> dict[str, Any]:
     """Return the schema in the shape that providers insist on: an object with properties, and no alternatives
     at its root, whose properties become ones of the object. The tool itself checks the rest."""
-    made: dict[str, Any] = {"type": "object", "properties": {}, **schema}
+    made: dict[str, Any] = {"type": "object", "properties": {}, **_with_items(schema)}
     if made["type"] != "object" or not isinstance(made["properties"], dict):
         return {"type": "object", "properties": {}}
     for word in _ROOT_ONLY:
@@ -183,6 +185,31 @@ def _object_schema(schema: Mapping[str, object]) -> dict[str, Any]:
             if isinstance(part, dict) and isinstance(part.get("properties"), dict):
                 made["properties"] = {**part["properties"], **made["properties"]}
     return made
+
+
+def _with_items(schema: Any) -> Any:
+    """Return a schema in which each array says what is in it, if only that it may be anything: providers insist."""
+    if isinstance(schema, list):
+        return [_with_items(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made: dict[str, Any] = {}
+    for key, part in schema.items():
+        if key in _BY_NAME and isinstance(part, Mapping):  # where any key is a name, and none a keyword
+            made[key] = {name: _with_items(inner) for name, inner in part.items()}
+        else:
+            made[key] = part if key in _DATA else _with_items(part)
+    kind = made.get("type")
+    if (kind == "array" or (isinstance(kind, list) and "array" in kind)) and "prefixItems" not in made:
+        made.setdefault("items", {})
+    return made
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _MAX_DESCRIPTION:
+        return text
+    mark = f" ... [cut here; it has {len(text)} characters]"
+    return text[: _MAX_DESCRIPTION - len(mark)] + mark
 
 
 def _brief(value: object) -> str:

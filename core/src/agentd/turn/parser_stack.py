@@ -94,24 +94,10 @@ class _Reader:
         )
 
 
-class _ProseParser:
-    """What stands in where there is no parser."""
-
-    def __init__(self) -> None:
-        self.position = 0
-
-    def feed(self, text: str) -> Sequence[Segment]:
-        start, self.position = self.position, self.position + len(text)
-        return [Segment("prose", text, start, self.position)] if text else []
-
-    def close(self) -> Sequence[Segment]:
-        return []
-
-
 class ParserStack:
     """Runs several parsers over one answer; the earliest opener wins.
 
-    `factories` make the parsers (see `agentd.protocols.Parser`); each is called once now and once after
+    `factories`, one or more, make the parsers (see `agentd.protocols.Parser`); each is called once now and once after
     each block or opaque piece that another parser found. If two open at the same character, the one that
     stands first in `factories` wins. What lies inside a `block` or `opaque` segment of the winner is not
     seen by the others: they start anew behind it.
@@ -127,27 +113,23 @@ class ParserStack:
     """
 
     def __init__(self, factories: Sequence[Callable[[], Parser]]) -> None:
-        self._readers = [_Reader(factory) for factory in factories or [_ProseParser]]
+        self._readers = [_Reader(factory) for factory in factories]
         self._text = ""  # what some reader may still need ...
         self._text_start = 0  # ... its position ...
         self._pieces: list[str] = []  # ... and what came since, which only the leader has read
         self._end = 0  # without the pieces
         self._done = 0  # everything before has been returned
         self._winner: _Reader | None = None  # found what ended at _done: there it goes first
-        self._single = self._readers[0].parser if len(self._readers) == 1 else None
         self._lead = self._readers[0]  # the others need nothing more now
         self._level = True  # all readers have read everything, hold nothing back, and found prose last
         self._stop: Callable[[str], object] = _stop_always  # finds what the parsers have to look at, or None
         self._last = "\n"  # the character before the text that comes next
-        self._passed: list[
-            str
-        ] = []  # prose without it, behind _end: returned, but not seen by the parsers ...
+        # Prose without it, behind _end: returned, but not seen by the parsers ...
+        self._passed: list[str] = []
         self._skimmed: list[str] = []  # ... and behind it, not even counted in _done, or held back for _lead
 
     def feed(self, text: str) -> list[Segment]:
         """Take the next characters; return the segments that are certain now."""
-        if self._single is not None:
-            return list(self._single.feed(text))
         if self._level:
             return self._feed_level(text)
         short = len(text) <= _SMALL_FEED
@@ -178,10 +160,14 @@ class ParserStack:
             self._last = text[-1]
         return "prose" if self._level else "held"
 
+    @property
+    def draft(self) -> tuple[str, str, int] | None:
+        """The block that is being read (see `DraftingParser`); its position is the answer's."""
+        draft: tuple[str, str, int] | None = getattr(self._lead.parser, "draft", None)
+        return draft and (*draft[:2], self._lead.base + draft[2])
+
     def close(self) -> list[Segment]:
         """End the text; return the segments of what was still held back."""
-        if self._single is not None:
-            return list(self._single.close())
         if self._level:  # nobody holds anything back
             return []
         text = "".join(self._skimmed)

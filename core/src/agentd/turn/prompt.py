@@ -25,9 +25,9 @@ You act by writing code. {guide}
 
 {forms}
 
-- bash keeps its current directory, exported variables and functions from one block to the next. {python} \
-What it prints is its result. PATH is relative to the current directory, and an existing file is \
-replaced.
+- bash keeps its current directory, variables and functions from one block to the next; `set -e`, `set -u`, `set -x` \
+and traps hold for their block alone. {python} What it prints is its result. PATH is relative to the current \
+directory, and an existing file is replaced.
 {rules}- Blocks that follow each other with nothing but blank space between run at the same time (a create block is \
 finished before the blocks behind it start). Put code that depends on other code into one block.
 - Text after a block ends your turn: only the blocks before it are run and the text is discarded. Stop after your \
@@ -42,8 +42,8 @@ BASH_GUIDE = """\
 You act by calling the tool `bash`: its command is carried out in your working directory, and what it prints comes \
 back with the exit code. Code in the text of your answer is only shown, never run.
 
-- bash keeps its current directory, exported variables and functions from one call to the next. Run Python with \
-`python3 - <<'EOF'`, write files with `cat > PATH <<'EOF'`.
+- bash keeps its current directory, variables and functions from one call to the next, but not `set -e` and the like. \
+Run Python with `python3 - <<'EOF'`, write files with `cat > PATH <<'EOF'`.
 - Calls that you make in one answer run at the same time. Put commands that depend on each other into one call, \
 with conditions inside it: `grep -q TODO notes.txt && sed -i s/TODO/DONE/ notes.txt`.
 - Never assume, invent or write down a result before you have read it.

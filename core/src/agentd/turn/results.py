@@ -35,6 +35,11 @@ def header(block: Block) -> str:
     return f"{block.target}:{block.action}"
 
 
+def target_of(block: Block) -> str:
+    """Return the language of a block, or the path if it creates a file."""
+    return block.target if block.action == "create" or not block.language else block.language
+
+
 def action_of(block: Block) -> Action | None:
     """Return what an executor is to run for the block, or None if it cannot be run."""
     if not block.complete:

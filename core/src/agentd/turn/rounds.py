@@ -24,6 +24,7 @@ from agentd.turn.results import (
     output_text,
     rejection,
     reply_text,
+    target_of,
     with_notes,
 )
 from agentd.turn.transcript import Execution, NativeCall, Transcript
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from agentd.protocols import Executor, Model
     from agentd.turn.native_tools import Offers
-    from agentd.turn.parser_stack import ParserStack
+    from agentd.turn.reading import AnswerReader
 
 __all__ = [
     "CodeJob",
@@ -116,8 +117,7 @@ class CodeJob(RoundJob):
     @property
     def target(self) -> str:
         """The language, or the path of a create block."""
-        block = self.block
-        return block.target if block.action == "create" or not block.language else block.language
+        return target_of(self.block)
 
     async def carry_out(self) -> None:
         assert self.action is not None
@@ -260,25 +260,18 @@ class Round:
     """One answer of the model, with its blocks or its native calls."""
 
     turn: int
-    parser: ParserStack
+    answer: AnswerReader = attrs.field(init=False)
     group: TaskGroup | None = None
-    parts: list[str] = attrs.field(factory=list)
-    length: int = 0
-    end: int = 0  # where the last block ends: what follows does not count
-    gap: str = ""  # blank space behind a block, shown only if another block follows
-    prose: list[str] = attrs.field(factory=list)
     jobs: list[RoundJob] = attrs.field(factory=list)
-    has_blocks: bool = False
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
     finish: ModelFinish | None = None
-    cut: bool = False
     over_time: bool = False
     failure: BaseException | None = None
 
     @property
     def is_last(self) -> bool:
         """Whether the model waits for nothing of ours: it has answered, or calls the caller's own tools."""
-        return not self.jobs or (not self.has_blocks and len(self.calls) > len(self.jobs))
+        return not self.jobs or (not self.answer.has_blocks and len(self.calls) > len(self.jobs))
 
     def before(self, block: Block) -> list[RoundJob]:
         """Return what must be done before the block: everything before a create block, each such block before the

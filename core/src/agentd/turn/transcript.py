@@ -117,6 +117,11 @@ class Transcript:
         self.messages[at:] = [Message("withdrawn", f"{task}\n\n[{why}]")]
         return task
 
+    @property
+    def last_answer(self) -> str:
+        """The model's newest answer; empty if there is none."""
+        return next((m.content for m in reversed(self.messages) if m.role == "answer"), "")
+
     def become(self, other: Transcript) -> None:
         """Have the content of another one."""
         self.messages[:] = other.messages
@@ -130,15 +135,15 @@ class Transcript:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Transcript:
         """Make a transcript from what `as_dict` returned. Raises `ConfigError` for anything else."""
-        if data.get("version") not in (1, 2, VERSION):
-            raise ConfigError(f"transcript: version must be 1 to {VERSION}, got {data.get('version')!r}")
         try:
+            if data.get("version") not in (1, 2, VERSION):
+                raise ConfigError(f"transcript: version must be 1 to {VERSION}, got {data.get('version')!r}")
             return cls(
                 messages=[_message(m) for m in data["messages"]],
                 executions=[Execution(**e) for e in data["executions"]],
-                usage=Usage(**data["usage"]),
+                usage=Usage() + Usage(**data["usage"]),  # which fails for what are no numbers
             )
-        except (KeyError, TypeError) as exc:
+        except (AttributeError, KeyError, TypeError) as exc:
             raise ConfigError(f"transcript: not in the form that Transcript.save writes: {exc!r}") from exc
 
     def save(self, path: str | Path) -> None:

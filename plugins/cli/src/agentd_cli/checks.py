@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stdout
 from typing import Literal, TypeVar
 
 import attrs
@@ -17,6 +18,8 @@ from agentd.protocols import Requirement, VerifyingExecutor
 from agentd.registry import PluginRecord, Registry
 from agentd.registry.official import OFFICIAL_EXPORTS, OFFICIAL_PLUGINS
 from agentd.statedir import user_state_dir
+
+from agentd_cli.plugin_trials import check_apart
 
 __all__ = ["Check", "run_checks"]
 
@@ -36,9 +39,18 @@ class Check:
 
 
 def run_checks(*, timeout_s: float = 30.0) -> list[Check]:
-    """Look at everything. A plugin that takes longer than `timeout_s` seconds to answer has failed."""
+    """Look at everything. A plugin that takes longer than `timeout_s` seconds to answer has failed.
+
+    What plugins print meanwhile goes to standard error.
+    """
     registry = Registry(refresh=True)
-    records = registry.check()
+    with redirect_stdout(sys.stderr):
+        return _all_checks(registry, timeout_s)
+
+
+def _all_checks(registry: Registry, timeout_s: float) -> list[Check]:
+    # Only what came through this is loaded in this process.
+    records = check_apart(registry, timeout_s=timeout_s)
     return [
         *_system(),
         *_distributions(),

@@ -63,14 +63,14 @@ def _as_data(checks: Sequence[Check], *, healthy: bool) -> dict[str, Any]:
 
 
 def _print(checks: Sequence[Check], *, healthy: bool) -> None:
-    from agentd_sink_console.neutral import neutral
+    from agentd_sink_console.neutral import one_line
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     # in a pipe nothing may be wrapped: rows are read line by line
     console = Console() if sys.stdout.isatty() else Console(width=400)
-    text: Callable[..., Text] = lambda words, **style: Text(neutral(words), **style)  # noqa: E731
+    text: Callable[..., Text] = lambda words, **style: Text(one_line(words), **style)  # noqa: E731
     for section, title in _TITLES.items():
         rows = [check for check in checks if check.section == section]
         if not rows:

@@ -76,10 +76,12 @@ def is_expected(error: BaseException) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the error's message in one line, or its type where it has none."""
+    """Return the error's message in one harmless line, or its type where it has none."""
+    from agentd_sink_console.neutral import one_line
+
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return message_of(error.exceptions[0])
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(str(error)) or type(error).__name__
     return text if is_expected(error) else f"{type(error).__name__}: {text}"
 
 

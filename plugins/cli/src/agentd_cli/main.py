@@ -48,6 +48,13 @@ def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
 def cli(settings: Settings, debug: bool) -> None:
     """The runtime in which a language model acts by writing code."""
     settings.debug = settings.debug or debug
+    import logging
+
+    from agentd_sink_console.neutral import NeutralFormatter
+
+    # What prints warnings where nobody has set up a log: theirs quote servers and plugins.
+    assert logging.lastResort is not None
+    logging.lastResort.setFormatter(NeutralFormatter())
 
 
 def run_command_line(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +109,9 @@ def _quiet_pipe() -> int:
 
 
 def _report_usage(error: click.ClickException) -> int:
-    click.echo(f"agentd: error: {error.format_message()}", err=True)
+    from agentd_sink_console.neutral import neutral
+
+    click.echo(f"agentd: error: {neutral(error.format_message())}", err=True)
     context = getattr(error, "ctx", None)
     if context is not None:
         click.echo(f"try: {context.command_path} --help", err=True)
@@ -115,7 +124,9 @@ def _report(error: BaseException, settings: Settings) -> int:
     if settings.debug:
         import traceback
 
-        traceback.print_exception(error)
+        from agentd_sink_console.neutral import neutral
+
+        click.echo(neutral("".join(traceback.format_exception(error))), err=True, nl=False)
     click.echo(f"agentd: error: {exits.message_of(error)}", err=True)
     if not settings.debug and not exits.is_expected(error):
         click.echo("this is a defect in agentd; `agentd --debug ...` shows where", err=True)

@@ -10,13 +10,11 @@ from typing import Final, TypeVar
 
 import anyio
 import attrs
-from agentd._concurrency.backoff import Backoff
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import (
     AgentdError,
     ConfigError,
     ContextLengthError,
-    JournalError,
     ModelError,
     PluginError,
     SandboxUnavailableError,
@@ -25,12 +23,13 @@ from agentd.events import Event, RunEnd, TurnEnd
 from agentd.registry import Registry
 from agentd.session.session import Session
 from agentd.turn.transcript import Message, Transcript
+from agentd_tools.backoff import Backoff
 
 from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.conversation import ask_apart, is_unfinished, take_back
 from agentd_daemon.history import bound, tokens
-from agentd_daemon.journal import Journal, SettledState, Trigger
+from agentd_daemon.journal import Journal, JournalError, SettledState, Trigger
 from agentd_daemon.sessions import make_session, model_settings
 from agentd_daemon.sources import ServerShare
 from agentd_daemon.state import StateFolder
@@ -44,6 +43,10 @@ T = TypeVar("T")
 OnEvent = Callable[[str, Event], None]
 HOPELESS: Final = (ConfigError, PluginError, SandboxUnavailableError)
 """Errors that trying again does not mend: a person must."""
+NOT_ADMITTED: Final = (401, 402, 403)
+"""HTTP statuses of a provider that refuses whatever it is asked: the key is wrong, or its credit used up."""
+REFUSED: Final = (400, 404, 413, 422)
+"""HTTP statuses of a provider that refuses this one request, however often it comes."""
 QUIET_S: Final = 1.0
 """After so long without work, what waits for the disk may be done."""
 KEPT_TRIGGERS: Final = 1000
@@ -95,6 +98,9 @@ class AgentWorker:
         self._status = AgentStatus(name=config.name, state="starting", queued=0, model=config.model_name)
         self._queued: int | None = None
         self._said_before = 0
+        self._measured: Message | None = None
+        """The last message of a conversation that is known to be short enough."""
+        self._subscriptions = {s.uri: s for s in reversed(config.wakers())}
         self._handled = 0
         self._is_prepared = False
         self._is_flushed = True
@@ -188,6 +194,9 @@ class AgentWorker:
     async def _use_rest(self, session: Session) -> None:
         if not self._is_prepared:
             await self._prepare(session)
+        messages = session.transcript.messages
+        if messages and tokens(messages) <= self.config.history.max_tokens:
+            self._measured = messages[-1]
         if not self._is_flushed:
             await anyio.sleep(QUIET_S)
             try:
@@ -228,7 +237,8 @@ class AgentWorker:
         self._said_before = len(session.transcript.messages)
         with anyio.CancelScope() as self._turn:
             try:
-                await self._shorten(session, self.config.history.max_tokens)
+                if not self._is_measured(session):
+                    await self._shorten(session, self.config.history.max_tokens)
                 try:
                     return await self._ask(session, trigger)
                 except ContextLengthError as exc:  # its tokens are other than our estimate
@@ -243,8 +253,8 @@ class AgentWorker:
     async def _ask(self, session: Session, trigger: Trigger) -> RunEnd:
         messages = session.transcript.messages
         self._said_before = len(messages)
-        subscription = next((s for s in self.config.wakers() if s.uri == trigger.uri), None)
-        goes_on = is_unfinished(messages, mark_of(trigger))
+        goes_on = trigger.attempts > 1 and is_unfinished(messages, mark_of(trigger))
+        subscription = self._subscriptions.get(trigger.uri)
         max_chars = self.config.budgets.max_result_chars
         end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
         return self._answered(end, messages)
@@ -296,7 +306,8 @@ class AgentWorker:
     # --- failures ----------------------------------------------------------------------------------
 
     async def _failed(self, session: Session, trigger: Trigger, error: Exception) -> None:
-        """Try again later; after the last retry, skip the trigger or park the agent with it."""
+        """Try again later; after the last retry, skip the trigger or park the agent with it. What trying again cannot
+        mend fails at once, or parks the agent if that concerns whatever it asks."""
         text = str(error) or type(error).__name__
         self._status = attrs.evolve(self._status, last_error=text)
         try:
@@ -304,8 +315,14 @@ class AgentWorker:
         except AgentdError:  # the model cannot even be made: that is the failure that is told
             pass
         await self._kept(self._save)
-        rule = self.config.on_error
-        hopeless = isinstance(error, HOPELESS)  # the next task would fail the same way: nothing is skipped
+        rule, status = self.config.on_error, getattr(error, "status", None)
+        if status in REFUSED:  # the next task may be another matter
+            self.failures += 1
+            self._backoff.reset()
+            await self._settle(trigger, state="failed", error=text)
+            return
+        # The next task would fail the same way: nothing is skipped.
+        hopeless = isinstance(error, HOPELESS) or status in NOT_ADMITTED
         if not hopeless and self._backoff.tries < rule.retries:
             await self._kept(lambda: self._journal.retry_later(trigger.id, text))
             wished_s = min(
@@ -344,6 +361,10 @@ class AgentWorker:
 
     # --- the conversation --------------------------------------------------------------------------
 
+    def _is_measured(self, session: Session) -> bool:
+        messages = session.transcript.messages
+        return bool(messages) and messages[-1] is self._measured
+
     async def _shorten(self, session: Session, max_tokens: int) -> bool:
         """Shorten the conversation if it is longer than so much, and tell whether that was done."""
         rule = self.config.history
@@ -378,7 +399,7 @@ class AgentWorker:
 
         :raises JournalError: if that is not what is wrong, or the agent is to leave.
         """
-        backoff = Backoff(first_s=1.0, longest_s=60.0)
+        backoff: Backoff | None = None
         state = self._state
         while True:
             try:
@@ -387,6 +408,7 @@ class AgentWorker:
                 if error.errno != errno.ENOSPC or self._leaving:
                     raise
                 self._status = attrs.evolve(self._status, last_error=str(error))
+                backoff = backoff or Backoff(first_s=1.0, longest_s=60.0)
                 await self._pause("retrying", str(error), backoff.next_s())
             else:
                 self._state = state

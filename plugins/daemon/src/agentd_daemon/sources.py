@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import anyio
 import attrs
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError, UnknownToolError
 from agentd.protocols import (
     DirectSource,
@@ -139,7 +141,13 @@ class ServerShare:
 
     async def call_any(self, name: str, arguments: Mapping[str, object]) -> object:
         """Call any tool of the server: for a subscription, which a person has written."""
-        return await self._server.source.call(name, arguments)
+        source = self._server.source
+        if isinstance(source, DirectSource):
+            call = _AwaitedCall()
+            give_up = source.begin(name, arguments, call.done)
+            if give_up is not None:
+                return await call.outcome(give_up)
+        return await source.call(name, arguments)
 
     def begin(
         self,
@@ -206,6 +214,31 @@ class ServerShare:
             on_event(state)
 
         return source.subscribe(uri, tell)
+
+
+class _AwaitedCall:
+    """A call that a `DirectSource` has begun, for a task that waits for its end."""
+
+    def __init__(self) -> None:
+        self._answered = AsyncWaiter()
+        self._value: object = None
+        self._error: BaseException | None = None
+
+    def done(self, value: object, error: BaseException | None) -> None:
+        """Take the end of the call, in any thread."""
+        self._value, self._error = value, error
+        self._answered.set()
+
+    async def outcome(self, give_up: Callable[[], None]) -> object:
+        """Wait for the result and return it, or raise the error; cancelled, give the call up."""
+        try:
+            await self._answered.wait()
+        except anyio.get_cancelled_exc_class():
+            give_up()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._value
 
 
 class ServerPool:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 import attrs
-from agentd.errors import AgentdError, JournalError
+from agentd.errors import AgentdError
 
 from agentd_daemon.control import AgentStatus
 
@@ -41,6 +41,8 @@ async def serve_status(
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer every connection with how the agents are; the socket has mode 0600. Ends when cancelled."""
+    from agentd_daemon.journal import JournalError  # here: whoever asks for the status needs no journal
+
     path.unlink(missing_ok=True)  # of a daemon that was killed: whoever gets here holds the folder's lock
     before = os.umask(0o177)  # or others could connect until the mode is set
     try:

@@ -8,8 +8,8 @@ from typing import Final
 
 import anyio
 import attrs
-from agentd._concurrency.backoff import Backoff
 from agentd.errors import AgentdError
+from agentd_tools.backoff import Backoff
 
 from agentd_daemon.agent import AgentWorker
 from agentd_daemon.config.values import AgentConfig

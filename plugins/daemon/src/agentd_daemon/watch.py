@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
-from agentd._concurrency.backoff import Backoff
 from agentd._concurrency.waiting import LoopCaller, call_quietly, loop_caller
 from agentd.errors import AgentdError
 from agentd.protocols import SubscriptionState
+from agentd_tools.backoff import Backoff
 
 from agentd_daemon.config.values import SubscriptionConfig
 from agentd_daemon.contents import ContentPlace, ResourceContent, find_place
@@ -52,6 +52,7 @@ class Watch:
         self.config = config
         self.state: SubscriptionState | None = None
         self.error = ""
+        self._is_tool = uri_scheme(config.uri) == TOOL_SCHEME
         self._shares = shares
         self._journal = journal
         self._accepted = accepted
@@ -97,7 +98,7 @@ class Watch:
     @property
     def polls(self) -> bool:
         """Whether to look from time to time. Always for tools: servers take any URI and then stay silent."""
-        return self.state == "unsupported" or uri_scheme(self.config.uri) == TOOL_SCHEME
+        return self.state == "unsupported" or self._is_tool
 
     async def _wait(self) -> None:
         """Wait for the next reason to look."""
@@ -118,7 +119,7 @@ class Watch:
                 self._failed(error)
                 await anyio.sleep(self._backoff.next_s())
             else:
-                self.error = ""
+                self._worked()
                 return place
 
     async def _greet(self, place: ContentPlace) -> None:
@@ -135,6 +136,10 @@ class Watch:
         except Exception as error:  # a plugin's boundary, as above
             self._failed(error)
         else:
+            self._worked()
+
+    def _worked(self) -> None:
+        if self.error:
             self.error = ""
             self._backoff.reset()
 

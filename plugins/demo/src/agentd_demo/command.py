@@ -67,8 +67,10 @@ def _sink(*, as_json: bool) -> EventSink:
 
 
 def _conclude(outcome: DemoOutcome, *, to_stderr: bool) -> int:
+    from agentd_sink_console.neutral import one_line
+
     for problem in outcome.problems:
-        click.echo(f"agentd: error: {problem}", err=True)
+        click.echo(f"agentd: error: {one_line(problem)}", err=True)
     if outcome.problems:
         return exits.UNFINISHED
     model = "a replayed model" if outcome.replayed else "a live model"

@@ -35,4 +35,5 @@ def moved_layout(layout: Layout, base: Path, to: Path) -> Layout:
         importable=moved(layout.importable),
         programs=moved(layout.programs),
         read_only=moved(layout.read_only),
+        sources=dict(zip(moved(list(layout.sources)), layout.sources.values(), strict=True)),
     )

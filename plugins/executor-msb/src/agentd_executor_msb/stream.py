@@ -64,6 +64,7 @@ class StreamProcess:
         self._thread = thread
         self._handle = handle
         self._ended = threading.Event()
+        self._killed = False
         self._code: int | None = None
         pairs = [socket.socketpair() for _ in range(3)]
         self.stdin, self.stdout, self.stderr = (ours.detach() for ours, _ in pairs)
@@ -73,7 +74,9 @@ class StreamProcess:
         self._pump = thread.start(self._carry(prelude))
 
     def kill(self) -> None:
-        if not self._ended.is_set() and self._owner == os.getpid():
+        # Once: a second cancellation would cut short what closes the sockets.
+        if not self._ended.is_set() and not self._killed and self._owner == os.getpid():
+            self._killed = True
             self._thread.start(self._kill())
 
     def wait(self, timeout_s: float) -> int | None:

@@ -14,22 +14,28 @@ from typing import Any
 
 import agentd
 import agentd_runner
+import attrs
 from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
 from agentd.protocols import Layout, ToolDispatcher
 from agentd.statedir import make_private, user_state_dir
-from agentd.types import Limits, PythonState
+from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import RunnerExecutor
 from agentd_runner.host.connection import Connection
+from agentd_runner.host.pending import Pending
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
+from agentd_executor_srt.additions import filtered
 from agentd_executor_srt.domains import check_domains
-from agentd_executor_srt.placeholders import absent_names, git_excludes, placeholder_names, write_git_excludes
+from agentd_executor_srt.placeholders import git_excludes, guard_workspace, write_git_excludes
 from agentd_executor_srt.process import SandboxProcess, start_sandbox
+from agentd_executor_srt.repositories import kept_settings_note
 from agentd_executor_srt.requirements import Programs, explain, find_programs, safe_path
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
-from agentd_executor_srt.run_dir import make_run_dir, run_base
+from agentd_executor_srt.run_dir import make_run_dir, run_base, what_was_missed
 from agentd_executor_srt.settings import Policy, Profile, read_secrets
+from agentd_executor_srt.settling import mark_dir
+from agentd_executor_srt.stand_ins import FOLDER, standing_in
 
 __all__ = ["SandboxRuntimeExecutor"]
 
@@ -61,6 +67,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     :param allow_read: what it may read below a denied folder.
     :param allow_write: folders that it may write to beside the workspace.
     :param deny_write: what it may not write to in there.
+    :param allow_git_config: whether it may change the settings of the workspace's git repositories (`.git/config`),
+        which can name commands that git runs outside; upstream branches and remotes are settings, too.
     :param profile: `strict` lets code read the workspace, the interpreter and the system's programs alone.
     :param secrets: by name of a variable `{"hosts": [...], "value": ...}`: code sees a placeholder, and the
         proxy puts the value (by default, this program's variable of that name) into what is sent to the named hosts,
@@ -89,6 +97,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         allow_read: Sequence[str | Path] | None = None,
         allow_write: Sequence[str | Path] | None = None,
         deny_write: Sequence[str | Path] | None = None,
+        allow_git_config: bool = False,
         srt_path: str | Path | None = None,
         profile: Profile = "default",
         secrets: Mapping[str, Any] | None = None,
@@ -118,6 +127,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         self.allow_read = self._paths("allow_read", allow_read)
         self.allow_write = self._paths("allow_write", allow_write)
         self.deny_write = self._paths("deny_write", deny_write)
+        self.allow_git_config = allow_git_config
         self.srt_path = srt_path
         self._secrets = read_secrets(secrets, os.environ)
         self._policy: Policy | None = None
@@ -168,26 +178,33 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         return self._process
 
     def _job(self, policy: Policy, sandbox_dir: Path, command: Sequence[str]) -> dict[str, Any]:
-        """Write srt's settings and return what the supervisor is to do (`supervisor.Job`)."""
+        """Write srt's settings and return what the supervisor is to do (`supervisor.SandboxJob`)."""
         settings_file = sandbox_dir / "settings.json"
         _write_private(settings_file, policy.settings())
-        names = placeholder_names(self.workspace_dir, self.deny_write)
-        self.placeholders = absent_names(self.workspace_dir, names)
         write_git_excludes(sandbox_dir, self.workspace_dir, self.placeholders)
         programs = policy.programs
         return {
             "command": [
                 *(programs.node, "--no-warnings", programs.cli, "--settings", str(settings_file)),
-                *("--control-fd", "3", "-c", f"exec {shlex.join(command)}"),
+                *("--control-fd", "3", "-c", f"exec {shlex.join(filtered(command))}"),
             ],
             "workspace": str(self.workspace_dir),
             "writable": [os.path.realpath(path) for path in self.allow_write if path.is_dir()],
             "run_dir": str(sandbox_dir),
             "readable": self._reachable(policy),
-            "placeholders": names,
+            "mark": str(mark_dir(self.workspace_dir)),
+            "stand_ins": {**policy.stand_ins, **dict.fromkeys(self._own_folders(), FOLDER)},
             "made": ["skills"] if self._attached else [],
+            "home": self.env.get("HOME", str(self._place.home)),
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
         }
+
+    def _own_folders(self) -> list[str]:
+        """Folders of agentd's, relative to the workspace, which the last of several sessions removes."""
+        place = self._place
+        return [
+            str(path.relative_to(self.workspace_dir)) for path in (place.root, place.home, place.temporary)
+        ]
 
     def _reachable(self, policy: Policy) -> list[str]:
         """What the user of the session must have a way to, where this program is root."""
@@ -201,6 +218,11 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         for folder in private:  # what is not there yet cannot be denied, and tokens may be stored meanwhile
             with contextlib.suppress(OSError):
                 make_private(folder)
+        standing = standing_in(str(mark_dir(self.workspace_dir)))
+        guarded = guard_workspace(
+            self.workspace_dir, self.deny_write, standing, allow_git_config=self.allow_git_config
+        )
+        self.placeholders = guarded.absent
         return Policy(
             workspace=self.workspace_dir,
             programs=programs,
@@ -212,7 +234,9 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             deny_read=self.deny_read,
             allow_read=self.allow_read,
             allow_write=self.allow_write,
-            deny_write=self.deny_write,
+            deny_write=guarded.deny_write,
+            stand_ins=guarded.stand_ins,
+            allow_git_config=self.allow_git_config,
             guarded=self._guarded,
             secrets=self._secrets,
             sandbox_dir=sandbox_dir,
@@ -256,6 +280,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         hello = super()._hello(env)
         inherited = self._policy.inherited() if self._policy is not None else []
         hello["inherit"] = [name for name in inherited if name not in self.env]
+        own = {str(self.workspace_dir / folder) for folder in self._own_folders()}
+        hello["folders"] = [folder for folder in (env["TMPDIR"], env["HOME"]) if folder not in own]
         if self._sandbox_dir is not None and "GIT_CONFIG_COUNT" not in self.env:
             hello["env"] = {**env, **git_excludes(self._sandbox_dir)}
         return hello
@@ -265,6 +291,13 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         # srt's own take their place: those of the host are out of reach, and may have passwords
         dropped = {*rules.INHERITED, *(rules.CERTIFICATES if self._secrets else ())}
         return {name: value for name, value in env.items() if name in self.env or name not in dropped}
+
+    def _result(self, pending: Pending) -> ActionResult:
+        result = super()._result(pending)
+        note = kept_settings_note(result.stderr)
+        return (
+            attrs.evolve(result, message="; ".join(filter(None, (result.message, note)))) if note else result
+        )
 
     @property
     def running(self) -> tuple[Policy, Path]:
@@ -334,9 +367,11 @@ class SandboxRuntimeExecutor(RunnerExecutor):
 
     @property
     def snapshot_exclude(self) -> tuple[str, ...]:
-        """What is no part of a snapshot now: the placeholders, while a sandbox runs."""
-        running = self._process is not None and self._process.wait(0) is None
-        return self.placeholders if running else ()
+        """What is no part of a snapshot now: the placeholders, while a sandbox runs in the workspace."""
+        own = self._own_folders()
+        return tuple(
+            dict.fromkeys(name for name in standing_in(str(mark_dir(self.workspace_dir))) if name not in own)
+        )
 
     def pause(self) -> None:
         """End the sandbox and hand the workspace back; the next action starts a new one, with a fresh shell.
@@ -372,6 +407,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     def _await_end(self) -> None:
         if self._process is not None:
             self._process.wait_gone(self.limits.grace_s + END_S)
+        if self._sandbox_dir is not None and (missed := what_was_missed(self._sandbox_dir)):
+            log.warning("files still belong to the sandbox's user, until the next session here: %s", missed)
         self._remove_sandbox_dir()  # the supervisor has done it, unless it was killed
 
     def _remove_sandbox_dir(self) -> None:

@@ -12,38 +12,34 @@ import fcntl
 import json
 import os
 import pwd
-import resource
 import stat
+import time
+
+from agentd_executor_srt.tree_walk import TreeWalk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-__all__ = ["UIDS", "HandoverError", "Tenancy", "strip_setuid"]
+    from agentd_executor_srt.tree_walk import TreeEntry
+
+__all__ = ["MISSED", "UIDS", "HandoverError", "Tenancy", "give_back_lost"]
 
 UIDS = range(58000, 60000)
 """Where ids are taken from: below what systems give away by themselves, above what accounts use."""
 
+MISSED = "missed"
+"""The file in the run folder that says, at the end, what could not be given back."""
+
 # Folders that are the system's, with all below them; and such as hold the folders of people and programs.
 SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
 TOP = ("", "home", "lost+found", "media", "mnt", "nix", "opt", "root", "run", "snap", "srv", "tmp", "var")
+ENDING_S = 2.0  # how long a killed session's processes may take to end
 LOCK_FOLDERS = ("/run/agentd-srt", "/var/tmp/.agentd-srt")
-MAX_DEPTH_DESCRIPTORS = 65536
 
 
 class HandoverError(Exception):
     """The workspace cannot be handed over; the message says why."""
-
-
-class HandoverEntry:
-    """One file of a walk: its parent's descriptor, its name and what lstat says."""
-
-    __slots__ = ("name", "parent", "stat")
-
-    def __init__(self, parent: int, name: str, found: os.stat_result) -> None:
-        self.parent = parent
-        self.name = name
-        self.stat = found
 
 
 class Tenancy:
@@ -71,29 +67,42 @@ class Tenancy:
             used = _used_uids()
             _sweep(self._folder, used)
             self.uid = self._choose(workspace, used)
-            folders = self._noted()
+            folders = _noted(self._lock)
             folders.setdefault(workspace, self._owner(workspace, folders))
             for path in more:
                 if _may_be_given(path):
                     folders.setdefault(path, self._owner(path, folders))
-            self._note(folders)  # before anything changes: a crash must not leave files that nobody knows of
+            _note(
+                self._lock, folders
+            )  # before anything changes: a crash must not leave files that nobody knows of
+            self._held: dict[str, int] = {}
             for path in {workspace, *more} & set(folders):
                 try:
-                    _give(path, folders[path][0], self.uid)
+                    self._held[path] = _open(path)
+                    _give(self._held[path], folders[path][0], self.uid)
                 except OSError as error:
                     raise HandoverError(
                         f"cannot hand {path} over to an unprivileged user: {error.strerror}"
                     ) from None
 
-    def give_back(self) -> None:
-        """Give everything back, unless another session still uses the id."""
+    def give_back(self) -> list[str]:
+        """Give everything back, unless another session still uses the id; return what could not be reached, and why.
+
+        The folders of this session are given back wherever they have been moved to meanwhile.
+        """
         with _Mutex(self._folder):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(self._lock)
-                return
-            _settle(self._folder, self.uid, self._lock)
+                return []
+            finally:
+                held, self._held = self._held, {}
+            try:
+                return [f"{path}/{what}" for path, what in _settle(self._folder, self.uid, self._lock, held)]
+            finally:
+                for descriptor in held.values():
+                    os.close(descriptor)
 
     def _choose(self, workspace: str, used: set[int]) -> int:
         there: int = os.stat(workspace).st_uid
@@ -112,14 +121,6 @@ class Tenancy:
         self._lock = os.open(f"{self._folder}/{uid}", flags, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
-    def _noted(self) -> dict[str, tuple[int, int]]:
-        return _noted(self._lock)
-
-    def _note(self, folders: dict[str, tuple[int, int]]) -> None:
-        data = json.dumps([(path, *owner) for path, owner in folders.items()]).encode()
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, data, 0)
-
     def _owner(self, path: str, folders: dict[str, tuple[int, int]]) -> tuple[int, int]:
         """Whose a folder is, or was: of one that is handed over and not noted, the owner of what it is in."""
         while True:
@@ -131,6 +132,37 @@ class Tenancy:
                 return folders[path]
 
 
+def give_back_lost() -> dict[str, list[str]]:
+    """Give back what sessions that were killed altogether have left, or could not give back.
+
+    Returns by folder what cannot be given back now either. Raises `HandoverError`. Waits a moment for
+    processes of theirs that still end.
+    """
+    folder = _lock_folder()
+    deadline = time.monotonic() + ENDING_S
+    given: dict[str, list[str]] = {}
+    while True:
+        with _Mutex(folder):
+            used = _used_uids()
+            given |= _sweep(folder, used)
+            ids = [name for name in os.listdir(folder) if name.isdigit() and int(name) in used]
+            ending = any(_is_free(f"{folder}/{name}") for name in ids)
+        if not ending or time.monotonic() > deadline:
+            return given
+        time.sleep(0.02)
+
+
+def _is_free(lock: str) -> bool:
+    descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def _noted(lock: int) -> dict[str, tuple[int, int]]:
     """What was handed over, with its owner and group."""
     data = os.pread(lock, 1 << 20, 0)
@@ -140,19 +172,47 @@ def _noted(lock: int) -> dict[str, tuple[int, int]]:
         return {}
 
 
-def _settle(folder: str, uid: int, lock: int) -> None:
-    """Give back what an id was given, and free the id; `lock` is held by nobody else, and closed."""
+def _settle(folder: str, uid: int, lock: int, held: dict[str, int] | None = None) -> list[tuple[str, str]]:
+    """Give back what an id was given, and free the id; `lock` is held by nobody else, and closed.
+
+    `held` has descriptors of folders that may have been moved. Returns what could not be given back, each with the
+    folder that it is in; the id stays taken then, and the next session tries again.
+    """
+    missed: list[tuple[str, str]] = []
+    left = {}
     for path, owner in _noted(lock).items():
         try:
-            _take_back(path, uid, owner)
+            descriptor = os.dup(held[path]) if held and path in held else _open(path)
         except OSError:  # the host has removed it
-            pass
-    os.unlink(f"{folder}/{uid}")
+            continue
+        try:
+            found = _take_back(descriptor, uid, owner)
+        finally:
+            os.close(descriptor)
+        if found:
+            left[path] = owner
+            missed += [(path, what) for what in found]
+    if left:
+        _note(lock, left)
+    else:
+        os.unlink(f"{folder}/{uid}")
     os.close(lock)
+    return missed
 
 
-def _sweep(folder: str, used: set[int]) -> None:
-    """Give back what sessions that were killed altogether have left."""
+def _note(lock: int, folders: dict[str, tuple[int, int]]) -> None:
+    data = json.dumps([(path, *owner) for path, owner in folders.items()]).encode()
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, data, 0)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _sweep(folder: str, used: set[int]) -> dict[str, list[str]]:
+    """Give back what sessions that were killed altogether have left; return by folder what could not be given back."""
+    found: dict[str, list[str]] = {}
     for name in os.listdir(folder):
         if not name.isdigit() or int(name) in used:  # something of it still ends
             continue
@@ -162,7 +222,10 @@ def _sweep(folder: str, used: set[int]) -> None:
         except BlockingIOError:
             os.close(lock)
         else:
-            _settle(folder, int(name), lock)
+            found.update({path: [] for path in _noted(lock)})
+            for path, what in _settle(folder, int(name), lock):
+                found[path].append(what)
+    return found
 
 
 def _is_system_folder(path: str) -> bool:
@@ -227,121 +290,60 @@ def _used_uids() -> set[int]:
 # --- the files ----------------------------------------------------------------------------------
 
 
-def _walk(workspace: str) -> Iterator[HandoverEntry]:
-    """Yield every entry, folders before what they hold; no link is followed, no other file system entered."""
-    _more_descriptors()
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    root = os.open(workspace, flags)
-    device = os.fstat(root).st_dev
-    stack = [(root, iter(os.listdir(root)))]
-    try:
-        while stack:
-            parent, names = stack[-1]
-            for name in names:
-                try:
-                    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-                    if found.st_dev != device:
-                        continue
-                    yield HandoverEntry(parent, name, found)
-                    if stat.S_ISDIR(found.st_mode):
-                        child = os.open(name, flags, dir_fd=parent)
-                        stack.append((child, iter(os.listdir(child))))
-                        break
-                except OSError:  # it is gone, or not ours to look at
-                    continue
-            else:
-                os.close(stack.pop()[0])
-    finally:
-        for descriptor, _ in stack:
-            os.close(descriptor)
-
-
-def _more_descriptors() -> None:
-    """A walk holds one descriptor for each level, and code may nest folders as deep as it likes."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DEPTH_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DEPTH_DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _give(workspace: str, owner: int, uid: int) -> None:
+def _give(folder: int, owner: int, uid: int) -> None:
     """Hand over what is the owner's. What is linked from elsewhere too is not in our gift."""
     names: dict[int, int] = {}  # by inode, of files that have several names
-    for entry in _walk(workspace):
+    for entry in TreeWalk(folder):
         if entry.stat.st_uid == owner and _several(entry.stat):
             names[entry.stat.st_ino] = names.get(entry.stat.st_ino, 0) + 1
         elif entry.stat.st_uid == owner:
             _change(entry, owner, uid, -1)
     if names:
-        for entry in _walk(workspace):
+        for entry in TreeWalk(folder):
             if _several(entry.stat) and names.get(entry.stat.st_ino) == entry.stat.st_nlink:
                 _change(entry, owner, uid, -1)
-    _change_folder(workspace, owner, uid, -1)
+    _change_folder(folder, owner, uid, -1)
 
 
 def _several(found: os.stat_result) -> bool:
     return found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
 
 
-def _take_back(workspace: str, uid: int, owner: tuple[int, int]) -> None:
-    for entry in _walk(workspace):
-        if entry.stat.st_uid == uid:
-            # chown takes a setuid bit away, too
-            _change(entry, uid, owner[0], owner[1] if entry.stat.st_gid == uid else -1)
-    _change_folder(workspace, uid, owner[0], owner[1] if os.stat(workspace).st_gid == uid else -1)
+def _take_back(folder: int, uid: int, owner: tuple[int, int]) -> list[str]:
+    walk = TreeWalk(folder)
+    for entry in walk:
+        if entry.stat.st_uid == uid and not _change(entry, uid, owner[0], _group(entry.stat, uid, owner)):
+            walk.missed.append(f"{entry.name}: its owner cannot be changed")
+    _change_folder(folder, uid, owner[0], _group(os.fstat(folder), uid, owner))
+    return walk.missed
 
 
-def _change_folder(path: str, before: int, uid: int, gid: int) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_uid == before:  # and no other folder that took its place meanwhile
-            os.fchown(descriptor, uid, gid)
-    finally:
-        os.close(descriptor)
+def _group(found: os.stat_result, uid: int, owner: tuple[int, int]) -> int:
+    return owner[1] if found.st_gid == uid else -1
 
 
-def _change(entry: HandoverEntry, before: int, uid: int, gid: int) -> None:
-    """Change the owner of exactly the file that was looked at, and of no other that took its name."""
+def _change_folder(folder: int, before: int, uid: int, gid: int) -> None:
+    if os.fstat(folder).st_uid == before:  # and no other folder that took its place meanwhile
+        os.fchown(folder, uid, gid)
+
+
+def _change(entry: TreeEntry, before: int, uid: int, gid: int) -> bool:
+    """Change the owner of exactly the file that was looked at, and of no other that took its name.
+
+    Returns whether that is done, or is not to be done.
+    """
     if before not in UIDS and stat.S_ISREG(entry.stat.st_mode) and entry.stat.st_mode & 0o6000:
-        return  # the owner's own setuid program would lose its bit
+        return True  # the owner's own setuid program would lose its bit
     try:
         descriptor = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.parent)
-    except OSError:
-        return
+    except OSError:  # it is gone
+        return True
     try:
         found = os.fstat(descriptor)
         if (found.st_ino, found.st_uid) == (entry.stat.st_ino, before):
             os.chown(f"/proc/self/fd/{descriptor}", uid, gid)
-    except OSError:  # an immutable file
-        pass
-    finally:
-        os.close(descriptor)
-
-
-def strip_setuid(workspace: str, uid: int, since: float) -> int:
-    """Take the setuid and setgid bits from files of `uid` that changed since then; return how many there were.
-
-    A program with such a bit would give the rights of its owner to everybody on this machine.
-    """
-    count = 0
-    for entry in _walk(workspace):
-        mode = entry.stat.st_mode
-        if stat.S_ISREG(mode) and mode & 0o6000 and entry.stat.st_uid == uid and entry.stat.st_ctime >= since:
-            count += _strip(entry)
-    return count
-
-
-def _strip(entry: HandoverEntry) -> bool:
-    try:
-        descriptor = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.parent)
-    except OSError:
-        return False
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            return False
-        os.chmod(f"/proc/self/fd/{descriptor}", stat.S_IMODE(mode) & ~0o6000)
         return True
-    except OSError:
+    except OSError:  # an immutable file
         return False
     finally:
         os.close(descriptor)

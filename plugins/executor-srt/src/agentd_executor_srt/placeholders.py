@@ -1,41 +1,79 @@
-"""The entries that stand in the workspace while srt runs, in the place of files that code must not make.
+"""The names in a workspace that code must not make: what stands in for them, and how git is told to ignore that.
 
-Inside they are devices, so `git add -A` would stop at them: git is told to ignore them.
+A name that srt guards, or that `deny_write` names, must be there when srt starts (`stand_ins`): otherwise srt makes an
+entry of its own and takes it away at its end, and a second session in the workspace would lose it then.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-__all__ = [
-    "GIT_EXCLUDES", "PLACEHOLDERS", "absent_names", "git_excludes", "placeholder_names", "write_git_excludes",
-]  # fmt: skip
+import attrs
+
+from agentd_executor_srt.repositories import guard_repositories
+from agentd_executor_srt.stand_ins import FOLDER
+
+__all__ = ["GIT_EXCLUDES", "PLACEHOLDERS", "Guarded", "git_excludes", "guard_workspace", "write_git_excludes"]
 
 # srt's own list (DANGEROUS_FILES and directories of 0.0.83) and ours (settings.DENY_WRITE).
-PLACEHOLDERS = (
-    *(".gitconfig", ".gitmodules", ".bashrc", ".bash_profile", ".zshrc", ".zprofile", ".profile"),
-    *(".ripgreprc", ".mcp.json", ".vscode", ".idea", ".claude/commands", ".claude/agents", ".claude"),
-    ".envrc",
-)
+PLACEHOLDERS = {
+    **dict.fromkeys(
+        (".gitconfig", ".gitmodules", ".bashrc", ".bash_profile", ".zshrc", ".zprofile", ".profile"), ""
+    ),
+    **dict.fromkeys((".ripgreprc", ".mcp.json", ".vscode", ".idea", ".envrc"), ""),
+    **dict.fromkeys((".claude", ".claude/commands", ".claude/agents"), FOLDER),
+}
+"""What stands in for each where it is absent."""
 
 GIT_EXCLUDES = "gitexcludes"
 
 
-def placeholder_names(workspace: Path, deny_write: Iterable[Path]) -> list[str]:
-    """Return the names that a placeholder may stand for: the usual ones, and those of `deny_write` in the workspace.
+@attrs.frozen
+class Guarded:
+    """What code must not write to in a workspace, beside what is there and srt guards by itself."""
 
-    srt puts it at the first folder on the way that is not there, so these count, too.
-    """
-    denied = [path.relative_to(workspace) for path in deny_write if path.is_relative_to(workspace)]
-    ways = [way.as_posix() for path in denied for way in (path, *path.parents)]
-    return list(dict.fromkeys([*PLACEHOLDERS, *(way for way in ways if way != ".")]))
+    stand_ins: dict[str, str]
+    """By relative path what stands in for it where it is absent, folders before what they hold."""
+    deny_write: list[Path]
+    absent: tuple[str, ...]
+    """The names for which something will stand in."""
 
 
-def absent_names(workspace: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those that are not there now, for which placeholders will stand."""
-    return tuple(name for name in names if not os.path.lexists(workspace / name))
+def guard_workspace(
+    workspace: Path, deny_write: Iterable[Path], standing: Collection[str], *, allow_git_config: bool = False
+) -> Guarded:
+    """Look for what must be guarded; `standing` are names that sessions have made already, which count as absent."""
+
+    def is_absent(name: str) -> bool:
+        return name in standing or not os.path.lexists(workspace / name)
+
+    git = guard_repositories(workspace, allow_config=allow_git_config)
+    wanted = {**PLACEHOLDERS, **git.wanted}
+    denied = [workspace / path for path in git.denied]
+    for path in deny_write:
+        blocked = next(
+            (name for name in _ways(path, workspace) if wanted.get(name) != FOLDER and is_absent(name)), None
+        )
+        if blocked is None:
+            denied.append(path)
+        else:  # a file in the first absent folder's place keeps all that would be below it
+            wanted.setdefault(blocked, "")
+    stand_ins = dict(sorted(wanted.items(), key=lambda item: item[0].count("/")))
+    return Guarded(
+        stand_ins=stand_ins,
+        deny_write=list(dict.fromkeys([*denied, *(workspace / name for name in stand_ins)])),
+        absent=tuple(filter(is_absent, stand_ins)),
+    )
+
+
+def _ways(path: Path, workspace: Path) -> list[str]:
+    """The folders on the way to a path in the workspace, and the path."""
+    if path == workspace or not path.is_relative_to(workspace):
+        return []
+    relative = path.relative_to(workspace)
+    return [way.as_posix() for way in (*reversed(relative.parents[:-1]), relative)]
 
 
 def write_git_excludes(folder: Path, workspace: Path, absent: Iterable[str]) -> None:

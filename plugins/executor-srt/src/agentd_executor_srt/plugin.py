@@ -29,3 +29,11 @@ def agentd_list_requirements() -> Sequence[Requirement]:
     from agentd_executor_srt.requirements import list_requirements
 
     return list_requirements()
+
+
+@hookimpl
+def agentd_settle_workspace(workspace_dir: Path) -> Sequence[str]:
+    """Take away what a sandbox that was killed has left in the workspace, and give root's files back."""
+    from agentd_executor_srt.settling import settle
+
+    return settle(workspace_dir)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import socket
+import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from agentd.types import Action, ActionResult, PythonAction
 
+from agentd_executor_srt.additions import NO_LANDLOCK
+from agentd_executor_srt.inside.write_guard import can_guard_writes
 from agentd_executor_srt.settings import Policy
 
 __all__ = ["probe"]
+
+MAX_DENIED = 10_000
+"""How many files of a denied folder are looked at for further names."""
 
 # Each probe opens what it must not have and lets go of it at once: harmless where the sandbox fails.
 _CODE = """
@@ -27,6 +36,11 @@ def tries(function):
 
 def opens(path, flags):
     os.close(os.open(path, flags))
+    return True
+
+def pairs_of_datagrams():
+    for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM):
+        end.close()
     return True
 
 def connects(port):
@@ -55,6 +69,8 @@ print(json.dumps({
     "proxy": tries(lambda: b" 200 " in answer_of_proxy(GIVEN["port"])),
     "mute": not tries(lambda: answer_of_proxy(GIVEN["port"])),
     "root": os.getuid() == 0,
+    "unfiltered": tries(pairs_of_datagrams),
+    "ipc": os.readlink("/proc/self/ns/ipc") == GIVEN["ipc"],
 }))
 """
 _MEANING = {
@@ -64,11 +80,15 @@ _MEANING = {
     "proxy": "the proxy lets code reach a host that is not allowed",
     "mute": "its proxy does not answer, so that no allowed host is reached",
     "root": "code runs as root",
+    "unfiltered": "agentd's filter of system calls is not in force, so code may reach services on Unix sockets",
+    "ipc": "code shares System V memory and queues with this machine's programs",
 }
 
 
 class Probed(Protocol):
     """An executor of ours, with what it knows of its sandbox once that runs."""
+
+    deny_read: list[Path]
 
     @property
     def running(self) -> tuple[Policy, Path]: ...
@@ -94,6 +114,7 @@ def probe(executor: Probed) -> tuple[bool, str]:
             "outside": str(outside),
             "hidden": str(sandbox_dir / "hidden" / "file"),
             "port": server.getsockname()[1],
+            "ipc": os.readlink("/proc/self/ns/ipc"),
         }
         result = executor.run_sync(PythonAction(code=_CODE % json.dumps(given), state="fresh"))
     version = policy.programs.version
@@ -105,7 +126,24 @@ def probe(executor: Probed) -> tuple[bool, str]:
     if broken:
         return False, f"srt {version} does not hold here: {', '.join(broken)}"
     user = " as an unprivileged user" if os.geteuid() == 0 else ""
-    return (
-        True,
-        f"srt {version} holds: code can neither write outside, read what is denied, nor reach other hosts{user}",
-    )
+    said = f"srt {version} holds: code can neither write outside, read what is denied, nor reach other hosts{user}"
+    if not can_guard_writes():
+        said += f"; but {NO_LANDLOCK}"
+    if linked := _linked_files(executor.deny_read):
+        said += (
+            f"; but {', '.join(map(repr, linked))} has further names (hard links), under which code may read it: "
+            "deny those as well"
+        )
+    return True, said
+
+
+def _linked_files(denied: Iterable[Path]) -> list[str]:
+    """Return some of the denied files that have more names than one: a mount hides a name, not a file."""
+    found: list[str] = []
+    for top in denied:
+        with contextlib.suppress(OSError):
+            for path in itertools.islice(itertools.chain([top], top.rglob("*")), MAX_DENIED):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                    found.append(str(path))
+    return found[:5]

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -15,16 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from agentd_runner.host.process import LocalProcess
+from agentd_runner.reaper import supervisor_command
 
 __all__ = ["SandboxProcess", "start_sandbox"]
 
 TERM_S = (
     12.0  # how long the supervisor may take to kill, to tidy up and to hand back before it counts as lost
-)
-
-# Imported, not run as a script: so its compiled code is kept. Last on the path, behind the standard library.
-_SUPERVISE = (
-    "import sys; sys.path.append(%r); from agentd_executor_srt import supervisor; sys.exit(supervisor.main())"
 )
 
 _open: weakref.WeakSet[SandboxProcess] = weakref.WeakSet()
@@ -89,20 +84,12 @@ class SandboxProcess(LocalProcess):
 
 
 def start_sandbox(job: Mapping[str, Any], env: Mapping[str, str]) -> SandboxProcess:
-    """Start the supervisor with this job (see `supervisor.Job`) and exactly this environment for srt."""
+    """Start the supervisor with this job (see `supervisor.SandboxJob`) and exactly this environment for srt."""
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
             [
-                *(
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    "-X",
-                    "utf8",
-                    "-c",
-                    _SUPERVISE % str(Path(__file__).parents[1]),
-                ),
+                *supervisor_command("agentd_executor_srt.supervisor", str(Path(__file__).parents[1])),
                 json.dumps({**job, "control": reading}),
             ],
             stdin=subprocess.PIPE,

@@ -14,6 +14,9 @@ import attrs
 from agentd.errors import SandboxUnavailableError
 from agentd.protocols import Requirement
 
+from agentd_executor_srt.additions import NO_LANDLOCK, lacking_additions
+from agentd_executor_srt.inside.write_guard import can_guard_writes
+
 __all__ = ["MINIMUM", "Programs", "explain", "find_programs", "list_requirements", "safe_path"]
 
 MINIMUM = (0, 0, 83)
@@ -75,6 +78,7 @@ def find_programs(srt_path: str | Path | None, path: str, writable: Iterable[Pat
     packages = [SYSTEM[name] for name, where in found.items() if where is None]
     if packages:
         problems.append(f"{' and '.join(packages)} missing ({_how_to_install(packages)})")
+    problems += filter(None, lacking_additions().values())
     if problems:
         raise SandboxUnavailableError(f"the sandbox srt cannot run here: {'; '.join(problems)}")
     real = {name: os.path.realpath(str(where)) for name, where in found.items()}
@@ -148,7 +152,15 @@ def list_requirements() -> list[Requirement]:
         remedy = f"install {package} ({_how_to_install([package])})"
         needed.append(Requirement(name=name, ok=where is not None, detail=where or "", remedy=remedy))
     refused = _refused_namespaces()
-    return [*needed, Requirement(name="user namespaces", ok=not refused, remedy=refused)]
+    return [
+        *needed,
+        Requirement(name="user namespaces", ok=not refused, remedy=refused),
+        Requirement(name="Landlock", ok=True, detail="" if can_guard_writes() else NO_LANDLOCK),
+        *(
+            Requirement(name=name, ok=not lacking, remedy=lacking)
+            for name, lacking in lacking_additions().items()
+        ),
+    ]
 
 
 def _is_linux() -> bool:

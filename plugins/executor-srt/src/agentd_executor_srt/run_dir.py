@@ -11,7 +11,9 @@ import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["make_run_dir", "run_base"]
+from agentd_executor_srt.handover import MISSED
+
+__all__ = ["make_run_dir", "run_base", "what_was_missed"]
 
 
 def make_run_dir() -> Path:
@@ -26,6 +28,17 @@ def make_run_dir() -> Path:
 def run_base(run_dir: Path) -> Path:
     """Return the folder of all of this user's sandboxes, which `run_dir` lies in. The last to end removes it."""
     return run_dir.parent
+
+
+def what_was_missed(run_dir: Path) -> str:
+    """Return what the supervisor could not give back at the end, quoted, or an empty string."""
+    try:
+        missed = (run_dir / MISSED).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return ", ".join(f"{what!a}" for what in missed[:20]) + (
+        f" and {len(missed) - 20} more" if missed[20:] else ""
+    )
 
 
 def _make() -> Path:

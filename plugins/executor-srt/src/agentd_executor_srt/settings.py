@@ -13,7 +13,9 @@ import attrs
 from agentd.errors import ConfigError
 from agentd_runner.host import environment
 
+from agentd_executor_srt.additions import BUBBLEWRAP
 from agentd_executor_srt.domains import check_domains
+from agentd_executor_srt.repositories import SEARCH_DEPTH
 from agentd_executor_srt.requirements import Programs
 
 __all__ = ["DENY_READ", "INHERITED", "Policy", "Profile", "ProxySecret", "read_secrets"]
@@ -21,12 +23,6 @@ __all__ = ["DENY_READ", "INHERITED", "Policy", "Profile", "ProxySecret", "read_s
 Profile = Literal["default", "strict"]
 
 DENY_READ = ("~/.ssh", "~/.aws", "~/.gnupg")
-
-DENY_WRITE = (".claude", ".envrc")
-"""What is refused in the workspace beside srt's own list: settings in which other programs look for commands."""
-
-SEARCH_DEPTH = 6
-"""How deep srt looks for repositories whose hooks it keeps: 3 by itself, 10 at most, which takes five times as long."""
 
 SHARED = (Path("/tmp/claude"),)
 """Folders that srt lets every sandbox of this machine write to, if they are there."""
@@ -144,6 +140,8 @@ class Policy:
     allow_read: list[Path]
     allow_write: list[Path]
     deny_write: list[Path]
+    stand_ins: dict[str, str]  # what must be there when srt starts, in the workspace
+    allow_git_config: bool
     guarded: tuple[Path, ...]
     secrets: tuple[ProxySecret, ...]
     sandbox_dir: Path  # for srt's settings and sockets
@@ -165,8 +163,9 @@ class Policy:
                 "allowRead": _literal(self._allow_read()),
                 "allowWrite": _literal([self.workspace, *self.allow_write]),
                 "denyWrite": _literal(self._deny_write()),
+                "allowGitConfig": self.allow_git_config,
             },
-            "bwrapPath": programs.bwrap,
+            "bwrapPath": str(BUBBLEWRAP),
             "socatPath": programs.socat,
             "ripgrep": {"command": programs.rg},
             "mandatoryDenySearchDepth": SEARCH_DEPTH,
@@ -206,13 +205,17 @@ class Policy:
         own = [*(Path(path) for path in self.needed()), self.sandbox_dir.parent]
         inside = [path for path in own if any(path != w and path.is_relative_to(w) for w in writable)]
         shared = [path for path in SHARED if path.exists()]
-        return [*(self.workspace / name for name in DENY_WRITE), *inside, *shared, *self.deny_write]
+        return [*inside, *shared, *self.deny_write]
 
     def needed(self) -> list[str]:
         """The paths that the runner is made of; they must be readable in every sandbox."""
         paths = [*interpreter_paths(self.python), *map(str, self.package_dirs), self.programs.package]
         paths += map(str, self.guarded)
         return list(dict.fromkeys(paths))
+
+    def denies(self, *paths: Path) -> bool:
+        """Tell whether reading one of these files was denied on purpose."""
+        return any(path.is_relative_to(denied) for path in paths for denied in self.deny_read)
 
     def inherited(self) -> list[str]:
         """The variables that code takes over from srt."""
@@ -253,6 +256,9 @@ def host_environment(host: Mapping[str, str], run_dir: Path, path: str, policy: 
         if name.lower().endswith("_proxy") and name in host
     }
     env |= {"PATH": path, "HOME": str(run_dir), "TMPDIR": str(run_dir)}
+    env["AGENTD_BWRAP"] = policy.programs.bwrap
+    if not policy.denies(Path("/etc/passwd"), Path("/etc/group")):
+        env["AGENTD_ACCOUNTS"] = str(run_dir / "accounts")
     return env | {secret.name: secret.value for secret in policy.secrets}
 
 

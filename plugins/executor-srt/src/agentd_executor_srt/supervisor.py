@@ -1,10 +1,10 @@
 """Starts one srt and ends it, with everything below it, when its host lets go of it; then tidies up.
 
-Run by `python -I -S -c "..." JOB` (see `process`), JOB being JSON (see `SandboxJob`), with the standard library
-alone. The standard streams are the runner's; srt inherits them. Standard input is also the host's hand: when its
-other end is closed (on purpose, or because the host was killed), the runner inside ends by itself; what has not ended
-after `grace_s` is ended. TERM says: at once. srt is the last to be killed, for it takes its placeholder files away
-when what it started has ended; should it have been killed itself, that is done here.
+Run by `agentd_runner.reaper.supervisor_command` with the argument JOB, which is JSON (see `SandboxJob`), and the
+standard library alone. The standard streams are the runner's; srt inherits them. Standard input is also the host's
+hand: when its other end is closed (on purpose, or because the host was killed), the runner inside ends by itself; what
+has not ended after `grace_s` is ended. TERM says: at once. srt is the last to be killed, for it tidies up when what it
+started has ended. What stands in the workspace for absent files is made before and taken away here (`stand_ins`).
 
 As root, srt and everything below it run as an unprivileged user that the workspace is handed over to (`handover`),
 and this process, which stays root, hands it back. The exit code is srt's, or 125 if it was not started, with the
@@ -15,13 +15,17 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
-import stat
 import sys
 import time
 
-from agentd_executor_srt.handover import Tenancy, strip_setuid
+from agentd_runner.inside.processes import children_of, descendants, signal_all
+from agentd_runner.reaper import SubReaper
+
+from agentd_executor_srt.accounts import write_accounts
+from agentd_executor_srt.handover import MISSED, Tenancy
+from agentd_executor_srt.stand_ins import StandIns
+from agentd_executor_srt.user_limits import halve_user_limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
@@ -31,10 +35,8 @@ if TYPE_CHECKING:  # without importing typing, which takes longer than all the r
 NOT_STARTED = 125
 OURS = "agentd: "  # how a line begins that is not srt's
 SRT_S = 3.0  # how long srt may take to tidy up when what it started has ended
-KILL_S = 5.0
 CONTROL_FD = 3
 MAX_DESCRIPTOR = 1 << 16
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class SandboxJob:
@@ -47,8 +49,10 @@ class SandboxJob:
         self.run_dir: str = given["run_dir"]  # srt's settings and sockets; removed at the end
         self.control: int = given["control"]  # the reading end of what tells srt new settings
         self.readable: list[str] = given["readable"]  # paths that must be reachable as another user, too
-        self.placeholders: list[str] = given["placeholders"]  # names in the workspace that srt may cover
+        self.mark: str = given["mark"]  # where it is written down what stands in for absent files
+        self.stand_ins: dict[str, str] = given["stand_ins"]
         self.made: list[str] = given["made"]  # folders in the workspace that are removed if they are empty
+        self.home: str = given["home"]
         self.grace_s: float = given["grace_s"]
 
 
@@ -57,63 +61,38 @@ class SandboxSupervisor:
 
     def __init__(self, job: SandboxJob) -> None:
         self.job = job
-        self.started = time.time() - 1  # file systems cut their timestamps
-        self.prctl = _load_prctl()
-        self.exit_code: int | None = None
         self.urgent = False
-        self._wake, self._woken = os.pipe()
-        for descriptor in (self._wake, self._woken):
-            os.set_blocking(descriptor, False)
-        self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        for name in ("SIGINT", "SIGHUP"):  # the host alone decides
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, self._on_term)
-        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
-        self.absent = [name for name in job.placeholders if not os.path.lexists(f"{job.workspace}/{name}")]
-        self.tenancy = Tenancy(job.workspace, job.writable) if os.geteuid() == 0 else None
+        self.reaper = SubReaper(on_term=self._hurry)
+        self.tenancy: Tenancy | None = None
+        self.missed: list[str] = []
+        self.stand_ins = StandIns(job.mark, job.workspace, job.stand_ins)
         try:
-            self.srt = self._start()
-        except OSError:
+            if os.geteuid() == 0:
+                self.tenancy = Tenancy(job.workspace, job.writable)
+                write_accounts(f"{job.run_dir}/accounts", self.tenancy.uid, job.home)
+                _hand_run_dir(job.run_dir, self.tenancy.uid)
+            self.reaper.start(self._become_srt, not_started=NOT_STARTED)
+        except BaseException:
             self.tidy()
             raise
 
-    def _on_term(self, *_: object) -> None:
+    def _hurry(self) -> None:
         self.urgent = True
 
-    def _start(self) -> int:
-        parent = os.getpid()
-        if self.tenancy is not None:
-            _hand_run_dir(self.job.run_dir, self.tenancy.uid)
-        pid = os.fork()
-        if pid:
-            return pid
+    def _become_srt(self) -> None:
         try:
-            self._become_srt(parent)
+            _leave_keyring()
+            if self.tenancy is not None:
+                self._drop(self.tenancy.uid)
+            else:
+                halve_user_limits()
+            os.chdir(self.job.workspace)
+            os.dup2(self.job.control, CONTROL_FD, inheritable=True)
+            os.closerange(CONTROL_FD + 1, MAX_DESCRIPTOR)
+            self.reaper.end_with_parent(signal.SIGTERM)  # so that srt can still tidy up
+            _execute(self.job.command)
         except Exception as error:
             os.write(2, f"{OURS}{error}\n".encode())
-        finally:
-            os._exit(NOT_STARTED)
-
-    def _become_srt(self, parent: int) -> None:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        os.setsid()
-        _leave_keyring()
-        if self.tenancy is not None:
-            self._drop(self.tenancy.uid)
-        # TERM, so that srt can still tidy up; after the change of user, which would clear it.
-        self.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(NOT_STARTED)
-        os.chdir(self.job.workspace)
-        os.dup2(self.job.control, CONTROL_FD, inheritable=True)
-        os.closerange(CONTROL_FD + 1, MAX_DESCRIPTOR)
-        try:
-            os.execv(self.job.command[0], self.job.command)
-        except OSError as error:
-            raise OSError(f"cannot start {self.job.command[0]}: {error.strerror}") from None
 
     def _drop(self, uid: int) -> None:
         """Become the user of the session, with a way to what it needs."""
@@ -129,116 +108,57 @@ class SandboxSupervisor:
 
     def run(self) -> int:
         """Wait for the end of srt or of the host; return the exit code."""
-        poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
-        poller.register(0, 0)  # a hang-up is always told, and what there is to read is not ours
+        watched = {0: 0}  # a hang-up is always told, and what there is to read is not ours
         deadline: float | None = None
         while not self.urgent:
-            self._reap()
-            if self.exit_code is not None:
-                break
+            self.reaper.reap()
             left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            if self.reaper.exit_code is not None or (left is not None and left <= 0):
                 break
-            ready = poller.poll(None if left is None else max(1, left * 1000))
-            self._drain()
-            if any(descriptor == 0 for descriptor, _ in ready):
-                poller.unregister(0)
+            if self.reaper.wait(left, watched):
+                watched = {}
                 deadline = time.monotonic() + self.job.grace_s
         self._end_srt()
-        self._kill_all()
-        return NOT_STARTED if self.exit_code is None else self.exit_code
-
-    def _drain(self) -> None:
-        try:
-            os.read(self._wake, 4096)
-        except BlockingIOError:
-            pass
+        self.reaper.kill_below()
+        return NOT_STARTED if self.reaper.exit_code is None else self.reaper.exit_code
 
     def _end_srt(self) -> None:
         """End what runs below srt and let srt tidy up after it."""
         deadline = time.monotonic() + SRT_S
-        while self.exit_code is None and time.monotonic() < deadline:
-            _signal(_below(self.srt), signal.SIGKILL)
-            self._wait(0.05)
-            self._reap()
-            if self.exit_code is None and not _below(self.srt):
-                _signal([self.srt], signal.SIGTERM)  # it had not started anything yet
-
-    def _wait(self, seconds: float) -> None:
-        select.select([self._wake], [], [], seconds)
-        self._drain()
-
-    def _kill_all(self) -> None:
-        deadline = time.monotonic() + KILL_S
-        # Until there is no child, living or dead: orphans become the supervisor's, so then there is nothing below it.
-        while self._reap() and time.monotonic() < deadline:
-            left = _below(os.getpid())
-            _signal(left, signal.SIGSTOP)  # a stopped process cannot fork away
-            _signal(left, signal.SIGKILL)
-            self._wait(0.02)
-
-    def _reap(self) -> bool:
-        """Take the children that have ended; return whether there are others."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return False
-            if pid == 0:
-                return True
-            if pid == self.srt:
-                code = os.waitstatus_to_exitcode(status)
-                self.exit_code = code if code >= 0 else 128 - code
+        srt = self.reaper.main
+        while self.reaper.exit_code is None and time.monotonic() < deadline:
+            signal_all(descendants(children_of(srt)), signal.SIGKILL)
+            self.reaper.wait(0.05, {})
+            self.reaper.reap()
+            if self.reaper.exit_code is None and not children_of(srt):
+                signal_all([srt], signal.SIGTERM)  # it had not started anything yet
 
     # --- tidying up ----------------------------------------------------------------------------
 
     def tidy(self) -> None:
         """Leave the workspace as its code made it, and nothing else."""
-        for step in (self._remove_placeholders, self._settle_files):
+        for step in (self._remove_made, self.stand_ins.remove, self._settle_files):
             try:
                 step()
             except OSError as error:  # the host has removed the workspace, say: what can be done still is
                 print(f"{OURS}{error}", file=sys.stderr)
         _remove_all(self.job.run_dir)
+        if self.missed:  # the host reads it, and removes it
+            os.makedirs(self.job.run_dir, mode=0o700)
+            with open(f"{self.job.run_dir}/{MISSED}", "w") as file:
+                file.write("\n".join(self.missed))
 
-    def _remove_placeholders(self) -> None:
+    def _remove_made(self) -> None:
         root = os.open(self.job.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in sorted(self.absent, key=len, reverse=True):
-                _remove_empty(root, name, files=True)
             for name in self.job.made:
-                _remove_empty(root, name, files=False)
+                _ignore_errors(lambda name: os.rmdir(name, dir_fd=root), name)
         finally:
             os.close(root)
 
     def _settle_files(self) -> None:
-        # folders that are everybody's are neither handed over nor given back, which would take the bits away
-        uid = os.geteuid() if self.tenancy is None else self.tenancy.uid
-        for folder in (self.job.workspace, *self.job.writable):
-            strip_setuid(folder, uid, self.started)
         if self.tenancy is not None:
-            self.tenancy.give_back()
-
-
-def _remove_empty(root: int, path: str, *, files: bool) -> None:
-    """Remove an empty file or folder of the workspace, following no link on the way."""
-    *folders, name = path.split("/")
-    chain = [root]
-    try:
-        for folder in folders:
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            chain.append(os.open(folder, flags, dir_fd=chain[-1]))
-        there = os.stat(name, dir_fd=chain[-1], follow_symlinks=False)
-        if stat.S_ISDIR(there.st_mode):
-            os.rmdir(name, dir_fd=chain[-1])
-        elif files and stat.S_ISREG(there.st_mode) and there.st_size == 0:
-            os.unlink(name, dir_fd=chain[-1])
-    except OSError:  # it is not there, or has become something
-        pass
-    finally:
-        for descriptor in chain[1:]:
-            os.close(descriptor)
+            self.missed = self.tenancy.give_back()
 
 
 def _remove_all(run_dir: str) -> None:
@@ -267,33 +187,11 @@ def _hand_run_dir(run_dir: str, uid: int) -> None:
     os.chown(run_dir, uid, uid)
 
 
-def _below(root: int) -> list[int]:
-    """Return the living processes below `root`."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it has ended meanwhile
-                continue
-            if fields[0] not in (b"Z", b"X"):
-                children.setdefault(int(fields[1]), []).append(int(name))
-    found: list[int] = []
-    todo = [root]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
-
-
-def _signal(pids: list[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except OSError:
-            pass
+def _execute(command: list[str]) -> None:
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        raise OSError(f"cannot start {command[0]}: {error.strerror}") from None
 
 
 def _leave_keyring() -> None:
@@ -303,13 +201,6 @@ def _leave_keyring() -> None:
     number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)  # keyctl; libc has no function for it
     if number is not None:
         ctypes.CDLL(None).syscall(number, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING
-
-
-def _load_prctl() -> Callable[..., int]:
-    import ctypes
-
-    function: Callable[..., int] = ctypes.CDLL(None).prctl
-    return function
 
 
 def main() -> int:

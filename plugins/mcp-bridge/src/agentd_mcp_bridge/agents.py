@@ -18,6 +18,7 @@ from agentd_mcp_bridge.config import AgentsTarget, ServerConfig, ToolFilter
 from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
 from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.offered import output_schema_of
 from agentd_mcp_bridge.results import plain, prompt_messages, resource_value, tool_value
 from agentd_mcp_bridge.schemas import is_wrapped, tool_spec
 
@@ -65,7 +66,9 @@ class AgentsBackend:
             self._names = [spec.name for spec in specs]
             return specs
         tools = await self._ask("list_tools")
-        self._wrapped = {t.name for t in tools if t.output_schema and is_wrapped(t.output_schema, t.name)}
+        self._wrapped = {
+            t.name for t in tools if (schema := output_schema_of(t)) and is_wrapped(schema, t.name)
+        }
         self._names = [tool.name for tool in tools]
         opened = getattr(self._server, "server_initialize_result", None)
         self.instructions = getattr(opened, "instructions", None) or ""

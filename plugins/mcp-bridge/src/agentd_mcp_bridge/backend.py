@@ -9,12 +9,14 @@ import anyio
 from agentd.errors import ToolError, ToolTimeoutError
 from agentd.protocols import OnProgress
 from agentd.types import ToolSpec
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from agentd_mcp_bridge.config import ServerConfig
 from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
-from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done
+from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done, refuses_new_revision
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.loop import mcp_loop
+from agentd_mcp_bridge.offered import OutputChecks, oddity_of, output_schema_of
 
 __all__ = ["Backend", "ClientBackend"]
 
@@ -76,7 +78,8 @@ class ClientBackend:
         self._wrapped: set[str] = set()
         self._repeatable: dict[str, bool] = {}
         self._tasks: set[str] = set()
-        self._has_schema: set[str] = set()
+        self._outputs = OutputChecks()
+        self._odd: dict[str, str] = {}
 
     def tool_names(self) -> Sequence[str]:
         return list(self._repeatable)
@@ -96,17 +99,23 @@ class ClientBackend:
                 for kind in ("tools", "resources", "prompts")
                 if getattr(_client(life).server_capabilities, kind) is not None
             )
-        self._wrapped = {t.name for t in tools if t.output_schema and is_wrapped(t.output_schema, t.name)}
+        schemas = {t.name: schema for t in tools if (schema := output_schema_of(t)) is not None}
+        self._outputs.replace(schemas)
+        self._wrapped = {name for name, schema in schemas.items() if is_wrapped(schema, name)}
         self._repeatable = {t.name: _is_repeatable(t) for t in tools}
         self._tasks = {t.name for t in tools if must_be_task(t)}
-        self._has_schema.clear()
-        self._has_schema.update(t.name for t in tools if t.output_schema is not None)
+        self._tell_oddities({t.name: odd for t in tools if (odd := oddity_of(t))})
         return [tool_spec(tool, self.config.name, self.config.timeout_s) for tool in tools]
+
+    def _tell_oddities(self, odd: dict[str, str]) -> None:
+        for name, what in odd.items():
+            if self._odd.get(name) != what:
+                self.listener.log("warning", f"the tool {name!r} is offered as far as it can be read: {what}")
+        self._odd = odd
 
     async def call(
         self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None, *, attempts: int = 2
     ) -> object:
-        from agentd_mcp_bridge.results import tool_value
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
             assert on_progress is not None
@@ -124,7 +133,16 @@ class ClientBackend:
         _, result = await self._ask(
             fetch, f"{name}()", repeatable=self._repeatable.get(name, False), attempts=attempts
         )
-        return tool_value(result, f"{name}()", wrapped=name in self._wrapped)
+        return self._value(name, result)
+
+    def _value(self, name: str, result: Any) -> object:
+        """Return the value of a result; what does not keep its output schema is given all the same, and told."""
+        from agentd_mcp_bridge.results import tool_value
+
+        mismatch = "" if result.is_error else self._outputs.mismatch(name, result.structured_content)
+        if mismatch:
+            self.listener.log("warning", mismatch)
+        return tool_value(result, f"{name}()", wrapped=name in self._wrapped, warning=mismatch)
 
     # --- calls past the SDK ------------------------------------------------------------------------
 
@@ -177,13 +195,12 @@ class ClientBackend:
 
     def _share_pipe(self, life: Life) -> None:
         """Let calls share the pipes of this life's server with the SDK, where that can be done."""
-        pipe = life.pipe
-        if pipe is None or pipe.lines is None or life.direct is not None:
+        if life.direct is not None or (pipe := life.pipe) is None or pipe.lines is None:
             return
         life.direct = direct = DirectCalls(
             pipe.lines,
-            has_schema=self._has_schema.__contains__,
-            finish=lambda name, raw: self._read_result(life, name, raw),
+            has_schema=self._outputs.__contains__,
+            finish=self._read_result,
             refused=lambda name, code, message: _refusal(code, message, f"{name}()"),
             spawn=_spawn,
             ask_again=self._take_long_way,
@@ -206,18 +223,17 @@ class ClientBackend:
 
         _spawn(lambda: self._finish_late(call, outcome))
 
-    async def _read_result(self, life: Life, name: str, raw: bytes) -> object:
+    async def _read_result(self, name: str, raw: object) -> object:
         from mcp_types import CallToolResult
 
-        from agentd_mcp_bridge.results import tool_value
-
         try:
-            result = CallToolResult.model_validate_json(raw, by_name=False)
-            if not result.is_error:
-                await _client(life).session.validate_tool_result(name, result)
-        except (ValueError, RuntimeError) as error:
+            if isinstance(raw, bytes):
+                result = CallToolResult.model_validate_json(raw, by_name=False)
+            else:
+                result = CallToolResult.model_validate(raw, by_name=False)
+        except ValueError as error:
             raise ToolError(f"{name}() of {self.config.name!r}: {error}") from error
-        return tool_value(result, f"{name}()", wrapped=name in self._wrapped)
+        return self._value(name, result)
 
     async def list_resources(self) -> Sequence[Mapping[str, object]]:
         return await self._list("list_resources", "resources", "resources")
@@ -299,6 +315,9 @@ class ClientBackend:
         from mcp_types import CONNECTION_CLOSED
 
         name = self.config.name
+        if refuses_new_revision(error.message) and self._speak_older(life):
+            await life.ended.wait()
+            return McpServerError(name, f"refused {what}: {error.message}")
         if error.message == _SESSION_GONE:  # it was refused, so asking again is safe
             life.broke()
             await life.ended.wait()
@@ -311,6 +330,15 @@ class ClientBackend:
         if life.closing or not repeatable:
             raise died from error
         return died
+
+    def _speak_older(self, life: Life) -> bool:
+        """Have the next life speak an older revision, if this one speaks the newest."""
+        if life.client is None or life.client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            return False
+        if not self.connection.use_older():
+            return False
+        life.broke()
+        return True
 
     def _died(self, life: Life, what: str, reason: str = _CLOSED) -> McpServerError:
         if life.closing:

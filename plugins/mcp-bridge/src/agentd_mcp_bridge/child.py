@@ -6,13 +6,13 @@ import asyncio
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Final
 
 import anyio
 from agentd._concurrency.waiting import AsyncWaiter
+from agentd_runner import reaper
 
 from agentd_mcp_bridge import supervisor
 from agentd_mcp_bridge.config import StdioTarget
@@ -20,7 +20,8 @@ from agentd_mcp_bridge.config import StdioTarget
 __all__ = ["Child"]
 
 GRACE_S: Final = 2.0  # for a server to end after its standard input was closed; the SDK has the same
-_END_S: Final = supervisor.TERM_S + supervisor.KILL_S + 1.0
+_END_S: Final = supervisor.TERM_S + reaper.KILL_S + 1.0
+_SUPERVISE: Final = reaper.supervisor_command(supervisor.__name__, str(Path(__file__).parents[1]))
 
 
 class Child:
@@ -30,11 +31,10 @@ class Child:
         environment = target.environment()
         command = _resolve(target, environment)
         lifeline, self._lifeline = os.pipe()
-        arguments = ["-I", "-S", supervisor.__file__, str(lifeline), str(GRACE_S), command, *target.args]
         try:
             # By Popen and not asyncio, which needs a thread per child on Python 3.11. It takes 1 to 3 ms.
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [*_SUPERVISE, str(lifeline), str(GRACE_S), command, *target.args],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -12,6 +12,7 @@ __all__ = [
     "AgentsTarget",
     "Callback",
     "HttpTarget",
+    "Protocol",
     "ServerConfig",
     "ServerTarget",
     "StdioTarget",
@@ -22,6 +23,7 @@ __all__ = [
 
 Callback = Callable[[dict[str, Any]], Any] | Callable[[dict[str, Any]], Awaitable[Any]]
 HttpKind = Literal["auto", "http", "sse"]
+Protocol = Literal["auto", "legacy"]
 
 DEFAULT_START_TIMEOUT_S: Final = 30.0
 DEFAULT_MAX_MESSAGE_MIB: Final = 64.0
@@ -109,6 +111,8 @@ class ServerConfig:
     :param elicitation: answers the server's questions; see `agentd_mcp_bridge.callbacks`.
     :param sampling: lets the server ask a model.
     :param roots: directories that the server is told of; none by default.
+    :param protocol: the revision to speak: the newest that both sides know, or only those with a handshake
+        (2025-11-25 and older).
     """
 
     name: str
@@ -120,6 +124,7 @@ class ServerConfig:
     elicitation: Callback | None = None
     sampling: Callback | None = None
     roots: tuple[str, ...] | None = None
+    protocol: Protocol = "auto"
 
     @property
     def max_message_bytes(self) -> int:

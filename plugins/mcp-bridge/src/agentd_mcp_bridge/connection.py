@@ -12,9 +12,10 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import anyio
+import attrs
 import mcp_types as types
-from agentd._concurrency.backoff import Backoff
 from agentd.errors import ToolError
+from agentd_tools.backoff import Backoff
 from mcp import Client, MCPError
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -64,6 +65,8 @@ class Life:
         self.closing = False
         self.lived_s = 0.0
         """How long it was open, once it has ended: nothing if it was being started for ever so long."""
+        self.refused = False
+        """Whether the server has refused to be opened, which an older handshake may change."""
         self._listener = listener
         self._stop = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -124,6 +127,7 @@ class Life:
             if self._scope.cancelled_caught and not self.ready.is_set() and not self.closing:
                 self._explain(f"did not answer within {self.config.start_timeout_s:g} s of its start")
         except Exception as error:
+            self.refused = not self.ready.is_set() and _is_refusal(error)
             if not self.closing:
                 self._explain(_in_words(error), error)
         else:
@@ -171,7 +175,9 @@ class Life:
     def _transport(self) -> Any:
         target = self.config.target
         if isinstance(target, StdioTarget):
-            self._stdio = StdioTransport(target, max_message_bytes=self.config.max_message_bytes)
+            self._stdio = StdioTransport(
+                target, name=self.config.name, max_message_bytes=self.config.max_message_bytes
+            )
             return Watched(self._stdio, self.broke)
         if isinstance(target, TransportTarget):
             return Watched(target.transport() if target.factory else target.transport, self.broke)
@@ -213,7 +219,7 @@ class Life:
             callbacks["list_roots_callback"] = roots_callback(config.roots)
         return Client(
             transport,
-            mode="auto",
+            mode=config.protocol,
             cache=None,  # lists are fetched when somebody asks, which is when they have changed
             client_info=_client_info(),
             logging_callback=self._logged,
@@ -255,6 +261,13 @@ class Life:
                 self._listener.changed()  # what happened meanwhile is not told again
             except (MCPError, ListenNotSupportedError, TimeoutError):
                 return
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Tell whether a server has answered that it does not want to."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_refusal, error.exceptions))
+    return isinstance(error, MCPError) and error.code not in (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
 
 
 def restart_backoff() -> Backoff:
@@ -299,10 +312,19 @@ class ServerConnection:
         assert self._loop is not None
         return self._loop
 
+    def use_older(self) -> bool:
+        """Speak a revision with a handshake from the next life on; False if that is so already, or not allowed."""
+        if self.config.protocol != "auto":
+            return False
+        self.config = attrs.evolve(self.config, protocol="legacy")
+        return True
+
     async def open(self) -> Life:
         """Return a life whose client can be used; open one if there is none.
 
-        However many ask at once, it is opened once; if that fails, all of them get the error.
+        However many ask at once, it is opened once; if that fails, all of them get the error. A server that refuses
+        the newest revision is opened once more in the older way, as a new process: it may refuse everything else by
+        then.
 
         :raises McpServerError: if it cannot be opened.
         """
@@ -318,6 +340,8 @@ class ServerConnection:
                     continue
             await life.ready.wait()
             if life.failure is not None and life.client is None:
+                if life.refused and (life.config.protocol != self.config.protocol or self.use_older()):
+                    continue
                 raise life.failure
             if life.client is not None:
                 return life

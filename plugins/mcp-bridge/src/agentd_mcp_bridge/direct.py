@@ -9,6 +9,7 @@ that is more than text: its models and checks read those.
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
@@ -18,7 +19,9 @@ import attrs
 import msgspec
 from agentd.protocols import OnProgress
 
-__all__ = ["DirectCall", "DirectCalls", "Done"]
+from agentd_mcp_bridge.lenient import read_json, request_id
+
+__all__ = ["DirectCall", "DirectCalls", "Done", "refuses_new_revision"]
 
 Done = Callable[[object, BaseException | None], None]
 """Takes a call's outcome, value or error, in the MCP loop, exactly once unless the call was given up."""
@@ -27,7 +30,15 @@ MAX_REQUEST_BYTES: Final = (
     64 * 1024
 )  # a larger one waits for the server to read, which only the SDK's way does
 _PREFIX: Final = "agentd-"
+_UNINITIALIZED: Final = re.compile(
+    r"(?:not|before|without|un)\W{0,3}(?:been |yet |was )*initiali[sz]", re.IGNORECASE
+)
 _ids: Final = itertools.count(1)
+
+
+def refuses_new_revision(message: str) -> bool:
+    """Tell whether a server that has agreed on 2026-07-28, which has no handshake, asks for one all the same."""
+    return _UNINITIALIZED.search(message) is not None
 
 
 class Pipe(Protocol):
@@ -106,11 +117,11 @@ class DirectCalls:
     """The calls that one life of a connection has under way. Runs in the MCP loop, but for `send_now`.
 
     :param has_schema: whether a tool's result must be checked against its output schema.
-    :param finish: makes a value of any result, the SDK's way.
+    :param finish: makes a value of any result, the SDK's way: from its bytes, or from what they stand for.
     :param refused: makes an exception of the server's error (code, message).
     :param spawn: runs a coroutine function as a task of the loop.
-    :param ask_again: makes a call once more, the SDK's way: the server wants to be told something first, and has
-        done nothing yet.
+    :param ask_again: makes a call once more, the SDK's way: the server wants to be told something first, or in an
+        older way, and has done nothing yet.
     """
 
     def __init__(
@@ -118,7 +129,7 @@ class DirectCalls:
         pipe: Pipe,
         *,
         has_schema: Callable[[str], bool],
-        finish: Callable[[str, bytes], Awaitable[object]],
+        finish: Callable[[str, object], Awaitable[object]],
         refused: Callable[[str, int, str], BaseException],
         spawn: Callable[[Callable[[], Any]], None],
         ask_again: Callable[[DirectCall], None],
@@ -191,12 +202,30 @@ class DirectCalls:
             if head.method == "notifications/progress":
                 return self._progressed(_progress.decode(head.params))
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return False
+            return self._take_odd(line)
         if head.method is not None or not isinstance(head.id, str) or not head.id.startswith(_PREFIX):
             return False
         call = self._pending.pop(head.id, None)
         if call is not None:  # else it was given up
             self._answered(call, head)
+        return True
+
+    def _take_odd(self, line: bytes | bytearray) -> bool:
+        """The same for a line that is no strict JSON: nobody else knows the ids of these calls."""
+        call = self._pending.pop(str(request_id(line)), None)
+        if call is None:
+            return False
+        try:
+            answer = read_json(line)
+            error, result = answer.get("error"), answer.get("result")
+        except (ValueError, AttributeError) as problem:
+            call.done(None, self._refused(call.name, 0, f"the server's answer cannot be read: {problem}"))
+            return True
+        if isinstance(error, dict):
+            message = str(error.get("message") or "an error that is none")
+            call.done(None, self._refused(call.name, 0, message))
+        else:
+            self._spawn(lambda: self._finish_by_task(call, result))
         return True
 
     def _progressed(self, said: _Progress) -> bool:
@@ -209,6 +238,9 @@ class DirectCalls:
     def _answered(self, call: DirectCall, head: _Head) -> None:
         if bytes(head.error):
             error = _decoded(_error, head.error) or _Error(message="an error that is none")
+            if refuses_new_revision(error.message):
+                self._ask_again(call)
+                return
             call.done(None, self._refused(call.name, error.code, error.message))
             return
         result = _decoded(_result, head.result)
@@ -222,7 +254,7 @@ class DirectCalls:
         texts = [part.text for part in result.content]
         call.done(None if not texts else texts[0] if len(texts) == 1 else texts, None)
 
-    async def _finish_by_task(self, call: DirectCall, raw: bytes) -> None:
+    async def _finish_by_task(self, call: DirectCall, raw: object) -> None:
         try:
             value = await self._finish(call.name, raw)
         except Exception as error:

@@ -15,6 +15,7 @@ from agentd_mcp_bridge.config import (
     DEFAULT_START_TIMEOUT_S,
     HttpKind,
     HttpTarget,
+    Protocol,
     ServerConfig,
     StdioTarget,
     Target,
@@ -22,7 +23,7 @@ from agentd_mcp_bridge.config import (
 )
 from agentd_mcp_bridge.names import command_name, url_name
 
-__all__ = ["configure", "looks_like_entry", "read_entry", "read_options"]
+__all__ = ["KEYS", "configure", "looks_like_entry", "read_entry", "read_options"]
 
 _KINDS: Final[dict[str, HttpKind]] = {
     "http": "http",
@@ -43,9 +44,18 @@ _OPTIONS: Final = (
     "elicitation",
     "sampling",
     "roots",
+    "protocol",
 )
+_REVISIONS: Final[dict[str, Protocol]] = {
+    "auto": "auto",
+    "legacy": "legacy",
+    "2024-11-05": "legacy",
+    "2025-03-26": "legacy",
+    "2025-06-18": "legacy",
+    "2025-11-25": "legacy",  # the handshake finds the one of these that the server knows
+}
 _MARKS: Final = ("command", "url", "server", "transport")
-_KEYS: Final = ("type", *_STDIO_KEYS, *_HTTP_KEYS, *_OPTIONS, "disabled", "server", "transport")
+KEYS: Final = ("type", *_STDIO_KEYS, *_HTTP_KEYS, *_OPTIONS, "disabled", "server", "transport")
 
 
 def looks_like_entry(entry: Mapping[Any, Any]) -> bool:
@@ -55,7 +65,7 @@ def looks_like_entry(entry: Mapping[Any, Any]) -> bool:
     """
     if any(mark in entry for mark in _MARKS):
         return True
-    known = (*_KEYS, "mcpServers", "servers")
+    known = (*KEYS, "mcpServers", "servers")
     near = [key for key in entry if isinstance(key, str) and (key in known or _close_to(key, known))]
     if not near:
         return False
@@ -84,7 +94,6 @@ def read_entry(
     where: str = "",
     name: str = "",
     base: Path | None = None,
-    foreign: bool = False,
 ) -> ServerConfig:
     """Read one server.
 
@@ -92,10 +101,8 @@ def read_entry(
     :param where: put before the keys in errors: a file and the server's name.
     :param name: the server's name in a table.
     :param base: the folder that a relative `envFile` belongs to.
-    :param foreign: the entry was written for other programs: unknown keys are theirs, unless they look like
-        a slip of the pen.
     """
-    _check_keys(entry, where, foreign=foreign)
+    _check_keys(entry, where)
     kind = _kind(entry, where)
     target: Target
     if kind == "stdio":
@@ -137,6 +144,8 @@ def configure(target: Target, name: str, options: Mapping[str, Any], *, where: s
         values[key] = given.get(key)
     if given.get("roots") is not None:
         values["roots"] = tuple(str(root) for root in _list(given["roots"], where, "roots", (str, Path)))
+    if given.get("protocol") is not None:
+        values["protocol"] = _protocol(given["protocol"], where)
     if given.get("tool_filter") is not None:
         values["tool_filter"] = _filter(given["tool_filter"], where)
     return ServerConfig(target=target, **values)
@@ -145,13 +154,12 @@ def configure(target: Target, name: str, options: Mapping[str, Any], *, where: s
 # --- the parts ---------------------------------------------------------------------------------
 
 
-def _check_keys(entry: Mapping[str, Any], where: str, *, foreign: bool) -> None:
+def _check_keys(entry: Mapping[str, Any], where: str) -> None:
     for key in entry:
-        if key in _KEYS or (foreign and not _close_to(str(key), _KEYS)):
-            continue
-        raise ConfigError(
-            f"{_path(where, key)}unknown key; allowed: {', '.join(_KEYS)}{suggest(str(key), _KEYS)}"
-        )
+        if key not in KEYS:
+            raise ConfigError(
+                f"{_path(where, key)}unknown key; allowed: {', '.join(KEYS)}{suggest(str(key), KEYS)}"
+            )
 
 
 def _close_to(key: str, known: tuple[str, ...]) -> bool:
@@ -161,6 +169,8 @@ def _close_to(key: str, known: tuple[str, ...]) -> bool:
 def _kind(entry: Mapping[str, Any], where: str) -> Any:
     if "command" in entry and "url" in entry:
         raise ConfigError(f"{_path(where, 'command')}a server has a command or a url, not both")
+    if "command" not in entry and "url" not in entry:
+        raise ConfigError(f"{where}: has neither 'command' nor 'url'".removeprefix(": "))
     kind = entry.get("type")
     if kind is None:
         return "stdio" if "command" in entry else "auto"
@@ -228,6 +238,15 @@ def _auth(auth: object, url: str) -> tuple[object, float]:
         settings = oauth_settings(auth)
         return make_auth(url, settings), settings.timeout_s if settings.grant == "authorization_code" else 0.0
     return auth, 0.0  # an `httpx2.Auth`, or whatever else httpx2 takes
+
+
+def _protocol(value: object, where: str) -> Protocol:
+    if not isinstance(value, str) or value not in _REVISIONS:
+        raise ConfigError(
+            f"{_path(where, 'protocol')}must be one of {', '.join(_REVISIONS)}, got {value!r}"
+            f"{suggest(str(value), tuple(_REVISIONS))}"
+        )
+    return _REVISIONS[value]
 
 
 def _filter(value: object, where: str) -> ToolFilter:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError
 from agentd_tools.loops import TaskLoop
 
@@ -54,12 +54,12 @@ class _Errand:
                 return
             try:
                 self.result = await self.work()
-            except (Exception, SystemExit, KeyboardInterrupt) as error:  # one out of here would end the loop
-                self.error = error
             except anyio.get_cancelled_exc_class():
                 self.error = ToolError("the MCP connection was closed while this was on its way")
                 self.tell()
                 raise
+            except BaseException as error:  # one out of here would reach nobody
+                self.error = error
         self.tell()
 
     def lost(self) -> None:
@@ -98,7 +98,7 @@ async def on_mcp_loop(work: Callable[[], Awaitable[T]]) -> T:
 
 def on_mcp_loop_sync(work: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T | None:
     """The same from a plain thread; None if it took longer than `timeout_s`."""
-    done = ThreadWaiter()
+    done = threading.Event()
     errand = _Errand(work, done.set)
     mcp_loop().post(errand.run, errand.lost)
     if not done.wait(timeout_s):

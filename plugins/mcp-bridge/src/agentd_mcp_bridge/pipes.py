@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import select
 import threading
 from abc import ABC, abstractmethod
@@ -14,15 +16,20 @@ from typing import Any, Final, Self
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
+from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError, JSONRPCMessage, jsonrpc_message_adapter
+
+from agentd_mcp_bridge.lenient import read_json, request_id
 
 __all__ = ["Flow", "Reader", "Tail", "Writer"]
 
+_log: Final = logging.getLogger("agentd.mcp")
 _ENVELOPE: Final = "io.modelcontextprotocol/"
 _STDERR_BYTES: Final = 8 * 1024
 _SHOWN_LINES: Final = 12
 _GARBAGE_LINES: Final = 1000
 _GARBAGE_BYTES: Final = 1024 * 1024
+_ANSWER: Final = re.compile(rb'"(?:result|error)"\s*:')
+_TOLD: Final = (1, 10, 100, 1000, 10_000, 100_000)  # of the lines that are no messages
 _QUEUE_LOW, _QUEUE_HIGH = 64, 256  # parsed messages that wait for the session
 
 
@@ -48,7 +55,8 @@ class _Stream(ABC):
 class Reader(_Stream):
     """Messages from the server's standard output."""
 
-    def __init__(self, encoding: str, max_message_bytes: int) -> None:
+    def __init__(self, name: str, encoding: str, max_message_bytes: int) -> None:
+        self._name = name
         self.protocol = _Lines(self._line, self._end, max_message_bytes)
         self.transport: asyncio.ReadTransport | None = None
         self.failure = ""
@@ -70,10 +78,8 @@ class Reader(_Stream):
             return
         if not line.strip():
             return
-        try:
-            text = line if self._encoding == "utf-8" else line.decode(self._encoding).encode()
-            message = jsonrpc_message_adapter.validate_json(text, by_name=False)
-        except ValueError:
+        message = self._message(line)
+        if message is None:
             self._reject(line)
             return
         self._spoke = True
@@ -83,12 +89,37 @@ class Reader(_Stream):
             self.transport.pause_reading()
         self._wake()
 
+    def _message(self, line: bytes | bytearray) -> JSONRPCMessage | None:
+        """Return what a line says; an error in place of an answer that cannot be read, for somebody waits for it."""
+        text = line
+        try:
+            if self._encoding != "utf-8":
+                text = line.decode(self._encoding).encode()
+            return jsonrpc_message_adapter.validate_json(text, by_name=False)
+        except ValueError as strict:
+            try:
+                return jsonrpc_message_adapter.validate_python(read_json(text), by_name=False)
+            except ValueError:
+                number = request_id(text) if _ANSWER.search(text) else None
+                if number is None:
+                    return None
+                reason = str(strict).partition("\n")[0]
+                error = ErrorData(code=PARSE_ERROR, message=f"the server's answer cannot be read: {reason}")
+                return JSONRPCError(jsonrpc="2.0", id=number, error=error)
+
     def _reject(self, line: bytes | bytearray) -> None:
         # Some servers print a banner. One that never says anything else is no MCP server.
         self._garbage_lines += 1
         self._garbage_bytes += len(line)
         if not self.garbage:
             self.garbage = bytes(line[:200]).decode("utf-8", "replace")
+        if self._garbage_lines in _TOLD:
+            _log.warning(
+                "the MCP server %r wrote a line that is no message (its number %d): %r",
+                self._name,
+                self._garbage_lines,
+                bytes(line[:200]).decode("utf-8", "replace"),
+            )
         if not self._spoke and (self._garbage_lines > _GARBAGE_LINES or self._garbage_bytes > _GARBAGE_BYTES):
             self._end("does not speak MCP")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import mcp_types as types
@@ -16,23 +16,70 @@ __all__ = ["content_value", "plain", "prompt_messages", "resource_value", "tool_
 _ERROR_CHARS: Final = 20_000
 
 
-def tool_value(result: types.CallToolResult, name: str, *, wrapped: bool = False) -> object:
+def tool_value(
+    result: types.CallToolResult, name: str, *, wrapped: bool = False, warning: str = ""
+) -> object:
     """Return the result of a call: structured content as its type, else the content.
 
     One text is a `str` (never guessed to be anything else), an image, audio or embedded binary a `Blob`, a
-    link a dict, several parts a list, nothing None.
+    link a dict, several parts a list, nothing None. What stands beside structured content and does not repeat it is
+    the list under its key `_content`; where it repeats binary data as text, the parts are the better form and alone
+    are the result.
 
     :param wrapped: structured content is `{"result": x}` only because MCP wants an object: return x.
-    :raises ToolError: with the server's text, if the call failed.
+    :param warning: stands under the key `_warning` of structured content.
+    :raises ToolError: with the server's text, and its structured content as `data`, if the call failed.
     """
-    if result.is_error:
-        raise ToolError(_error_text(result, name))
     structured: Any = result.structured_content
-    if structured is not None:
-        if wrapped and isinstance(structured, dict) and structured.keys() == {"result"}:
-            return structured["result"]
-        return structured
-    return _one_or_list(content_value(part) for part in result.content)
+    if result.is_error:
+        raise ToolError(_error_text(result, name), data=structured)
+    if structured is None or _repeats_binary(result.content, structured):
+        return _one_or_list(content_value(part) for part in result.content)
+    content = [content_value(part) for part in result.content if not _repeats(part, structured)]
+    if isinstance(structured, dict) and (content or warning) and not (wrapped and not content):
+        more = {"_content": content} if content else {}
+        return {**structured, **more, **({"_warning": warning} if warning else {})}
+    if wrapped and isinstance(structured, dict) and structured.keys() == {"result"}:
+        return structured["result"]
+    return structured
+
+
+def _repeats_binary(content: list[Any], structured: object) -> bool:
+    """Tell whether binary parts stand in the structured content once more, as base64 text."""
+    data = {part.data for part in content if isinstance(part, types.ImageContent | types.AudioContent)}
+    return bool(data) and data <= set(_texts(structured))
+
+
+def _repeats(part: Any, structured: object) -> bool:
+    """Tell whether a part is a text that says what the structured content says."""
+    if not isinstance(part, types.TextContent):
+        return False
+    text = part.text
+    if not text.strip() or any(text == one for one in _texts(structured)):
+        return True
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    inner = (
+        structured["result"]
+        if isinstance(structured, dict) and structured.keys() == {"result"}
+        else structured
+    )
+    return said in (structured, inner) or (isinstance(inner, list) and said in inner)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in a JSON value."""
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, list):
+            todo += one
 
 
 def resource_value(result: types.ReadResourceResult) -> object:
@@ -84,10 +131,11 @@ def _one_or_list(values: Iterable[object]) -> object:
 
 
 def _error_text(result: types.CallToolResult, name: str) -> str:
-    texts = [part.text for part in result.content if isinstance(part, types.TextContent) and part.text]
-    if not texts and isinstance(result.structured_content, Mapping):
-        texts = [json.dumps(result.structured_content)]
-    text = "\n".join(texts)
+    parts = [part.text for part in result.content if isinstance(part, types.TextContent) and part.text]
+    structured = result.structured_content
+    if isinstance(structured, Mapping) and not any(_repeats(part, structured) for part in result.content):
+        parts.append(json.dumps(structured))
+    text = "\n".join(parts)
     if len(text) > _ERROR_CHARS:
         text = f"{text[:_ERROR_CHARS]}... ({len(text)} characters)"
     return text or f"{name} failed, and the server does not say why"

@@ -7,23 +7,37 @@ from typing import Any
 
 from agentd.types import ToolSpec
 
+from agentd_mcp_bridge.offered import output_schema_of
+
 __all__ = ["is_wrapped", "tool_spec", "unwrapped"]
 
 
 def tool_spec(tool: Any, source: str, timeout_s: float | None) -> ToolSpec:
     """Return the specification of a `Tool`; a wrapped output schema is unwrapped, as its results are."""
-    output = tool.output_schema
+    output = output_schema_of(tool)
     if output is not None and is_wrapped(output, tool.name):
         output = unwrapped(output)
     title = tool.title or (tool.annotations.title if tool.annotations is not None else None)
     return ToolSpec(
         name=tool.name,
         description=tool.description or title or "",
-        input_schema=dict(tool.input_schema),
+        input_schema=_without_defaults(tool.input_schema),
         output_schema=None if output is None else dict(output),
         source=source,
         timeout_s=timeout_s,
     )
+
+
+def _without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema whose properties with a default are optional: some servers list them as required, and take
+    calls without them."""
+    required, properties = schema.get("required"), schema.get("properties")
+    if not isinstance(required, list) or not isinstance(properties, Mapping):
+        return dict(schema)
+    needed = [
+        n for n in required if not (isinstance(properties.get(n), Mapping) and "default" in properties[n])
+    ]
+    return {**schema, "required": needed}
 
 
 def is_wrapped(schema: Mapping[str, Any], tool_name: str) -> bool:

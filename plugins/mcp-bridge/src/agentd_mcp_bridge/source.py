@@ -16,6 +16,7 @@ from agentd_mcp_bridge.backend import Backend, ClientBackend
 from agentd_mcp_bridge.config import AgentsTarget, ServerConfig
 from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.loop import mcp_loop, on_mcp_loop, on_mcp_loop_sync
+from agentd_mcp_bridge.subscribing import subscribe_all
 from agentd_mcp_bridge.subscriptions import Subscriptions
 
 __all__ = ["McpSource"]
@@ -43,7 +44,7 @@ class McpSource:
         self._listed = False
         self._admitted: frozenset[str] = frozenset()  # what the filter admits of it
         self._closed = False
-        self._subscriptions = Subscriptions(self._backend)
+        self._subscriptions = Subscriptions(self._backend, subscribe_all)
         weakref.finalize(self, _abandon, self._backend, self._subscriptions)
 
     def __repr__(self) -> str:

@@ -28,9 +28,9 @@ class StdioTransport:
     itself, and `details()` what its output tells.
     """
 
-    def __init__(self, target: StdioTarget, *, max_message_bytes: int) -> None:
+    def __init__(self, target: StdioTarget, *, name: str, max_message_bytes: int) -> None:
         self._target = target
-        self._reader = Reader(target.encoding, max_message_bytes)
+        self._reader = Reader(name, target.encoding, max_message_bytes)
         self._stderr = Tail()
         self._child: Child | None = None
         self._writer: Writer | None = None

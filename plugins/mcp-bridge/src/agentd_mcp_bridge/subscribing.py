@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
 import mcp_types as types
@@ -14,7 +14,9 @@ from mcp.client.subscriptions import SubscriptionLost
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from agentd_mcp_bridge.connection import Life, restart_backoff
-from agentd_mcp_bridge.topics import Topic, TopicTable
+
+if TYPE_CHECKING:
+    from agentd_mcp_bridge.subscriptions import Subscriptions, Topic
 
 __all__ = ["subscribe_all"]
 
@@ -25,7 +27,7 @@ _TROUBLE: Final = (types.CONNECTION_CLOSED, types.REQUEST_TIMEOUT)
 Outcome = Literal["stands", "refused", "lost"]
 
 
-async def subscribe_all(subscriptions: TopicTable, life: Life) -> None:
+async def subscribe_all(subscriptions: Subscriptions, life: Life) -> None:
     """Keep the server's subscriptions like the topics, until there are none; cancelled when the life is over."""
     client = life.client
     if client is None:
@@ -40,7 +42,7 @@ class _ByRequest:
     Servers on the Python SDK 1.x take these requests but do not announce that they do, so each is asked.
     """
 
-    def __init__(self, subscriptions: TopicTable, life: Life, client: Any) -> None:
+    def __init__(self, subscriptions: Subscriptions, life: Life, client: Any) -> None:
         self._subscriptions = subscriptions
         self._life = life
         self._client = client
@@ -144,7 +146,7 @@ class _ByStream:
     """2026-07-28: one stream for all URIs. A change of them opens another one before the old one is left, so that
     no update is lost in between."""
 
-    def __init__(self, subscriptions: TopicTable, life: Life, client: Any) -> None:
+    def __init__(self, subscriptions: Subscriptions, life: Life, client: Any) -> None:
         self._subscriptions = subscriptions
         self._life = life
         self._client = client

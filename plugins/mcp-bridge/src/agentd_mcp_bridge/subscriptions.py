@@ -3,22 +3,92 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NoReturn, Protocol
 
 import anyio
 import mcp_types as types
+from agentd._concurrency.pool import unbounded_pool
 from agentd.errors import ToolError
 from agentd.protocols import SubscriptionState
+from pydantic import AnyUrl
 
 from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
 from agentd_mcp_bridge.loop import McpLoop, mcp_loop
-from agentd_mcp_bridge.topics import OnEvent, Subscriber, Topic
 
-__all__ = ["Subscriptions"]
+__all__ = ["Subscriptions", "Topic"]
+
+OnEvent = Callable[[SubscriptionState], None]
 
 _log: Final = logging.getLogger("agentd.mcp")
 _PAUSE_S: Final = 1.0
+
+
+class Subscriber:
+    """One `on_event`, called in a thread of the pool: it may dawdle without holding up the MCP loop."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self.ended = False
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._untold: deque[SubscriptionState] = deque()
+        self._telling = False
+
+    def tell(self, state: SubscriptionState) -> None:
+        with self._lock:
+            if not (self._untold and self._untold[-1] == state):  # nobody is helped by hearing it twice
+                self._untold.append(state)
+            if self._telling:
+                return
+            self._telling = True
+        unbounded_pool.submit(self)
+
+    def run(self) -> None:
+        while (state := self._next()) is not None:
+            try:
+                self._on_event(state)
+            except (Exception, SystemExit):
+                _log.exception("on_event of a subscription raised on %r", state)
+
+    def _next(self) -> SubscriptionState | None:
+        with self._lock:
+            if self._untold and not self.ended:
+                return self._untold.popleft()
+            self._telling = False
+            return None
+
+
+class Topic:
+    """A URI that somebody subscribes to, and what was told of it last; in the MCP loop alone."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.spellings = _spellings(uri)
+        self.subscribers: list[Subscriber] = []
+        self.unwanted = anyio.Event()
+        self.state: SubscriptionState | None = None
+        """What whoever joins is told; None until it is known."""
+
+    def tell(self, state: SubscriptionState) -> None:
+        """Tell all subscribers."""
+        if state != "changed":
+            self.state = state
+        for subscriber in self.subscribers:
+            subscriber.tell(state)
+
+    def covers(self, uri: str) -> bool:
+        """Tell whether an update of `uri` is one of this resource: of itself, or of a part of it."""
+        return any(uri == own or uri.startswith((f"{own.rstrip('/')}/", f"{own}#")) for own in self.spellings)
+
+
+def _spellings(uri: str) -> frozenset[str]:
+    """Return the URI as given and as servers on older SDKs send it back: normalised by pydantic."""
+    try:
+        return frozenset({uri, str(AnyUrl(uri))})
+    except ValueError:
+        return frozenset({uri})
 
 
 class Subscribable(Protocol):
@@ -35,10 +105,16 @@ class Subscriptions:
     MCP loop.
 
     One task keeps the connection open while there are topics. It ends with the last of them.
+
+    :param ask_server: keeps the server's own subscriptions like the topics, for one life of the connection
+        (`subscribing.subscribe_all`).
     """
 
-    def __init__(self, backend: Subscribable) -> None:
+    def __init__(
+        self, backend: Subscribable, ask_server: Callable[[Subscriptions, Life], Awaitable[None]]
+    ) -> None:
         self._backend = backend
+        self._ask_server = ask_server
         self._closed = False
         backend.listener.notified.append(self._notified)
         self._start_anew(None)
@@ -180,8 +256,6 @@ class Subscriptions:
             await changed.wait()
 
     async def _live(self, life: Life) -> None:
-        from agentd_mcp_bridge.subscribing import subscribe_all
-
         async with anyio.create_task_group() as group:
 
             async def until_over() -> None:
@@ -189,7 +263,7 @@ class Subscriptions:
                 group.cancel_scope.cancel()
 
             group.start_soon(until_over)
-            await subscribe_all(self, life)
+            await self._ask_server(self, life)
             group.cancel_scope.cancel()
 
     async def _notified(self, message: Any) -> None:

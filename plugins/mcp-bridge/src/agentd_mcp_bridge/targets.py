@@ -21,7 +21,7 @@ from agentd_mcp_bridge.config import (
 )
 from agentd_mcp_bridge.entries import configure, looks_like_entry, read_entry, read_options
 from agentd_mcp_bridge.names import command_name, url_name
-from agentd_mcp_bridge.tables import TABLE_KEYS, read_file, read_table
+from agentd_mcp_bridge.tables import TABLE_KEYS, AskInput, read_file, read_table
 
 __all__ = ["read_target"]
 
@@ -43,23 +43,27 @@ def read_target(spec: object, options: Mapping[str, Any] | None = None) -> list[
     | `mcp.server.MCPServer` or `Server` | served in this process |
     | an object with `connect`, `list_tools`, `call_tool`, `cleanup` | one of openai-agents |
 
-    :param options: for every server that does not say otherwise.
+    :param options: for every server that does not say otherwise; `ask_input` is a table's (`tables.AskInput`).
     :raises ConfigError: for what is nearly right; it names the key and what is allowed.
     """
-    defaults = read_options(options or {}, where="options")
+    given = dict(options or {})
+    ask_input: AskInput | None = given.pop("ask_input", None)
+    defaults = read_options(given, where="options")
     if isinstance(spec, Mapping):
-        return _from_mapping(spec, defaults)
+        return _from_mapping(spec, defaults, ask_input)
     if isinstance(spec, PurePath):
-        return read_file(Path(spec), defaults)
+        return read_file(Path(spec), defaults, ask_input)
     target, name = _target(spec)
     if target is None:
         return None
     return [configure(target, name, defaults)]
 
 
-def _from_mapping(spec: Mapping[Any, Any], defaults: Mapping[str, Any]) -> list[ServerConfig] | None:
+def _from_mapping(
+    spec: Mapping[Any, Any], defaults: Mapping[str, Any], ask_input: AskInput | None
+) -> list[ServerConfig] | None:
     if any(key in spec and isinstance(spec[key], Mapping) for key in TABLE_KEYS):
-        return read_table(spec, defaults)
+        return read_table(spec, defaults, ask_input)
     if not looks_like_entry(spec):
         return None
     inner = next((key for key in ("server", "transport") if key in spec), None)

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import anyio
 
+from agentd_mcp_bridge.offered import mend_tools
+
 __all__ = ["Watched"]
 
 
@@ -74,11 +76,14 @@ def _complete(item: Any) -> Any:
     """Fill in what servers may leave out and the SDK refuses to miss.
 
     A result without `resultType` counts as complete (SEP-2322); there are 2026-07-28 servers that leave it
-    out, and on older connections the SDK drops the field. The answer to a call as a task has no content yet.
+    out, and on older connections the SDK drops the field. The answer to a call as a task has no content yet. Tools
+    are mended one by one.
     """
     result = getattr(getattr(item, "message", None), "result", None)
     if isinstance(result, dict):
         result.setdefault("resultType", "complete")
+        if isinstance(tools := result.get("tools"), list):
+            result["tools"] = mend_tools(tools)
         if isinstance(result.get("task"), dict):
             result.setdefault("content", [])
     return item

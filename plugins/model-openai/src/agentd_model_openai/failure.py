@@ -96,7 +96,7 @@ def refused(model: str, exc: Exception) -> ModelError:
         numbers = f" ({tokens:,} tokens of {limit:,})" if tokens and limit else ""
         error = long = ContextLengthError(f"{told}{numbers}; {_next_step(exc)}")
         long.tokens, long.limit = tokens, limit
-    error.retry_after_s = asked_wait(exc)
+    error.retry_after_s, error.status = asked_wait(exc), status_of(exc)
     return error
 
 

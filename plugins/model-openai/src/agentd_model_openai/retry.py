@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 
 import anyio
 import attrs
-from agentd._concurrency.backoff import Backoff
 from agentd.errors import ConfigError
 
 __all__ = ["Repeatable", "Retries"]
@@ -225,11 +224,12 @@ async def repeated(ask: Callable[[], Awaitable[T]], retries: Retries, model: str
 
     Raises what `ask` raised last.
     """
-    failures = _Failures(retries, model)
+    failures: _Failures | None = None
     while True:
         try:
             return await ask()
         except Exception as exc:
+            failures = failures or _Failures(retries, model)
             wait_s = failures.wait_s(exc)
             if wait_s is None:
                 raise
@@ -238,11 +238,12 @@ async def repeated(ask: Callable[[], Awaitable[T]], retries: Retries, model: str
 
 def repeated_sync(ask: Callable[[], T], retries: Retries, model: str) -> T:
     """The same for a plain thread."""
-    failures = _Failures(retries, model)
+    failures: _Failures | None = None
     while True:
         try:
             return ask()
         except Exception as exc:
+            failures = failures or _Failures(retries, model)
             wait_s = failures.wait_s(exc)
             if wait_s is None:
                 raise
@@ -255,18 +256,20 @@ class _Failures:
     def __init__(self, retries: Retries, model: str) -> None:
         self._retries = retries
         self._model = model
-        self._backoff = Backoff(first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S, spread=0.5)
+        self._tries = 0
         self._since = 0.0
 
     def wait_s(self, exc: Exception) -> float | None:
         """Return how many seconds to wait before it is asked again; None: it is not."""
-        if self._backoff.tries >= self._retries.count or not _may_repeat(exc, self._retries):
+        if self._tries >= self._retries.count or not _may_repeat(exc, self._retries):
             return None
-        if not self._backoff.tries:
+        if not self._tries:
             self._since = time.monotonic()
         asked = asked_wait(exc)
-        wait_s = self._backoff.next_s()
-        if asked is not None:  # and a little more: who was refused together is not to come back together
+        # Twice as long each time. Half is left to chance: who failed together is not to come back together.
+        wait_s = min(FIRST_WAIT_S * 2.0 ** min(self._tries, 60), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+        self._tries += 1
+        if asked is not None:  # and a little more, by chance again
             wait_s = asked + random.uniform(0, 0.25) * wait_s
         if time.monotonic() - self._since + wait_s >= self._retries.total_s:
             return None
@@ -284,7 +287,7 @@ class _Failures:
             what,
             f" ({status})" if status else "",
             wait_s,
-            self._backoff.tries,
+            self._tries,
             self._retries.count,
         )
 

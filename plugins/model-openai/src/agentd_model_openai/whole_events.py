@@ -39,7 +39,7 @@ _RESPONSE: Final[dict[str, Any]] = {
 
 
 @attrs.define(eq=False)
-class _OpenItem:
+class _BegunItem:
     """An item: its number, and for a message the texts of its parts and which of these are open."""
 
     index: int
@@ -60,7 +60,7 @@ class WholeEvents:
 
         self._types = responses
         self._model = model
-        self._items: dict[int, _OpenItem] = {}
+        self._items: dict[int, _BegunItem] = {}
         self._begun = False
 
     def feed(self, event: Any) -> Iterator[Any]:
@@ -126,7 +126,7 @@ class WholeEvents:
 
     # --- its items -------------------------------------------------------------------------------------------
 
-    def _known(self, item: Any) -> _OpenItem | None:
+    def _known(self, item: Any) -> _BegunItem | None:
         """Return the item as it was begun: by its id, or the only one of its type that can be meant."""
         same = [e for e in self._items.values() if e.item.type == item.type]
         for name in ("id", "call_id"):
@@ -142,13 +142,13 @@ class WholeEvents:
             self._begin(event)
             yield event
 
-    def _begin(self, event: Any) -> _OpenItem:
+    def _begin(self, event: Any) -> _BegunItem:
         """Note an item that begins. (A reader may change the event: nothing is read of it later.)"""
         item, index = event.item, self._index(event)
         if item.type == "message":
             item.id = getattr(item, "id", None) or f"msg_{uuid4().hex}"
             item.content = getattr(item, "content", None) or []
-        self._items[index] = entry = _OpenItem(index, item)
+        self._items[index] = entry = _BegunItem(index, item)
         return entry
 
     def _done(self, event: Any) -> Iterator[Any]:
@@ -167,7 +167,7 @@ class WholeEvents:
         if not entry.done:
             yield from self._end(entry, item)
 
-    def _end(self, entry: _OpenItem, item: Any) -> Iterator[Any]:
+    def _end(self, entry: _BegunItem, item: Any) -> Iterator[Any]:
         """End an item: the text that it has and nobody has sent, its parts, itself."""
         if item.type == "message":
             for number, part in enumerate(getattr(item, "content", None) or ()):
@@ -227,7 +227,7 @@ class WholeEvents:
             entry.open_parts.discard(number)
         yield event
 
-    def _entry(self, event: Any, of: str) -> _OpenItem | None:
+    def _entry(self, event: Any, of: str) -> _BegunItem | None:
         index, id = _number(event, "output_index"), getattr(event, "item_id", None)
         if index is not None:
             return self._items.get(index)
@@ -243,7 +243,7 @@ class WholeEvents:
             index = event.output_index = max(self._items, default=-1) + 1
         return index
 
-    def _text(self, entry: _OpenItem, number: int, text: str) -> Iterator[Any]:
+    def _text(self, entry: _BegunItem, number: int, text: str) -> Iterator[Any]:
         if number not in entry.open_parts:
             yield self._begin_part(entry, number)
         entry.texts[number] = entry.texts.get(number, "") + text
@@ -251,18 +251,18 @@ class WholeEvents:
             "ResponseTextDeltaEvent", f"{TEXT}.delta", delta=text, logprobs=[], **self._place(entry, number)
         )
 
-    def _begin_part(self, entry: _OpenItem, number: int) -> Any:
+    def _begin_part(self, entry: _BegunItem, number: int) -> Any:
         entry.open_parts.add(number)
         place = self._place(entry, number)
         return self._made("ResponseContentPartAddedEvent", f"{PART}.added", part=self._part(""), **place)
 
-    def _end_part(self, entry: _OpenItem, number: int) -> Iterator[Any]:
+    def _end_part(self, entry: _BegunItem, number: int) -> Iterator[Any]:
         entry.open_parts.discard(number)
         text, place = entry.texts.get(number, ""), self._place(entry, number)
         yield self._made("ResponseTextDoneEvent", f"{TEXT}.done", text=text, logprobs=[], **place)
         yield self._made("ResponseContentPartDoneEvent", f"{PART}.done", part=self._part(text), **place)
 
-    def _place(self, entry: _OpenItem, number: int) -> dict[str, Any]:
+    def _place(self, entry: _BegunItem, number: int) -> dict[str, Any]:
         return {"item_id": entry.item.id, "output_index": entry.index, "content_index": number}
 
     def _part(self, text: str) -> Any:

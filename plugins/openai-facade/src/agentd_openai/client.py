@@ -185,6 +185,7 @@ def _patch(client: Any, holder: Holder) -> None:
     import openai
 
     from agentd_openai.embeddings import async_embed, sync_embed
+    from agentd_openai.forks import guard_connections
     from agentd_openai.methods import patch_resource, patched_resources
 
     for api, resource in patched_resources(client):
@@ -195,6 +196,7 @@ def _patch(client: Any, holder: Holder) -> None:
     for name in ("copy", "with_options"):
         setattr(client, name, _copying(getattr(type(client), name).__get__(client), holder))
     setattr(client, MARK, holder)
+    guard_connections(client)
     state = holder.state
     if state.ptc is not None:
         client.cleanup_ptc = state.close

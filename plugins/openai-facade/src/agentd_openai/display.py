@@ -18,6 +18,8 @@ __all__ = ["display_events", "display_events_async"]
 
 _TYPES = {
     "text_delta": events.TextDelta,
+    "reasoning": events.ReasoningDelta,
+    "code_delta": events.CodeDelta,
     "code_start": events.CodeStart,
     "code_output": events.CodeOutput,
     "code_execution": events.CodeExecution,
@@ -31,8 +33,8 @@ _ENDS = ("response.completed", "response.incomplete")
 
 
 def display_events(stream: Iterable[Any]) -> Iterator[Event]:
-    """Iterate over what a stream shows: `text_delta`, `code_start`, `code_output`, `code_execution`,
-    `tool_call`, `tool_progress`, `source_log` and `turn_end`.
+    """Iterate over what a stream shows: `text_delta`, `reasoning`, `code_start`, `code_output`, `code_execution`,
+    `tool_call`, `tool_progress`, `source_log` and `turn_end`; of chat completions `code_delta` as well.
 
         for event in display_events(stream):
             if event.type == "text_delta":

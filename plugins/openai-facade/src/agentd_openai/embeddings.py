@@ -63,8 +63,8 @@ def _foreign(
     name = kwargs.get("model")
     if args or is_raw(kwargs) or not isinstance(name, str) or not needs_litellm(name, base_url):
         return None
-    serve = holder.state.resources.registry().serve_requests(name, base_url, "embeddings")
-    return serve or require_litellm(name)
+    service = holder.state.resources.registry().serve_client(name, base_url, "embeddings")
+    return service.create if service is not None else require_litellm(name)
 
 
 def _prepared(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final
+from typing import Any
 
 import attrs
 from agentd.errors import ConfigError
@@ -27,33 +27,13 @@ from agentd.protocols import (
 from agentd.types import Usage
 from agentd_model_openai import ChatModel, ResponsesModel
 from agentd_model_openai.failure import unfinished
-from agentd_model_openai.routing import is_openais
 
+from agentd_openai.provided_arguments import own_offers, refuse_unknown
 from agentd_openai.replay import said_in_chat, said_in_responses, tell
 from agentd_openai.wire_chat import ChatWire
 from agentd_openai.wire_responses import ResponsesWire
 
-__all__ = ["ProvidedModel", "options_for_provider", "provided_model"]
-
-_OURS: Final = ("tools", "tool_choice", "stream_options", "instructions", "n", "mcp_servers")
-"""Arguments that are carried in another way than as options of the provider's requests."""
-_KEPT_ELSEWHERE: Final = ("previous_response_id", "conversation", "prompt", "background")
-"""Arguments that name something which OpenAI's server keeps."""
-_SPOKEN: Final = ("audio", "functions", "function_call")
-
-
-def options_for_provider(arguments: Mapping[str, Any], base_url: str) -> dict[str, Any]:
-    """Return the options of `agentd_open_model` for a call: what of the caller's arguments the provider is to send.
-
-    The client's key is for its own server. Its address is told, unless it is OpenAI's: a provider leaves to a
-    gateway what is meant for that.
-    """
-    left_out = (*_OURS, *_KEPT_ELSEWHERE, *_SPOKEN, "modalities")
-    request = {name: value for name, value in arguments.items() if name not in left_out}
-    options = {} if is_openais(base_url) else {"base_url": base_url}
-    if "api_key" in request:
-        options["api_key"] = request.pop("api_key")
-    return {**options, "request": request} if request else options
+__all__ = ["ProvidedModel", "provided_model"]
 
 
 def provided_model(
@@ -72,8 +52,8 @@ def provided_model(
     :param first: the number of the first message, for errors.
     :raises ConfigError: for an argument or a message that cannot be carried.
     """
-    _refuse(inner.name, arguments)
-    own = _own_offers(arguments.get("tools") or (), inner.name)
+    refuse_unknown(inner.name, arguments)
+    own = own_offers(arguments.get("tools") or (), inner.name)
     if own and not hasattr(inner, "offer"):
         raise ConfigError(f"tools: the model {inner.name!r} calls no tools natively; leave them out")
     record: ChatModel | ResponsesModel
@@ -84,43 +64,6 @@ def provided_model(
         tell(inner, said_in_chat(conversation, first=first))
         record = ChatModel(inner.name, messages=conversation)
     return ProvidedModel(inner, record, own, streamed=streamed)
-
-
-def _refuse(model: str, arguments: Mapping[str, Any]) -> None:
-    """Raise for arguments that mean something else than text, or something that this provider does not keep."""
-    for name in (*_KEPT_ELSEWHERE, *_SPOKEN):
-        if arguments.get(name):
-            way_out = "send the whole conversation instead" if name in _KEPT_ELSEWHERE else "leave it out"
-            raise ConfigError(
-                f"{name}: is not carried to the model {model!r} of a provider plugin; {way_out}"
-            )
-    if list(arguments.get("modalities") or ["text"]) != ["text"]:
-        raise ConfigError(f"modalities: the model {model!r} of a provider plugin gives text alone")
-    if arguments.get("tool_choice", "auto") not in ("auto", None):
-        raise ConfigError(f"tool_choice: must be 'auto' for the model {model!r} of a provider plugin")
-
-
-def _own_offers(tools: Sequence[Any], model: str) -> list[ToolOffer]:
-    """Return the caller's own tools, of either API."""
-    offers = []
-    for number, tool in enumerate(tools):
-        plain = tool if isinstance(tool, Mapping) else getattr(tool, "to_dict", dict)()
-        function = plain.get("function")
-        inner = function if isinstance(function, Mapping) else plain
-        if plain.get("type") != "function":
-            raise ConfigError(
-                f"tools[{number}]: must be a function for the model {model!r} of a provider plugin, "
-                f"got {plain.get('type')!r}"
-            )
-        offers.append(
-            ToolOffer(
-                name=str(inner.get("name")),
-                description=str(inner.get("description") or ""),
-                parameters=dict(inner.get("parameters") or {"type": "object", "properties": {}}),
-                strict=bool(inner.get("strict")),
-            )
-        )
-    return offers
 
 
 class ProvidedModel:

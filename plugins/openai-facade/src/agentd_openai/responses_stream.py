@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from agentd.events import (
+    CodeDelta,
     CodeExecution,
     CodeOutput,
     CodeStart,
@@ -154,7 +155,8 @@ class ResponsesStreamer(ItemStream):
         elif isinstance(event, RunEnd):
             if event.stop_reason not in ("error", "cancelled"):
                 self._finish(event)
-        elif not isinstance(event, RunStart):
+        # No item is there yet that could carry what comes before its start.
+        elif not isinstance(event, RunStart | CodeDelta):
             code_id = getattr(event, "code_id", "")
             if code_id in self.code:
                 self.interpreting(code_id, as_dict(event))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -98,6 +99,10 @@ class Mode:
             self._sinks.open(self._resources().registry)
             return self._sinks
 
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child, where a thread of the parent may hold the lock for ever."""
+        self._lock = threading.Lock()
+
     def close(self) -> None:
         """Close the sinks; the next run makes new ones."""
         with self._lock:
@@ -122,6 +127,17 @@ class PatchState:
         self._served_here: set[tuple[str, str, str]] = set()
         self.tasks: weakref.WeakSet[Stoppable] = weakref.WeakSet()
         """The runs under way."""
+        _states.add(self)
+
+    def forget_parent(self) -> None:
+        """Begin anew in a forked child: runs, threads and whoever holds a lock are the parent's."""
+        self._lock = threading.Lock()
+        self._lease = None
+        self.tasks = weakref.WeakSet()
+        self.resources.forget_parent()
+        for mode in (self.ptc, self.tools):
+            if mode is not None:
+                mode.forget_parent()
 
     def current(self) -> SessionResources:
         """Return the resources; a bound method, so that modes do not hold old ones."""
@@ -148,7 +164,7 @@ class PatchState:
             return None
         from agentd_model_openai.routing import needs_litellm, require_litellm
 
-        from agentd_openai.provided import options_for_provider
+        from agentd_openai.provided_arguments import options_for_provider
 
         options = options_for_provider(arguments, base_url)
         service = self.resources.registry().serve_client(name, base_url, api, options)
@@ -188,7 +204,7 @@ class PatchState:
     def portal(self) -> BlockingPortal:
         """Return the portal of sync calls, started if it does not run."""
         with self._lock:
-            if self._lease is None:
+            if self._lease is None or not self._lease.is_open:  # it may be of the parent of this process
                 closing = weakref.WeakMethod(self.close)
                 self._lease = PortalLease(lambda: (closing() or (lambda: None))())
             return self._lease.portal
@@ -208,6 +224,17 @@ class PatchState:
                 mode.close()
         if lease is not None:
             lease.close()
+
+
+_states: weakref.WeakSet[PatchState] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for state in list(_states):
+        state.forget_parent()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 class Holder:

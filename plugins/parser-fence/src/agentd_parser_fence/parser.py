@@ -82,6 +82,11 @@ class FenceParser:
         """What can end the block of which the text comes next; see `ParserStack`."""
         return None if self._cr or self._where != _BLOCK else self._body.ends
 
+    @property
+    def draft(self) -> tuple[str, str, int] | None:
+        """The block that is being read; see `agentd.protocols.DraftingParser`."""
+        return (*self._header, self._position + self._held_chars) if self._where == _BLOCK else None
+
     def feed(self, text: str) -> Sequence[Segment]:
         """Take the next characters; return the segments that are certain now."""
         if self._in_line and "\n" not in text and "\r" not in text:  # by far the most frequent case

@@ -142,6 +142,13 @@ class CallReader:
         return position >= self._base and not chunk[position - self._base : token.start()].strip()
 
     @property
+    def code_start(self) -> int | None:
+        """Where the parameter begins that is being read, if it holds the code by its name."""
+        if self._open is None or self._open[0].lower() in _PATH_NAMES:
+            return None
+        return self._open[1]
+
+    @property
     def text(self) -> str:
         """All that was read of the call."""
         return "".join(self._pieces)

@@ -130,6 +130,13 @@ class XmlParser:
         """What can end the call of which the text comes next; see `ParserStack`."""
         return ">" if self._where == _CALL else None
 
+    @property
+    def draft(self) -> tuple[str, str, int] | None:
+        """The block that is being read; see `agentd.protocols.DraftingParser`."""
+        if self._where != _CALL or (start := self._call.code_start) is None:
+            return None
+        return (*self._call.header, self._position + len(self._opening) + start)
+
     def feed(self, text: str) -> Sequence[Segment]:
         """Take the next characters; return the segments that are certain now."""
         if self._where == _CALL and ">" not in text:

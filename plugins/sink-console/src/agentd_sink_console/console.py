@@ -18,6 +18,7 @@ from agentd.events import (
     CodeOutput,
     CodeStart,
     Event,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
@@ -27,7 +28,7 @@ from agentd.events import (
 )
 from agentd.types import Usage
 
-from agentd_sink_console.neutral import neutral
+from agentd_sink_console.neutral import neutral, one_line
 from agentd_sink_console.painters import Painter, PlainPainter, RichPainter, Style, wants_color
 
 __all__ = ["ConsoleSink"]
@@ -103,7 +104,7 @@ class ConsoleSink:
             match event:
                 case RunStart():
                     self._run_start(event)
-                case TextDelta():
+                case TextDelta() | ReasoningDelta():
                     self._prose(event.text)
                 case CodeStart():
                     self._code_start(event)
@@ -132,7 +133,7 @@ class ConsoleSink:
     def _run_start(self, event: RunStart) -> None:
         self._reset()
         if event.model:
-            self._line(f"model {neutral(event.model)}", "note")
+            self._line(f"model {one_line(event.model)}", "note")
             self._gap()
 
     def _prose(self, text: str) -> None:
@@ -155,7 +156,7 @@ class ConsoleSink:
                 block.shared = True
         self._finish_line()
         self._gap()
-        target = neutral(event.target).replace("\n", " ") or "code"
+        target = one_line(event.target) or "code"
         title = target if event.action == "execute" else f"{_one_line(event.action)} {target}"
         self._painter.code(f"{self._blocks} · {title}", _shortened(neutral(event.code)), _lexer(event))
         self._blank = False
@@ -272,7 +273,7 @@ def _shortened(code: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    text = " ".join(neutral(text).split())
+    text = one_line(text)
     return text if len(text) <= _MAX_TOOL_CHARS else text[: _MAX_TOOL_CHARS - 1] + "…"
 
 

@@ -1,10 +1,15 @@
-"""Text that is safe to print: what running code wrote must not steer the person's terminal."""
+"""Text that is safe to print and to log: what others wrote must not steer the person's terminal, nor forge a line.
+
+Others are the model, running code, servers, providers, and whoever wrote a configuration or named a file.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
+from typing import Any
 
-__all__ = ["neutral"]
+__all__ = ["NeutralFormatter", "neutral", "one_line"]
 
 # CSI, OSC and the other strings that a terminal swallows, each only when it is complete; a sequence that
 # is not loses its ESC below and shows as harmless text.
@@ -29,3 +34,26 @@ def neutral(text: str) -> str:
         return text
     text = _SEQUENCES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _CONTROLS.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Return any text as harmless words, a space apart."""
+    return " ".join(neutral(text).split())
+
+
+class NeutralFormatter(logging.Formatter):
+    """Makes a line of a message whatever is in it; only a traceback has further lines, each indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = one_line(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return _indented(stack_info)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in neutral(text).splitlines())

@@ -16,8 +16,8 @@ __all__ = ["Entry", "Manifest"]
 
 _PATH: Final = "lib/.manifest.json"
 _OURS: Final = re.compile(
-    r"lib/(__init__|tools|resources|prompts|_bridge|_command|_search|_tools_[a-z0-9_]+)\.py|lib/tools\.pyi|bin/skills"
-    r"|lib/\.search/[a-z0-9-]+\.jsonl|[a-z0-9-]+/(SKILL\.md|scripts/(\w+_example|examples)\.py)"
+    r"lib/(__init__|tools|resources|prompts|_bridge|_command|_search|_beside|_tools_[a-z0-9_]+)\.py|lib/tools\.pyi|bin/skills"
+    r"|lib/\.startup/sitecustomize\.py|lib/\.search/[a-z0-9-]+\.jsonl|[a-z0-9-]+/(SKILL\.md|scripts/(\w+_example|examples)\.py)"
 )
 
 Entry = tuple[str, int, int]
@@ -62,14 +62,9 @@ class Manifest:
         """Write a file unless it is there already; return its entry."""
         data = text.encode("utf-8")
         digest = hashlib.sha256(data).hexdigest()
-        state = tree.state(path)
-        known = self.files.get(path)
-        if state is not None and known == (digest, *state):
-            return known
-        if state is None or tree.read(path) != data:
+        if tree.read(path) != data:
             tree.write(path, data, executable=path.startswith("bin/"))
-            state = tree.state(path)
-        size, mtime = state or (len(data), 0)
+        size, mtime = tree.state(path) or (len(data), 0)
         return (digest, size, mtime)
 
     def write(self, tree: SkillTree) -> None:

@@ -1,6 +1,7 @@
 """Writes the skills directory: bindings, client, command, a folder for each source of tools.
 
-    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_command.py  lib/_search.py  lib/.manifest.json  bin/skills
+    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_beside.py  lib/_command.py  lib/_search.py  bin/skills
+    lib/.manifest.json  lib/.startup/sitecustomize.py
     lib/.search/SOURCE.jsonl  SOURCE/SKILL.md  SOURCE/scripts/TOOL_example.py
 
 With resources and prompts also `lib/resources.py` and `lib/prompts.py`. Of many tools, the functions are in
@@ -45,7 +46,7 @@ from agentd_skills.tree import SkillTree
 
 __all__ = ["AgentSkillsRenderer"]
 
-_LAYOUT: Final = 2  # raise this when the generated text changes: unchanged tools are rendered again then
+_LAYOUT: Final = 3  # raise this when the generated text changes: unchanged tools are rendered again then
 _MANY_TOOLS: Final = 50  # importing so many functions takes some 4 ms
 _RESERVED_FOLDERS: Final = frozenset({"lib", "bin"})
 _COMMAND: Final = """\
@@ -64,7 +65,8 @@ Tools are Python functions: `from lib.tools import NAME`. A tool that fails rais
 
 
 class AgentSkillsRenderer:
-    """Renders tools in the AgentSkills layout. Keeps nothing between calls but what is on disk.
+    """Renders tools in the AgentSkills layout. Keeps nothing between calls but what is on disk, and the text of the
+    bindings: code may have changed the files, and made the manifest agree with them.
 
     :param prompt_tokens: how long the prompt's part about skills and tools may be, in tokens estimated as
         characters / 4; at least 200. With more tools, the prompt says less about each and how to find them.
@@ -75,12 +77,13 @@ class AgentSkillsRenderer:
         if not isinstance(prompt_tokens, int) or isinstance(prompt_tokens, bool) or prompt_tokens < 200:
             raise ConfigError(f"prompt_tokens: must be an integer of at least 200, got {prompt_tokens!r}")
         self._prompt_tokens = prompt_tokens
+        self._libraries: dict[Path, dict[str, str]] = {}  # by directory
 
     guide = GUIDE
 
     def layout(self, directory: Path) -> Layout:
         """Return where the code finds the bindings (`lib.tools`) and the command (`skills`)."""
-        return layout_of(directory)
+        return layout_of(directory, self._libraries.get(Path(directory)))
 
     def render(
         self, tools: Sequence[ToolSpec], directory: Path, *, notes: Mapping[str, str] = NO_NOTES
@@ -99,17 +102,22 @@ class AgentSkillsRenderer:
             digests = _digests(tools, notes)
             order = [(t.name, t.source) for t in tools]
             fingerprint = _hash([_LAYOUT, _own_files(), digests, order])
-            if manifest.fingerprint == fingerprint and manifest.is_intact(tree):
-                return
             bindings = bind(tools)
-            _Rendering(
+            rendering = _Rendering(
                 tree=tree,
                 manifest=manifest,
                 skills=_skills(bindings, tree, manifest),
                 notes=notes,
                 digests=digests,
                 many=len(bindings) > _MANY_TOOLS,
-            ).write(fingerprint)
+            )
+            common = dict(rendering.common())
+            self._libraries[Path(directory)] = {
+                path: text for path, text in common.items() if path.endswith(".py")
+            }
+            same = manifest.fingerprint == fingerprint and manifest.is_intact(tree)
+            if not (same and all(tree.read(path) == text.encode() for path, text in common.items())):
+                rendering.write(fingerprint, common)
 
     def prompt(self, tools: Sequence[ToolSpec], directory: Path) -> str:
         """Return what the system prompt says about skills and tools: the same text for the same tools.
@@ -138,11 +146,11 @@ class _Rendering:
     digests: Mapping[str, str]
     many: bool
 
-    def write(self, fingerprint: str) -> None:
+    def write(self, fingerprint: str, common: Mapping[str, str]) -> None:
         """Write everything, remove what is gone, and the manifest last."""
         files: dict[str, Entry] = {}
         known: dict[str, tuple[str, tuple[str, ...]]] = {}
-        for path, text in self._common():
+        for path, text in common.items():
             files[path] = self.manifest.put(self.tree, path, text)
         for skill in self.skills:
             key = _hash([self.digests[skill.source], skill.folder, self.many, [t.name for t in skill.tools]])
@@ -162,13 +170,10 @@ class _Rendering:
             return None
         return {path: self.manifest.files[path] for path in paths}
 
-    def _common(self) -> Iterator[tuple[str, str]]:
+    def common(self) -> Iterator[tuple[str, str]]:
         """Yield the path and text of every file that belongs to no skill."""
-        bridge, command, search = _own_files()
         yield "lib/__init__.py", '"""The tools of this session: see lib.tools."""\n'
-        yield "lib/_bridge.py", bridge
-        yield "lib/_command.py", command
-        yield "lib/_search.py", search
+        yield from _own_files().items()
         bindings = [t.binding for skill in self.skills for t in skill.tools]
         if names := resource_names(bindings):
             for module, text in resource_modules(names).items():
@@ -212,12 +217,11 @@ def _hash(value: object) -> str:
 
 
 @cache
-def _own_files() -> tuple[str, str, str]:
+def _own_files() -> dict[str, str]:
     folder = Path(__file__).with_name("sandbox")
-    bridge, command, search = (
-        (folder / name).read_text(encoding="utf-8") for name in ("bridge.py", "command.py", "search.py")
-    )
-    return bridge, command, search
+    paths = {f"lib/_{name}.py": f"{name}.py" for name in ("bridge", "beside", "command", "search")}
+    paths["lib/.startup/sitecustomize.py"] = "sitecustomize.py"
+    return {path: (folder / name).read_text(encoding="utf-8") for path, name in paths.items()}
 
 
 def _skills(bindings: Sequence[Binding], tree: SkillTree, manifest: Manifest) -> list[Skill]:

@@ -81,9 +81,10 @@ class SkillTree:
             descriptor = os.open(name, _READ, dir_fd=folder)
         except OSError:
             return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
         with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
             return file.read(limit)
 
     def write(self, path: str, data: bytes, *, executable: bool = False) -> None:

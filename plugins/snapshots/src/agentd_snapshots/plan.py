@@ -21,10 +21,11 @@ class FolderWork:
 
     `drop` are names to take away, `put` names to fill with a file or (its index in the target) a folder, after
     the drops; `touch` are files of which only mode, times or owner differ. `after` is what the folder itself
-    shall look like.
+    shall look like, `index` its number in the tree as it is.
     """
 
     spot: Spot
+    index: int
     before: Folder
     after: Folder
     drop: list[bytes] = attrs.field(factory=list)
@@ -91,7 +92,7 @@ class _Planner:
             spot, now, wanted = pending.pop()
             before = self._current.folders[now]
             after = before if wanted is None else self._target.folders[wanted]
-            work = FolderWork(spot, before, after)
+            work = FolderWork(spot, now, before, after)
             pending += self._folder(work, now, wanted)
             works.append(work)
         for group in self._links.values():

@@ -12,7 +12,7 @@ from agentd.registry.options import check_options
 if TYPE_CHECKING:
     from agentd_snapshots.snapshots import Snapshots
 
-__all__ = ["AGENTD_API", "agentd_create_snapshot_store"]
+__all__ = ["AGENTD_API", "agentd_create_snapshot_store", "agentd_settle_workspace"]
 
 AGENTD_API: Final = 1
 
@@ -29,3 +29,11 @@ def agentd_create_snapshot_store(
     from agentd_snapshots.snapshots import Snapshots
 
     return Snapshots(workspace_dir, base_dir, exclude=exclude, **options)
+
+
+@hookimpl
+def agentd_settle_workspace(workspace_dir: Path) -> list[str]:
+    """Finish a restore that was killed, or raise `UnfinishedRestoreError`, which names both ways to go on."""
+    from agentd_snapshots.settling import settle
+
+    return settle(workspace_dir)

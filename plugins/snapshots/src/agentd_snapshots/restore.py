@@ -25,7 +25,8 @@ from agentd_snapshots.scan import FILE, Scan, Scanner, StatCache
 from agentd_snapshots.staging import Staging, settle
 from agentd_snapshots.store import PackStore
 from agentd_snapshots.tree import File, FileTree, Folder
-from agentd_snapshots.walker import ChangedError, Spot, Walker, chmod_at, remove_at
+from agentd_snapshots.unfinished import old_entries
+from agentd_snapshots.walker import ChangedError, Spot, Walker, chmod_at, is_fixed, remove_at
 
 __all__ = ["Restorer", "remove_staging", "set_mtime"]
 
@@ -42,6 +43,8 @@ class Restorer:
     :param journaled: False for a folder that nobody else knows yet.
     :param new: the folder was made just now and gets the owner that the snapshot knows. Otherwise what belonged to the
         workspace's owner then belongs to its owner now: a sandbox may have it handed over to a user of its own.
+    :param redo: what a restore that was killed has written; it is done again.
+    :param check: called with the plan and the tree as it is before anything is changed; may raise.
     """
 
     store: PackStore
@@ -53,6 +56,7 @@ class Restorer:
     journaled: bool = True
     new: bool = False
     redo: RestoreJournal | None = None
+    check: Callable[[Plan, FileTree], None] | None = None
 
     def run(self) -> Scan:
         """Restore, and return the scan of what was there before.
@@ -75,8 +79,10 @@ class Restorer:
         if not self.new:
             target.belong_to(scan.tree.folders[0].uid, scan.tree.folders[0].gid)
         plan = make_plan(scan.tree, target)
+        if self.check is not None:
+            self.check(plan, scan.tree)
         if plan.needed:
-            self._carry_out(plan, scan.tree.folders[0], target.folders[0])
+            self._carry_out(plan, scan, target.folders[0])
         return scan
 
     def _scan(self, target: FileTree) -> Scan:
@@ -90,11 +96,13 @@ class Restorer:
         )
         return scanner.scan()
 
-    def _carry_out(self, plan: Plan, before: Folder, after: Folder) -> None:
+    def _carry_out(self, plan: Plan, scan: Scan, after: Folder) -> None:
         name = os.fsdecode(STAGING_PREFIX) + secrets.token_hex(8)
+        before = scan.tree.folders[0]
+        applying = self._applying(plan, scan, name, after)
         if self.redo:  # not in the same folder: that one may resist its removal
             remove_staging(self.root_fd, self.redo.staging)
-            self.redo = RestoreJournal("applying", self.snapshot_id, name, after.mtime_ns)
+            self.redo = applying
             self._journal(self.redo)
         else:
             self._journal(RestoreJournal("staging", self.snapshot_id, name, before.mtime_ns))
@@ -105,7 +113,7 @@ class Restorer:
             staging.open()
             changes.stage()
             if not self.redo:
-                self._journal(RestoreJournal("applying", self.snapshot_id, name, after.mtime_ns))
+                self._journal(applying)
             changes.apply()
         except BaseException as exc:
             if not self.redo:  # what was there before a redo is a mix: the journal stays
@@ -117,6 +125,14 @@ class Restorer:
         remove_staging(self.root_fd, name)
         set_mtime(self.root_fd, after.mtime_ns)
         self._clear()
+
+    def _applying(self, plan: Plan, scan: Scan, staging: str, after: Folder) -> RestoreJournal:
+        drops, old = old_entries(plan, scan.tree)
+        paths = (scan.tree.path(at, name) for at, name, why in scan.left_out if why == "excluded")
+        excluded = [os.fsdecode(path) for path in paths if path]
+        if self.redo:
+            old, excluded = {**self.redo.old, **old}, [*{*self.redo.excluded, *excluded}]
+        return RestoreJournal("applying", self.snapshot_id, staging, after.mtime_ns, drops, old, excluded)
 
     def _take_back(self, changes: _Changes, staging: str, before: Folder, reason: BaseException) -> None:
         try:
@@ -153,8 +169,17 @@ class _Changes:
         self._applied = False
 
     def stage(self) -> None:
-        """Make everything new, where nobody looks."""
+        """Make everything new, where nobody looks.
+
+        :raises SnapshotError: if a folder is such that a change could not be taken back.
+        """
         for work in self._plan.works:
+            if is_fixed(self._walker.goto(work.spot)):
+                name = os.fsdecode(work.spot.name) or "."
+                raise SnapshotError(
+                    f"the folder {name!r} is append-only or immutable: nothing was restored; end that "
+                    "(chattr -a -i) and restore again"
+                )
             self._staged.append(
                 [(name, self._staging.new(item, name), item) for name, item in work.put] if work.put else []
             )

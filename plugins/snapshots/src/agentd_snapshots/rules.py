@@ -36,7 +36,7 @@ class Rules:
         ignore: Iterable[str] = (),
         exclude_if: Callable[[str], bool] | None = None,
     ) -> None:
-        self._set_exact(exclude)
+        self._set_exact(os.fsencode(path) for path in exclude)
         ignore = list(ignore)
         self._names = _pattern(glob for glob in ignore if "/" not in glob)
         self._paths = _pattern(glob.strip("/") for glob in ignore if "/" in glob)
@@ -45,14 +45,14 @@ class Rules:
         self.trivial = not (self._exact or ignore or exclude_if)
         self._own_kept = True
 
-    def _set_exact(self, exclude: Paths) -> None:
-        self._exact = {os.path.normpath(os.fsencode(path)) for path in exclude}
+    def _set_exact(self, exclude: Iterable[bytes]) -> None:
+        self._exact = {os.path.normpath(path) for path in exclude}
         self._exact_names = {path.rpartition(b"/")[2] for path in self._exact}
 
     def excluding(self, exclude: Paths) -> Rules:
-        """The same with these exact paths instead."""
+        """The same with these exact paths as well."""
         other = copy.copy(self)
-        other._set_exact(exclude)
+        other._set_exact([*self._exact, *map(os.fsencode, exclude)])
         other.trivial = not (other._exact or self._names or self._by_path)
         return other
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import attrs
+from agentd.errors import SnapshotError
 
 from agentd_snapshots.content import ContentReader, Poll
 from agentd_snapshots.rules import OWN_FOLDER, Rules
@@ -24,7 +25,9 @@ RACY_NS = 20_000_000  # ext4 steps its timestamps by 4 ms: a write in the same s
 COARSE_RACY_NS = 2_100_000_000  # file systems with whole seconds (2 on FAT)
 _SECOND_NS = 1_000_000_000
 _ATTEMPTS = 3
+_SHOWN = 5
 _FORMAT = 0o170000
+_TIMES = 2**63 - 1  # of what fits a manifest, nanoseconds since or before 1970; some file systems take more
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # what fails is this process, not the file
 _ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _KINDS = {
@@ -64,13 +67,39 @@ class StatCache:
         return None
 
 
+def kept_time(ns: int) -> int:
+    """The nearest time that can be kept."""
+    return ns if -_TIMES <= ns <= _TIMES else _TIMES if ns > 0 else -_TIMES
+
+
 @attrs.define
 class Scan:
-    """What a scan found: the tree, what it leaves out (folder's index, name, reason), and which files it has read."""
+    """What a scan found: the tree, what it leaves out (folder's index, name, reason), and which files it has read.
+
+    `failed` says for each `unreadable` entry what went wrong.
+    """
 
     tree: FileTree
     left_out: list[tuple[int, bytes, str]]
     read: list[File] = attrs.field(factory=list)
+    failed: dict[tuple[int, bytes], str] = attrs.field(factory=dict)
+
+    def require_all(self, task: str) -> None:
+        """Refuse to go on with less than all.
+
+        :raises SnapshotError: if something could not be read; it is named.
+        """
+        if not self.failed:
+            return
+        shown = [
+            f"{os.fsdecode(self.tree.path(index, name) or name)!r} ({why})"
+            for (index, name), why in list(self.failed.items())[:_SHOWN]
+        ]
+        more = f" and {len(self.failed) - _SHOWN} more" if len(self.failed) > _SHOWN else ""
+        raise SnapshotError(
+            f"could not {task}: {', '.join(shown)}{more} cannot be read; change the mode or owner, end what holds it, "
+            "or leave it out (the store's option `ignore`)"
+        )
 
 
 @attrs.frozen
@@ -137,10 +166,10 @@ class Scanner:
                 names = sorted(entries, key=_name)
         except ChangedError:
             return []
-        except PermissionError:
+        except PermissionError as exc:
             if at.spot.parent is None:
                 raise
-            self._leave(at.parent, at.spot.name, "unreadable")
+            self._fail(at.parent, at.spot.name, exc)
             return []
         index = self._begin(at, found)
         likes, like_folders = self._likes(at.like)
@@ -157,8 +186,8 @@ class Scanner:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            except OSError:  # a folder that may be listed but not entered
-                self._leave(index, name, "unreadable")
+            except OSError as exc:  # a folder that may be listed but not entered
+                self._fail(index, name, exc)
                 continue
             mode = status.st_mode
             if mode & _FORMAT == stat.S_IFDIR:
@@ -192,7 +221,7 @@ class Scanner:
             found.st_mode & KEPT_BITS,
             found.st_uid,
             found.st_gid,
-            found.st_mtime_ns,
+            kept_time(found.st_mtime_ns),
         )
         self._folders.append(folder)
         if found.st_mode & SET_ID:
@@ -208,6 +237,7 @@ class Scanner:
         self, index: int, here: int, name: bytes, status: os.stat_result, likes: dict[bytes, File]
     ) -> None:
         """Take up what is not a folder."""
+        failure = OSError(errno.EBUSY, "it keeps changing")
         try:
             for _ in range(_ATTEMPTS):
                 if stat.S_ISREG(status.st_mode):
@@ -228,7 +258,8 @@ class Scanner:
         except OSError as exc:
             if exc.errno in _OURS:
                 raise
-        self._leave(index, name, "unreadable")
+            failure = exc
+        self._fail(index, name, failure)
 
     def _file(
         self, index: int, here: int, name: bytes, status: os.stat_result, like: File | None
@@ -236,7 +267,10 @@ class Scanner:
         """Take up a regular file; None if it is none any more."""
         first = self._linked.get(status.st_ino) if status.st_nlink > 1 else None
         file: File | None
-        if first is not None and (first.mtime_ns, first.size) == (status.st_mtime_ns, status.st_size):
+        if first is not None and (first.mtime_ns, first.size) == (
+            kept_time(status.st_mtime_ns),
+            status.st_size,
+        ):
             file = _file_of(name, status, first)
         elif (known := self._cache.find(status)) is not None and self._has(known):
             file = _file_of(name, status, known)
@@ -295,12 +329,17 @@ class Scanner:
             file.sparse = holes
             if content.length == before.st_size and _unchanged(before, after):
                 self._scan.read.append(file)
-                ctime = before.st_ctime_ns
+                ctime = kept_time(before.st_ctime_ns)
                 margin = RACY_NS if ctime % _SECOND_NS else COARSE_RACY_NS
                 file.ctime_ns = ctime if ctime + margin < begin else 0
                 return file
         self._report(index, name, "changing")
         return file
+
+    def _fail(self, index: int, name: bytes, exc: OSError) -> None:
+        why = "somebody holds a lease on it" if exc.errno == errno.EAGAIN else exc.strerror or str(exc)
+        self._scan.failed[index, name] = why
+        self._leave(index, name, "unreadable")
 
     def _leave(self, index: int, name: bytes, reason: str) -> None:
         self._folders[index].left.append((name, reason))
@@ -331,7 +370,7 @@ def _file_of(
         status.st_mode & KEPT_BITS if target is None else 0o777,
         status.st_uid,
         status.st_gid,
-        status.st_mtime_ns,
+        kept_time(status.st_mtime_ns),
         status.st_size,
         target=target,
         dev=status.st_dev,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,27 +19,29 @@ from agentd_snapshots.journal import RestoreJournal
 from agentd_snapshots.names import check_turn
 from agentd_snapshots.packs import PackWriteError, PackWriter
 from agentd_snapshots.place import store_folder
-from agentd_snapshots.restore import Restorer, remove_staging, set_mtime
+from agentd_snapshots.recovery import Recovery, go_on
+from agentd_snapshots.relinking import relink
+from agentd_snapshots.restore import Restorer
 from agentd_snapshots.rules import Paths, Rules
 from agentd_snapshots.scan import Scan, Scanner, StatCache
 from agentd_snapshots.stoppable import run_stoppable
 from agentd_snapshots.store import PackStore
+from agentd_snapshots.unfinished import UnfinishedRestoreError, marked
 from agentd_snapshots.values import Diff, LeftOut, Selector, Snapshot, SnapshotStats
 from agentd_snapshots.verify import find_damage
 from agentd_snapshots.walker import DIRECTORY
 
 __all__ = ["Snapshots"]
 
+log = logging.getLogger("agentd.snapshots")
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _MAX_REPORTED = 100
 _MANY = 200
+_SHOWN = 10
 
 
-def _go_on() -> None:
-    """The poll of callers that cannot be cancelled."""
-
-
-class Snapshots:
+class Snapshots(Recovery):
     """The snapshots of one workspace, on disk, the same for every process.
 
     :param workspace: the folder. Nothing outside of it is read or written, whatever its code does meanwhile.
@@ -50,7 +53,9 @@ class Snapshots:
     :param exclude_if: the same by a function of the path. agentd's own hidden folder is always left out.
     :param lock_timeout_s: how long to wait for another process that is at work in the same store.
     :raises ConfigError: if `base_dir` lies in the workspace.
-    :raises SnapshotError: if the store cannot be used, or a restore that was killed cannot be ended now.
+    :raises SnapshotError: if the store cannot be used, or a restore that was killed cannot be ended now. If its end
+        would remove what is newer, the methods that work in the workspace raise `UnfinishedRestoreError` until
+        `finish_restore` or `abandon_restore` was called.
 
     All methods may be called from several threads and processes; they take turns. Those with an `a` in front
     are their asynchronous twins (asyncio or trio): the work is done in a thread, and when they are cancelled
@@ -76,9 +81,12 @@ class Snapshots:
         self._exclude_now = exclude if callable(exclude) else None
         self._lock_timeout_s = lock_timeout_s
         self._cache: tuple[object, StatCache] | None = None
-        if RestoreJournal.read(self.store) is not None:
-            with self._locked("finish an interrupted restore", _go_on):
-                pass
+        self._said: list[str] = []
+        if RestoreJournal.left(self.store):
+            try:
+                self._said = self.settle()
+            except UnfinishedRestoreError as exc:  # whoever wants to choose needs this object
+                log.warning("%s", exc)
 
     # --- the methods -------------------------------------------------------------------------------
 
@@ -92,9 +100,9 @@ class Snapshots:
         :param attachment: data of the caller's that is kept with the snapshot; see `attachment`.
         :raises ConfigError: for a label that is empty, longer than 200 characters, has control characters or looks
             like an id.
-        :raises SnapshotError: if the disk is full, say. No half snapshot is left.
+        :raises SnapshotError: if something cannot be read, or the disk is full, say. No half snapshot is left.
         """
-        return self._snapshot(label, turn, attachment, _go_on)
+        return self._snapshot(label, turn, attachment, go_on)
 
     def restore(self, wanted: Selector | Snapshot) -> Snapshot:
         """Make the workspace what it was, and return the snapshot. Only what differs is written.
@@ -106,7 +114,7 @@ class Snapshots:
         :raises CorruptSnapshotError: if the store is damaged; the workspace stays as it is.
         :raises SnapshotError: if the disk is full, say; the workspace stays as it is.
         """
-        return self._restore(wanted, _go_on)
+        return self._restore(wanted, go_on)
 
     def list_snapshots(self) -> list[Snapshot]:
         """All snapshots, the oldest first."""
@@ -136,22 +144,25 @@ class Snapshots:
 
         :raises UnknownSnapshotError: if there is none of that id, label or turn.
         """
-        return self._delete(wanted, collect, _go_on)
+        return self._delete(wanted, collect, go_on)
 
     def collect_garbage(self) -> int:
         """Remove contents that no snapshot needs; return how many bytes that freed."""
-        return self._collect(_go_on)
+        return self._collect(go_on)
 
     def diff(self, a: Selector | Snapshot, b: Selector | Snapshot | None = None) -> Diff:
         """Say what is different in `b` (None: the workspace as it is) compared with `a`."""
-        return self._diff(a, b, _go_on)
+        return self._diff(a, b, go_on)
 
     def copy_to(self, wanted: Selector | Snapshot, folder: str | os.PathLike[str]) -> Path:
         """Put a snapshot into another folder, which must be empty or not there; return it resolved.
 
-        The folder may have snapshots of its own. :raises SnapshotError: if it is not empty.
+        Links of git and symbolic links that name a place in the workspace by its absolute path name that in the copy;
+        what git is led to outside is logged as a warning. The folder may have snapshots of its own.
+
+        :raises SnapshotError: if it is not empty.
         """
-        return self._copy_to(wanted, folder, _go_on)
+        return self._copy_to(wanted, folder, go_on)
 
     def has_attachment(self, id: str) -> bool:
         """Tell whether the snapshot with this id carries data of the caller's."""
@@ -167,7 +178,7 @@ class Snapshots:
 
     def verify(self) -> list[str]:
         """Read everything in the store and return what is damaged, as sentences; empty if all is well."""
-        with self._locked("check the snapshots", _go_on):
+        with self._locked("check the snapshots", go_on, recover=False):
             return find_damage(self.store)
 
     # --- their twins -------------------------------------------------------------------------------
@@ -209,20 +220,26 @@ class Snapshots:
     ) -> Snapshot:
         check_label(label)
         check_turn(turn)
+        with self._locked("take a snapshot", poll):
+            return self._keep(label, turn, attachment, poll)
+
+    def _keep(self, label: str | None, turn: int | None, attachment: bytes | None, poll: Poll) -> Snapshot:
         begin = time.monotonic()
-        with self._locked("take a snapshot", poll), self._root() as root_fd:
+        with self._root() as root_fd:
             writer = PackWriter(self.store.packs, self.store.temporary)
             try:
                 scan = self._scan(root_fd, poll, writer)
+                scan.require_all("take a snapshot")
                 writer.finish()
             finally:
                 writer.abandon()
             encoded = scan.tree.encode()
-            turn = self.store.next_turn() if turn is None else turn
+            last_turn, last = self.store.counted()
+            turn = last_turn + 1 if turn is None else turn
             snapshot_id = self._free_id(turn)
             stats = _stats(scan, writer.bytes, time.monotonic() - begin)
             path = self.store.path(snapshot_id)
-            snapshot = Snapshot(snapshot_id, label, turn, path, time.time(), stats)
+            snapshot = Snapshot(snapshot_id, label, turn, path, time.time(), stats, last + 1)
             self.store.add(snapshot, encoded, attachment)
             self._remember(scan, encoded)
             return snapshot
@@ -231,7 +248,7 @@ class Snapshots:
         with self._locked("restore a snapshot", poll):
             snapshot = self.find(wanted)
             new = not self.workspace_dir.exists()
-            with self._root(make=True) as root_fd:
+            with self._root(make=True) as root_fd, marked(self.workspace_dir, self.store):
                 scan = self._restorer(root_fd, snapshot.id, poll, new=new).run()
                 self._remember(scan)
             return snapshot
@@ -260,12 +277,13 @@ class Snapshots:
                 return diff_trees(before, self.store.tree(self.find(b).id))
             with self._root() as root_fd:
                 scan = self._scan(root_fd, poll)
+                scan.require_all("compare snapshots")
                 self._remember(scan)
                 return diff_trees(before, scan.tree)
 
     def _copy_to(self, wanted: Selector | Snapshot, folder: str | os.PathLike[str], poll: Poll) -> Path:
         path = Path(folder).expanduser().resolve()
-        with self._locked("copy a snapshot", poll):
+        with self._locked("copy a snapshot", poll, recover=False):
             snapshot = self.find(wanted)
             path.mkdir(parents=True, exist_ok=True)
             with _opened(path) as root_fd:
@@ -276,7 +294,21 @@ class Snapshots:
                 restorer.cache = StatCache()
                 restorer.rules = Rules()
                 restorer.run()
+                self._relink(root_fd, snapshot, path)
         return path
+
+    def _relink(self, root_fd: int, snapshot: Snapshot, copy: Path) -> None:
+        tree, root = self.store.tree(snapshot.id), os.fstat(root_fd)
+        tree.belong_to(root.st_uid, root.st_gid)
+        outside = relink(root_fd, tree, os.fsencode(self.workspace_dir), os.fsencode(copy))
+        if outside:
+            log.warning(
+                "%s: git leads from here to outside of the copy (%s): what is committed there lands in the same "
+                "repository as what is committed in %s",
+                copy,
+                ", ".join(map(repr, outside[:_SHOWN])),
+                self.workspace_dir,
+            )
 
     def _scan(self, root_fd: int, poll: Poll, writer: PackWriter | None = None) -> Scan:
         scanner = Scanner(
@@ -341,11 +373,11 @@ class Snapshots:
     # --- the surroundings --------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _locked(self, task: str, poll: Poll) -> Iterator[None]:
+    def _locked(self, task: str, poll: Poll, *, recover: bool = True) -> Iterator[None]:
         """Hold the store, with a restore that was killed ended first; system errors become ours."""
         try:
             with self.store.locked(poll=poll, timeout_s=self._lock_timeout_s):
-                journal = RestoreJournal.read(self.store)
+                journal = RestoreJournal.read(self.store) if recover else None
                 if journal is not None:
                     self._recover(journal)
                 yield
@@ -355,21 +387,6 @@ class Snapshots:
             if isinstance(exc, SnapshotError):
                 raise
             raise _system_error(task, exc) from exc
-
-    def _recover(self, journal: RestoreJournal) -> None:
-        if journal.phase != "applying" and not self.workspace_dir.is_dir():
-            RestoreJournal.clear(self.store)
-            return
-        new = not self.workspace_dir.exists()
-        with self._root(make=True) as root_fd:
-            if journal.phase == "applying":
-                restorer = self._restorer(root_fd, journal.snapshot_id, _go_on, new=new)
-                restorer.redo = journal
-                restorer.run()
-                journal = restorer.redo
-            remove_staging(root_fd, journal.staging)
-            set_mtime(root_fd, journal.root_mtime_ns)
-        RestoreJournal.clear(self.store)
 
     @contextlib.contextmanager
     def _root(self, *, make: bool = False) -> Iterator[int]:

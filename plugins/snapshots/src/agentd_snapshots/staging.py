@@ -18,9 +18,9 @@ from agentd_snapshots.packs import write_all
 from agentd_snapshots.tree import CHUNK, KEPT_BITS, File, FileTree, Folder, chunks_of
 from agentd_snapshots.walker import DIRECTORY, Spot, Walker
 
-__all__ = ["Staging", "settle"]
+__all__ = ["NEW", "Staging", "settle", "unknown_owner"]
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PAGE = 4096
 _ZEROS = bytes(_PAGE)
 
@@ -41,7 +41,7 @@ class Staging:
         self._poll = poll
         self._owners = hasattr(os, "geteuid") and os.geteuid() == 0
         self._anchors: set[int] = set()
-        self._count = 0
+        self._count = self._old_count = 0
         self.fd = -1
 
     def open(self) -> None:
@@ -64,9 +64,9 @@ class Staging:
         return here
 
     def old_name(self) -> bytes:
-        """A free name for something old."""
-        self._count += 1
-        return b"o%d" % self._count
+        """The next name for something old: the journal knows what becomes `o1`, `o2` and so on."""
+        self._old_count += 1
+        return b"o%d" % self._old_count
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -111,11 +111,11 @@ class Staging:
         if file.target is not None:
             os.symlink(file.target, name, dir_fd=fd)
             if self._owners:
-                with _unknown_owner():
+                with unknown_owner():
                     os.chown(name, file.uid, file.gid, dir_fd=fd, follow_symlinks=False)
             os.utime(name, ns=(file.mtime_ns, file.mtime_ns), dir_fd=fd, follow_symlinks=False)
             return
-        made = os.open(name, _NEW, 0o600, dir_fd=fd)
+        made = os.open(name, NEW, 0o600, dir_fd=fd)
         try:
             self._write(made, file)
             settle(made, file, owners=self._owners)
@@ -171,7 +171,7 @@ class Staging:
 
 
 @contextlib.contextmanager
-def _unknown_owner() -> Iterator[None]:
+def unknown_owner() -> Iterator[None]:
     """Go on without an owner that this user namespace does not know."""
     try:
         yield
@@ -183,7 +183,7 @@ def _unknown_owner() -> Iterator[None]:
 def settle(fd: int, wanted: File | Folder, *, owners: bool) -> None:
     """Give an open file or folder its owner (if that is possible), mode and time."""
     if owners:
-        with _unknown_owner():
+        with unknown_owner():
             os.fchown(fd, wanted.uid, wanted.gid)
     if isinstance(wanted, File) or os.fstat(fd).st_mode & KEPT_BITS != wanted.mode:
         os.fchmod(fd, wanted.mode)

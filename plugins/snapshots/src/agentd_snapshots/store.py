@@ -3,7 +3,7 @@
     STORE/            0700, outside the workspace
       about.json      format and workspace, for people
       lock            held by whoever works in the store (flock)
-      counter         the highest turn that a snapshot has ever had
+      counter         the highest turn and the highest sequence that a snapshot has ever had
       snapshots/ID    one manifest each: header, description, tree
       attached/ID     what was handed over with a snapshot: a session's checkpoint, say
       packs/NAME.pack contents (`agentd_snapshots.packs`)
@@ -180,12 +180,15 @@ class PackStore:
 
     # --- manifests -----------------------------------------------------------------------------------
 
-    def next_turn(self) -> int:
-        """The turn of a snapshot that was given none: one more than any snapshot has ever had."""
-        counted = self.read("counter")
-        if counted is not None:
-            return int(counted) + 1
-        return max((snapshot.turn for snapshot in self.snapshots()), default=0) + 1
+    def counted(self) -> tuple[int, int]:
+        """The highest turn and the highest sequence that a snapshot has ever had."""
+        try:
+            turn, sequence = map(int, (self.read("counter") or b"").split())
+        except ValueError:  # damaged, or from before snapshots had a sequence
+            known = self.snapshots()
+            turn = max((snapshot.turn for snapshot in known), default=0)
+            sequence = max((snapshot.sequence for snapshot in known), default=0)
+        return turn, sequence
 
     def add(self, snapshot: Snapshot, encoded: bytes, attachment: bytes | None = None) -> None:
         """Publish a snapshot whose contents are in the packs. `snapshot.path` is ignored."""
@@ -193,15 +196,11 @@ class PackStore:
             self.write(f"attached/{snapshot.id}", digest_of(attachment) + attachment)
         else:
             self._detach(snapshot.id)  # one that a killed process has left
-        if snapshot.turn > int(self.read("counter") or 0):
-            self.write("counter", b"%d\n" % snapshot.turn)
+        turn, sequence = self.counted()
+        self.write("counter", b"%d %d\n" % (max(turn, snapshot.turn), max(sequence, snapshot.sequence)))
+        stats = _stats_as_dict(snapshot.stats)
         meta = msgspec.msgpack.encode(
-            {
-                "label": snapshot.label,
-                "turn": snapshot.turn,
-                "timestamp": snapshot.timestamp,
-                "stats": _stats_as_dict(snapshot.stats),
-            }
+            _Meta(snapshot.label, snapshot.turn, snapshot.timestamp, stats, snapshot.sequence)
         )
         header = _HEADER.pack(MAGIC, digest_of(meta), digest_of(encoded), len(meta))
         self.write(f"snapshots/{snapshot.id}", header + meta + encoded)
@@ -220,7 +219,7 @@ class PackStore:
         for name in self.ids():
             with contextlib.suppress(CorruptSnapshotError, FileNotFoundError):
                 found.append(self.describe(name))
-        return sorted(found, key=lambda snapshot: (snapshot.timestamp, snapshot.turn, snapshot.id))
+        return sorted(found, key=lambda one: (one.sequence, one.timestamp, one.turn, one.id))
 
     def describe(self, snapshot_id: str) -> Snapshot:
         """Read what a manifest says, without its tree.
@@ -230,17 +229,14 @@ class PackStore:
         path = self.path(snapshot_id)
         with open(path, "rb") as file:
             meta = _read_meta(path, file.read(_HEADER.size), file.read)[0]
-        stats = dict(meta["stats"])
-        stats["left_out"] = tuple(
-            LeftOut(os.fsdecode(where), why) for where, why in stats.get("left_out", ())
-        )
         return Snapshot(
             id=snapshot_id,
-            label=meta["label"],
-            turn=meta["turn"],
+            label=meta.label,
+            turn=meta.turn,
             path=path,
-            timestamp=meta["timestamp"],
-            stats=SnapshotStats(**stats),
+            timestamp=meta.timestamp,
+            stats=_stats_of(path, meta.stats),
+            sequence=meta.sequence,
         )
 
     def tree(self, snapshot_id: str) -> FileTree:
@@ -354,15 +350,33 @@ class PackStore:
             return sum(entry.stat().st_size for entry in entries)
 
 
-def _read_meta(path: Path, header: bytes, read: Any) -> tuple[dict[str, Any], bytes]:
+class _Meta(msgspec.Struct):
+    """The description in a manifest."""
+
+    label: str | None
+    turn: int
+    timestamp: float
+    stats: dict[str, Any]
+    sequence: int = 0  # in those that were written before there was one
+
+
+def _read_meta(path: Path, header: bytes, read: Any) -> tuple[_Meta, bytes]:
     """The description in a manifest, and the digest of its tree."""
     try:
         magic, meta_digest, tree_digest, size = _HEADER.unpack(header)
         meta = read(size)
         if magic != MAGIC or digest_of(meta) != meta_digest:
             raise ValueError("its description has another hash")
-        return msgspec.msgpack.decode(meta), tree_digest
+        return msgspec.msgpack.decode(meta, type=_Meta), tree_digest
     except (ValueError, struct.error, msgspec.MsgspecError) as exc:
+        raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: {exc}") from exc
+
+
+def _stats_of(path: Path, data: dict[str, Any]) -> SnapshotStats:
+    try:
+        left_out = tuple(LeftOut(os.fsdecode(where), why) for where, why in data.get("left_out", ()))
+        return SnapshotStats(**{**data, "left_out": left_out})
+    except (TypeError, ValueError) as exc:
         raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: {exc}") from exc
 
 

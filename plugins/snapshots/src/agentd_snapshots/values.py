@@ -15,9 +15,9 @@ class LeftOut:
     """Something in the workspace that a snapshot does not keep, or keeps only in part.
 
     `path` is relative to the workspace, as `os.fsdecode` gives it. `reason` is `socket`, `fifo`, `device`,
-    `unreadable`, `mount point` or `excluded` for what is not kept at all; `set-id bits` for a file or folder
-    that is kept without its setuid and setgid bits; `changing` for a file that was written to each time it was
-    read, and whose kept content may be a mix of two states.
+    `mount point` or `excluded` for what is not kept at all (`unreadable` in snapshots of earlier versions);
+    `set-id bits` for a file or folder that is kept without its setuid and setgid bits; `changing` for a file that
+    was written to each time it was read, and whose kept content may be a mix of two states.
     """
 
     path: str
@@ -48,7 +48,8 @@ class SnapshotStats:
 class Snapshot:
     """One kept state of a workspace.
 
-    `id` is `turn_0003`, or `turn_0003_2` if the turn has several. `timestamp` is in seconds since the epoch.
+    `id` is `turn_0003`, or `turn_0003_2` if the turn has several. `timestamp` is in seconds since the epoch, by a clock
+    that may have been set; `sequence` counts the snapshots of a workspace and says which one is newer.
     `path` is the file that describes the snapshot; its contents are in the packs beside it.
     """
 
@@ -58,6 +59,7 @@ class Snapshot:
     path: Path
     timestamp: float
     stats: SnapshotStats = attrs.field(factory=SnapshotStats, repr=False)
+    sequence: int = attrs.field(default=0, repr=False)
 
 
 @attrs.frozen(kw_only=True)

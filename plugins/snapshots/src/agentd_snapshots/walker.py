@@ -8,13 +8,17 @@ before raises `ChangedError`.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import sys
 
-__all__ = ["DIRECTORY", "ChangedError", "Spot", "Walker", "chmod_at", "remove_at", "remove_tree"]
+__all__ = ["DIRECTORY", "ChangedError", "Spot", "Walker", "chmod_at", "is_fixed", "remove_at", "remove_tree"]
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _O_PATH = getattr(os, "O_PATH", 0)
+_GET_FLAGS = 0x80086601  # FS_IOC_GETFLAGS of linux/fs.h
+_FIXED = 0x10 | 0x20  # FS_IMMUTABLE_FL, FS_APPEND_FL
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE}
 
 
@@ -136,6 +140,18 @@ class Walker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_fixed(fd: int) -> bool:
+    """Whether an open folder is append-only or immutable (`chattr`): what is put there cannot be taken back."""
+    if sys.platform != "linux":
+        return False
+    flags = bytearray(8)
+    try:
+        fcntl.ioctl(fd, _GET_FLAGS, flags)
+    except OSError:  # a file system without them
+        return False
+    return bool(int.from_bytes(flags[:4], sys.byteorder) & _FIXED)
 
 
 def chmod_at(fd: int, name: bytes, mode: int) -> None:

@@ -13,8 +13,7 @@ from agentd.protocols import Parser
 from agentd.turn.parser_stack import ParserStack
 from agentd.turn.results import action_of
 from agentd.types import Block, Segment
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from agentd_testing.strategies import answers, cuts, pieces_of
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 from agentd.events import (
+    CodeDelta,
     CodeExecution,
     CodeOutput,
     CodeStart,
@@ -22,8 +23,7 @@ from agentd.events import (
 )
 from agentd.protocols import EventSink
 from agentd.types import Usage
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 __all__ = ["RUN", "EventSinkContract"]
 
@@ -31,6 +31,7 @@ RUN: Final[tuple[Event, ...]] = (
     RunStart(task="t", model="m-1"),
     TextDelta("I will "),
     TextDelta("look."),
+    CodeDelta(id="a", text="echo hi\n`", target="bash"),
     CodeStart(id="a", code="echo hi\n", target="bash"),
     CodeOutput(id="a", text="hi\nthe"),
     CodeOutput(id="a", text="re\n", stream="stderr"),

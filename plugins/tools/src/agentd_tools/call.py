@@ -8,7 +8,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextvars import Context
 from typing import Any, Final
 
 import anyio
@@ -19,6 +18,7 @@ from agentd.events import ToolCall
 from agentd.protocols import DirectSource, ToolReply, ToolSource
 from agentd.types import ToolSpec
 
+from agentd_tools.contexts import own_context
 from agentd_tools.deadlines import watcher
 from agentd_tools.function import FunctionTool
 from agentd_tools.loops import TaskLoop, shared_loop
@@ -74,7 +74,7 @@ class PendingCall:
 
     __slots__ = (
         "_ended", "_give_up_direct", "_reply", "_scope", "_tell", "action_id", "answered", "arguments",
-        "began", "deadline", "entry", "has_lane", "id", "loop", "progress", "quiet", "started",
+        "began", "context", "deadline", "entry", "has_lane", "id", "loop", "progress", "quiet", "started",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class PendingCall:
         self.action_id = action_id
         self.started = self.began = time.monotonic()
         self.deadline = self.started + entry.timeout_s
+        self.context = own_context()
         self.answered = False
         self.has_lane = False
         self.quiet = False  # whoever made it tells of it
@@ -184,8 +185,8 @@ class PendingCall:
         assert function is not None
         try:
             positional, named = function.arguments(self.arguments, name)
-            # A fresh context: what one call sets is not there in the thread's next call.
-            result = Context().run(_call_and_collect, function, positional, named)
+            self._shorten()
+            result = self.context.run(_call_and_collect, function, positional, named)
             if hasattr(type(result), "__await__"):
                 self._go_on_async(result)
                 return
@@ -204,7 +205,7 @@ class PendingCall:
             await self._run_scoped(value)
 
         self.loop = shared_loop()
-        self.loop.post(wait, self.lost)
+        self.loop.post(wait, self.lost, self.context)
 
     # --- by the source itself ------------------------------------------------------------------
 
@@ -234,7 +235,7 @@ class PendingCall:
             if error is not None:
                 raise error
             reply = _checked(encode_result(value, name), name)
-        except Exception as raised:
+        except BaseException as raised:  # this is an I/O thread, which serves others, too
             reply = failure(raised, name)
         self._answer(reply)
 
@@ -254,12 +255,10 @@ class PendingCall:
                 result = await value()
                 reply = await self._encode(result, name)
             except anyio.get_cancelled_exc_class():
-                # ours (answered already) or the loop's end
+                # ours (answered already), the loop's end, or the tool's own doing
                 self._answer(error_reply(ToolError(f"{name}() was given up: it was cancelled")))
                 raise
-            except BaseException as error:
-                if not isinstance(error, Exception | SystemExit | KeyboardInterrupt):
-                    raise
+            except BaseException as error:  # GeneratorExit, say: it is this call that has failed
                 reply = failure(error, name)
             self._answer(reply)
 
@@ -269,12 +268,19 @@ class PendingCall:
         if function is None:
             assert source is not None
             arguments = await self._decode(lambda: load_object(name, self.arguments))
+            self._shorten()
             check_names(self.entry.binding.spec, name, arguments)
             return await source.call(self.entry.binding.spec.name, arguments, on_progress=self._report)
         positional, named = await self._decode(lambda: function.arguments(self.arguments, name))
+        self._shorten()
         if function.kind == "async_generator":
             return [item async for item in function.function(*positional, **named)]
         return await function.function(*positional, **named)
+
+    def _shorten(self) -> None:
+        """Let go of large arguments, which are there a second time now; what an event shows of them stays."""
+        if len(self.arguments) > _SMALL_BYTES:
+            self.arguments = self.arguments[: _EVENT_CHARS * 8]
 
     async def _decode(self, decode: Callable[[], Any]) -> Any:
         return decode() if len(self.arguments) <= _SMALL_BYTES else await call_in_thread(decode)
@@ -366,12 +372,21 @@ def failure(error: BaseException, name: str) -> ToolReply:
 
 
 def error_reply(error: ToolError) -> ToolReply:
-    """Return an error as it goes over the wire: `{"type": ..., "message": ...}`."""
+    """Return an error as it goes over the wire: `{"type": ..., "message": ...}`, and `data` if it has any."""
     kind = next((c.__name__ for c in _WIRE_TYPES if isinstance(error, c)), "ToolError")
     message = str(error)
     if len(message) > _MESSAGE_CHARS:
         message = f"{message[:_MESSAGE_CHARS]}... ({len(message)} characters)"
-    return ToolReply(False, json.dumps({"type": kind, "message": message}).encode())
+    said: dict[str, object] = {"type": kind, "message": message}
+    if error.data is not None:
+        said["data"] = error.data
+    try:
+        payload = json.dumps(said).encode()
+    except (TypeError, ValueError, RecursionError):  # of a tool of the host's own, whose data is no JSON
+        payload = b""
+    if not 0 < len(payload) <= MAX_MESSAGE_BYTES:
+        payload = json.dumps({"type": kind, "message": message}).encode()
+    return ToolReply(False, payload)
 
 
 def _readable(data: bytes) -> str:

@@ -18,18 +18,35 @@ class Lanes:
     """Lets at most `limit` blocking calls of one set into the pool; the rest wait in order."""
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
+        self._limit = self._free = limit
         self._lock = threading.Lock()
         self._waiting: deque[PendingCall] = deque()
 
+    def anew(self) -> Lanes:
+        """Return as many, all of them free."""
+        return Lanes(self._limit)
+
     def start(self, call: PendingCall) -> None:
+        """Have the pool run a call, now or when its turn has come."""
         with self._lock:
-            if self._free <= 0:
+            if call.answered:  # its time was up meanwhile
+                return
+            if not self._give(call):
                 self._waiting.append(call)
                 return
-            self._free -= 1
-            call.has_lane = True
         tool_pool.submit(call)
+
+    def take(self, call: PendingCall) -> bool:
+        """Give a lane to a call that the caller runs itself, if it is not answered yet; False if none is free."""
+        with self._lock:
+            return call.answered or self._give(call)
+
+    def _give(self, call: PendingCall) -> bool:
+        if self._free <= 0:
+            return False
+        self._free -= 1
+        call.has_lane = True
+        return True
 
     def release(self, call: PendingCall) -> None:
         """Take back the lane of an answered call, if it had one, and give it to the next that waits."""

@@ -19,8 +19,7 @@ from agentd_tools.call import Entry
 from agentd_tools.decorator import decorated_tools
 from agentd_tools.naming import Binding, bind
 from agentd_tools.reports import LogReport, Tell
-from agentd_tools.resources import NAME as RESOURCES
-from agentd_tools.resources import Resources, offers_something
+from agentd_tools.resources import NAME as RESOURCES, Resources, offers_something
 
 if TYPE_CHECKING:
     from agentd_tools.function import FunctionTool

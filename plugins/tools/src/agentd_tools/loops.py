@@ -6,17 +6,21 @@ nobody serves, one daemon thread of the process runs a loop for all tool sets.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextvars import Context, copy_context
+from typing import Any, Final
 
 import anyio
 from agentd._concurrency.waiting import loop_caller
 from anyio.abc import TaskStatus
 
 __all__ = ["TaskLoop", "shared_loop"]
+
+_log: Final = logging.getLogger("agentd.tools")
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 Lost = Callable[[], None]
@@ -27,8 +31,8 @@ class TaskLoop:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Work, Lost]] = deque()
-        self._arrived: deque[tuple[Work, Lost]] = deque()
+        self._waiting: deque[tuple[Work, Lost, Context | None]] = deque()
+        self._arrived: deque[tuple[Work, Lost, Context | None]] = deque()
         self._woken: anyio.Event | None = None
         self._call_soon: Callable[..., object] | None = None
         self._closed = False
@@ -48,21 +52,31 @@ class TaskLoop:
                 while True:
                     # In a task: from a callback, anyio 4.16 starts none in a loop that asyncio.run has made.
                     while self._arrived:
-                        group.start_soon(self._arrived.popleft()[0])
+                        work, _, context = self._arrived.popleft()
+                        # The task has a copy of the context that it was started in.
+                        (context or copy_context()).run(group.start_soon, _contained, work)
                     await self._woken.wait()
                     self._woken = anyio.Event()
             finally:
                 self._closed = True
-                for _, lost in self._arrived:
+                for _, lost, _ in self._arrived:
                     lost()
 
-    def post(self, work: Work, lost: Lost) -> None:
-        """Start `work` in the loop, from any thread; returns at once. `lost` is called if there is no loop"""
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been served, and is no more."""
+        return self._closed
+
+    def post(self, work: Work, lost: Lost, context: Context | None = None) -> None:
+        """Start `work` in the loop, from any thread; returns at once. `lost` is called if there is no loop.
+
+        :param context: what `work` runs in a copy of; by default, of the loop's own.
+        """
         with self._lock:
             if self._call_soon is None:
-                self._waiting.append((work, lost))
+                self._waiting.append((work, lost, context))
                 return
-        self.call_soon(self._spawn, work, lost, lost=lost)
+        self.call_soon(self._spawn, work, lost, context, lost=lost)
 
     def call_soon(self, function: Callable[..., object], *args: object, lost: Lost | None = None) -> None:
         """Call `function` in the loop. It must not raise."""
@@ -77,12 +91,24 @@ class TaskLoop:
         """Tell whether the calling thread is the loop's own, which must not wait for its work."""
         return self._thread == threading.get_ident()
 
-    def _spawn(self, work: Work, lost: Lost) -> None:
+    def _spawn(self, work: Work, lost: Lost, context: Context | None) -> None:
         if self._closed or self._woken is None:
             lost()
             return
-        self._arrived.append((work, lost))
+        self._arrived.append((work, lost, context))
         self._woken.set()
+
+
+async def _contained(work: Work) -> None:
+    """Do the work of one tool. Whatever it raises is its own: here it would end the loop, and with it all others'.
+
+    That includes a cancellation. If it is the loop's, it ends this task like any other; if it is not, the tool has
+    cancelled itself.
+    """
+    try:
+        await work()
+    except BaseException:
+        _log.debug("a tool's task was ended", exc_info=True)
 
 
 _shared_lock = threading.Lock()
@@ -93,7 +119,7 @@ def shared_loop() -> TaskLoop:
     """Return the loop of the process, run by a daemon thread that starts with the first call."""
     global _shared
     with _shared_lock:
-        if _shared is None:
+        if _shared is None or _shared.is_over:
             loop = TaskLoop()
             threading.Thread(
                 target=anyio.run, args=(loop.serve,), name="agentd-async-tools", daemon=True

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
-from agentd._concurrency.backoff import Backoff
 from agentd._concurrency.waiting import AsyncWaiter
+
+from agentd_tools.backoff import Backoff
 
 __all__ = ["Refresher"]
 

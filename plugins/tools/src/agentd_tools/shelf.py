@@ -124,30 +124,33 @@ class _OpenSource:
         await _close_all(self._take(which))
 
     def close(self, *, wait: bool = True) -> None:
-        taken = self._take(None)
-        if not taken:
-            return
-        done = threading.Event()
+        _close_together([self], wait=wait)
 
-        async def work() -> None:
-            try:
-                await _close_all(taken)
-            finally:
-                done.set()
 
+def _close_together(shelves: Iterable[_OpenSource], *, wait: bool = True) -> None:
+    """Close the sources of some shelves, all at once: a server may take seconds to end."""
+    taken = [source for shelf in shelves for source in shelf._take(None)]
+    if not taken:
+        return
+    done = threading.Event()
+
+    async def work() -> None:
         try:
-            loop = shared_loop()
-        except RuntimeError:  # the interpreter is ending: Python >= 3.12 starts no thread any more
-            anyio.run(_close_all, taken)
-            return
-        loop.post(work, done.set)
-        needed = [loop, *(getattr(source, "loop", None) for source in taken)]
-        if any(isinstance(one, TaskLoop) and one.is_here() for one in needed):
-            return  # waiting here would keep the loop from doing it
-        if wait and not done.wait(CLOSE_S + 1.0):
-            _log.warning(
-                "tool sources did not close within %g s: %s", CLOSE_S, ", ".join(s.name for s in taken)
-            )
+            await _close_all(taken)
+        finally:
+            done.set()
+
+    try:
+        loop = shared_loop()
+    except RuntimeError:  # the interpreter is ending: Python >= 3.12 starts no thread any more
+        anyio.run(_close_all, taken)
+        return
+    loop.post(work, done.set)
+    needed = [loop, *(getattr(source, "loop", None) for source in taken)]
+    if any(isinstance(one, TaskLoop) and one.is_here() for one in needed):
+        return  # waiting here would keep the loop from doing it
+    if wait and not done.wait(CLOSE_S + 1.0):
+        _log.warning("tool sources did not close within %g s: %s", CLOSE_S, ", ".join(s.name for s in taken))
 
 
 async def _close_all(sources: Sequence[ToolSource]) -> None:
@@ -196,8 +199,7 @@ class _AtExit:
             atexit.register(self._close)
 
     def _close(self) -> None:
-        for opened in list(self._open):
-            opened.close()
+        _close_together(list(self._open))
 
 
 _at_exit: Final = _AtExit()

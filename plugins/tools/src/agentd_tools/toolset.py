@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import anyio
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from agentd.events import SourceLog, ToolCall, ToolProgress
 from agentd.protocols import ToolReply, ToolSource
@@ -76,7 +80,9 @@ class ToolSet:
         self._loop: TaskLoop | None = None
         self._live: set[PendingCall] = set()
         self._quick: set[str] = set()  # blocking tools whose last call was quick, by Python name
+        self._at_hand: PendingCall | None = None  # the call that who submitted it runs itself
         self._closed = False
+        _sets.add(self)
         self._tools = Listing(
             functions, sources, timeout_s=timeout_s, changed=self._source_changed, tell=self._tell
         )
@@ -191,9 +197,22 @@ class ToolSet:
         """
         if may_hand_back and name in self._quick:
             call = self._begin(name, arguments, action_id, reply, start=False)
-            return None if call is None else call.run
+            return None if call is None else partial(self._run_at_hand, call)
         self._begin(name, arguments, action_id, reply)
         return None
+
+    def _run_at_hand(self, call: PendingCall) -> None:
+        """Run a call that was handed back. One at a time and with a lane, as in the pool: if the call before it still
+        runs, its thread has been replaced, and the tool is not quick any more."""
+        if self._at_hand is not None or not self._lanes.take(call):
+            self._quick.discard(call.entry.binding.python_name)
+            self._lanes.start(call)
+            return
+        self._at_hand = call
+        try:
+            call.run()
+        finally:
+            self._at_hand = None
 
     def _begin(
         self,
@@ -223,7 +242,7 @@ class ToolSet:
         elif not call.begin():
             loop = entry.loop or self._loop or shared_loop()
             call.loop = loop
-            loop.post(call.run_async, call.lost)
+            loop.post(call.run_async, call.lost, call.context)
         return call
 
     def _refusal(self, entry: Entry, size: int) -> ToolError:
@@ -274,7 +293,7 @@ class ToolSet:
     def call_json_sync(self, name: str, arguments: bytes, *, action_id: str = "") -> ToolReply:
         """The same from a plain thread (not from the event loop that serves this set)."""
         replies: list[ToolReply] = []
-        answered = ThreadWaiter()
+        answered = threading.Event()
 
         def reply(value: ToolReply) -> None:
             replies.append(value)
@@ -323,6 +342,20 @@ class ToolSet:
                 _log.exception("closing the tool source %r failed", name)
 
 
+_sets: Final[weakref.WeakSet[ToolSet]] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """In a forked child, calls under way are the parent's, and so are their threads and event loops."""
+    for tools in list(_sets):
+        tools._lanes = tools._lanes.anew()
+        tools._live = set()
+        tools._at_hand = tools._loop = None
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
 def _pack(name: str, arguments: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(dict(arguments), allow_nan=False).encode()
@@ -335,4 +368,5 @@ def _unpack(reply: ToolReply) -> object:
         return decode_json(reply.payload)
     data = json.loads(reply.payload)
     error = _ERRORS.get(data["type"], ToolError)(data["message"])
+    error.data = data.get("data")
     raise error

@@ -42,15 +42,17 @@ def check(*, files: tuple[str, ...], as_json: bool) -> int:
 
 
 def _print_lines(found: Examination, errors: list[Problem]) -> None:
+    from agentd_sink_console.neutral import one_line
+
     for error in errors:
-        click.echo(str(error), err=True)
+        click.echo(one_line(str(error)), err=True)
     for warning in found.warnings:
-        click.echo(f"{warning} (warning)", err=True)
+        click.echo(f"{one_line(str(warning))} (warning)", err=True)
     if errors or found.config is None:
         many = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
         click.echo(f"agentd: {many}", err=True)
         return
-    names = ", ".join(agent.name for agent in found.config.agents)
+    names = one_line(", ".join(agent.name for agent in found.config.agents))
     count = len(found.config.agents)
     click.echo(f"ok: {count} {'agent' if count == 1 else 'agents'}: {names}")
 

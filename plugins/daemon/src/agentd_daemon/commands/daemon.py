@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from agentd_cli import exits
@@ -59,18 +59,33 @@ def daemon(
     A second signal, or an end that takes longer than 30 s, ends it at once (130 or 143). With --json, 141 if the reader
     of the output went away.
     """
+    from agentd_daemon.commands.log import log_written
+    from agentd_daemon.config.problems import InvalidConfigError
+    from agentd_daemon.state import default_state_dir
+
+    with log_written(logging.WARNING if quiet else logging.INFO):
+        try:
+            config = _read(files)
+        except InvalidConfigError as error:
+            return _print_problems(error)
+        chosen = state_dir or config.state_dir or default_state_dir(files)
+        return _run(config, files, chosen, once=once, no_repl=no_repl, as_json=as_json)
+
+
+def _run(
+    config: DaemonConfig,
+    files: tuple[Path, ...],
+    chosen: str | Path,
+    *,
+    once: bool,
+    no_repl: bool,
+    as_json: bool,
+) -> int:
     import anyio
 
-    from agentd_daemon.config.problems import InvalidConfigError
     from agentd_daemon.daemon import Daemon
-    from agentd_daemon.state import StateFolder, default_state_dir
+    from agentd_daemon.state import StateFolder
 
-    _set_up_log(logging.WARNING if quiet else logging.INFO)
-    try:
-        config = _read(files)
-    except InvalidConfigError as error:
-        return _print_problems(error)
-    chosen = state_dir or config.state_dir or default_state_dir(files)
     with Signals() as signals, StateFolder(chosen) as folder:
         made = Daemon(config, folder, reload=lambda: _read(files))
         with _events_printed(made, signals) if as_json else nullcontext():
@@ -87,10 +102,17 @@ def daemon(
 def _events_printed(made: Daemon, signals: Signals) -> Iterator[None]:
     from agentd.events import as_dict
 
-    from agentd_daemon.commands.outlet import Outlet
+    from agentd_daemon.commands.outlet import Outlet, write_whole
 
-    with Outlet(1, on_broken=lambda: signals.end(exits.BROKEN_PIPE)) as outlet:
-        made.listen(lambda agent, event: outlet.put({"agent": agent, **as_dict(event)}))
+    def line(item: dict[str, Any]) -> bytes:
+        return json.dumps(item).encode()
+
+    with Outlet(
+        partial(write_whole, 1),
+        dropped=lambda count: line({"type": "dropped", "count": count}),
+        on_broken=lambda: signals.end(exits.BROKEN_PIPE),
+    ) as outlet:
+        made.listen(lambda agent, event: outlet.put(line({"agent": agent, **as_dict(event)})))
         yield
 
 
@@ -110,32 +132,12 @@ def _read(files: tuple[Path, ...]) -> DaemonConfig:
 
 
 def _print_problems(error: Exception) -> int:
+    from agentd_sink_console.neutral import one_line
+
     for problem in getattr(error, "problems", (error,)):
-        click.echo(str(problem), err=True)
+        click.echo(one_line(str(problem)), err=True)
     click.echo("agentd: the configuration cannot be used", err=True)
     return exits.USAGE
-
-
-class _Stderr(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to what `sys.stderr` is now: the prompt diverts it while it is there."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> object:
-        return sys.stderr
-
-
-def _set_up_log(level: int) -> None:
-    handler = _Stderr()
-    # Where systemd reads it, the journal has the time itself.
-    time = "" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s "
-    handler.setFormatter(logging.Formatter(f"{time}%(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    root = logging.getLogger("agentd")
-    root.handlers = [handler]
-    root.setLevel(level)
-    root.propagate = False
 
 
 async def _serve(made: Daemon, folder: StateFolder, signals: Signals, *, once: bool, repl: bool) -> None:

@@ -60,23 +60,26 @@ def _folder(files: tuple[Path, ...], state_dir: Path | None) -> str | Path:
 
 
 def _print_table(found: dict[str, Any]) -> None:
+    from agentd_sink_console.neutral import one_line
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("agent", "state", "queued", "turns", "last", "servers", "result or error"):
         table.add_column(column, overflow="fold")
     for agent in found["agents"]:
         said = agent["last_error"] or agent["last_result"]
-        table.add_row(
+        cells = (
             agent["name"],
             _state(agent),
             str(agent["queued"]),
             str(agent["turns"]),
             _ago(agent["last_at"]),
             ", ".join(_server(server) for server in agent["servers"]),
-            " ".join(said.split())[:200],
+            one_line(said)[:200],
         )
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
     console = Console() if sys.stdout.isatty() else Console(width=1000)  # a line for each agent, for `grep`
     console.print(f"daemon, pid {found['pid']}", markup=False, highlight=False)
     console.print(table, markup=False)

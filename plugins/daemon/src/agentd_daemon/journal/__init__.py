@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from agentd_daemon.journal.database import JournalError
 from agentd_daemon.journal.journal import Journal
 from agentd_daemon.journal.values import Origin, Seen, SettledState, Trigger, TriggerState, TurnNote
 
-__all__ = ["Journal", "Origin", "Seen", "SettledState", "Trigger", "TriggerState", "TurnNote"]
+__all__ = ["Journal", "JournalError", "Origin", "Seen", "SettledState", "Trigger", "TriggerState", "TurnNote"]

@@ -14,20 +14,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from agentd.errors import JournalError
+from agentd.errors import AgentdError
 from agentd.statedir import make_private
 
 from agentd_daemon.journal.ids import TriggerIds
 from agentd_daemon.journal.repair import fresh_name, is_damage, salvage, set_aside
 from agentd_daemon.journal.schema import MIGRATIONS, migrate
 
-__all__ = ["Database"]
+__all__ = ["Database", "JournalError"]
 
 log = logging.getLogger("agentd.daemon.journal")
 
 BUSY_TIMEOUT_S = 5.0
 PAGE_BYTES = 4096
 LOG_PAGES = 4096  # 16 MiB; `checkpoint` keeps the log far below it
+
+
+class JournalError(AgentdError, OSError):
+    """The daemon's journal could not be opened, read or written; what was being written is not in it.
+
+    `errno` is `ENOSPC` if there was no room for it, otherwise None: whoever wrote may try again later.
+    """
+
+    def __init__(self, what: str, path: object, reason: str, step: str, *, errno: int | None = None) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"could not {what} in the journal {path}: {reason}; {step}")
+        self.errno = errno
 
 
 class Database:

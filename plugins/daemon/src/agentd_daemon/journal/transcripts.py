@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from agentd.errors import ConfigError, JournalError
+from agentd.errors import ConfigError
 from agentd.turn.transcript import Transcript
 
-from agentd_daemon.journal.database import Database
+from agentd_daemon.journal.database import Database, JournalError
 
 __all__ = ["TranscriptTable"]
 

@@ -8,10 +8,9 @@ import time
 from typing import Any
 
 import attrs
-from agentd.errors import JournalError
 from agentd.types import Usage
 
-from agentd_daemon.journal.database import Database
+from agentd_daemon.journal.database import Database, JournalError
 from agentd_daemon.journal.values import Origin, Seen, SettledState, Trigger, TriggerState, TurnNote
 
 __all__ = ["TriggerTable"]
@@ -155,7 +154,14 @@ class TriggerTable(Database):
         query = "SELECT attempt, turn, at, usage FROM turns WHERE trigger_id = ? ORDER BY attempt, turn"
         with self.read("read turns") as c:
             rows = c.execute(query, (trigger_id,)).fetchall()
-        return [TurnNote(**{**row, "usage": Usage(**json.loads(row["usage"]))}) for row in map(dict, rows)]
+        return [TurnNote(**{**row, "usage": self._usage(row["usage"])}) for row in map(dict, rows)]
+
+    def _usage(self, data: str) -> Usage:
+        try:
+            return Usage() + Usage(**json.loads(data))  # the sum fails for what are no numbers
+        except (ValueError, TypeError) as exc:
+            step = "update agentd, or use another state folder"
+            raise JournalError("read turns", self.path, f"damaged usage: {exc}", step) from exc
 
     # --- what was last seen ----------------------------------------------------------------------------------
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import attrs
+from agentd_sink_console.neutral import one_line
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from agentd_daemon.repl.lines import COMMANDS
-from agentd_daemon.repl.wrapping import one_line
 
 __all__ = ["Candidate", "ReplCompleter", "candidates"]
 

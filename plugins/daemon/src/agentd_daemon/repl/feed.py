@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from agentd.events import Event, RunStart
 from agentd_sink_console.console import ConsoleSink
+from agentd_sink_console.neutral import one_line
 
 from agentd_daemon.repl.painter import AGENT_COLOURS, AgentPainter
 from agentd_daemon.repl.screen import Screen
-from agentd_daemon.repl.wrapping import one_line, width_of
+from agentd_daemon.repl.wrapping import width_of
 
 __all__ = ["Feed"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 from agentd.errors import AgentdError
-from agentd_sink_console.neutral import neutral
+from agentd_sink_console.neutral import neutral, one_line
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -31,7 +31,7 @@ from agentd_daemon.repl.past import open_past
 from agentd_daemon.repl.printed import printed_above
 from agentd_daemon.repl.screen import Screen
 from agentd_daemon.repl.terminal import TerminalStream, open_terminal
-from agentd_daemon.repl.wrapping import cut, one_line, width_of, wrap
+from agentd_daemon.repl.wrapping import cut, width_of, wrap
 
 __all__ = ["Repl"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 
+from agentd_sink_console.neutral import one_line
 from agentd_sink_console.painters import PlainPainter, RichPainter, Style
 
 from agentd_daemon.repl.screen import LiveRow, Screen
-from agentd_daemon.repl.wrapping import cut, one_line, width_of, wrap
+from agentd_daemon.repl.wrapping import cut, width_of, wrap
 
 __all__ = ["AGENT_COLOURS", "AgentPainter", "styled"]
 

@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 
 from agentd.turn.transcript import Message
 from agentd.types import ToolSpec
-from agentd_sink_console.neutral import neutral
+from agentd_sink_console.neutral import neutral, one_line
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from agentd_daemon.control import AgentStatus
 from agentd_daemon.repl.lines import CommandSpec
-from agentd_daemon.repl.wrapping import one_line
 
 __all__ = ["agents", "commands", "messages", "note", "rows", "tools"]
 

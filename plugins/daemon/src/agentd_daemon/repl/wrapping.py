@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from agentd_sink_console.neutral import neutral
 from prompt_toolkit.utils import get_cwidth
 
-__all__ = ["cut", "one_line", "width_of", "wrap"]
-
-
-def one_line(text: str) -> str:
-    """Return any text as harmless words, a space apart."""
-    return " ".join(neutral(text).split())
+__all__ = ["cut", "width_of", "wrap"]
 
 
 def width_of(text: str) -> int:

@@ -9,29 +9,31 @@ import struct
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
+import attrs
+from agentd._concurrency.pool import unbounded_pool
 from agentd.errors import ProtocolError, RunnerDiedError
-from agentd.protocols import OnOutput
-from agentd.types import ActionResult, OutputChunk, OutputStream
 
+from agentd_runner.host import border
+from agentd_runner.host.call_queue import CallQueue
+from agentd_runner.host.held import EACH_BYTES, HeldBytes
 from agentd_runner.host.hub import Hub
 from agentd_runner.host.line import Line, LineEnds, OnCall
+from agentd_runner.host.pending import Pending, Waiter
 from agentd_runner.host.process import RunnerProcess
 from agentd_runner.inside import frames
 
-__all__ = ["Connection", "Pending", "Waiter"]
+__all__ = ["Connection"]
 
 READ_SIZE = 1 << 16  # below malloc's mmap threshold: larger buffers cost small frames dear
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
 MAX_CALLS = 1024  # tool calls of one runner at once
 STDERR_KEPT = 8192
-
-
-class Waiter(Protocol):
-    def set(self) -> None: ...
+EXIT_CODE_S = 0.2  # how long a runner whose pipe was closed may take to end with an exit code
+GONE_S = 5.0  # how long one that was killed may take to be gone
 
 
 _open: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -47,65 +49,23 @@ def _close_in_child() -> None:
                 os.close(descriptor)
             except OSError:
                 pass
+        connection._closed = connection._ending = True  # it is the parent's to end
         connection.lost = "it belongs to the parent process"
+        connection._lock = threading.Lock()  # a thread of the parent may have held it
     _open.clear()
 
 
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-class Pending:
-    """An action, or another request, that was sent and has not ended."""
-
-    def __init__(self, waiter: Waiter, on_output: OnOutput | None = None) -> None:
-        self.waiter = waiter
-        self.on_output = on_output
-        self.chunks: list[OutputChunk] = []
-        self.dropped = 0
-        self.result: ActionResult | None = None
-        self.answer: Any = None
-        """For a request that is no action: what the runner answered."""
-        self.error: Exception | None = None
-
-    def output(self, stream: OutputStream, data: bytes) -> None:
-        chunk = OutputChunk(stream, data)
-        self.chunks.append(chunk)
-        if self.on_output is not None:
-            self.on_output(chunk)
-
-    def drop(self, payload: bytes) -> None:
-        number, count = struct.unpack("!BQ", payload)
-        self.dropped += count
-        self.output("stdout" if number == 1 else "stderr", b"\n[... %d bytes left out ...]\n" % count)
-
-    def end(self, payload: bytes) -> None:
-        end: dict[str, Any] = json.loads(payload)
-        self.result = ActionResult(chunks=tuple(self.chunks), dropped_bytes=self.dropped, **end)
-        self.waiter.set()
-
-    def reply(self, payload: bytes) -> None:
-        self.answer = json.loads(payload)
-        self.waiter.set()
-
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self.waiter.set()
-
-    def partial(self, message: str) -> ActionResult:
-        """What there is so far, as the result of an action that was cut off."""
-        return ActionResult(
-            status="failed",
-            exit_code=137,
-            chunks=tuple(self.chunks),
-            dropped_bytes=self.dropped,
-            message=message,
-        )
-
-
 class Connection:
     """The frames of one runner process. Thread-safe; reading happens in the hub's thread.
 
-    `on_call(action, name, arguments, reply)` is called in that thread for every tool call.
+    `on_call(action, name, arguments, reply)` is called in that thread for every tool call, `waited(action)` when the
+    action's time is up: for how many seconds it has waited for tools, and whether it does so now. A frame that is none
+    of this protocol ends the runner, and whatever waits for it gets a `ProtocolError`.
+
+    :param held_bytes: what may wait in the host for this session: calls and their results, and as much of output.
     """
 
     def __init__(
@@ -115,33 +75,43 @@ class Connection:
         on_call: OnCall,
         ready: Waiter,
         line: LineEnds | None = None,
+        waited: Callable[[int], tuple[float, bool]] = lambda action: (0.0, False),
+        *,
+        held_bytes: int = frames.MAX_FRAME,
     ) -> None:
         self.process = process
         self.lost: str | None = None
+        self.end_reason = "its pipe was closed"
         self.hello: dict[str, Any] | None = None
         self._hub = hub
-        self._on_call = on_call
         self._ready = ready
+        self._waited = waited
         self._reader = frames.FrameReader(frames.TO_HOST)
         self._lock = threading.Lock()
         self._backlog: deque[memoryview] = deque()
         self._backlog_size = 0
         self._pending: dict[int, Pending] = {}
+        self._held = HeldBytes(held_bytes)
+        self._calls = CallQueue(self._held, hub, on_call)
+        self._output_room = held_bytes
+        self._coming = 0  # bytes of the call under way in the pipe, for which there is room
         self._open_calls: set[int] = set()
         self._stderr = b""
         self._closed = False
+        self._ending = False  # what is left to do is to find out how it ended, and to tell those who wait
+        self._is_broken = False  # it ended by a breach of the protocol
         _open.add(self)
         for descriptor in self.descriptors():
             os.set_blocking(descriptor, False)
         if process.stderr >= 0:
             hub.watch(process.stderr, selectors.EVENT_READ, self._read_stderr)
-        self._line = None if line is None else Line(line.ours, hub, on_call)
+        self._line = None if line is None else Line(line.ours, hub, self._calls.begin, self._held)
         hub.watch(process.stdout, selectors.EVENT_READ, self._read)
 
     @property
     def is_open(self) -> bool:
         """Whether actions may be sent. The end that `close` has begun is noted in `lost` a moment later."""
-        return self.lost is None and not self._closed
+        return self.lost is None and not self._closed and not self._ending
 
     def descriptors(self) -> list[int]:
         """The pipe's ends on our side."""
@@ -154,7 +124,7 @@ class Connection:
         """Send one frame; what the pipe does not take now is sent by the hub's thread."""
         data = memoryview(frames.pack(kind, ident, payload))
         with self._lock:
-            if self._closed or self.lost is not None:
+            if not self.is_open:
                 return
             if not self._backlog:
                 data = data[self._write(data) :]
@@ -162,8 +132,9 @@ class Connection:
                 return
             first = not self._backlog
             self._backlog.append(data)
-            self._backlog_size += len(data)
+            self._backlog_size += len(data) + EACH_BYTES
             too_much = self._backlog_size > MAX_BACKLOG
+            self._held.add(len(data) + EACH_BYTES, unread=True)
         if too_much:
             self.kill(f"it did not read {MAX_BACKLOG >> 20} MiB that were sent to it")
         elif first:
@@ -179,15 +150,20 @@ class Connection:
 
     def _write_more(self, _events: int) -> None:
         with self._lock:
+            before = self._backlog_size
             while self._backlog:
                 data = self._backlog[0]
                 sent = self._write(data)
                 self._backlog_size -= sent
                 if sent < len(data):
                     self._backlog[0] = data[sent:]
-                    return
+                    break
+                self._backlog_size -= EACH_BYTES
                 self._backlog.popleft()
-        self._hub.forget(self.process.stdin)
+            sent = before - self._backlog_size
+            if not self._backlog:
+                self._hub.forget(self.process.stdin)
+        self._held.give(sent, unread=True)
 
     def send_json(self, kind: int, ident: int, value: Mapping[str, object]) -> None:
         self.send(kind, ident, json.dumps(value).encode())
@@ -213,17 +189,18 @@ class Connection:
             if lost is None:
                 self._pending[ident] = pending
         if lost is not None:
-            pending.fail(RunnerDiedError(lost))
+            pending.fail(self._failure(lost, pending))
             return
         self.send(kind, ident, payload)
 
-    def _reply(self, call: int, ok: bool, payload: bytes) -> None:
+    def _reply(self, call: int, size: int, ok: bool, payload: bytes) -> None:
         self._open_calls.discard(call)
         self.send(frames.REPLY, call, (b"\0" if ok else b"\1") + payload)
+        self._held.give(size)
 
     # --- receiving, in the hub's thread
 
-    def _read_stderr(self, _events: int) -> None:
+    def _read_stderr(self, _events: int = 0) -> None:
         try:
             data = os.read(self.process.stderr, READ_SIZE)
         except BlockingIOError:
@@ -243,102 +220,200 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            self._lose("its pipe was closed")
+            self._lose(self.end_reason)
             return
         try:
-            for kind, ident, payload in self._reader.feed(data):
-                self._frame(kind, ident, payload)
-        except (frames.FrameError, ValueError, KeyError, TypeError, struct.error) as error:
-            self.kill(f"it broke the protocol: {error}")
+            for frame in border.join_outputs(self._reader.feed(data)):
+                self._frame(*frame)
+        except frames.FrameError as error:
+            self._break(str(error))
+        if not self._ending:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Read no further before there is room for what comes: for all of a large call, whose length is known."""
+        reader = self._reader
+        is_call = reader.missing > 0 and reader.head[0] == frames.CALL
+        wanted = reader.length if is_call and reader.length > frames.MESSAGE_SIZE else 0
+        if wanted == self._coming and self._held.size <= self._held.limit:
+            return
+        if self._held.take(wanted - self._coming, lambda: self._hub.call(lambda: self._read_on(wanted))):
+            self._coming = wanted
+        else:
+            self._hub.forget(self.process.stdout)
+
+    def _read_on(self, coming: int) -> None:
+        if not self._ending:  # its descriptors are closed then
+            self._coming = coming
+            self._hub.watch(self.process.stdout, selectors.EVENT_READ, self._read)
 
     def _frame(self, kind: int, ident: int, payload: bytes) -> None:
-        if kind == frames.CALL:
-            self._call(ident, payload)
-        elif kind == frames.READY:
-            hello = json.loads(payload)
-            if hello["version"] != frames.VERSION:
-                raise ValueError(f"it speaks version {hello['version']}, the host {frames.VERSION}")
-            if hello["release"] != frames.RELEASE:
-                raise ValueError(f"it is of agentd-runner {hello['release']}, the host of {frames.RELEASE}")
-            self.hello = hello
-            self._ready.set()
+        if self._ending:
+            return
+        if kind == frames.READY:
+            self._greet(payload)
         elif kind == frames.FATAL:
-            self.kill(str(json.loads(payload)["message"]))
-        elif kind in (frames.EXIT, frames.SHELL):
-            if self._line is not None and kind == frames.EXIT:
-                self._line.finish(ident)
-            with self._lock:
-                pending = self._pending.pop(ident, None)
-            if pending is not None:
-                take = pending.end if kind == frames.EXIT else pending.reply
-                take(payload)
+            self.kill(border.read_fatal(payload))
+        elif self.hello is None:
+            raise frames.FrameError("the first frame must be READY")
+        elif kind == frames.CALL:
+            self._call(ident, payload)
+        elif kind == frames.CLOCK:
+            self._asked(ident, frames.EXIT)
+            waited_s, waits = self._waited(ident)
+            self.send_json(frames.CLOCK, ident, {"waited_s": waited_s, "waits": waits})
+        elif kind == frames.EXIT:
+            self._exit(ident, border.read_exit(payload))
+        elif kind == frames.SHELL:
+            state = border.read_state(payload)
+            self._take(ident, frames.SHELL).reply(state)
         else:
-            pending = self._pending.get(ident)
-            if pending is None:
-                return
-            if kind == frames.DROPPED:
-                pending.drop(payload)
-            else:
-                pending.output("stdout" if kind == frames.STDOUT else "stderr", payload)
+            self._output(kind, ident, payload)
+
+    def _greet(self, payload: bytes) -> None:
+        if self.hello is not None:
+            raise frames.FrameError("READY came twice")
+        self.hello = border.read_ready(payload)
+        self._ready.set()
+
+    def _asked(self, ident: int, kind: int) -> Pending:
+        """Return what waits under this number for a frame of this kind."""
+        pending = self._pending.get(ident)
+        if pending is None or pending.ended_by != kind:
+            raise frames.FrameError(f"it answered {ident}, which was not asked of it or has ended")
+        return pending
+
+    def _take(self, ident: int, kind: int) -> Pending:
+        pending = self._asked(ident, kind)
+        with self._lock:
+            self._pending.pop(ident, None)
+        return pending
+
+    def _output(self, kind: int, ident: int, payload: bytes) -> None:
+        pending = self._asked(ident, frames.EXIT)
+        if kind == frames.DROPPED:
+            pending.drop(*border.read_dropped(payload))
+            return
+        before = pending.kept_bytes
+        pending.output("stdout" if kind == frames.STDOUT else "stderr", payload, self._output_room)
+        self._output_room -= pending.kept_bytes - before
+
+    def _exit(self, ident: int, result: dict[str, Any]) -> None:
+        self._asked(ident, frames.EXIT)
+        if self._line is not None:
+            self._line.finish(ident)
+        pending = self._take(ident, frames.EXIT)
+        self._output_room += pending.kept_bytes
+        pending.end(result)
 
     def _call(self, call: int, payload: bytes) -> None:
-        action, length = struct.unpack_from("!IH", payload)
-        name = payload[6 : 6 + length].decode("utf-8", "replace")
-        if len(self._open_calls) >= MAX_CALLS:
-            error = {"type": "ToolError", "message": f"more than {MAX_CALLS} tool calls at once"}
-            self._reply(call, False, json.dumps(error).encode())
-            return
+        action, name, arguments = border.read_call(payload)
+        if call in self._open_calls:
+            raise frames.FrameError(f"two calls with the number {call} at once")
+        size = len(payload) + EACH_BYTES
+        self._held.add(size - self._coming)  # a large one is counted already
+        self._coming = 0
+        full = len(self._open_calls) >= MAX_CALLS
         self._open_calls.add(call)
-        self._on_call(action, name, payload[6 + length :], partial(self._reply, call))
+        reply = partial(self._reply, call, size)
+        if full:
+            error = {"type": "ToolError", "message": f"more than {MAX_CALLS} tool calls at once"}
+            reply(False, json.dumps(error).encode())
+        else:
+            self._calls.begin(action, name, arguments, reply)
 
     # --- the end
 
     def kill(self, reason: str) -> None:
         """End the runner at once; whoever waits gets `RunnerDiedError` with this reason."""
-        self.process.kill()
-        self._hub.call(lambda: self._lose(reason))
+        if self._begin_end():
+            self.process.kill()
+            self._hub.call(lambda: self._let_go(reason))
+
+    def _break(self, reason: str) -> None:
+        """The same with `ProtocolError`."""
+        self._is_broken = True
+        self.kill(f"it broke the protocol: {reason}")
+
+    def _begin_end(self) -> bool:
+        with self._lock:
+            began, self._ending = not self._ending, True
+        return began
 
     def _lose(self, reason: str) -> None:
-        with self._lock:
-            if self.lost is not None:
-                return
-            code = self.process.wait(0.2)
-            said = self._stderr.decode("utf-8", "replace").strip()
-            self.lost = (
-                f"the runner (pid {self.process.pid}) ended: {reason}"
-                f"{f', exit code {code}' if code is not None else ''}{f'; it said: {said}' if said else ''}"
-            )
-            pending, self._pending = self._pending, {}
+        if self._begin_end():
+            self._let_go(reason)
+
+    def _let_go(self, reason: str) -> None:
+        """Close the pipe. To find out how the runner has ended may take a moment, which no other session waits."""
         _open.discard(self)
         if self._line is not None:
             self._line.close()
-        for descriptor in self.descriptors():
-            self._hub.forget(descriptor, lambda d=descriptor: os.close(d))  # type: ignore[misc]
-        self.process.kill()
-        self.process.wait(0.5)  # or it stays as a zombie
+        for descriptor in (self.process.stdin, self.process.stdout):
+            self._hub.forget(descriptor, partial(os.close, descriptor))
+        code = self.process.wait(0)
+        if code is None:
+            unbounded_pool.submit(_LastWait(self, reason))
+        else:
+            self._tell_end(reason, code)
+
+    def _tell_end(self, reason: str, code: int | None) -> None:
+        """Say how it has ended to those who wait."""
+        if self.process.stderr >= 0:
+            self._read_stderr()
+            self._hub.forget(self.process.stderr, partial(os.close, self.process.stderr))
+        said = self._stderr.decode("utf-8", "replace").strip()
+        lost = (
+            f"the runner (pid {self.process.pid}) ended: {reason}"
+            f"{f', exit code {code}' if code is not None else ''}{f'; it said: {said}' if said else ''}"
+        )
+        with self._lock:
+            self.lost = lost
+            pending, self._pending = self._pending, {}
         for waiting in pending.values():
-            waiting.fail(RunnerDiedError(self.lost, partial=waiting.partial(self.lost)))
+            waiting.fail(self._failure(lost, waiting))
         self._ready.set()
 
-    def close(self, grace_s: float) -> None:
+    def _failure(self, lost: str, waiting: Pending) -> ProtocolError | RunnerDiedError:
+        if self._is_broken:
+            return ProtocolError(f"{lost}. The next action starts a new one, with a fresh shell")
+        return RunnerDiedError(lost, partial=waiting.partial(lost))
+
+    def close(self, grace_s: float, reason: str = "it was closed") -> None:
         """Close the pipe, wait for the runner to end its actions and itself, kill it if it does not."""
         # Said in words, too: a forked child of this program may hold the pipe open.
         self.send(frames.END, 0, b"")
         with self._lock:
             if self._closed:
                 return
-            self._closed = True
-            lost = self.lost is not None
-        if not lost:
+            self._closed, self.end_reason = True, reason
+            ending = self._ending
+        if not ending:
             self._hub.forget(self.process.stdin, self._shut)
         if self.process.wait(grace_s) is None:
             self.process.kill()
             self.process.wait(grace_s)
-        self._hub.call(lambda: self._lose("it was closed"))
+        self._hub.call(lambda: self._lose(reason))
 
     def _shut(self) -> None:
-        # The descriptor's number stays ours until `_lose` closes it; only the pipe's end goes away now.
-        if self.lost is None:
+        # The descriptor's number stays ours until `_let_go` closes it; only the pipe's end goes away now.
+        if not self._ending:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, self.process.stdin, inheritable=False)
             os.close(null)
+
+
+@attrs.frozen(eq=False)
+class _LastWait:
+    """Waits, in a thread, for the end of a runner whose pipe is closed."""
+
+    connection: Connection
+    reason: str
+
+    def run(self) -> None:
+        connection, process = self.connection, self.connection.process
+        code = process.wait(EXIT_CODE_S)
+        if code is None:
+            process.kill()
+        connection._hub.call(partial(connection._tell_end, self.reason, code))
+        process.wait(GONE_S)  # or it stays as a zombie

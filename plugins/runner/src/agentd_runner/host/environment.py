@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+from agentd.errors import ConfigError
 from agentd.protocols import Layout
 
-__all__ = ["ALLOWED", "Place", "base_environment", "path_environment"]
+__all__ = ["ALLOWED", "Place", "base_environment", "find_interpreter", "path_environment"]
 
 ALLOWED = frozenset(
     {
@@ -67,7 +70,6 @@ def base_environment(
     env |= {
         "HOME": str(place.home),
         "TMPDIR": temporary or str(place.temporary),
-        "PYTHONUNBUFFERED": "1",  # output is shown while it is made
         "PYTHONDONTWRITEBYTECODE": "1",  # no __pycache__ beside the user's files
         "PIP_TARGET": str(place.site),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -91,3 +93,14 @@ def path_environment(env: Mapping[str, str], place: Place, python: str, layout: 
     path += map(str, layout.programs)
     pythonpath = [*map(str, layout.importable), str(place.site)]
     return {"PATH": ":".join(path), "PYTHONPATH": ":".join(pythonpath)}
+
+
+def find_interpreter(python: str | Path | None) -> str:
+    """Return the path of an interpreter, by default the one that runs this program.
+
+    :raises ConfigError: if it is no executable file.
+    """
+    path = str(python or sys.executable)
+    if not os.path.isabs(path) or not os.access(path, os.X_OK):
+        raise ConfigError(f"python={path!r} is no executable file; give the absolute path of an interpreter")
+    return path

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import anyio
 import attrs
 from agentd._concurrency.pool import call_in_thread
-from agentd._concurrency.waiting import AsyncWaiter, ThreadWaiter
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import (
     ConfigError,
     ExecutorClosedError,
@@ -34,19 +34,20 @@ from agentd.types import (
     Limits,
     PythonState,
 )
-from agentd.workspace import open_workspace
+from agentd.workspace import open_workspace, settle_workspace
 
 from agentd_runner.artefact import folder_command
-from agentd_runner.host.connection import Connection, Pending
-from agentd_runner.host.environment import Place, base_environment, path_environment
+from agentd_runner.host.connection import Connection
+from agentd_runner.host.environment import Place, base_environment, find_interpreter, path_environment
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
-from agentd_runner.host.limits import read_limits, runner_limits
-from agentd_runner.host.line import Reply
+from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
 from agentd_runner.host.old_protocol import OldProtocol
+from agentd_runner.host.open_actions import is_set_in_time, is_set_in_time_sync
+from agentd_runner.host.pending import Pending
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
-from agentd_runner.host.tool_calls import call_through, dispatch
+from agentd_runner.host.tool_calls import CodeCalls
 from agentd_runner.inside import frames
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
@@ -107,23 +108,24 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             raise ConfigError(f"state: must be 'fresh' or 'kept', got {state!r}")
         self.state = state
         self.workspace_dir = open_workspace(workspace_dir)
-        self.python = _interpreter(python)
+        self.python = find_interpreter(python)
         self.limits = read_limits(limits)
         if timeout is not None:
             self.limits = attrs.evolve(self.limits, timeout_s=timeout)
         self.env = dict(env or {})
         self.base_dir = Path(base_dir).expanduser().absolute() if base_dir is not None else None
         self._place = Place(self.workspace_dir)
-        self._tools: ToolDispatcher | None = None
+        self._calls = CodeCalls()
         self._layout = Layout()
         self._connection: Connection | None = None
         self._start_lock = threading.Lock()
         self._idents = itertools.count(1)
-        self._action_names: dict[int, str] = {}
         self._run_dir: str | None = None
         self._run_dir_of = 0
         self._note = ""
+        self._kept = False
         self._closed = False
+        _made.add(self)
 
     # --- for subclasses
 
@@ -154,9 +156,11 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             if connection is not None:
                 return connection
             if self._connection is not None:
-                reason = self._connection.lost or "the runner was closed"
+                reason = self._connection.lost or f"the runner ended: {self._connection.end_reason}"
                 self._note = f"note: {reason}; a new one was started, with a fresh shell"
                 self._remove_run_dir()
+            if done := settle_workspace(self.workspace_dir):
+                self._note = "; ".join(filter(None, [self._note, *(f"note: {text}" for text in done)]))
             self._connection = self._start()
             return self._connection
 
@@ -176,9 +180,17 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         except OSError as error:
             self._remove_run_dir()
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
-        ready = ThreadWaiter()
+        ready = threading.Event()
         line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
-        connection = Connection(process, shared_hub(), call_through(self._on_call), ready, line)
+        connection = Connection(
+            process,
+            shared_hub(),
+            self._calls.loosely(),
+            ready,
+            line,
+            self._calls.actions.waited,
+            held_bytes=self.limits.host_mib * MIB,
+        )
         hello = self._hello(env)
         if line is not None:
             hello["line"] = line.theirs
@@ -206,8 +218,9 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             "limits": runner_limits(self.limits),
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
+            "tells_clock": True,
             "token": os.urandom(24).hex(),
-            **self._bindings(env),
+            **self._bindings(),
         }
         if self._run_dir is not None:
             hello["socket"] = f"{self._run_dir}/tools.sock"
@@ -219,23 +232,25 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         shared = "TMPDIR" in self.env or Path(temporary).is_relative_to(self._place.workspace)
         return [] if shared else [temporary]
 
-    def _bindings(self, env: Mapping[str, str]) -> dict[str, object]:
-        paths = path_environment(env, self._place, self.python, self._layout)
+    def _bindings(self) -> dict[str, object]:
+        layout = self._layout
         return {
-            "pythonpath": paths["PYTHONPATH"].split(":"),
-            "preload": list(self._layout.preload),
-            "catalog": self._tools.catalog().decode() if self._tools is not None else "[]",
+            "pythonpath": list(map(str, layout.importable)),
+            "site": [str(self._place.site)],
+            "preload": list(layout.preload),
+            "sources": {str(path): text for path, text in layout.sources.items()},
+            "catalog": self._calls.tools.catalog().decode() if self._calls.tools is not None else "[]",
         }
 
     def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
         """Say who answers tool calls and where the renderer's files are; again whenever they change."""
-        self._tools = tools
+        self._calls.tools = tools
         self._layout = layout or Layout()
         connection = self._connected()
         if connection is not None:
             env = self._environment()
             paths = path_environment(env, self._place, self.python, self._layout)
-            setup = {**self._bindings(env), "bindings_env": {**paths, **self.env}}
+            setup = {**self._bindings(), "bindings_env": {**paths, **self.env}}
             connection.send_json(frames.SETUP, 0, setup)
 
     async def start(self) -> None:
@@ -252,17 +267,17 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
         Raises
             RunnerDiedError: the runner ended meanwhile; `partial` has the output so far.
-            RunnerStartError, SandboxUnavailableError, ExecutorClosedError, ProtocolError.
+            ProtocolError: it sent what no runner sends, and was ended; or the action does not fit into a frame.
+            RunnerStartError, SandboxUnavailableError, ExecutorClosedError.
         """
         connection = self._connected()
         if connection is None:
             connection = await call_in_thread(self._connect)
         waiter = AsyncWaiter()
-        pending = Pending(waiter, on_output)
+        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
         ident = self._submit(connection, action, action_id, pending)
         try:
-            with anyio.move_on_after(self._patience(action)) as patience:
-                await waiter.wait()
+            in_time = await is_set_in_time(waiter, self._calls.actions, ident, self._patience(action))
         except BaseException:  # cancelled: the tree ends before the cancellation goes on
             connection.send(frames.CANCEL, ident, b"")
             with anyio.move_on_after(self.limits.grace_s + HUNG_MARGIN_S, shield=True) as patience:
@@ -271,8 +286,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
-        if patience.cancelled_caught and not _ended(pending):
+            self._calls.actions.remove(ident)
+        if not in_time and not pending.has_ended:
             connection.kill("it stopped answering")
             await waiter.wait()
         return self._result(pending)
@@ -282,11 +297,11 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
     ) -> ActionResult:
         """The same for callers without an event loop. Ctrl-C ends the action, then raises."""
         connection = self._connected() or self._connect()
-        waiter = ThreadWaiter()
-        pending = Pending(waiter, on_output)
+        waiter = threading.Event()
+        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
         ident = self._submit(connection, action, action_id, pending)
         try:
-            if not waiter.wait(self._patience(action)):
+            if not is_set_in_time_sync(waiter, self._calls.actions, ident, self._patience(action)):
                 connection.kill("it stopped answering")
                 waiter.wait(HUNG_MARGIN_S)
         except BaseException:
@@ -295,12 +310,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._action_names.pop(ident, None)
+            self._calls.actions.remove(ident)
         return self._result(pending)
 
     def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
         ident = next(self._idents) & 0xFFFFFFFF
-        self._action_names[ident] = action_id
+        self._calls.actions.add(ident, action_id)
         header, body = self._encode(action)
         connection.run(ident, header, body, pending)
         return ident
@@ -318,6 +333,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         if isinstance(action, BashAction):
             return {"type": "bash", **header}, action.command.encode("utf-8", "surrogatepass")
         state = action.state or self.state
+        self._kept = self._kept or state == "kept"
         header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
         return header, action.code.encode("utf-8", "surrogatepass")
 
@@ -360,10 +376,11 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
                 return
             connection = await call_in_thread(self._connect)
         await self._shell(connection, {"set": None if state is None else dict(state)})
+        self._note = ""  # of a fresh shell, say
 
     async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
         waiter = AsyncWaiter()
-        pending = Pending(waiter)
+        pending = Pending(waiter, ended_by=frames.SHELL)
         connection.shell(next(self._idents) & 0xFFFFFFFF, request, pending)
         with anyio.move_on_after(HUNG_MARGIN_S):
             await waiter.wait()
@@ -376,9 +393,6 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
         return dict(answer)
 
     # --- tool calls
-
-    def _on_call(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
-        dispatch(self._tools, name, arguments, self._action_names.get(action, ""), reply)
 
     # --- the end
 
@@ -428,12 +442,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
             connection.send(frames.END, 0, b"")
 
 
-def _interpreter(python: str | Path | None) -> str:
-    path = str(python or sys.executable)
-    if not os.path.isabs(path) or not os.access(path, os.X_OK):
-        raise ConfigError(f"python={path!r} is no executable file; give the absolute path of an interpreter")
-    return path
+_made: weakref.WeakSet[RunnerExecutor] = weakref.WeakSet()
 
 
-def _ended(pending: Pending) -> bool:
-    return pending.result is not None or pending.error is not None
+def _free_in_child() -> None:
+    for executor in list(_made):
+        executor._start_lock = threading.Lock()  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_free_in_child)

@@ -104,7 +104,7 @@ class Hub:
             self._last_job = self._job_since = time.monotonic()
             try:
                 job()
-            except Exception:
+            except BaseException:
                 log.exception("a job in the I/O thread failed")
             if self._thread is me:
                 self._job_since = 0.0
@@ -140,7 +140,7 @@ class Hub:
                     continue  # another callback has closed it, and its number may be that of a new, blocking pipe
                 try:
                     key.data(events)
-                except Exception:  # one session's trouble must not stop the others
+                except BaseException:  # SystemExit in one session's callback must not stop the others
                     log.exception("an I/O callback failed")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from agentd.errors import ConfigError
 from agentd.types import Limits
 
-__all__ = ["read_limits", "runner_limits"]
+__all__ = ["MIB", "most_output", "read_limits", "runner_limits"]
 
 MIB = 1024 * 1024
 
@@ -46,3 +46,11 @@ def runner_limits(limits: Limits) -> dict[str, int]:
         "workspace_inodes": limits.workspace_inodes,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def most_output(limits: Limits) -> int:
+    """Return what a healthy runner passes on of one stream, at most.
+
+    Twice the limit, as a kept interpreter's block may have to be begun a second time, and what the runner itself says.
+    """
+    return 2 * limits.output_bytes + MIB

@@ -15,9 +15,11 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 
+from agentd_runner.host.held import HeldBytes
 from agentd_runner.host.hub import Hub
 from agentd_runner.inside import frames
 
@@ -32,7 +34,8 @@ OnCall = Callable[[int, str, bytes, Reply], None]
 # Code may hold the same socket, make it a blocking one and empty it before we do: each call says that it must not wait.
 SEND = socket.MSG_DONTWAIT | frames.NO_SIGNAL
 RECEIVE_RIGHTS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-MAX_UNSENT = 512 * 1024 * 1024  # bytes of answers that the code of one runner has not read yet
+MAX_UNREAD = 512 * 1024 * 1024  # of answers; what comes on top ends its channel
+LARGE_READ = 256 * 1024
 
 
 @attrs.frozen
@@ -55,9 +58,10 @@ def line_pair() -> tuple[LineEnds, socket.socket]:
 class Line:
     """The channels of one runner. All methods belong to the hub's thread, but `close`, which any may call."""
 
-    def __init__(self, sock: socket.socket, hub: Hub, on_call: OnCall) -> None:
+    def __init__(self, sock: socket.socket, hub: Hub, on_call: OnCall, held: HeldBytes) -> None:
         self.hub = hub
         self.on_call = on_call
+        self.held = held
         self._sock = sock
         self._channels: set[_DirectChannel] = set()
         hub.watch(sock.fileno(), selectors.EVENT_READ, self._take)
@@ -107,10 +111,6 @@ class Line:
     def discard(self, channel: _DirectChannel) -> None:
         self._channels.discard(channel)
 
-    def is_swamped(self) -> bool:
-        """Tell whether the code reads too little of what it is answered. From any thread."""
-        return sum(len(channel.unsent) for channel in list(self._channels)) > MAX_UNSENT
-
     def close(self) -> None:
         """Close all channels, and the line."""
         self.hub.call(self._close)
@@ -125,18 +125,20 @@ class Line:
 class _DirectChannel:
     """A thread of the code, which calls one tool after the other. What it sends is hostile: only itself may suffer.
 
-    A request is u32 length, u16 length of the tool's name, the name, JSON; at most `frames.MAX_DIRECT` bytes, for the
-    host's memory is not the code's to fill. An answer is u32 length, u8 (0 ok, 1 error), JSON.
+    A request is u32 length, u16 length of the tool's name, the name, JSON. What the host holds of it, and of answers
+    that the code does not read, is counted; a large request is received when there is room for all of it.
+    An answer is u32 length, u8 (0 ok, 1 error), JSON.
     """
 
     def __init__(self, line: Line, sock: socket.socket, action: int) -> None:
         self.action = action
         self.sock = sock
         self._line = line
-        self._received = b""
+        self._received = bytearray()
+        self._size = 0  # of the request that is received or carried out; 0: none is
         self._busy = False
         self._lock = threading.Lock()  # of the socket, between an answer and the end
-        self.unsent = memoryview(b"")
+        self._unsent = memoryview(b"")
         self._watch(selectors.EVENT_READ)
 
     def ready(self, events: int) -> None:
@@ -144,57 +146,96 @@ class _DirectChannel:
         if events & selectors.EVENT_WRITE:
             self._send_more()
         if events & selectors.EVENT_READ and self.sock.fileno() >= 0:
+            size = LARGE_READ if self._size > LARGE_READ else frames.MESSAGE_SIZE
             try:
-                data = self.sock.recv(frames.MESSAGE_SIZE, socket.MSG_DONTWAIT)
+                data = self.sock.recv(size, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
                 data = b""
-            if not data or self._busy or self.unsent or not self._take(self._received + data):
+            if not data or self._busy or self._unsent or not self._take(data):
                 self.close()
 
     def _take(self, data: bytes) -> bool:
-        """Begin a call, if its request is here whole; False for what is none."""
-        self._received = data
+        """Take a part of a request, and begin the call if it is whole; False for what is no request."""
+        if self._received:
+            self._received += data
+            if self._size and len(self._received) < self._size:
+                return True
+            data = bytes(self._received)
+            self._received = bytearray()
         if len(data) < 6:
+            self._received += data
             return True
         length, name_length = struct.unpack_from("!IH", data)
-        if length > frames.MAX_DIRECT or len(data) > 4 + length or name_length > length - 2:
+        size = 4 + length
+        if length > frames.MAX_CALL or len(data) > size or name_length > length - 2:
             return False
-        if len(data) == 4 + length:
-            self._received = b""
-            self._busy = True
-            name = data[6 : 6 + name_length].decode("utf-8", "replace")
-            self._line.on_call(self.action, name, data[6 + name_length :], self._reply)
+        if len(data) < size:
+            self._received += data
+            self._reserve(size)
+            return True
+        if not self._size:
+            self._size = size
+            self._line.held.add(size)
+        self._busy = True
+        name = data[6 : 6 + name_length].decode("utf-8", "replace")
+        self._line.on_call(self.action, name, data[6 + name_length :], partial(self._reply, size))
         return True
 
-    def _reply(self, ok: bool, payload: bytes) -> None:
-        data = struct.pack("!IB", 1 + len(payload), 0 if ok else 1) + payload
+    def _reserve(self, size: int) -> None:
+        """Receive the rest when there is room for it."""
+        hub = self._line.hub
+        if size <= frames.MESSAGE_SIZE:
+            self._line.held.add(size)
+            self._size = size
+        elif self._line.held.take(size, lambda: hub.call(lambda: self._receive(size))):
+            self._size = size
+        else:
+            hub.forget(self.sock.fileno())
+
+    def _receive(self, size: int) -> None:
+        if self.sock.fileno() < 0:
+            self._line.held.give(size)
+        else:
+            self._size = size
+            self._watch(selectors.EVENT_READ)
+
+    def _reply(self, size: int, ok: bool, payload: bytes) -> None:
+        head = struct.pack("!IB", 1 + len(payload), 0 if ok else 1)
         with self._lock:
             self._busy = False
-            if self.sock.fileno() < 0:
-                return
-            sent = self._send(data)
-            if sent == len(data):  # nearly always
-                return
-            self.unsent = memoryview(data)[sent:]
-            self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
-        if self._line.is_swamped():
+            self._size = 0
+            if self.sock.fileno() >= 0:
+                sent = self._send([head, payload])
+                unsent = len(head) + len(payload) - sent
+                if unsent:
+                    self._unsent = (
+                        memoryview(payload)[-unsent:]
+                        if sent >= len(head)
+                        else memoryview(head + payload)[sent:]
+                    )
+                    self._line.held.add(unsent, unread=True)
+                    self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
+        self._line.held.give(size)
+        if self._line.held.unread > MAX_UNREAD:
             self._line.hub.call(self.close)
 
     def _send_more(self) -> None:
         with self._lock:
-            self.unsent = self.unsent[self._send(self.unsent) :]
-            if not self.unsent:
+            sent = self._send([self._unsent])
+            self._unsent = self._unsent[sent:]
+            if not self._unsent:
                 self._watch(selectors.EVENT_READ)
+        self._line.held.give(sent, unread=True)
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, parts: list[bytes] | list[memoryview]) -> int:
         try:
-            return self.sock.send(data, SEND)
+            return self.sock.sendmsg(parts, [], SEND)
         except BlockingIOError:
             return 0
         except OSError:  # it has gone; reading says so
-            return len(data)
+            return sum(map(len, parts))
 
     def _watch(self, events: int) -> None:
         self._line.hub.watch(self.sock.fileno(), events, self.ready)
@@ -203,6 +244,10 @@ class _DirectChannel:
         """End it; the answer of a call under way is dropped. In the hub's thread."""
         self._line.discard(self)
         with self._lock:
-            if self.sock.fileno() >= 0:
-                self.unsent = memoryview(b"")
-                self._line.hub.forget(self.sock.fileno(), self.sock.close)
+            if self.sock.fileno() < 0:
+                return
+            unsent, held = len(self._unsent), 0 if self._busy else self._size
+            self._unsent = memoryview(b"")
+            self._line.hub.forget(self.sock.fileno(), self.sock.close)
+        self._line.held.give(unsent, unread=True)
+        self._line.held.give(held)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentd._concurrency.pool import call_in_thread
 
+from agentd_runner.inside.timings import KILL_MARGIN_S
+
 if TYPE_CHECKING:
+    import threading
+
     from agentd.registry.options import PluginSpec
+    from agentd.types import Limits
+
+    from agentd_runner.host.connection import Connection
+    from agentd_runner.host.tool_calls import CodeCalls
 
 __all__ = ["WorkspaceSnapshots"]
 
@@ -16,8 +25,9 @@ __all__ = ["WorkspaceSnapshots"]
 class WorkspaceSnapshots:
     """What executors have in common here: the workspace is a directory of the host, whatever the sandbox is.
 
-    They work before the first action, between blocks and while one runs. A restore does not change where the shell
-    is, unless the executor has to be paused for it (`srt`): then the next block has a fresh shell. The snapshots are
+    They work before the first action, between blocks and while one runs. A restore ends what runs, so that nothing
+    writes to files that are no more there; where nothing runs it does not change where the shell is, unless the
+    executor has to be paused for it in any case (`srt`): then the next block has a fresh shell. The snapshots are
     on disk, in a store named after the workspace, so another executor over the same workspace, also in a later
     process, finds them. Snapshot code is imported when it is first used.
     """
@@ -29,13 +39,27 @@ class WorkspaceSnapshots:
     """The plugin that keeps them, with options perhaps."""
     _snapshots: Any = None
 
+    # what the executor has
+    limits: Limits
+    _start_lock: threading.Lock
+    _calls: CodeCalls
+    _kept: bool
+    _connected: Callable[[], Connection | None]
+
     @property
     def snapshot_exclude(self) -> tuple[str, ...]:
         """Paths in the workspace that are no part of snapshots now: what a sandbox puts there while it runs, say."""
         return ()
 
     def pause(self) -> None:
-        """End what must not run while files are replaced from outside; here, nothing. Blocks."""
+        """End what must not run while files are replaced from outside: blocks, and an interpreter that keeps its names
+        and with them its open files. Then the next block has a fresh shell, and its result says so. Blocks."""
+        with self._start_lock:
+            connection = self._connected()
+            if connection is not None and (self._calls.actions or self._kept):
+                reason = "what ran was ended before files of the workspace were replaced"
+                connection.close(self.limits.grace_s + KILL_MARGIN_S, reason)
+                self._kept = False
 
     @property
     def snapshot_manager(self) -> Any:

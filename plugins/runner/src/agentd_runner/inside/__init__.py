@@ -35,8 +35,11 @@ Processes
 
 Modules, each of which imports only those above it
     frames, timings, descriptors, processes, limits, files, disk_usage
+    shipped     modules whose text comes from the host
+    startup     what every Python that code starts runs first
     setup       what forked code needs: workspace, environment, limits
     poller      what sockets and outputs need: watch, unwatch, send
+    main_module what processes that code starts afresh find as `__main__`
     supervisor, shell_state, shell, python, spawner
     workers, worker_pool, output, action, tool_calls, http_calls, kept_python, actions, limit_watch
     loop, fork_server, __main__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import resource
@@ -26,9 +25,8 @@ def main() -> None:
     os.dup2(null, 1)
     os.close(null)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    for descriptor in (descriptor_in, descriptor_out):
-        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
+    os.set_blocking(descriptor_in, True)
+    os.set_blocking(descriptor_out, False)  # a host that does not read must not keep us from reading
     if sys.version_info >= (3, 14):
         # Since 3.14 the default re-imports `__main__` by its file, which a block does not have.
         import multiprocessing

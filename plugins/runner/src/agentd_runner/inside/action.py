@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ import time
 from .disk_usage import TIDY_UP
 from .output import OutputPipe
 from .processes import signal_name
+from .timings import WAITING_S
 from .workers import SupervisedWorker
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
@@ -27,6 +29,8 @@ class RunningAction:
         self.started = time.monotonic()
         self.timeout_s: float | None = header.get("timeout_s")
         self.deadline = None if self.timeout_s is None else self.started + self.timeout_s
+        self.waited_s = 0.0  # for tools, as far as we know: that is not its time
+        self.asked = False  # for how long
         self.ending = ""  # why it is being ended: timeout, cancelled, limit
         self.excess = ""  # the limit for which it is being ended
         self.passed_on = 0  # channels that the host has
@@ -35,6 +39,17 @@ class RunningAction:
         self.again: RunningBlock | None = None  # for another kept interpreter, if this one was dead
         self.note = ""
         self.report: list[Any] | None = None  # the supervisor's
+
+    def take_waited(self, waited_s: float, waits: bool) -> None:
+        """The host has said how long it has waited for tools, and whether it does so now: set the deadline anew."""
+        if self.timeout_s is None or self.ending:
+            return
+        now = time.monotonic()
+        self.waited_s = waited_s
+        self.deadline = self.started + self.timeout_s + waited_s
+        if waits:
+            self.deadline = max(self.deadline, now + WAITING_S)
+        self.asked = self.deadline <= now
 
     def has_begun(self) -> bool:
         """True if a kept interpreter has begun to read its job; it shares the place in the file with us."""
@@ -48,7 +63,10 @@ class RunningAction:
         code = 128 - code if by_signal else code
         messages = []
         if self.ending == "timeout":
-            messages.append(f"timed out after {self.timeout_s:g} s and was ended with all its processes")
+            waited = f", not counting {self.waited_s:.1f} s for tools," if self.waited_s >= 0.1 else ""
+            messages.append(
+                f"timed out after {self.timeout_s:g} s{waited} and was ended with all its processes"
+            )
             code = 124  # as timeout(1) has it
         elif self.ending == "cancelled":
             messages.append("cancelled and ended with all its processes")
@@ -85,6 +103,19 @@ class RunningAction:
             "peak_memory_bytes": memory,
             "message": "; ".join(messages),
         }
+
+
+def read_report(data: bytes) -> list[Any] | None:
+    """Return a report of the form of `ActionSupervisor.report`; None for anything else: a kept interpreter is code's
+    own, and what it sends may be, too."""
+    try:
+        report = json.loads(data)
+        status, cpu_s, *counts = report
+        os.waitstatus_to_exitcode(status)
+        fits = len(counts) == 3 and all(type(n) is int and 0 <= n < 1 << 53 for n in counts)
+        return report if fits and type(cpu_s) in (int, float) and 0 <= cpu_s < 1e12 else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 class RunningBlock:

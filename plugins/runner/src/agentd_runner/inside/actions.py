@@ -6,20 +6,21 @@ import json
 import os
 import time
 
-from .action import RunningAction, RunningBlock
+from .action import RunningAction, RunningBlock, read_report
 from .descriptors import BROKER_FD
 from .files import PathRefused, create_file
-from .frames import EXIT, STDERR, STDOUT, FrameError
+from .frames import CLOCK, EXIT, STDERR, STDOUT, FrameError
 from .kept_python import KeptPython
 from .output import OutputPipe
 from .poller import Poller
 from .setup import RunnerSetup, may_enter
 from .shell import bash_job
 from .shell_state import SessionShell
-from .timings import KILL_MARGIN_S
+from .startup import VARIABLE, output_variable
+from .timings import CLOCK_S, KILL_MARGIN_S
 from .tool_calls import ToolCalls
 from .worker_pool import SpareWorkers
-from .workers import SupervisedWorker
+from .workers import BashFiles, SupervisedWorker
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -76,16 +77,16 @@ class SessionActions:
             where = create_file(self.setup.workspace, cwd, path, body)
             code, message = 0, f"created {where} ({len(body)} bytes)"
         except PathRefused as error:
-            code, message = 1, f"not created: {path!r}: {error}"
+            code, message = 1, f"not created: {path[:1000]!r}: {error}"
         except OSError as error:
-            code, message = 1, f"not created: {path!r}: {error.strerror}; nothing was changed"
+            code, message = 1, f"not created: {path[:1000]!r}: {error.strerror}; nothing was changed"
         self.poller.send_json(
             EXIT,
             ident,
             {
                 "status": "failed" if code else "completed",
                 "exit_code": code,
-                "message": message,
+                "message": message[:4000],
                 "wall_s": time.monotonic() - started,
                 "cpu_s": 0.0,
                 "peak_memory_bytes": 0,
@@ -106,6 +107,7 @@ class SessionActions:
         ours, own = self.tools_env(ident), header.get("env") or {}
         if worker.files is not None:
             out, err = worker.files.out, worker.files.err
+            ours[VARIABLE] = output_variable(out, err)
             worker.files.open_gate(bash_job(cwd, self.shell.state, ours, own), body)
         else:
             job = {
@@ -167,11 +169,20 @@ class SessionActions:
         for action in list(self.running.values()):
             if action.deadline is None or now < action.deadline:
                 continue
-            if not action.ending:
+            if not action.ending and self.setup.tells_clock and not action.asked:
+                action.asked, action.deadline = True, now + CLOCK_S
+                self.poller.send(CLOCK, action.ident, b"")
+            elif not action.ending:
                 self.end(action.ident, "timeout")
             else:  # its supervisor does not answer: stopped or killed by the code itself
                 self.pool.kill_worker(action.worker)
                 action.deadline = now + 1.0
+
+    def take_clock(self, ident: int, given: dict[str, Any]) -> None:
+        """The host says how long an action has waited for tools."""
+        action = self.running.get(ident)
+        if action is not None:
+            action.take_waited(given["waited_s"], given["waits"])
 
     def on_broker(self, action: RunningAction) -> None:
         """A message of the code: it wants a channel, or a kept interpreter has come to the end of its block."""
@@ -179,8 +190,12 @@ class SessionActions:
         if data == b"":
             self.poller.unwatch(action.worker.broker.fileno())
         elif data is not None and data[:1] == b"D" and action is self.kept.busy and not action.ending:
-            action.report = json.loads(data[1:])
-            self.finish(action)
+            action.report = read_report(data[1:])
+            if action.report is None:
+                action.note = "its interpreter did not report the block's end as it must, and was ended"
+                action.worker.command(b"T")
+            else:
+                self.finish(action)
 
     def on_control(self, action: RunningAction) -> None:
         """The supervisor's report, or its end."""
@@ -227,13 +242,23 @@ class SessionActions:
         kept = action.worker is self.kept.worker
         if not kept or action.ending:
             self.calls.finish_action(action, may_pass_on=not kept and not action.lost)
-        saved = action.worker.files.saved() if action.worker.files is not None else None
-        if saved is not None:  # else it was killed, or replaced itself with exec; the state before it stays
-            self.shell.keep_saved(saved, action.order, self.setup.env)
+        if action.worker.files is not None:
+            self.keep_shell_state(action, action.worker.files)
         notice, self.notice = self.notice, ""
         self.poller.send_json(EXIT, action.ident, action.result(wall_s, self.setup.limits, notice))
         self.pool.action_ended()
         self.kept.action_ended(action)
+
+    def keep_shell_state(self, action: RunningAction, files: BashFiles) -> None:
+        try:
+            saved = files.saved()
+        except ValueError as error:
+            action.note = (
+                f"nothing of the shell goes over to the next block: {error}; write what is large to a file"
+            )
+            return
+        if saved is not None:  # else it was killed, or replaced itself with exec; the state before it stays
+            self.shell.keep_saved(saved, action.order, self.setup.env)
 
     def close(self) -> None:
         """Let go of every worker; their supervisors end them."""

@@ -1,9 +1,11 @@
-"""The numbers of a worker's descriptors, and how a worker comes to have these and no others."""
+"""Descriptors: the numbers of a worker's, and how it comes to have no others; how processes make and send them."""
 
 from __future__ import annotations
 
+import array
 import os
 import signal
+import socket
 
 # Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
 BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD, BASE_FD = 90, 91, 92, 93, 94, 95, 96
@@ -26,3 +28,31 @@ def settle(moves: dict[int, int]) -> None:
         os.closerange(start, target)
         start = target + 1
     os.closerange(start, MAX_DESCRIPTOR)
+
+
+def anonymous_file() -> int:
+    """Return a descriptor of a file without a name."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("agentd")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def message_pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:  # macOS has no SOCK_SEQPACKET for local sockets
+        return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def close_quietly(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
+
+
+def send_with_descriptors(sock: socket.socket, message: bytes, descriptors: list[int]) -> None:
+    sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])

@@ -1,4 +1,4 @@
-"""Creating files: atomically, and inside the workspace only."""
+"""Creating files and our own folders: atomically, and inside the workspace only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import os
 import stat
 import time
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class PathRefused(Exception):
@@ -32,8 +34,7 @@ def _open_beneath(root: int, parts: list[str], make: bool) -> int:
                 os.close(chain.pop())
                 continue
             try:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                chain.append(os.open(name, flags, dir_fd=chain[-1]))
+                chain.append(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=chain[-1]))
             except FileNotFoundError:
                 if not make:
                     raise
@@ -59,6 +60,63 @@ def _open_beneath(root: int, parts: list[str], make: bool) -> int:
     finally:
         for descriptor in chain:
             os.close(descriptor)
+
+
+def make_folder(workspace: str, folder: str) -> None:
+    """Make a folder of our own, and those that it is in. Raises `OSError` for a link in its way."""
+    if not folder.startswith(f"{workspace}/"):  # the host's, not in reach of code
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return
+    head, name = os.path.split(folder)
+    directory = _open_without_links(workspace, head, make=True)
+    try:
+        os.mkdir(name, 0o700, dir_fd=directory)
+    except FileExistsError:
+        pass
+    finally:
+        os.close(directory)
+
+
+def remove_folder(workspace: str, folder: str) -> None:
+    """Remove a folder of our own. Raises `OSError` if it is not empty, or if there is a link in its way."""
+    if not folder.startswith(f"{workspace}/"):
+        os.rmdir(folder)
+        return
+    head, name = os.path.split(folder)
+    directory = _open_without_links(workspace, head, make=False)
+    try:
+        os.rmdir(name, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def write_file(workspace: str, folder: str, name: str, content: bytes | None) -> None:
+    """Write a file into a folder of our own, or remove it (None). Raises `OSError`."""
+    inside = folder.startswith(f"{workspace}/")
+    directory = _open_without_links(workspace, folder, make=False) if inside else os.open(folder, _FOLDER)
+    try:
+        if content is None:
+            os.unlink(name, dir_fd=directory)
+        else:
+            _replace(directory, name, content)
+    finally:
+        os.close(directory)
+
+
+def _open_without_links(workspace: str, folder: str, make: bool) -> int:
+    here = os.open(workspace, _FOLDER)
+    for name in folder[len(workspace) + 1 :].split("/") if folder != workspace else ():
+        try:
+            if make:
+                try:
+                    os.mkdir(name, dir_fd=here)
+                except FileExistsError:
+                    pass
+            deeper = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=here)
+        finally:
+            os.close(here)
+        here = deeper
+    return here
 
 
 def _check_target(name: str, directory: int) -> int | None:
@@ -92,7 +150,7 @@ def create_file(workspace: str, cwd: str, path: str, content: bytes) -> str:
     if base == ".." or base.startswith("../"):
         raise PathRefused(f"the current directory {cwd} is outside the workspace; cd back into {workspace}")
     below = [part for part in base.split("/") if part != "."]
-    root = os.open(workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(workspace, _FOLDER)
     try:
         directory = _open_beneath(root, below + parts[:-1], make=True)
     finally:

@@ -7,8 +7,8 @@ import gc
 import os
 import socket
 
-from .descriptors import MAX_DESCRIPTOR
-from .processes import PR_SET_DUMPABLE, load_prctl, send_with_descriptors, try_fork, wait_status
+from .descriptors import MAX_DESCRIPTOR, send_with_descriptors
+from .processes import PR_SET_DUMPABLE, load_prctl, try_fork, wait_status
 
 
 def fork_runners() -> None:

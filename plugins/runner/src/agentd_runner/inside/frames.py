@@ -1,28 +1,33 @@
 """The frame protocol between host and runner, used by both ends of the pipe: kinds, bounds, packing, reading.
 
-!IBI  length of the payload, kind, id; then the payload. A payload is at most `MAX_FRAME` bytes. A frame of an
-unknown kind, or of the wrong direction, ends the connection. The first frame each way is HELLO (READY from the
-runner): it carries the protocol's version and the release, and the two ends must agree on both.
+!IBI  length of the payload, kind, id; then the payload. How long it may be depends on the kind (`TO_HOST`,
+`TO_RUNNER`). A frame of an unknown kind, of the wrong direction or longer than its kind may be ends the connection. The
+first frame each way is HELLO (READY from the runner): it carries the protocol's version and the release, and the two
+ends must agree on both. What else a frame must be is checked by the host first (`agentd_runner.host.border`).
 
 host -> runner
   HELLO   JSON: version, release, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
           processes, workspace_bytes, workspace_inodes), watched (folders beside the workspace),
-          output_bytes, grace_s, folders, socket, pythonpath, preload, catalog, token, line (an inherited
+          output_bytes, grace_s, tells_clock, folders, socket, pythonpath, site (folders behind the
+          standard library), preload (modules), sources (their text by path), catalog, token, line (an inherited
           descriptor: the host's direct line)
   RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
   CANCEL  id = action
   REPLY   id = call; u8 (0 ok, 1 error), then JSON
-  SETUP   JSON: pythonpath, preload, catalog, bindings_env (new bindings)
+  SETUP   JSON: pythonpath, site, preload, sources, catalog, bindings_env (new bindings)
   SHELL   id = request; JSON: null asks for the shell's state, {"set": STATE} replaces it ({"set": null}: a fresh
           one); both are answered by SHELL
+  CLOCK   id = action; JSON: waited_s (how long it has waited for tools), waits (whether it does so now)
   END     end everything; a closed pipe means the same
 runner -> host
   READY   JSON: version, release, pid, python, bash, subreaper
   STDOUT, STDERR  id = action; the bytes as they came
-  DROPPED id = action; u8 stream (1, 2), u64 bytes left out in the middle; the tail follows
+  DROPPED id = action; u8 stream (1, 2), u64 bytes left out in the middle; the tail follows; once for each stream
   EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message
   CALL    id = call; u32 action, u16 length of the tool's name, the name, the arguments as JSON
   SHELL   id = request; JSON: STATE = {workspace, cwd, source, options, shopts, unset}, or {error}
+  CLOCK   id = action, whose time is up: asks for CLOCK, if HELLO has `tells_clock`. The time-out does not count its
+          wait for tools
   FATAL   JSON: message; the runner ends
 
 The direct line, where there is one, carries messages of one u32, the action, each with the descriptor of a socket
@@ -38,15 +43,29 @@ RELEASE = "1.0.0rc1"  # of all distributions; scripts/version writes it
 VERSION = 1  # of this protocol
 MAX_FRAME = 64 * 1024 * 1024
 MAX_CALL = MAX_FRAME - 1024
+MAX_OUTPUT = 1024 * 1024  # of one frame with output
+MAX_STATE = 8 * 1024 * 1024  # of a shell's state, as JSON
+MAX_WORDS = 64 * 1024  # of the frames that hold nothing but numbers and a message
 SERVE = "--serve"
 HEADER = struct.Struct("!IBI")
 U32 = struct.Struct("!I")
 
 HELLO, RUN, CANCEL, REPLY, SETUP, END = 1, 2, 3, 4, 5, 6
-SHELL = 7  # the only kind that goes both ways
+SHELL, CLOCK = 7, 8  # these go both ways
 READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
-TO_RUNNER = frozenset((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL))
-TO_HOST = frozenset((READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL, SHELL))
+# The kinds of each direction, and how many bytes a payload of them may have.
+TO_RUNNER = dict.fromkeys((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL, CLOCK), MAX_FRAME)
+TO_HOST = {
+    READY: MAX_WORDS,
+    STDOUT: MAX_OUTPUT,
+    STDERR: MAX_OUTPUT,
+    DROPPED: 9,
+    EXIT: MAX_WORDS,
+    CALL: MAX_FRAME,
+    SHELL: MAX_STATE,
+    CLOCK: 0,
+    FATAL: MAX_WORDS,
+}
 
 # Tool calls: what both ends hold the code to.
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
@@ -66,29 +85,51 @@ def pack(kind: int, ident: int, payload: bytes) -> bytes:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames; the kinds that may arrive are given."""
+    """Cuts a byte stream into frames; the kinds that may arrive are given, with the most bytes that each may have."""
 
-    def __init__(self, kinds: frozenset[int]) -> None:
+    def __init__(self, kinds: dict[int, int]) -> None:
         self.kinds = kinds
-        self.buffer = bytearray()
+        self.rest = b""  # the beginning of a header
+        self.head = (0, 0)  # kind and id of the frame under way
+        self.length = 0  # its payload's
+        self.missing = 0  # so much of that has not arrived; 0: no frame is under way
+        self.body = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """Return the frames that are complete with `data`. Raises `FrameError`."""
-        buffer = self.buffer
-        buffer += data
-        frames = []
-        start, end = 0, len(buffer)
+        frames: list[tuple[int, int, bytes]] = []
+        if self.missing:
+            if len(data) < self.missing:
+                self.body += data
+                self.missing -= len(data)
+                return frames
+            self.body += data[: self.missing]
+            frames.append((*self.head, bytes(self.body)))
+            self.body = bytearray()
+            data = data[self.missing :]
+            self.missing = 0
+        if self.rest:
+            data = self.rest + data
+        start, end = 0, len(data)
         while end - start >= HEADER.size:
-            length, kind, ident = HEADER.unpack_from(buffer, start)
-            if kind not in self.kinds:
-                raise FrameError(f"unknown frame kind {kind}")
-            if length > MAX_FRAME:
-                raise FrameError(f"a frame of {length} bytes; at most {MAX_FRAME} are allowed")
-            body = start + HEADER.size
-            if end - body < length:
+            length, kind, ident = HEADER.unpack_from(data, start)
+            if length > self.kinds.get(kind, -1):
+                self.refuse(kind, length)
+            start += HEADER.size
+            if end - start < length:
+                self.head, self.length = (kind, ident), length
+                self.missing = length - (end - start)
+                self.body += data[start:]
+                start = end
                 break
-            frames.append((kind, ident, bytes(buffer[body : body + length])))
-            start = body + length
-        if start:
-            del buffer[:start]
+            frames.append((kind, ident, data[start : start + length]))
+            start += length
+        self.rest = data[start:]
         return frames
+
+    def refuse(self, kind: int, length: int) -> None:
+        if kind not in self.kinds:
+            raise FrameError(f"unknown frame kind {kind}")
+        raise FrameError(
+            f"a frame of kind {kind} with {length} bytes; at most {self.kinds[kind]} are allowed"
+        )

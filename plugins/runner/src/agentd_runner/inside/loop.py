@@ -11,9 +11,11 @@ import time
 from .actions import SessionActions
 from .frames import (
     CANCEL,
+    CLOCK,
     END,
     FATAL,
     HELLO,
+    MAX_STATE,
     MESSAGE_SIZE,
     READY,
     RELEASE,
@@ -46,7 +48,7 @@ class Runner:
     def __init__(self, descriptor_in: int, descriptor_out: int) -> None:
         self.descriptor_in = descriptor_in
         self.reader = FrameReader(TO_RUNNER)
-        self.poller = Poller(descriptor_out)
+        self.poller = Poller(descriptor_in, descriptor_out)
         self.setup = RunnerSetup()
         self.calls = ToolCalls(self.poller)
         self.pool = SpareWorkers(self.setup, self.poller)
@@ -102,7 +104,7 @@ class Runner:
         except BlockingIOError:
             return
         if not data:
-            self.done = True
+            self.end()
             return
         for kind, ident, payload in self.reader.feed(data):
             self.on_frame(kind, ident, payload)
@@ -120,12 +122,18 @@ class Runner:
             self.actions.start(ident, json.loads(payload[4 : 4 + length]), payload[4 + length :])
         elif kind == CANCEL:
             self.actions.end(ident, "cancelled")
+        elif kind == CLOCK:
+            self.actions.take_clock(ident, json.loads(payload))
         elif kind == SETUP:
             self.on_setup(json.loads(payload))
         elif kind == SHELL:
             self.on_shell(ident, json.loads(payload))
         elif kind == END:
-            self.done = True
+            self.end()
+
+    def end(self) -> None:
+        self.done = True
+        self.poller.unwatch(self.descriptor_in)
 
     def on_hello(self, given: dict[str, Any]) -> None:
         self.setup.take_hello(given)
@@ -168,4 +176,7 @@ class Runner:
             shell.replace_state(given["set"])
             if self.actions.kept.worker is not None:  # its namespace is of a time that is no more
                 self.actions.kept.worker.close()
-        self.poller.send_json(SHELL, ident, shell.plain())
+        state = json.dumps(shell.plain()).encode()
+        if len(state) > MAX_STATE:
+            state = b'{"error": "it has %d bytes; at most %d can be passed on"}' % (len(state), MAX_STATE)
+        self.poller.send(SHELL, ident, state)

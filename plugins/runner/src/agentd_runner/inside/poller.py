@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Poller:
     """What sockets and outputs need: watch, unwatch, send."""
 
-    def __init__(self, descriptor_out: int) -> None:
+    def __init__(self, descriptor_in: int, descriptor_out: int) -> None:
+        self.descriptor_in = descriptor_in
         self.descriptor_out = descriptor_out
         self.poll = select.poll()
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -47,18 +48,30 @@ class Poller:
         self.send(kind, ident, json.dumps(value).encode())
 
     def flush(self) -> None:
-        """Write the outbox to the host. Raises `BrokenPipeError` if it has gone."""
-        if not self.outbox:
-            return
-        data = memoryview(b"".join(self.outbox))
-        self.outbox.clear()
-        while data:
-            try:
-                data = data[os.write(self.descriptor_out, data) :]
-            except BlockingIOError:  # who else holds the pipe (a sandbox's launcher) has changed its mode
-                room = select.poll()
-                room.register(self.descriptor_out, select.POLLOUT)
-                room.poll()
+        """Write the outbox to the host. Raises `BrokenPipeError` if it has gone.
+
+        A host that holds too much of this session reads on when we have taken its answers. So what it sends is taken
+        meanwhile, and nothing else: the code's calls wait in their sockets.
+        """
+        while self.outbox:
+            data = memoryview(b"".join(self.outbox))
+            self.outbox.clear()
+            while data:
+                try:
+                    data = data[os.write(self.descriptor_out, data) :]
+                except BlockingIOError:
+                    self.wait_for_host()
+
+    def wait_for_host(self) -> None:
+        handler = self.handlers.get(self.descriptor_in)
+        host = select.poll()
+        host.register(self.descriptor_out, select.POLLOUT)
+        if handler is None:  # it has said that this is the end
+            raise BrokenPipeError
+        host.register(self.descriptor_in, select.POLLIN)
+        for descriptor, event in host.poll():
+            if descriptor == self.descriptor_in:
+                handler(event)
 
     def spin(self) -> None:
         """Look for events without sleeping for a moment from now on."""

@@ -1,18 +1,16 @@
-"""Processes and descriptors of the operating system: find, count, stop and kill process trees; fork; prctl(2)."""
+"""Processes of the operating system: find, count, stop, kill and reap process trees; fork; prctl(2)."""
 
 from __future__ import annotations
 
-import array
 import os
+import resource  # what os.wait4 imports: now, and not when a child has ended and the interpreter was replaced
 import signal
-import socket
 import sys
 import time
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     from collections.abc import Callable
-
 
 LINUX = sys.platform == "linux"
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 3, 4, 36
@@ -53,28 +51,19 @@ def _load_prctl_quickly() -> Callable[..., int]:
     return prctl
 
 
-def anonymous_file() -> int:
-    """Return a descriptor of a file without a name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("agentd")
-    import tempfile
-
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+def adopt_orphans(prctl: Callable[..., int] | None) -> None:
+    """Make this process a sub-reaper (Linux): what loses its parent anywhere below becomes its child."""
+    if prctl is not None:
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def message_pair() -> tuple[socket.socket, socket.socket]:
-    try:
-        return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    except OSError:  # macOS has no SOCK_SEQPACKET for local sockets
-        return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-
-
-def close_quietly(descriptor: int) -> None:
-    try:
-        os.close(descriptor)
-    except OSError:
-        pass
+def end_with(parent: int, prctl: Callable[..., int] | None, number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent ends (Linux); to be called after a change of user,
+    which would void it."""
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(70)
 
 
 def children_of(pid: int) -> list[int]:
@@ -156,6 +145,21 @@ def kill_below(roots: list[int]) -> None:
     signal_all(stop_below(roots), signal.SIGKILL)
 
 
+def reap_children(took: Callable[[int, int, resource.struct_rusage], object]) -> bool:
+    """Take the children that have ended, and tell of each (pid, wait status, what it used); True if there are others.
+
+    Where orphans are adopted, False says that nothing is left below this process.
+    """
+    while True:
+        try:
+            pid, status, used = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return False
+        if pid == 0:
+            return True
+        took(pid, status, used)
+
+
 def count_tasks(roots: list[int], until: float) -> int:
     """Return how many processes and threads there are below `roots`, or were found until then."""
     count, seen, todo = 0, set[int](), list(roots)
@@ -182,10 +186,6 @@ def tasks_here() -> int:
             return int(file.read().split()[3].partition(b"/")[2])
     except (OSError, ValueError, IndexError):
         return 0
-
-
-def send_with_descriptors(sock: socket.socket, message: bytes, descriptors: list[int]) -> None:
-    sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
 
 def try_fork() -> int:

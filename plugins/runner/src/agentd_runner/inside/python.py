@@ -17,8 +17,10 @@ import types
 from .descriptors import BROKER_FD, settle
 from .frames import U32
 from .limits import apply_limits
+from .main_module import MainModule
 from .processes import LINUX, PR_SET_DUMPABLE
 from .setup import RunnerSetup
+from .startup import VARIABLE, output_variable
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -57,9 +59,6 @@ def _exit_code_of(error: SystemExit) -> int:
 
 def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
     """Run `source` as `__main__`; return its exit code."""
-    import linecache
-
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     try:
         exec(compile(source, name, "exec", dont_inherit=True), namespace)
         return 0
@@ -99,6 +98,7 @@ class PythonWorker:
 
     def __init__(self, setup: RunnerSetup, broker: int) -> None:
         settle({BROKER_FD: broker})
+        self.setup = setup
         self.prctl = setup.prctl
         # As CPython starts: SIGINT raises, a broken pipe and a full file are errors of the call.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -108,10 +108,9 @@ class PythonWorker:
         apply_limits(setup.limits)
         os.environ.clear()
         os.environ.update(setup.env)
-        sys.path[:0] = ["", *setup.pythonpath]
         self.kept = False
         warm_up()
-        self.namespace = _main_module()
+        self.main = _main_module()
         gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
 
     def serve_jobs(self) -> None:
@@ -139,7 +138,10 @@ class PythonWorker:
         os.chdir(header["cwd"])
         before = {name: os.environ.get(name) for name in header["own_env"]}
         os.environ.update(header["env"])
-        if header["pythonpath"]:
+        os.environ[VARIABLE] = output_variable(1, 2)
+        if not self.kept:
+            self.find_packages(header["pythonpath"])
+        elif header["pythonpath"]:
             sys.path[1:1] = header["pythonpath"]
         if not self.kept:
             gc.enable()
@@ -152,13 +154,31 @@ class PythonWorker:
                 else:
                     os.environ[name] = value
         else:
-            code = _execute(source, header["name"], self.namespace)
+            self.main.begin_block(header["name"], source)
+            code = _execute(source, header["name"], self.main.namespace)
             os._exit(_finish_python(code))
+
+    def find_packages(self, own: list[str]) -> None:
+        """Let the code import from its own folders, which have run nothing until now: its limits and clock hold.
+
+        What the session has installed comes before the interpreter's packages, and after the standard library.
+        Where the workspace has a package of the name of one of ours, that is imported in its place; ours has seen to
+        it that its modules are found, too.
+        """
+        setup = self.setup
+        sys.path[setup.site_at : setup.site_at] = setup.site
+        sys.path[:0] = ["", *own, *setup.pythonpath]
+        for package in [name for name in setup.shipped if "." not in name]:
+            if any(os.path.exists(os.path.join(folder, package, "__init__.py")) for folder in ("", *own)):
+                for name in setup.shipped:
+                    if name.partition(".")[0] == package:
+                        sys.modules.pop(name, None)
 
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
         """Run one block in the lasting namespace; the worker then waits for the next."""
         started = resource.getrusage(resource.RUSAGE_SELF)
-        code = _execute(source, header["name"], self.namespace)
+        self.main.begin_block(header["name"], source)
+        code = _execute(source, header["name"], self.main.namespace)
         code = _flush() or code
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = used.ru_utime + used.ru_stime - started.ru_utime - started.ru_stime
@@ -170,22 +190,21 @@ class PythonWorker:
         self.broker.send(b"D" + json.dumps([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]).encode())
 
 
-def _main_module() -> dict[str, Any]:
+def _main_module() -> MainModule:
     """Make a clean `__main__` and the interpreter's state that a script expects."""
     import threading
 
     module = types.ModuleType("__main__")
     module.__dict__["__builtins__"] = builtins
-    sys.modules["__main__"] = module
     sys.argv = [""]
     sys.excepthook = _show_exception
     threading.excepthook = _show_thread_exception
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return module.__dict__
+    return MainModule(module)
 
 
-def import_for_python() -> None:
+def import_for_python(setup: RunnerSetup) -> None:
     """Import what only Python workers need: the interpreter's site packages, the traceback's parts.
 
     In the spawner, before its first Python worker: the runner is started without them (`-S`), for it wants to
@@ -196,6 +215,7 @@ def import_for_python() -> None:
     import threading  # noqa: F401
     import traceback  # noqa: F401
 
+    setup.site_at = len(sys.path)
     site.main()
     _forget_own_modules()
     warm_up()
@@ -210,9 +230,5 @@ def _forget_own_modules() -> None:
 
 def warm_up() -> None:
     """Do once what every block does: the parser's tables are built, the pages are touched."""
-    import linecache
-
-    name = "<warm-up>"
-    _execute("import os\nprint('', end='')\n", name, {})
+    _execute("import os\nprint('', end='')\n", "<warm-up>", {})
     json.loads(json.dumps({"env": {"A": "1"}, "cwd": "."}))
-    del linecache.cache[name]

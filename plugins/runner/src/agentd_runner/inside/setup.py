@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from .files import make_folder, remove_folder
 from .frames import RELEASE, VERSION, FrameError
 from .limits import ULIMIT
-from .processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, load_prctl, tasks_here
+from .processes import PR_SET_DUMPABLE, adopt_orphans, load_prctl, tasks_here
+from .shipped import ShippedModules
+from .startup import StartupFolder
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -19,7 +22,11 @@ class RunnerSetup:
 
     def __init__(self) -> None:
         self.prctl = load_prctl()
+        # For workers alone: code can write there.
         self.pythonpath: list[str] = []
+        self.site: list[str] = []
+        self.site_at = 0  # where in sys.path the standard library ends
+        self.shipped: list[str] = []  # modules that were imported from the host's text
         self.catalog = "[]"
         # From the host's HELLO:
         self.workspace = self.token = self.bash = self.socket_path = ""
@@ -28,6 +35,8 @@ class RunnerSetup:
         self.folders: list[str] = []
         self.output_bytes = 0
         self.grace_s = 0.0
+        self.tells_clock = False
+        self.startup: StartupFolder | None = None
 
     def take_hello(self, given: dict[str, Any]) -> None:
         """Take the first frame. Raises `FrameError` if this runner cannot do what the host wants."""
@@ -44,17 +53,22 @@ class RunnerSetup:
             self.limits["RLIMIT_NPROC"] += tasks_here()
         self.output_bytes = given["output_bytes"]
         self.grace_s = given["grace_s"]
+        self.tells_clock = given.get("tells_clock", False)
         self.token = given["token"]
         self.bash = self.find_bash()
         self.socket_path = given.get("socket") or ""
         self.folders = given.get("folders", ())
-        for folder in self.folders:  # made in here, so that a planted symlink cannot lead the host astray
+        for folder in self.folders:  # made in here, with the rights of code
             try:
-                os.makedirs(folder, mode=0o700, exist_ok=True)
+                make_folder(self.workspace, folder)
             except OSError:
-                pass  # a full disk: the actions will say so
+                pass  # a full disk: the actions will say so; or a link that code has planted
+        if "TMPDIR" in self.env:
+            self.startup = StartupFolder(self.workspace, self.env["TMPDIR"], self.token)
+            self.startup.make()
+            self.startup.on_path(self.env)
+        adopt_orphans(self.prctl)
         if self.prctl is not None:
-            self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
             # The spawner and the supervisors inherit it; a worker gives it up (`PythonWorker.run_job`, exec)
             # to be debugged and measured as anywhere.
@@ -62,9 +76,12 @@ class RunnerSetup:
         self.env.setdefault("AGENTD_PYTHON", sys.executable)
 
     def find_bash(self) -> str:
+        """Return the path of bash: the place's own, not one that code has put into the workspace."""
+        workspace = os.path.realpath(self.workspace) + "/"
         for directory in [*self.env.get("PATH", "").split(":"), "/bin", "/usr/bin"]:
-            path = os.path.join(directory or ".", "bash")
-            if os.access(path, os.X_OK):
+            path = os.path.join(directory, "bash")
+            ours = directory.startswith("/") and not os.path.realpath(path).startswith(workspace)
+            if ours and os.access(path, os.X_OK):
                 return path
         return "/bin/bash"
 
@@ -75,20 +92,15 @@ class RunnerSetup:
         """
         for key, value in given.get("bindings_env", {}).items():
             self.env[key] = value
+        if self.startup is not None and "PYTHONPATH" in given.get("bindings_env", {}):
+            self.startup.on_path(self.env)
         self.catalog = given.get("catalog", self.catalog)
         self.pythonpath = given.get("pythonpath", self.pythonpath)
-        old = [name for name in sys.modules if name == "lib" or name.startswith("lib.")]
-        for module in old:
-            del sys.modules[module]
-        before = sys.path[:]
-        sys.path[:0] = self.pythonpath  # for the imports below only: the runner trusts no folder of code
-        sys.path_importer_cache.clear()
-        for module in given.get("preload", ()):
-            try:
-                __import__(module)
-            except Exception:
-                pass  # the block that imports it will show why
-        sys.path[:] = before
+        self.site = given.get("site", self.site)
+        old = [name for name in self.shipped if sys.modules.pop(name, None) is not None]
+        modules = ShippedModules(given.get("sources", {}), self.pythonpath)
+        modules.import_them(given.get("preload", ()))
+        self.shipped = [name for name in modules.paths if name in sys.modules]
         return bool(old)
 
     def tidy(self) -> None:
@@ -98,9 +110,11 @@ class RunnerSetup:
                 os.unlink(self.socket_path)
             except OSError:
                 pass
+        if self.startup is not None:
+            self.startup.remove()
         for folder in [*self.folders, *{os.path.dirname(folder) for folder in self.folders}]:
             try:
-                os.rmdir(folder)
+                remove_folder(self.workspace, folder)
             except OSError:
                 pass
 

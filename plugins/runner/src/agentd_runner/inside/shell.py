@@ -20,15 +20,14 @@ _BASH_SCRIPT = (
     f"source /dev/fd/{BASE_FD} 2>/dev/null; exec {BASE_FD}<&-; "
     f"TMOUT= IFS= read -r -n 1 -u {GATE_FD} || exit; "
     "__agentd_save() {"
-    # The local name hides what is another for every block: the state would never be the one of before.
-    " builtin local o=$SHELLOPTS b=$BASHOPTS AGENTD_TOOLS_URL; builtin set +euCxv; __agentd_saved=1;"
+    " builtin local __agentd_o=$SHELLOPTS __agentd_b=$BASHOPTS; builtin set +euCxv; __agentd_saved=1;"
     ' builtin eval "$__agentd_undo"; builtin unset -f __agentd_save;'
-    f" {{ builtin export -p; builtin declare -f; builtin declare -xF; }} >&{SAVE_FD};"
-    f' builtin printf \'%s\\0\' "$o" "$b" "$PWD" >&{META_FD};'
-    " }; trap '{ [[ $__agentd_saved ]] || __agentd_save; } 2>/dev/null' EXIT; "
+    f" {{ builtin declare -p; builtin declare -f; builtin declare -xF; }} >&{SAVE_FD};"
+    f' builtin printf \'%s\\0\' "$__agentd_o" "$__agentd_b" "$PWD" >&{META_FD};'
+    " }; trap '{ [[ ${__agentd_saved-} ]] || __agentd_save; } 2>/dev/null' EXIT; "
     f"source /dev/fd/{JOB_FD} 2>/dev/null; "
     'builtin eval "$__agentd_code"; '
-    "{ __agentd_rc=$?; [[ $__agentd_saved ]] || __agentd_save; builtin exit $__agentd_rc; } 2>/dev/null"
+    "{ __agentd_rc=$?; [[ ${__agentd_saved-} ]] || __agentd_save; builtin exit $__agentd_rc; } 2>/dev/null"
 )
 
 

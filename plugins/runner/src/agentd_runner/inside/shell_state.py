@@ -9,22 +9,36 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# Options that would stop every later block from running are not carried over, nor are those that only
-# describe how the shell was started.
-_NOT_CARRIED = frozenset(("noexec", "onecmd", "interactive-comments", "privileged", "history", "histexpand"))
+MAX_STATE = 1 << 20  # bytes: each later block pays for them
+# How one block wants to fail and to be traced is not carried over: a later `grep` without a hit would end its block
+# without a word. Nor is what would stop every later block from running, or only describes how the shell was started.
+_NOT_CARRIED = {
+    *("errexit", "nounset", "xtrace", "verbose", "noexec", "onecmd"),
+    *("interactive-comments", "privileged", "history", "histexpand"),
+}
 _DEFAULT_ON = ("braceexpand", "hashall")
 _READ_ONLY_SHOPTS = frozenset(("login_shell", "restricted_shell"))
 
 
-# One line of `export -p` or `declare -xF`, which may go over several: flags, name and quoted value.
-_DECLARED = r"""declare -(\w+) (\w+)(?:=("(?:[^"\\]|\\.)*"|\$'(?:[^'\\]|\\.)*'|\(.*?\)))?\n"""
+# Variables that bash itself sets, which say nothing of the code, and ours.
+_BASH_OWN = re.compile(
+    r"_|BASH|BASHOPTS|BASHPID|BASH_(?:ALIASES|ARG[CV]|ARGV0|CMDS|COMMAND|EXECUTION_STRING|LINENO|LOADABLES_PATH"
+    r"|MONOSECONDS|REMATCH|SOURCE|SUBSHELL|TRAPSIG|VERSINFO|VERSION)|COMP_WORDBREAKS|DIRSTACK|EPOCHREALTIME"
+    r"|EPOCHSECONDS|EUID|FUNCNAME|GROUPS|HISTCMD|HOSTNAME|HOSTTYPE|LINENO|MACHTYPE|OPTERR|OPTIND|OSTYPE|PIPESTATUS"
+    r"|PPID|PS4|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID|AGENTD_OUTPUT|AGENTD_TOOLS_\w+|__agentd_\w+"
+)
+_IFS = "$' \\t\\n'"
+# One line of `declare -p` or `declare -xF`, which may go over several: flags, name and value. Nothing is tried twice
+# (`++`): the text is code's own.
+_QUOTED = r""""(?:[^"\\]++|\\.)*+"|\$?'(?:[^'\\]++|\\.)*+'"""
+_DECLARED = rf"""declare -([-\w]+) (\w+)(?:=({_QUOTED}|\((?:[^()"'$\\]++|{_QUOTED}|\\.|\$)*+\)))?\n"""
 
 
 class ShellState:
     """What one bash block leaves to the next, apart from the base environment.
 
     So it fits another session, which has a base of its own, and holds none of the values that the user passed.
-    `source` are exports and functions as bash source, `unset` the names of the base that are exported no more.
+    `source` are variables and functions as bash source, `unset` the names of the base that are exported no more.
     """
 
     def __init__(self, source: str, options: str, shopts: str, unset: list[str]) -> None:
@@ -41,9 +55,9 @@ class ShellState:
         while found := line.match(source, position):
             position = found.end()
             flags, name, value = found.groups()
-            seen.add(name)
-            ours = flags == "x" and name in base and value == _as_bash_prints(base[name])
-            if "f" in flags or not (ours or name.startswith("AGENTD_TOOLS_")):
+            if "x" in flags:
+                seen.add(name)
+            if "f" in flags or not _is_of_base(flags, name, value, base):
                 kept.append(found[0])
         unset = sorted(filter(is_bash_name, base.keys() - seen))
         return cls("".join(kept) + source[position:], options, shopts, unset)
@@ -118,6 +132,13 @@ class SessionShell:
             self.state = None
         else:
             self.state = ShellState(moved(given["source"]), given["options"], given["shopts"], given["unset"])
+
+
+def _is_of_base(flags: str, name: str, value: str, base: dict[str, str]) -> bool:
+    """Tell whether a fresh bash has this variable, too."""
+    if _BASH_OWN.fullmatch(name) or (name == "IFS" and value == _IFS):
+        return True
+    return flags == "x" and name in base and value == _as_bash_prints(base[name])
 
 
 def is_bash_name(name: str) -> bool:

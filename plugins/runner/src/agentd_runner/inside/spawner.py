@@ -12,13 +12,7 @@ import sys
 import time
 
 from .descriptors import MAX_DESCRIPTOR
-from .processes import (
-    PR_SET_CHILD_SUBREAPER,
-    PR_SET_PDEATHSIG,
-    children_of,
-    kill_below,
-    try_fork,
-)
+from .processes import adopt_orphans, children_of, end_with, kill_below, reap_children, try_fork
 from .python import PythonWorker, import_for_python
 from .setup import RunnerSetup
 from .shell import spawn_bash
@@ -32,8 +26,7 @@ def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
     sock.detach()
     sock = socket.socket(fileno=3)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group-wide TERM must not end the one who cleans up
-    if setup.prctl is not None:
-        setup.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans(setup.prctl)
     supervisors: dict[int, int] = {}
     retired = has_python = False
     poll = select.poll()
@@ -51,7 +44,7 @@ def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
             number, kind = data[1:].split()
             (control,) = array.array("i", ancillary[0][2])
             if kind == b"python" and not has_python:
-                import_for_python()
+                import_for_python(setup)
                 has_python = True
             pid = try_fork()
             if pid == 0:
@@ -69,11 +62,11 @@ def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
 
 
 def _reap_supervisors(supervisors: dict[int, int]) -> None:
-    try:
-        while (pid := os.waitpid(-1, os.WNOHANG)[0]) > 0:
-            for number in [number for number, other in supervisors.items() if other == pid]:
-                del supervisors[number]
-    except ChildProcessError:
+    def took(pid: int, *_: object) -> None:
+        for number in [number for number, other in supervisors.items() if other == pid]:
+            del supervisors[number]
+
+    if not reap_children(took):
         supervisors.clear()
 
 
@@ -94,8 +87,7 @@ def _run_supervisor(setup: RunnerSetup, control: int) -> None:
     Python."""
     os.dup2(control, 3, inheritable=False)  # keep only the control socket
     os.closerange(4, MAX_DESCRIPTOR)
-    if setup.prctl is not None:
-        setup.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans(setup.prctl)
     sock = socket.socket(fileno=3)
     while True:
         data, ancillary, *_ = sock.recvmsg(COMMAND.size, socket.CMSG_SPACE(9 * 4))
@@ -133,10 +125,7 @@ def _start_worker(setup: RunnerSetup, received: list[int]) -> int:
             what = "enter" if error.filename == setup.workspace else "start"
             os.write(received[-1], os.fsencode(f"cannot {what} {error.filename}: {error.strerror}\n"))
             os._exit(126 if error.errno == errno.EACCES else 127)
-        if setup.prctl is not None:
-            setup.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != supervisor:  # it died before the line above
-            os._exit(70)
+        end_with(supervisor, setup.prctl)
         PythonWorker(setup, received[0]).serve_jobs()
     except BaseException as broken:
         sys.__excepthook__(type(broken), broken, broken.__traceback__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -16,6 +17,7 @@ from .processes import (
     count_tasks,
     descendants,
     kill_below,
+    reap_children,
     signal_all,
     stop_below,
     tasks_here,
@@ -122,35 +124,27 @@ class ActionSupervisor:
                 self.killed = len(descendants(below))
             kill_below(below)
         elif not self.ended:  # no /proc (macOS): what has left the worker's group survives
-            self.kill_worker_group()
+            signal_all([-self.worker], signal.SIGKILL)
         self.deadline = time.monotonic() + LEFT_OVER_S
-
-    def kill_worker_group(self) -> None:
-        try:
-            os.killpg(self.worker, signal.SIGKILL)
-        except OSError:
-            pass
 
     def reap(self) -> bool:
         """Collect what has ended; True when nothing is left."""
-        while True:
-            try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
-            if pid == 0:
-                if self.ended and self.deadline is None:
-                    self.left_over = True
-                    self.deadline = time.monotonic() + LEFT_OVER_S
-                return False
-            self.cpu_s += used.ru_utime + used.ru_stime
-            self.memory = max(self.memory, used.ru_maxrss)
-            if pid == self.worker:
-                self.status, self.ended = status, True
-                if self.pidfd >= 0:
-                    self.poll.unregister(self.pidfd)
-                if not LINUX:  # nobody is adopted there: the worker's own group is what can be ended
-                    self.kill_worker_group()
+        if not reap_children(self.count_in):
+            return True
+        if self.ended and self.deadline is None:
+            self.left_over = True
+            self.deadline = time.monotonic() + LEFT_OVER_S
+        return False
+
+    def count_in(self, pid: int, status: int, used: resource.struct_rusage) -> None:
+        self.cpu_s += used.ru_utime + used.ru_stime
+        self.memory = max(self.memory, used.ru_maxrss)
+        if pid == self.worker:
+            self.status, self.ended = status, True
+            if self.pidfd >= 0:
+                self.poll.unregister(self.pidfd)
+            if not LINUX:  # nobody is adopted there: the worker's own group is what can be ended
+                signal_all([-pid], signal.SIGKILL)
 
     def report(self) -> bytes:
         """Return the report: wait status, CPU seconds, peak memory in bytes, number of processes killed, tasks if

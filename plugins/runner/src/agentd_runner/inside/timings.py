@@ -7,4 +7,6 @@ REFILL_S = 0.05  # how long after an action's start its spare is replaced, unles
 SPARE_IDLE_S = 10.0  # how long after the last action a worker is kept ready
 SPIN_S = 80e-6  # how long after an answer the next tool call is looked for without sleeping
 LOOK_S = 0.005  # how often the clocks are looked at while there is much to do
+CLOCK_S = 1.0  # how long the host may take to say for how long an action has waited for tools
+WAITING_S = 0.2  # how often it is asked while an action does so, its time being up
 KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself

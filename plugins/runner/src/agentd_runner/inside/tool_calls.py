@@ -8,9 +8,9 @@ import socket
 import struct
 
 from .action import RunningAction
+from .descriptors import close_quietly
 from .frames import CALL, MAX_CALL, MAX_CHANNELS, MAX_DIRECT_CHANNELS, MESSAGE_SIZE, U32
 from .poller import Poller
-from .processes import close_quietly
 from .workers import SupervisedWorker
 
 
@@ -59,10 +59,16 @@ class ToolCalls:
                 if data[:1] == b"C" and may_pass_on and self.pass_on(action, descriptor):
                     close_quietly(descriptor)
                 elif data[:1] in (b"C", b"L") and not self.is_full():
-                    ToolChannel(self, action.worker, socket.socket(fileno=descriptor))
+                    self.open_channel(action.worker, descriptor)
                 else:
                     close_quietly(descriptor)
         return bytes(data)
+
+    def open_channel(self, worker: SupervisedWorker, descriptor: int) -> None:
+        try:
+            ToolChannel(self, worker, socket.socket(fileno=descriptor))
+        except OSError:  # no socket
+            close_quietly(descriptor)
 
     def pass_on(self, action: RunningAction, descriptor: int) -> bool:
         """Give a channel to the host, if there is a line to it: then it takes the calls itself."""
@@ -188,7 +194,7 @@ class ToolChannel(ToolSocket):
             self.request(body)
 
     def request(self, body: bytes) -> None:
-        if len(body) < 2:
+        if len(body) < 2 or int.from_bytes(body[:2], "big") > len(body) - 2:
             self.close()
         else:
             self.calls.begin_call(self, self.worker.action, body)

@@ -8,9 +8,10 @@ import os
 import socket
 import sys
 
+from .descriptors import anonymous_file, message_pair, send_with_descriptors
 from .frames import U32
-from .processes import anonymous_file, message_pair, send_with_descriptors
 from .setup import RunnerSetup
+from .shell_state import MAX_STATE
 from .spawner import run_spawner
 from .supervisor import COMMAND
 from .timings import KILL_MARGIN_S
@@ -113,11 +114,14 @@ class BashFiles:
 
     def saved(self) -> tuple[str, str, str, str] | None:
         """What bash has saved: source, `set` options, `shopt` options, directory; None if it did not come to
-        its end."""
-        fields = os.pread(self.meta, 1 << 20, 0).split(b"\0")
+        its end. Raises `ValueError` if that is too much: code can write there, too."""
+        size = max(os.fstat(self.save).st_size, os.fstat(self.meta).st_size)
+        if size > MAX_STATE:
+            raise ValueError(f"its state is {size} bytes, and at most {MAX_STATE} are kept")
+        fields = os.pread(self.meta, MAX_STATE, 0).split(b"\0")
         if len(fields) != 4:
             return None
-        source = os.pread(self.save, os.fstat(self.save).st_size, 0)
+        source = os.pread(self.save, MAX_STATE, 0)
         options, shopts, cwd = (os.fsdecode(field) for field in fields[:3])
         return os.fsdecode(source), options, shopts, cwd
 

@@ -41,7 +41,9 @@ _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # code may have set SIGPIPE bac
 
 
 class ToolError(Exception):
-    """A tool call failed; the message says why."""
+    """A tool call failed; the message says why, and `data` is what the tool says beside it, if anything."""
+
+    data: Any = None
 
 
 class ToolInputError(ToolError, TypeError):
@@ -140,7 +142,9 @@ def _encoded(name: str, arguments: dict[str, Any]) -> bytes:
 
 def _failure(reply: dict[str, Any]) -> ToolError:
     kind = _ERRORS.get(str(reply.get("type")), ToolError)
-    return kind(str(reply.get("message", "the tool failed without a message")))
+    failure = kind(str(reply.get("message", "the tool failed without a message")))
+    failure.data = reply.get("data")
+    return failure
 
 
 def _decoded(data: bytes | bytearray) -> Any:

@@ -13,8 +13,8 @@ from agentd.errors import ConfigError
 __all__ = ["GROUPS", "Case", "Judge", "Language", "load_cases", "select"]
 
 GROUPS: Final = (
-    "files", "links", "hooks", "secrets", "proc", "network", "sockets", "processes", "resources", "output", "bridge",
-    "skills", "create",
+    "files", "links", "hooks", "secrets", "proc", "network", "sockets", "ipc", "processes", "resources", "output",
+    "bridge", "skills", "create",
 )  # fmt: skip
 Language = Literal["python", "bash", "create"]
 Judge = Literal["says", "outside", "survivor", "timeout", "bounded", "survives", "next", "rerender"]
@@ -34,8 +34,8 @@ class Case:
     `next` the block in `then`; `rerender` open if writing the skills anew changes anything outside.
 
     `needs` are conditions of the host without which the case says nothing (`path:GLOB`, `command:NAME`,
-    `socket:FAMILY:KIND:PROTOCOL`, `route4`, `route6`, `loopback6`, `keyring`); `why` says what is at stake where it
-    is open.
+    `socket:FAMILY:KIND:PROTOCOL`, `route4`, `route6`, `loopback6`, `keyring`, `system-v`); `why` says what is at stake
+    where it is open.
     """
 
     id: str

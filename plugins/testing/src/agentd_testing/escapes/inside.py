@@ -140,6 +140,13 @@ def new_socket(family: int, kind: int, protocol: int = 0) -> None:
         socket.socket(family, kind, protocol).close()
 
 
+def host_system_v(kind: str) -> int:
+    """Return the id of the host's segment, queue or semaphore, or its value; raises KeyError for another word."""
+    known = W["system_v"]
+    assert isinstance(known, dict)
+    return int(known[kind])
+
+
 def status_of_self(field: str) -> str:
     """Return a field of /proc/self/status."""
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -24,6 +24,7 @@ from agentd_tools import ToolSet
 
 from agentd_testing.escapes.case import Case
 from agentd_testing.escapes.keyring import has_keyrings
+from agentd_testing.escapes.system_v import has_system_v
 from agentd_testing.escapes.world import World
 from agentd_testing.processes import wait_until_gone
 
@@ -71,6 +72,8 @@ def _has(kind: str, what: str) -> bool:
         return _reaches(socket.AF_INET6, "2001:db8::1")
     if kind == "keyring":
         return has_keyrings()
+    if kind == "system-v":
+        return has_system_v()
     raise ValueError(f"unknown need {kind!r}")
 
 

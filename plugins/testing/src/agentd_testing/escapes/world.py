@@ -16,7 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+import attrs
+
 from agentd_testing.escapes.keyring import bait_key
+from agentd_testing.escapes.system_v import bait_system_v
 
 __all__ = ["BAITS", "SECRET_VARIABLE", "World"]
 
@@ -60,6 +63,10 @@ class World:
             self._udp.bind(("127.0.0.1", 0))
             unix = str(self.outside / "service.sock")
             stack.enter_context(_listener(socket.AF_UNIX, unix))
+            self._datagrams = stack.enter_context(_socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+            self._datagrams.bind(str(self.outside / "datagrams.sock"))
+            os.chmod(self.outside / "datagrams.sock", 0o777)
+            stack.enter_context(_fifo(self.outside / "pipe"))
             self._abstract = f"agentd-{self.secret}"
             if sys.platform == "linux":
                 stack.enter_context(_listener(socket.AF_UNIX, f"\0{self._abstract}"))
@@ -67,6 +74,7 @@ class World:
             stack.enter_context(_variables(self.environ, variables))
             self.decoy = stack.enter_context(_decoy(self.secret))
             self._key = stack.enter_context(bait_key(f"agentd-{self.secret}", self.secret))
+            self._system_v = stack.enter_context(bait_system_v(self.secret))
             self.before = self.fingerprint()
             self._stack = stack.pop_all()
         return self
@@ -107,7 +115,10 @@ class World:
             "tcp_port": self._tcp.getsockname()[1],
             "udp_port": self._udp.getsockname()[1],
             "unix_socket": str(self.outside / "service.sock"),
+            "datagram_socket": str(self.outside / "datagrams.sock"),
             "abstract_socket": self._abstract,
+            "fifo": str(self.outside / "pipe"),
+            "system_v": attrs.asdict(self._system_v),
             "key": self._key,
             "places": {path: _identity(path) for path in _PLACES if os.path.exists(path)},
         }
@@ -164,6 +175,18 @@ def _variables(environ: MutableMapping[str, str], values: dict[str, str]) -> Ite
 def _socket(family: int, kind: int) -> Iterator[socket.socket]:
     with socket.socket(family, kind) as made:
         yield made
+
+
+@contextmanager
+def _fifo(path: Path) -> Iterator[None]:
+    """A FIFO that everybody may write to, and that somebody reads."""
+    os.mkfifo(path)
+    path.chmod(0o666)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield
+    finally:
+        os.close(reading)
 
 
 @contextmanager

@@ -31,6 +31,14 @@ class StatePart(ExecutorBase):
         )
 
     @pytest.mark.anyio
+    async def test_bash_keeps_variables_and_not_how_a_block_wants_to_fail(self, executor: Executor) -> None:
+        await self.bash(executor, "set -eu; X=5; a=(1 'two three'); trap 'echo left' EXIT")
+        result = await self.bash(executor, 'false; echo "$X ${a[1]}$unknown"')
+        assert result.stdout == b"5 two three\n", (
+            "variables, arrays too, must go over to the next bash block; `set -e`, `set -u` and traps must not"
+        )
+
+    @pytest.mark.anyio
     async def test_a_bash_block_that_fails_keeps_the_state_too(self, executor: Executor) -> None:
         await self.bash(executor, "export KEPT=1; exit 4")
         assert (await self.bash(executor, "echo $KEPT")).stdout == b"1\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from agentd._concurrency.backoff import Backoff
-from hypothesis import given
-from hypothesis import strategies as st
+from agentd_tools.backoff import Backoff
+from hypothesis import given, strategies as st
 
 
 def test_each_wait_is_twice_as_long_up_to_the_longest() -> None:

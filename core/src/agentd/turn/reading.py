@@ -1,0 +1,133 @@
+"""Reading an answer: what is told of it while it comes, which blocks are in it, and how much of it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agentd.events import CodeDelta, ReasoningDelta, TextDelta
+from agentd.turn.parser_stack import ParserStack
+from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
+from agentd.turn.results import target_of
+from agentd.types import Block, Segment
+
+if TYPE_CHECKING:
+    from agentd.notation import Notation
+    from agentd.turn.observer import Listener
+
+__all__ = ["AnswerReader"]
+
+
+class AnswerReader:
+    """Reads one answer of the model. Prose behind a block ends it.
+
+    :param listener: hears of prose, reasoning and drafts as they come.
+    :param ids: names for the blocks.
+    :param begin_block: called with each block and its name.
+    """
+
+    def __init__(
+        self, listener: Listener, ids: Callable[[], str], begin_block: Callable[[str, Block], None]
+    ) -> None:
+        self._listener = listener
+        self._ids = ids
+        self._begin_block = begin_block
+        self._parser: ParserStack  # made when the answer begins
+        self._parts: list[str] = []
+        self._length = 0
+        self._end = 0  # where the last block ends: what follows does not count
+        self._gap = ""  # blank space behind a block, shown only if another block follows
+        self._prose: list[str] = []
+        self._draft: CodeDelta | None = None  # the last piece told of a block that is being written
+        self.has_blocks = False
+        self.is_cut = False
+        """True if prose follows a block: nothing that comes now counts."""
+
+    @property
+    def raw(self) -> str:
+        """All that was read."""
+        return "".join(self._parts)
+
+    @property
+    def counted(self) -> str:
+        """What counts of it."""
+        return self.raw[: self._end] if self.has_blocks else self.raw
+
+    @property
+    def prose(self) -> str:
+        """What the model says in front of its blocks, without its reasoning."""
+        return "".join(self._prose)
+
+    def begin(self, notations: Sequence[Notation], last: str) -> None:
+        """Make the parsers. Reasoning is taken out before a notation sees it.
+
+        :param last: the answer before: it tells whether this one begins in reasoning.
+        """
+        reasoning = reasoning_parsers(inside=starts_inside(last))
+        self._parser = ParserStack([reasoning, *(notation.parser for notation in notations)])
+
+    def feed(self, text: str) -> None:
+        """Read on."""
+        listener = self._listener
+        if text:
+            self._parts.append(text)
+            self._length += len(text)
+            skimmed = "" if self.has_blocks else self._parser.skim(text)
+            if skimmed == "prose":
+                self._prose.append(text)
+                listener.emit(TextDelta(text))
+            elif not skimmed:
+                self._read(self._parser.feed(text))
+            if not self.has_blocks:
+                listener.certain(self._length)
+            if skimmed != "prose" and not self.is_cut:
+                self._tell_draft(text)
+        listener.parsed()
+
+    def close(self) -> None:
+        """Read what was still held back: the answer is over."""
+        self._read(self._parser.close())
+        if not self.has_blocks:
+            self._listener.certain(self._length)
+        self._listener.parsed()
+
+    def _read(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            if segment.block is not None:
+                self._take_block(segment.block, segment.end)
+            elif self.has_blocks:
+                if segment.text.strip():
+                    self.is_cut = True
+                    return
+                self._gap += segment.text
+            elif segment.kind != "reasoning":
+                self._prose.append(segment.text)
+                self._listener.emit(TextDelta(segment.text))
+            elif segment.text == CLOSE:
+                self._prose.clear()  # what came before was no answer
+            elif segment.text != OPEN:
+                self._listener.emit(ReasoningDelta(segment.text))
+
+    def _take_block(self, block: Block, end: int) -> None:
+        if self._gap:
+            self._listener.emit(TextDelta(self._gap))
+            self._gap = ""
+        self._end = end
+        self._listener.certain(end)
+        self.has_blocks = True
+        id, self._draft = self._draft.id if self._draft else self._ids(), None
+        self._begin_block(id, block)
+
+    def _tell_draft(self, text: str) -> None:
+        """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
+        if (draft := self._parser.draft) is None:
+            return
+        target, action, start = draft
+        if self._draft is None:
+            told = target_of(Block.of(target, action, ""))
+            self._draft = CodeDelta(id=self._ids(), text="", action=action, target=told)
+        if text := text[max(0, start - (self._length - len(text))) :]:
+            self._draft = attrs.evolve(self._draft, text=text)
+            self._listener.emit(self._draft)

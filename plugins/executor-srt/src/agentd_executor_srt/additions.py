@@ -1,0 +1,71 @@
+"""What agentd adds to srt's sandbox: namespaces, by a script in the place of bubblewrap, and a filter of system calls.
+
+srt takes a path of bubblewrap as a setting. The script that it gets (`bubblewrap.sh`) lies in this package, where
+programs may be run; a temporary folder is often mounted `noexec`. The filter (`inside/call_filter`) is installed by the
+runner's own process before anything of the runner is imported: an interpreter of its own would take another 20 ms.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from agentd_executor_srt.inside.call_filter import FilterError, filter_program
+
+__all__ = ["BUBBLEWRAP", "NO_LANDLOCK", "filtered", "lacking_additions"]
+
+BUBBLEWRAP: Final = Path(__file__).parent / "bubblewrap.sh"
+
+NO_LANDLOCK: Final = (
+    "this kernel has no Landlock (Linux 5.19 or newer, CONFIG_SECURITY_LANDLOCK), so code may write to FIFOs of the "
+    "host that it sees, where their modes let it"
+)
+"""What does not hold without it; the sandbox starts nevertheless."""
+
+_NAME: Final = "_agentd_srt"
+_BOOT: Final = f"""\
+import sys
+package = sys.modules[{_NAME!r}] = type(sys)({_NAME!r})
+package.__path__ = [{{folder!r}}]
+from {_NAME}.call_filter import install_filter
+from {_NAME}.write_guard import guard_writes
+try:
+    guard_writes()
+    install_filter()
+except Exception as error:
+    sys.exit("agentd: " + str(error))
+del package, install_filter, guard_writes
+for name in ("", ".call_filter", ".write_guard"):
+    del sys.modules[{_NAME!r} + name]
+del name
+"""
+
+
+def filtered(command: Sequence[str]) -> list[str]:
+    """Return a command `[python, ..., "-c", code]` that installs the filter before it runs the code."""
+    *start, code = command
+    assert start[-1] == "-c"
+    return [*start, _BOOT.format(folder=str(Path(__file__).parent / "inside")) + code]
+
+
+def lacking_additions() -> dict[str, str]:
+    """Return by name what is added, each with what this machine lacks for it and what to do, or an empty string."""
+    return {
+        "system call filter": _lacking_filter(),
+        "IPC namespaces": ""
+        if os.path.exists("/proc/self/ns/ipc")
+        else "this kernel has no IPC namespaces (CONFIG_IPC_NS), so code would share System V memory with the host",
+        "bubblewrap.sh": "" if os.access(BUBBLEWRAP, os.X_OK) else f"{BUBBLEWRAP} cannot be run: chmod +x it",
+    }
+
+
+def _lacking_filter() -> str:
+    try:
+        filter_program(os.uname().machine)
+    except FilterError as error:
+        return str(error)
+    if os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
+        return ""
+    return "this kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)"

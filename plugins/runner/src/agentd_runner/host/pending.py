@@ -1,0 +1,145 @@
+"""What was asked of a runner and has not ended: who waits for it, and the output so far."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from agentd.protocols import OnOutput
+from agentd.types import ActionResult, OutputChunk, OutputStream
+
+from agentd_runner.inside import frames
+
+__all__ = ["Pending", "Waiter"]
+
+log = logging.getLogger("agentd.execution")
+
+JOINED: Final = 64 * 1024  # bytes, up to which output joins the chunk before it
+MAX_CHUNKS: Final = 4096  # of one action; more than these would cost the host a multiple of what they hold
+
+
+class Waiter(Protocol):
+    def set(self) -> None: ...
+
+
+class KeptOutput:
+    """An action's output in the order of arrival. Code that writes byte by byte costs bytes here, not objects.
+
+    From `MAX_CHUNKS` on, output joins the newest chunk of its stream: the order within a stream stays.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: list[tuple[OutputStream, bytes | bytearray]] = []
+        self._newest: dict[OutputStream, int] = {}
+
+    def add(self, stream: OutputStream, data: bytes) -> None:
+        chunks = self._chunks
+        at = self._newest.get(stream, -1) if len(chunks) >= MAX_CHUNKS else len(chunks) - 1
+        if at >= 0 and chunks[at][0] == stream:
+            last = chunks[at][1]
+            if len(chunks) >= MAX_CHUNKS or len(last) + len(data) <= JOINED:
+                if not isinstance(last, bytearray):
+                    last = bytearray(last)
+                    chunks[at] = stream, last
+                last += data
+                return
+        self._newest[stream] = len(chunks)
+        chunks.append((stream, data))
+
+    def chunks(self) -> tuple[OutputChunk, ...]:
+        """Return it as a result has it."""
+        return tuple(OutputChunk(stream, bytes(data)) for stream, data in self._chunks)
+
+
+class Pending:
+    """An action, or another request, that was sent and has not ended.
+
+    :param ended_by: the kind of frame that ends it.
+    :param output_bytes: what a healthy runner passes on of each stream, at most; more is a breach of the protocol.
+    """
+
+    def __init__(
+        self,
+        waiter: Waiter,
+        on_output: OnOutput | None = None,
+        *,
+        ended_by: int = frames.EXIT,
+        output_bytes: int = 0,
+    ) -> None:
+        self.waiter = waiter
+        self.ended_by = ended_by
+        self.on_output = on_output
+        self.result: ActionResult | None = None
+        self.answer: dict[str, Any] | None = None
+        """For a request that is no action: what the runner answered."""
+        self.error: Exception | None = None
+        self.kept_bytes = 0
+        self._kept = KeptOutput()
+        self._left = dict.fromkeys(("stdout", "stderr"), output_bytes)
+        self._cut: set[OutputStream] = set()
+        self._dropped = 0
+        self._refused = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody has to wait for it any more."""
+        return self.result is not None or self.answer is not None or self.error is not None
+
+    def output(self, stream: OutputStream, data: bytes, room: int) -> None:
+        """Take output. What is beyond `room` bytes is shown, but not kept: other actions hold too much already."""
+        if not data:
+            raise frames.FrameError("output without a byte")
+        self._left[stream] -= len(data)
+        if self._left[stream] < 0:
+            raise frames.FrameError(f"more output on {stream} than the limit allows")
+        if len(data) <= room:
+            self.kept_bytes += len(data)
+            self._kept.add(stream, data)
+        else:
+            self._refused += len(data)
+        self._show(stream, data)
+
+    def drop(self, stream: OutputStream, count: int) -> None:
+        """Take notice of the bytes that the runner has left out of a stream."""
+        if stream in self._cut:
+            raise frames.FrameError(f"what was left out of {stream} is told twice")
+        self._cut.add(stream)
+        self._leave_out(stream, count)
+
+    def _leave_out(self, stream: OutputStream, count: int) -> None:
+        note = b"\n[... %d bytes left out ...]\n" % count
+        self._dropped += count
+        self._kept.add(stream, note)
+        self._show(stream, note)
+
+    def _show(self, stream: OutputStream, data: bytes) -> None:
+        if self.on_output is not None:
+            try:
+                self.on_output(OutputChunk(stream, data))
+            except BaseException:  # the caller's own trouble: neither the runner's fault nor the I/O thread's
+                log.exception("on_output of an action raised")
+
+    def end(self, end: Mapping[str, Any]) -> None:
+        if self._refused:
+            self._leave_out("stdout", self._refused)
+        self.result = ActionResult(chunks=self._kept.chunks(), dropped_bytes=self._dropped, **end)
+        self.waiter.set()
+
+    def reply(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+        self.waiter.set()
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.waiter.set()
+
+    def partial(self, message: str) -> ActionResult:
+        """What there is so far, as the result of an action that was cut off."""
+        return ActionResult(
+            status="failed",
+            exit_code=137,
+            chunks=self._kept.chunks(),
+            dropped_bytes=self._dropped + self._refused,
+            message=message,
+        )

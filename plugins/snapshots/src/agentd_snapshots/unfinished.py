@@ -1,0 +1,213 @@
+"""Restores that were killed: how they are found, finished where nobody loses anything, and otherwise reported.
+
+A restore leaves a mark in the user's state folder (`agentd.workspace.unfinished_dir`) while it is at work, wherever
+its store lies. Whatever opens the workspace to run code finds it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentd.errors import SnapshotError
+from agentd.statedir import make_private
+from agentd.workspace import unfinished_dir
+
+from agentd_snapshots.journal import RestoreJournal
+from agentd_snapshots.walker import DIRECTORY, remove_at
+
+if TYPE_CHECKING:
+    from agentd_snapshots.plan import Plan
+    from agentd_snapshots.store import PackStore
+    from agentd_snapshots.tree import File, FileTree
+
+__all__ = ["UnfinishedRestoreError", "keep_replaced", "marked", "marked_store", "newer_paths", "old_entries"]
+
+log = logging.getLogger("agentd.snapshots")
+
+MARK = "snapshot_store.packs"
+_SHOWN = 10
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}  # a home that cannot be written to
+
+
+class UnfinishedRestoreError(SnapshotError):
+    """A restore was interrupted, and files have changed since that its end would replace or remove.
+
+    `paths` are these files, relative to the workspace. `Snapshots.finish_restore` and `Snapshots.abandon_restore`
+    are the two ways to go on.
+    """
+
+    def __init__(self, workspace: Path, store: Path, snapshot_id: str, paths: list[str]) -> None:
+        self.workspace = workspace
+        self.snapshot_id = snapshot_id
+        self.paths = tuple(paths)
+        shown = ", ".join(map(repr, paths[:_SHOWN])) + (", ..." if len(paths) > _SHOWN else "")
+        command = f"python -m agentd_snapshots {{}} {str(workspace)!r} {str(store.parent)!r}"
+        super().__init__(
+            f"restoring {snapshot_id!r} in {str(workspace)!r} was interrupted, and since then something has changed "
+            f"what its end would remove ({len(paths)}: {shown}). Either finish it, which keeps the workspace as it "
+            f"is now in a snapshot first: {command.format('finish')}. Or leave the workspace as it is: "
+            f"{command.format('abandon')}"
+        )
+
+
+# --- marks ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def marked(workspace: Path, store: PackStore) -> Iterator[None]:
+    """Mark a workspace while a restore is at work, for those who do not know its store."""
+    mark = unfinished_dir(workspace) / MARK
+    try:
+        make_private(mark.parent)
+        mark.write_bytes(os.fsencode(store.folder))
+    except OSError as exc:
+        if exc.errno not in _CLOSED:
+            raise
+        log.info(
+            "%s: a restore that is killed will be found by those who open this store only: %s",
+            store.folder,
+            exc,
+        )
+    try:
+        yield
+    finally:
+        if not RestoreJournal.left(store):  # else it could not be taken back
+            unmark(workspace)
+
+
+def marked_store(workspace: Path) -> Path | None:
+    """The store whose restore was killed in this workspace."""
+    try:
+        return Path(os.fsdecode((unfinished_dir(workspace) / MARK).read_bytes()))
+    except OSError:
+        return None
+
+
+def unmark(workspace: Path) -> None:
+    """Remove the mark."""
+    folder = unfinished_dir(workspace)
+    with contextlib.suppress(OSError):
+        (folder / MARK).unlink(missing_ok=True)
+        folder.rmdir()  # fails if another plugin has a mark there
+
+
+# --- what is newer ----------------------------------------------------------------------------------------------
+
+
+def old_entries(plan: Plan, current: FileTree) -> tuple[list[str], dict[str, list[int]]]:
+    """What a plan drops: the paths in order, and all that is at and below them, for the journal."""
+    drops: list[str] = []
+    old: dict[str, list[int]] = {}
+    for folder, name, _ in _drops(plan):
+        drops.append(_text(current.path(folder, name)))
+        old.update(_entries(current, folder, name))
+    return drops, old
+
+
+def newer_paths(plan: Plan, current: FileTree, journal: RestoreJournal) -> list[str]:
+    """What a restore that is done again would drop though it was not there, or was another file, the first time."""
+    found = []
+    for folder, name, wanted in _drops(plan):
+        now = next((file for file in current.folders[folder].files if file.name == name), None)
+        if now is not None and wanted is not None and now.same_content(wanted):
+            continue  # put there by the first one: a hard link, say
+        found += [
+            path
+            for path, what in _entries(current, folder, name)
+            if not path or journal.old.get(path) != what
+        ]
+    return sorted(found)
+
+
+def _drops(plan: Plan) -> Iterator[tuple[int, bytes, File | None]]:
+    """Folder (its index in the current tree), name, and the file that comes in its place."""
+    for work in plan.works:
+        if work.drop:
+            put = {name: item for name, item in work.put if not isinstance(item, int)}
+            for name in work.drop:
+                yield work.index, name, put.get(name)
+
+
+def _entries(tree: FileTree, folder: int, name: bytes) -> Iterator[tuple[str, list[int]]]:
+    """Everything at and below a name, with what tells it from others."""
+    here = tree.folders[folder]
+    pending = []
+    if name in tree.children[folder]:
+        pending.append(tree.children[folder][name])
+    else:
+        file = next((file for file in here.files if file.name == name), None)
+        yield _text(tree.path(folder, name)), _identity(file)
+    while pending:
+        index = pending.pop()
+        yield _text(tree.path(index)), _identity(None)
+        for file in tree.folders[index].files:
+            yield _text(tree.path(index, file.name)), _identity(file)
+        for left, _ in tree.folders[index].left:
+            yield _text(tree.path(index, left)), _identity(None)
+        pending += tree.children[index].values()
+
+
+def _identity(file: File | None) -> list[int]:
+    return [0, 0, 0] if file is None else [file.ino, file.mtime_ns, file.size]
+
+
+def _text(path: bytes | None) -> str:
+    return os.fsdecode(path or b"")
+
+
+# --- leaving the workspace as it is -------------------------------------------------------------------------------
+
+
+def keep_replaced(root_fd: int, journal: RestoreJournal) -> str | None:
+    """Put what an interrupted restore had taken away into a folder of the workspace, each under its old path.
+
+    Returns the folder's name; None if there is nothing.
+    """
+    staging = os.fsencode(journal.staging)
+    try:
+        source = os.open(staging, DIRECTORY, dir_fd=root_fd)
+    except FileNotFoundError:
+        return None
+    name = _free_name(root_fd, f"replaced-by-{journal.snapshot_id}")
+    os.mkdir(name, 0o700, dir_fd=root_fd)
+    kept = os.open(name, DIRECTORY, dir_fd=root_fd)
+    try:
+        for number, path in enumerate(journal.drops, 1):
+            _place(source, b"o%d" % number, kept, os.fsencode(path))
+        empty = not os.listdir(kept)
+    finally:
+        os.close(source)
+        os.close(kept)
+    if empty:
+        os.rmdir(name, dir_fd=root_fd)
+    remove_at(root_fd, staging)
+    return None if empty else name
+
+
+def _free_name(root_fd: int, base: str) -> str:
+    taken = set(os.listdir(root_fd))
+    names = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in names if name not in taken)
+
+
+def _place(source: int, name: bytes, kept: int, path: bytes) -> None:
+    """Move an entry below another folder, whose folders on the way are made."""
+    *folders, last = path.split(b"/")
+    here = os.dup(kept)
+    try:
+        for folder in folders:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700, dir_fd=here)
+            below = os.open(folder, DIRECTORY, dir_fd=here)
+            os.close(here)
+            here = below
+        with contextlib.suppress(FileNotFoundError):  # the restore did not come so far
+            os.rename(name, last, src_dir_fd=source, dst_dir_fd=here)
+    finally:
+        os.close(here)

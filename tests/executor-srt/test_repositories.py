@@ -1,0 +1,149 @@
+"""Repositories that are in a workspace at the start: code works with git in them, and cannot lead git elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import sandbox
+from agentd.types import BashAction
+from agentd_executor_srt.repositories import HERE, guard_repositories
+from agentd_executor_srt.stand_ins import FOLDER
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "a",
+    "GIT_AUTHOR_EMAIL": "a@b",
+    "GIT_COMMITTER_NAME": "a",
+    "GIT_COMMITTER_EMAIL": "a@b",
+}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = [
+        "git",
+        "-c",
+        "protocol.file.allow=always",
+        "-c",
+        "safe.directory=*",
+        "-C",
+        str(folder),
+        *arguments,
+    ]
+    env = {**os.environ, **IDENTITY, "GIT_CONFIG_GLOBAL": os.devnull}
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout
+
+
+def commit(folder: Path, name: str) -> None:
+    (folder / name).write_text(name)
+    git(folder, "add", name)
+    git(folder, "commit", "-qm", name)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A repository with a submodule and a linked worktree, which is in the workspace, too."""
+    for name in ("sub", "w"):
+        (tmp_path / name).mkdir()
+        git(tmp_path / name, "init", "-q")
+        commit(tmp_path / name, "file")
+    git(tmp_path / "w", "submodule", "--quiet", "add", str(tmp_path / "sub"), "sub")
+    git(tmp_path / "w", "commit", "-qm", "with a submodule")
+    git(tmp_path / "w", "worktree", "add", "-q", "linked")
+    return tmp_path / "w"
+
+
+def test_what_is_kept_of_repositories(workspace: Path) -> None:
+    (workspace / "node_modules" / "x").mkdir(parents=True)
+    git(workspace / "node_modules" / "x", "init", "-q")
+    guard = guard_repositories(workspace)
+    assert guard.wanted == {
+        ".git/commondir": HERE,
+        ".git/modules/sub/commondir": HERE,
+        ".git/modules/sub/config": "",
+        ".git/modules/sub/hooks": FOLDER,
+    }
+    linked = ".git/worktrees/linked"
+    assert sorted(guard.denied) == sorted(
+        [*guard.wanted, "linked/.git", "sub/.git", f"{linked}/commondir", f"{linked}/gitdir"]
+    )
+    git(workspace, "config", "extensions.worktreeConfig", "true")
+    more = {".git/config.worktree": "", f"{linked}/config.worktree": ""}
+    assert guard_repositories(workspace).wanted == {**guard.wanted, **more}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/commondir",
+        "sub/.git",
+        "linked/.git",
+        ".git/worktrees/linked/commondir",
+        ".git/worktrees/linked/gitdir",
+        ".git/modules/sub/config",
+        ".git/modules/sub/commondir",
+        ".git/modules/sub/hooks/post-checkout",
+    ],
+)
+def test_no_file_that_leads_git_elsewhere_can_be_made_changed_or_moved(workspace: Path, path: str) -> None:
+    before = (workspace / path).read_bytes() if (workspace / path).exists() else None
+    with sandbox.make(workspace, timeout=30) as executor:
+        folder = os.path.dirname(path) or "."
+        assert executor.execute_bash(f"(echo x > {path}) 2>/dev/null && echo written")[0] == ""
+        assert (
+            executor.execute_bash(f"rm -f {path} 2>/dev/null; (echo x > {path}) 2>/dev/null && echo written")[
+                0
+            ]
+            == ""
+        )
+        if folder != ".":
+            again = f"mv {folder} moved 2>/dev/null && mkdir -p {folder} && echo moved"
+            assert executor.execute_bash(again)[0] == ""
+    after = (workspace / path).read_bytes() if (workspace / path).exists() else None
+    assert after == before
+
+
+def test_git_works_inside_and_outside_meanwhile_and_nothing_stays_behind(workspace: Path) -> None:
+    def files() -> set[str]:
+        return {
+            str(path.relative_to(workspace)) for path in workspace.rglob("*") if "objects" not in path.parts
+        }
+
+    before = files()
+    with sandbox.make(workspace, timeout=60, env=IDENTITY) as executor:
+        for command in (
+            "git status --porcelain",
+            "git checkout -q -b topic && echo a > a && git add -A && git commit -qm a && git gc -q",
+            "cd sub && echo b >> file && git commit -qam b",
+            "cd ../linked && git status --porcelain && echo c > c && git add c && git commit -qm c",
+            "cd .. && git stash list && git log --oneline | wc -l",
+        ):
+            output, code = executor.execute_bash(command)
+            assert code == 0, output
+        assert output.strip() == "3"
+        assert (workspace / ".git" / "commondir").read_text() == HERE
+        assert git(workspace, "rev-parse", "--abbrev-ref", "HEAD").strip() == "topic"
+        assert git(workspace, "rev-parse", "--git-common-dir").strip() in (".git", str(workspace / ".git"))
+        assert git(workspace / "sub", "log", "--format=%s", "-1").strip() == "b"
+        assert git(workspace / "linked", "log", "--format=%s", "-1").strip() == "c"
+        assert not [file.path for file in executor.risky_files()]
+    assert not {path for path in files() - before if path.endswith(("commondir", ".envrc", ".claude"))}
+    assert git(workspace, "status", "--porcelain") == " M linked\n M sub\n"
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_settings_that_git_could_not_change_are_told_in_the_result(workspace: Path, allow: bool) -> None:
+    git(workspace, "init", "-q", "--bare", "origin.git")
+    git(workspace, "remote", "add", "origin", str(workspace / "origin.git"))
+    with sandbox.make(workspace, timeout=30, allow_git_config=allow) as executor:
+        result = executor.run_sync(
+            BashAction(command="git push -q -u origin HEAD:main && git -C sub config a.b c; true")
+        )
+        assert result.exit_code == 0
+        assert ("allow_git_config" in result.message) is not allow
+        assert executor.run_sync(BashAction(command="git config user.name x")).exit_code == (
+            0 if allow else 4
+        )
+        assert executor.run_sync(BashAction(command="echo .git/config; echo config file >&2")).message == ""
+    assert ("\nbranch." in git(workspace, "config", "--list")) is allow
