@@ -10,9 +10,9 @@ from agentd.text import valid_data
 
 __all__ = ["CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
 
-_EXTRAS: Final = ("refusal", "reasoning_content", "reasoning_details", "thinking_blocks")
-"""Fields beside the text that an answer with calls takes back with it: some providers insist on their own
-reasoning (DeepSeek, OpenRouter, LiteLLM for Anthropic)."""
+_EXTRAS: Final = ("refusal", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks")
+"""Fields besides the text that an answer with calls takes back with it, each under the name that it came under: some
+providers insist on their own reasoning (DeepSeek, vLLM, Ollama, OpenRouter, LiteLLM for Anthropic)."""
 
 
 def as_tool(offer: ToolOffer) -> dict[str, Any]:
