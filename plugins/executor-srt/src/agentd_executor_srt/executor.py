@@ -22,6 +22,7 @@ from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
+from agentd_runner.inside import startup
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
@@ -133,6 +134,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         self._policy: Policy | None = None
         self._process: SandboxProcess | None = None
         self._sandbox_dir: Path | None = None
+        self._token = ""
         self._made_by = 0
         self._attached = False
         self._guarded: tuple[Path, ...] = ()  # what the renderer has written
@@ -165,6 +167,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             self._guarded = self._guarded or (self.workspace_dir / "skills",)
             for folder in self._guarded:
                 folder.mkdir(parents=True, exist_ok=True)  # or srt would put an empty file in its place
+        self._token = os.urandom(24).hex()
         self._sandbox_dir, self._made_by = make_run_dir(), os.getpid()
         try:
             policy = self._policy = self._make_policy(programs, self._sandbox_dir)
@@ -193,7 +196,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             "run_dir": str(sandbox_dir),
             "readable": self._reachable(policy),
             "mark": str(mark_dir(self.workspace_dir)),
-            "stand_ins": {**policy.stand_ins, **dict.fromkeys(self._own_folders(), FOLDER)},
+            "stand_ins": {**policy.stand_ins, **self._own_entries()},
             "made": ["skills"] if self._attached else [],
             "home": self.env.get("HOME", str(self._place.home)),
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
@@ -205,6 +208,15 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         return [
             str(path.relative_to(self.workspace_dir)) for path in (place.root, place.home, place.temporary)
         ]
+
+    def _own_entries(self) -> dict[str, str]:
+        """The same with what the runner puts there, and takes away unless it is killed (`stand_ins`)."""
+        made = startup.StartupFolder(str(self.workspace_dir), str(self._place.temporary), self._token)
+        folder = os.path.relpath(made.path, self.workspace_dir)
+        return {
+            **dict.fromkeys([*self._own_folders(), folder], FOLDER),
+            f"{folder}/{startup.NAME}": startup.TEXT,
+        }
 
     def _reachable(self, policy: Policy) -> list[str]:
         """What the user of the session must have a way to, where this program is root."""
@@ -280,6 +292,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         hello = super()._hello(env)
         inherited = self._policy.inherited() if self._policy is not None else []
         hello["inherit"] = [name for name in inherited if name not in self.env]
+        hello["token"] = self._token
         own = {str(self.workspace_dir / folder) for folder in self._own_folders()}
         hello["folders"] = [folder for folder in (env["TMPDIR"], env["HOME"]) if folder not in own]
         if self._sandbox_dir is not None and "GIT_CONFIG_COUNT" not in self.env:
@@ -368,10 +381,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     @property
     def snapshot_exclude(self) -> tuple[str, ...]:
         """What is no part of a snapshot now: the placeholders, while a sandbox runs in the workspace."""
-        own = self._own_folders()
-        return tuple(
-            dict.fromkeys(name for name in standing_in(str(mark_dir(self.workspace_dir))) if name not in own)
-        )
+        names = standing_in(str(mark_dir(self.workspace_dir)))
+        return tuple(dict.fromkeys(name for name in names if name.split("/")[0] != self._place.root.name))
 
     def pause(self) -> None:
         """End the sandbox and hand the workspace back; the next action starts a new one, with a fresh shell.
