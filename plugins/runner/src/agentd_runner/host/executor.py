@@ -37,12 +37,12 @@ from agentd.types import (
 from agentd.workspace import open_workspace
 
 from agentd_runner.artefact import folder_command
+from agentd_runner.host.call_queue import Reply
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.environment import Place, base_environment, find_interpreter, path_environment
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
-from agentd_runner.host.line import Reply
 from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.pending import Pending
 from agentd_runner.host.process import LocalProcess, RunnerProcess
