@@ -189,3 +189,38 @@ def test_a_full_disk_in_the_workspace_keeps_the_old_file_and_the_session(tmp_pat
             assert executor.run_sync(BashAction(command="echo still here")).stdout == b"still here\n"
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+PRINTING = "import time\nfor n in range(5): print('line', n)\n"
+
+
+def test_a_python_whose_reader_has_left_is_as_silent_as_in_an_ordinary_shell(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, timeout=20) as executor:
+        executor.create_file("x.py", PRINTING)
+        command = (
+            "set -o pipefail; python3 x.py | head -3; echo $?; python3 x.py | (sleep 0.3; true); echo $?"
+        )
+        assert executor.execute_bash(command) == ("line 0\nline 1\nline 2\n0\n0\n", 0)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_python_prints_is_there_when_it_is_ended(tmp_path: Path, stream: str) -> None:
+    script = f"import sys, time\nsys.{stream}.write('no newline')\ntime.sleep(30)\n"
+    with SubprocessExecutor(tmp_path, timeout=1) as executor:
+        executor.create_file("x.py", script)
+        result = executor.run_sync(BashAction(command="python3 x.py"))
+        assert (getattr(result, stream), result.status) == (b"no newline", "timeout")
+        code = "import subprocess, sys; subprocess.run([sys.executable, 'x.py'])"
+        result = executor.run_sync(PythonAction(code=code, state="kept"))
+        assert (getattr(result, stream), result.status) == (b"no newline", "timeout")
+
+
+def test_redirected_output_keeps_its_encoding_and_the_session_s_end_leaves_nothing(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, timeout=20) as executor:
+        printing = 'print("\\xe9\\u20ac"); print(1, file=open(1, "w", closefd=False))'
+        command = f"export PYTHONIOENCODING=latin-1:replace; python3 -c '{printing}'"
+        assert executor.run_sync(BashAction(command=command)).stdout == b"\xe9?\n1\n"
+        temporary = executor.execute_bash("echo $TMPDIR")[0].strip()
+        assert Path(temporary).is_dir()
+    assert not Path(temporary).exists()
+    assert not (tmp_path / ".agentd").exists()

@@ -67,7 +67,6 @@ def base_environment(
     env |= {
         "HOME": str(place.home),
         "TMPDIR": temporary or str(place.temporary),
-        "PYTHONUNBUFFERED": "1",  # output is shown while it is made
         "PYTHONDONTWRITEBYTECODE": "1",  # no __pycache__ beside the user's files
         "PIP_TARGET": str(place.site),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",

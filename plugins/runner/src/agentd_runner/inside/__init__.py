@@ -36,6 +36,7 @@ Processes
 Modules, each of which imports only those above it
     frames, timings, descriptors, processes, limits, files, disk_usage
     shipped     modules whose text comes from the host
+    startup     what every Python that code starts runs first
     setup       what forked code needs: workspace, environment, limits
     poller      what sockets and outputs need: watch, unwatch, send
     main_module what processes that code starts afresh find as `__main__`

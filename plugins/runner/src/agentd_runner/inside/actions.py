@@ -16,6 +16,7 @@ from .poller import Poller
 from .setup import RunnerSetup, may_enter
 from .shell import bash_job
 from .shell_state import SessionShell
+from .startup import VARIABLE, output_variable
 from .timings import CLOCK_S, KILL_MARGIN_S
 from .tool_calls import ToolCalls
 from .worker_pool import SpareWorkers
@@ -106,6 +107,7 @@ class SessionActions:
         ours, own = self.tools_env(ident), header.get("env") or {}
         if worker.files is not None:
             out, err = worker.files.out, worker.files.err
+            ours[VARIABLE] = output_variable(out, err)
             worker.files.open_gate(bash_job(cwd, self.shell.state, ours, own), body)
         else:
             job = {

@@ -90,6 +90,19 @@ def remove_folder(workspace: str, folder: str) -> None:
         os.close(directory)
 
 
+def write_file(workspace: str, folder: str, name: str, content: bytes | None) -> None:
+    """Write a file into a folder of our own, or remove it (None). Raises `OSError`."""
+    inside = folder.startswith(f"{workspace}/")
+    directory = _open_without_links(workspace, folder, make=False) if inside else os.open(folder, _FOLDER)
+    try:
+        if content is None:
+            os.unlink(name, dir_fd=directory)
+        else:
+            _replace(directory, name, content)
+    finally:
+        os.close(directory)
+
+
 def _open_without_links(workspace: str, folder: str, make: bool) -> int:
     here = os.open(workspace, _FOLDER)
     for name in folder[len(workspace) + 1 :].split("/") if folder != workspace else ():

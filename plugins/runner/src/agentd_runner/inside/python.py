@@ -20,6 +20,7 @@ from .limits import apply_limits
 from .main_module import MainModule
 from .processes import LINUX, PR_SET_DUMPABLE
 from .setup import RunnerSetup
+from .startup import VARIABLE, output_variable
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class PythonWorker:
         os.chdir(header["cwd"])
         before = {name: os.environ.get(name) for name in header["own_env"]}
         os.environ.update(header["env"])
+        os.environ[VARIABLE] = output_variable(1, 2)
         if not self.kept:
             self.find_packages(header["pythonpath"])
         elif header["pythonpath"]:

@@ -10,6 +10,7 @@ from .frames import RELEASE, VERSION, FrameError
 from .limits import ULIMIT
 from .processes import PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, load_prctl, tasks_here
 from .shipped import ShippedModules
+from .startup import StartupFolder
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class RunnerSetup:
         self.output_bytes = 0
         self.grace_s = 0.0
         self.tells_clock = False
+        self.startup: StartupFolder | None = None
 
     def take_hello(self, given: dict[str, Any]) -> None:
         """Take the first frame. Raises `FrameError` if this runner cannot do what the host wants."""
@@ -61,6 +63,9 @@ class RunnerSetup:
                 make_folder(self.workspace, folder)
             except OSError:
                 pass  # a full disk: the actions will say so; or a link that code has planted
+        if "TMPDIR" in self.env:
+            self.startup = StartupFolder(self.workspace, self.env["TMPDIR"], self.token)
+            self.startup.on_path(self.env)
         if self.prctl is not None:
             self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
@@ -86,6 +91,8 @@ class RunnerSetup:
         """
         for key, value in given.get("bindings_env", {}).items():
             self.env[key] = value
+        if self.startup is not None and "PYTHONPATH" in given.get("bindings_env", {}):
+            self.startup.on_path(self.env)
         self.catalog = given.get("catalog", self.catalog)
         self.pythonpath = given.get("pythonpath", self.pythonpath)
         self.site = given.get("site", self.site)
@@ -102,6 +109,8 @@ class RunnerSetup:
                 os.unlink(self.socket_path)
             except OSError:
                 pass
+        if self.startup is not None:
+            self.startup.remove()
         for folder in [*self.folders, *{os.path.dirname(folder) for folder in self.folders}]:
             try:
                 remove_folder(self.workspace, folder)
