@@ -109,6 +109,9 @@ class PythonWorker:
         os.environ.clear()
         os.environ.update(setup.env)
         self.kept = False
+        at = setup.site_at
+        self.path = ["", *setup.pythonpath, *sys.path[:at], *setup.site, *sys.path[at:]]
+        self.packages = [name for name in setup.shipped if "." not in name]
         warm_up()
         self.main = _main_module()
         gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
@@ -165,12 +168,12 @@ class PythonWorker:
         Where the workspace has a package of the name of one of ours, that is imported in its place; ours has seen to
         it that its modules are found, too.
         """
-        setup = self.setup
-        sys.path[setup.site_at : setup.site_at] = setup.site
-        sys.path[:0] = ["", *own, *setup.pythonpath]
-        for package in [name for name in setup.shipped if "." not in name]:
-            if any(os.path.exists(os.path.join(folder, package, "__init__.py")) for folder in ("", *own)):
-                for name in setup.shipped:
+        sys.path[:] = self.path
+        if own:
+            sys.path[1:1] = own
+        for package in self.packages:
+            if _is_package(["", *own], package):
+                for name in self.setup.shipped:
                     if name.partition(".")[0] == package:
                         sys.modules.pop(name, None)
 
@@ -228,7 +231,13 @@ def _forget_own_modules() -> None:
         del sys.modules[name]
 
 
+def _is_package(folders: list[str], name: str) -> bool:
+    return any(os.access(os.path.join(folder, name, "__init__.py"), os.F_OK) for folder in folders)
+
+
 def warm_up() -> None:
     """Do once what every block does: the parser's tables are built, the pages are touched."""
     _execute("import os\nprint('', end='')\n", "<warm-up>", {})
     json.loads(json.dumps({"env": {"A": "1"}, "cwd": "."}))
+    os.environ[VARIABLE] = output_variable(0, 0)
+    _is_package([""], "lib")

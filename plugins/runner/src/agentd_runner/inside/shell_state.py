@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 
 MAX_STATE = 1 << 20  # bytes: each later block pays for them
+MAX_KNOWN = (
+    4  # states that were read: one block mostly leaves what the last one did, but for its parent's number
+)
 # How one block wants to fail and to be traced is not carried over: a later `grep` without a hit would end its block
 # without a word. Nor is what would stop every later block from running, or only describes how the shell was started.
 _NOT_CARRIED = {
@@ -90,7 +93,7 @@ class SessionShell:
     def __init__(self) -> None:
         self.workspace = self.cwd = ""
         self.state: ShellState | None = None
-        self.saved = ("", "", "")  # what the state was made of
+        self.known: dict[tuple[str, str, str], ShellState] = {}  # by what they were made of
         self.order = 0  # counts actions, and replacements of the state
         self.state_order = 0
 
@@ -106,9 +109,11 @@ class SessionShell:
         if order > self.state_order:
             self.cwd = saved[3]
             self.state_order = order
-            if saved[:3] != self.saved:
-                self.saved = saved[:3]
-                self.state = ShellState.of_saved(*self.saved, base)
+            if saved[:3] not in self.known:
+                if len(self.known) >= MAX_KNOWN:
+                    self.known.clear()
+                self.known[saved[:3]] = ShellState.of_saved(*saved[:3], base)
+            self.state = self.known[saved[:3]]
 
     def plain(self) -> dict[str, Any]:
         """Return all of it as plain data: what a SHELL frame carries."""
@@ -118,7 +123,6 @@ class SessionShell:
     def replace_state(self, given: dict[str, Any] | None) -> None:
         """Take a state that `plain` gave, maybe of another workspace; None for a fresh shell."""
         self.state_order = self.next_order()
-        self.saved = ("", "", "")
         if given is None:
             self.state, self.cwd = None, self.workspace
             return
