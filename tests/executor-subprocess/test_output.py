@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from pathlib import Path
 
 from agentd.types import BashAction, Limits, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
@@ -41,3 +42,25 @@ def test_what_it_used_is_measured(executor: SubprocessExecutor) -> None:
     assert result.peak_memory_bytes > 60_000_000
     assert 0 < result.cpu_s < 20
     assert result.wall_s >= 0
+
+
+def test_a_character_that_comes_in_parts_is_whole_whatever_comes_between(
+    executor: SubprocessExecutor,
+) -> None:
+    code = (
+        "import os, time\n"
+        "parts = [(1, b'caf\\xc3'), (2, b'\\xe2\\x82'), (1, b'\\xa9!'), (2, b'\\xac'), (1, b'\\xff\\xc3')]\n"
+        "for number, data in parts:\n"
+        "    os.write(number, data)\n"
+        "    time.sleep(0.05)\n"
+    )
+    chunks: list[str] = []
+    result = executor.run_sync(PythonAction(code=code), on_output=lambda chunk: chunks.append(chunk.stream))
+    assert chunks == ["stdout", "stderr", "stdout", "stderr", "stdout"]
+    assert result.output == "caf\xe9!\u20ac\ufffd\ufffd"
+
+
+def test_a_character_that_the_limit_cuts_is_replaced(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, limits={"output_bytes": 9}) as executor:
+        result = executor.execute_python("print('\\u20ac' * 100, end='')")[0]
+    assert result == "\u20ac\ufffd\n[... 291 bytes left out ...]\n\ufffd\u20ac"

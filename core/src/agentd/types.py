@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Final, Literal
 
 import attrs
@@ -176,7 +177,11 @@ class ActionResult:
     @property
     def output(self) -> str:
         """Both streams in the order of arrival, decoded as UTF-8 (bad bytes replaced), then `message`."""
-        text = self._join(None).decode("utf-8", "replace")
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        parts = [
+            decoders[chunk.stream].decode(chunk.data) for chunk in self.chunks
+        ]  # a character may be in two
+        text = "".join([*parts, *(decoder.decode(b"", True) for decoder in decoders.values())])
         if not self.message:
             return text
         return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{self.message}"
