@@ -10,7 +10,8 @@ host -> runner
           output_bytes, grace_s, tells_clock, folders, socket, pythonpath, site (folders behind the
           standard library), preload (modules), sources (their text by path), catalog, token, line (an inherited
           descriptor: the host's direct line)
-  RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
+  RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content, and what
+          the code reads as standard input (stdin_bytes)
   CANCEL  id = action
   REPLY   id = call; u8 (0 ok, 1 error), then JSON
   SETUP   JSON: pythonpath, site, preload, sources, catalog, bindings_env (new bindings)
