@@ -38,6 +38,7 @@ from agentd_runner.artefact import folder_command
 from agentd_runner.host.action_frames import encode_action, timeout_of
 from agentd_runner.host.connection import Connection, Pending
 from agentd_runner.host.environment import Place, base_environment, path_environment
+from agentd_runner.host.file_transfer import FileTransfer
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import read_limits, runner_limits
@@ -67,7 +68,7 @@ START_TIMEOUT_S = 30.0
 HUNG_MARGIN_S = 10.0
 
 
-class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
+class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
     """Runs actions through one long-lived runner process (see `agentd_runner.inside`).
 
     A subclass implements `launch` and may set `own_loopback`. Async methods work on asyncio and trio, the
