@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from typing import Any
 
 import pytest
-from agentd.text import TextJoiner, strict_json, valid_data, valid_text
+from agentd.text import strict_json, valid_data, valid_text
 from hypothesis import given, strategies as st
 
 anything = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\0\x1b\ud83d\ude00"))
@@ -42,16 +41,6 @@ def test_text_is_made_valid_and_valid_text_stays_the_same(text: str) -> None:
 def test_a_pair_is_its_character_and_a_single_one_is_replaced() -> None:
     assert valid_text("\ud83d\ude00") == "😀"
     assert valid_text("a\ud83db\ude00c\ude00\ud83d") == "a\ufffdb\ufffdc\ufffd\ufffd"
-
-
-@given(anything, st.lists(st.integers(0, 100)))
-def test_pieces_give_what_the_whole_gives(text: str, cuts: list[int]) -> None:
-    joiner = TextJoiner()
-    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [joiner.feed(text[a:b]) for a, b in itertools.pairwise(places)]
-    assert "".join([*pieces, joiner.close()]) == valid_text(text)
-    for piece in pieces:
-        piece.encode()
 
 
 @given(plain)

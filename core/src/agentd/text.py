@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["TextJoiner", "strict_json", "valid_data", "valid_text"]
+__all__ = ["strict_json", "valid_data", "valid_text"]
 
 _LONGEST_INT = 13_000  # bits: Python writes no integer of more than 4,300 digits
 
@@ -31,28 +31,6 @@ def valid_data(value: Any) -> Any:
     if isinstance(value, dict):
         return {valid_data(key): valid_data(item) for key, item in value.items()}
     return value
-
-
-class TextJoiner:
-    """Makes text valid that comes in pieces, one of which may end in the midst of a character."""
-
-    def __init__(self) -> None:
-        self._half = ""
-
-    def feed(self, text: str) -> str:
-        """Return what is certain of the text up to here."""
-        if text and self._half:
-            text, self._half = self._half + text, ""
-        if text.isascii():
-            return text
-        if "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        return valid_text(text)
-
-    def close(self) -> str:
-        """Return what stands for half a character whose other half never came."""
-        half, self._half = self._half, ""
-        return valid_text(half)
 
 
 def strict_json(value: Any) -> str:

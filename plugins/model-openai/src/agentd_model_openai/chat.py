@@ -12,10 +12,10 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
-from agentd.text import TextJoiner, valid_data, valid_text
+from agentd.text import valid_data, valid_text
 from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, later_choice, text_of
+from agentd_model_openai.chat_calls import CallCollector, TextJoiner, as_call, as_tool, later_choice, text_of
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd_model_openai.source import Opener, Source
 from agentd_model_openai.usage import Prices, chat_usage, priced

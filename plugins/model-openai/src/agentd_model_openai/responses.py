@@ -14,10 +14,10 @@ from typing import Any
 
 from agentd.errors import ConfigError, ModelError
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
-from agentd.text import TextJoiner, valid_data, valid_text
+from agentd.text import valid_data, valid_text
 from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import later_choice, text_of
+from agentd_model_openai.chat_calls import TextJoiner, later_choice, text_of
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd_model_openai.source import Opener, Source
 from agentd_model_openai.usage import Prices, priced, responses_usage
