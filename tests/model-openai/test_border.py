@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from agentd.errors import ModelStreamError
 from agentd.protocols import ModelText, ModelToolCall, ToolOffer, ToolResult
+from agentd.text import valid_text
 from agentd_model_openai.chat import ChatModel
 from agentd_model_openai.chat_calls import text_of
 from agentd_model_openai.line_limit import MOST_BYTES
+from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.responses import ResponsesModel
 from hypothesis import given, strategies as st
 from openai import AsyncOpenAI, OpenAI
@@ -222,3 +225,13 @@ def test_whatever_stands_for_text_is_text_or_an_error_of_ours(content: object) -
         assert isinstance(text_of(content), str)
     except ValueError:
         assert not isinstance(content, str | list | None)
+
+
+@given(st.text(st.characters() | st.characters(categories=["Cs"])), st.lists(st.integers(0, 100)))
+def test_pieces_give_what_the_whole_gives(text: str, cuts: list[int]) -> None:
+    joiner = TextJoiner()
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [joiner.feed(text[a:b]) for a, b in itertools.pairwise(places)]
+    assert "".join([*pieces, joiner.close()]) == valid_text(text)
+    for piece in pieces:
+        piece.encode()

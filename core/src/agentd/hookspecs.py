@@ -200,16 +200,11 @@ def agentd_list_requirements(options: Mapping[str, Any]) -> Sequence[Requirement
 
 @hookspec
 def agentd_settle_workspace(workspace_dir: Path) -> Sequence[str]:
-    """Finish what this plugin was killed in the midst of, and say what was done. Any plugin may have this hook.
+    """Finish what this plugin was killed in, and return a sentence for each thing done. Any plugin may have this hook.
 
-    Called, in a worker thread, by whatever is about to run code in a workspace for which the plugin has left a mark:
-    a file `KIND.NAME` in `agentd.workspace.unfinished_dir(workspace_dir)`, whose content is the plugin's own. The
-    plugin removes it when it is done. May be called by several processes at once.
-
-    :return: a sentence for each thing that was done, for the user; the plugin logs it, too.
-    :raises AgentdError: if a person has to decide first: then no code runs there.
-
-    Since API 1.
+    Called, in a worker thread, before code runs in a workspace for which the plugin has left a mark: a file
+    `KIND.NAME` in `agentd.workspace.unfinished_dir(workspace_dir)`, with a content of its own, which it removes when
+    that is done. An error of agentd's says that a person has to decide first: no code runs then. Since API 1.
     """
 
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 __all__ = ["strict_json", "valid_data", "valid_text"]
 
+_HALF = re.compile("[\ud800-\udfff]")
 _LONGEST_INT = 13_000  # bits: Python writes no integer of more than 4,300 digits
 
 
 def valid_text(text: str) -> str:
     """Return text that every encoding can hold: pairs of surrogates become their character, single ones U+FFFD."""
-    if text.isascii():
+    if text.isascii() or _HALF.search(text) is None:
         return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def valid_data(value: Any) -> Any:
@@ -46,14 +44,11 @@ def strict_json(value: Any) -> str:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:
-        return None
-    if not isinstance(value, dict | list | tuple):
-        return value
-    if depth == 0:
+    if isinstance(value, dict | list | tuple) and not depth:
         return "..."
     if isinstance(value, dict):
         return {str(key): _plain(item, depth - 1) for key, item in value.items()}
-    return [_plain(item, depth - 1) for item in value]
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth - 1) for item in value]
+    is_huge = isinstance(value, int) and value.bit_length() > _LONGEST_INT
+    return None if is_huge or (isinstance(value, float) and not math.isfinite(value)) else value

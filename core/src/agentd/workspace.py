@@ -54,10 +54,9 @@ def settle_workspace(workspace: Path, registry: Callable[[], Registry] | None = 
     """
     try:
         marks = sorted(os.listdir(unfinished_dir(workspace)))
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: nobody knows where this user's home is
         return []
     from agentd.registry import Registry
 
-    plugins = (registry or Registry)()
-    parts = (mark.partition(".") for mark in marks)
-    return [text for kind, _, name in parts for text in plugins.settle_workspace(kind, name, workspace)]
+    settle = (registry or Registry)().settle_workspace
+    return [text for mark in marks for text in settle(*mark.partition(".")[::2], workspace)]

@@ -63,14 +63,12 @@ class _Moment:
     def decode(cls, data: bytes, name: str) -> _Moment:
         try:
             plain = json.loads(zlib.decompress(data))
-            version = plain["version"]
-            if version != VERSION:
-                raise ConfigError(f"checkpoint {name!r}: has version {version}, this agentd reads {VERSION}")
-            return cls(Transcript.from_dict(plain["transcript"]), plain["shell"])
+            version, transcript, shell = plain["version"], plain["transcript"], plain["shell"]
         except (zlib.error, ValueError, KeyError, TypeError) as exc:
-            if isinstance(exc, ConfigError):
-                raise
             raise CorruptSnapshotError(f"the checkpoint {name!r} cannot be read: {exc}") from exc
+        if version != VERSION:
+            raise ConfigError(f"checkpoint {name!r}: has version {version}, this agentd reads {VERSION}")
+        return cls(Transcript.from_dict(transcript), shell)
 
 
 @attrs.define(eq=False)

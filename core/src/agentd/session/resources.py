@@ -147,8 +147,10 @@ class SessionResources:
             One that is known already, by identity or by an equal description, is used again.
         """
         async with self._preparing:
-            if not self._settled:
-                self._settled = await call_in_thread(self._settle)
+            if not self._settled:  # before anything is written there
+                for text in await call_in_thread(partial(settle_workspace, self.workspace, self.registry)):
+                    self.tell(SourceLog(source="workspace", level="warning", text=text))
+                self._settled = True
             await self._open(mcp_servers, always=self._published is None and self._has_skills())
             await self._publish(self.executor)
             self.is_current = self._tools_wanted is not None
@@ -237,12 +239,6 @@ class SessionResources:
                 "\n\n".join(filter(None, (renderer.guide.strip(), text.strip()))) if text.strip() else ""
             )
         self._published = bindings
-
-    def _settle(self) -> bool:
-        """Have what plugins left unfinished in the workspace done, before anything is written there."""
-        for text in settle_workspace(self.workspace, self.registry):
-            self.tell(SourceLog(source="workspace", level="warning", text=text))
-        return True
 
     def _make_renderer(self) -> SkillRenderer:
         if self._renderer is None:

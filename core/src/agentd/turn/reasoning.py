@@ -16,7 +16,7 @@ CLOSE: Final = "</think>"
 
 def starts_inside(answer: str) -> bool:
     """True if an answer closed reasoning that it had not opened: the server had put the opening tag into the prompt."""
-    return CLOSE in answer and OPEN not in answer[: answer.index(CLOSE)]
+    return OPEN not in answer.partition(CLOSE)[0] and CLOSE in answer
 
 
 def reasoning_parsers(*, inside: bool) -> Callable[[], Parser]:
@@ -36,7 +36,7 @@ class ReasoningParser:
         self._inside = inside
         self._held: list[str] | None = [] if inside else None
         self._tail = ""  # may become a tag
-        self._before: list[str] = []  # prose since it was last asked whether a line begins
+        self._before: list[str] = []  # what it was not yet asked of whether a line begins behind it
         self._blank = True  # and whether only blanks came before that in its line
         self._position = 0
         self._out: list[Segment] = []
@@ -58,13 +58,10 @@ class ReasoningParser:
             start = self._position
             self._position = end = start + len(text)
             return (Segment("prose", text, start, end),) if text else ()
-        if "<" not in text and not self._tail:
-            self._emit("reasoning", text)
-        else:
-            text, self._tail = self._tail + text, ""
-            index = 0
-            while index < len(text):
-                index = self._read_reasoning(text, index) if self._inside else self._read_prose(text, index)
+        text, self._tail = self._tail + text, ""
+        index = 0
+        while index < len(text):
+            index = self._read_reasoning(text, index) if self._inside else self._read_prose(text, index)
         out, self._out = self._out, []
         return out
 
@@ -72,20 +69,11 @@ class ReasoningParser:
         """End the text; return the segments of what was still held back."""
         kind: SegmentKind = "reasoning" if self._inside and self._held is None else "prose"
         text, self._held = "".join([*(self._held or ()), self._tail]), None
-        self._tail = ""
         self._emit(kind, text)
-        out, self._out = self._out, []
-        return out
-
-    # --- each of these reads from `index` on and returns how far it came -----------------------
+        return self._out
 
     def _read_reasoning(self, text: str, index: int) -> int:
-        at = text.find("<", index)
-        while at >= 0 and not CLOSE.startswith(text[at : at + len(CLOSE)]):
-            at = text.find("<", at + 1)
-        if at < 0:
-            self._emit("reasoning", text[index:])
-            return len(text)
+        at = _find(text, index, CLOSE)
         self._emit("reasoning", text[index:at])
         if not text.startswith(CLOSE, at):
             self._tail = text[at:]
@@ -96,38 +84,41 @@ class ReasoningParser:
         return at + len(CLOSE)
 
     def _read_prose(self, text: str, index: int) -> int:
-        at = text.find("<", index)
-        while at >= 0:
-            if self._begins_line(text, index, at):
-                tag = next((tag for tag in (OPEN, CLOSE) if tag.startswith(text[at : at + len(tag)])), None)
-                if tag is not None:
-                    self._emit("prose", text[index:at])
-                    if not text.startswith(tag, at):
-                        self._tail = text[at:]
-                        return len(text)
-                    self._inside = tag == OPEN
-                    self._emit("reasoning", tag)
-                    return at + len(tag)
-            at = text.find("<", at + 1)
-        self._emit("prose", text[index:])
-        return len(text)
+        at = _find(text, index, OPEN, CLOSE)
+        while at < len(text) and not self._begins_line(text, index, at):
+            at = _find(text, at + 1, OPEN, CLOSE)
+        self._emit("prose", text[index:at])
+        tag = next((tag for tag in (OPEN, CLOSE) if text.startswith(tag, at)), "")
+        if not tag:
+            self._tail = text[at:]
+            return len(text)
+        self._inside = tag == OPEN
+        self._emit("reasoning", tag)
+        return at + len(tag)
 
     def _begins_line(self, text: str, index: int, at: int) -> bool:
-        self._note("".join(self._before))
+        self._blank = _is_blank("".join(self._before), self._blank)
         self._before.clear()
-        start = max(text.rfind("\n", index, at), text.rfind("\r", index, at)) + 1
-        return not text[start or index : at].strip(" \t") and (start > 0 or self._blank)
-
-    def _note(self, text: str) -> None:
-        start = max(text.rfind("\n"), text.rfind("\r")) + 1
-        self._blank = (start > 0 or self._blank) and not text[start:].strip(" \t")
+        return _is_blank(text[index:at], self._blank)
 
     def _emit(self, kind: SegmentKind, text: str) -> None:
-        if not text:
-            return
         if self._held is not None:
             self._held.append(text)
-            return
-        self._before.append(text)
-        self._position, at = self._position + len(text), self._position
-        self._out.append(Segment(kind, text, at, self._position))
+        elif text:
+            self._before.append(text)
+            self._position, at = self._position + len(text), self._position
+            self._out.append(Segment(kind, text, at, self._position))
+
+
+def _find(text: str, index: int, *tags: str) -> int:
+    """Return where one of the tags begins, as far as there is text; the text's length if none does."""
+    at = text.find("<", index)
+    while at >= 0 and not any(tag.startswith(text[at : at + len(tag)]) for tag in tags):
+        at = text.find("<", at + 1)
+    return at if at >= 0 else len(text)
+
+
+def _is_blank(text: str, blank: bool) -> bool:
+    """Tell whether the line in which a text ends has only blanks; `blank` is that of the line in which it begins."""
+    start = max(text.rfind("\n"), text.rfind("\r")) + 1
+    return (start > 0 or blank) and not text[start:].strip(" \t")

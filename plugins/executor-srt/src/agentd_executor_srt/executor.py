@@ -22,7 +22,6 @@ from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
-from agentd_runner.inside import startup
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_srt import settings as rules
@@ -196,7 +195,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             "run_dir": str(sandbox_dir),
             "readable": self._reachable(policy),
             "mark": str(mark_dir(self.workspace_dir)),
-            "stand_ins": {**policy.stand_ins, **self._own_entries()},
+            "stand_ins": {**policy.stand_ins, **dict.fromkeys(self._own_folders(), FOLDER)},
             "made": ["skills"] if self._attached else [],
             "home": self.env.get("HOME", str(self._place.home)),
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
@@ -208,15 +207,6 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         return [
             str(path.relative_to(self.workspace_dir)) for path in (place.root, place.home, place.temporary)
         ]
-
-    def _own_entries(self) -> dict[str, str]:
-        """The same with what the runner puts there, and takes away unless it is killed (`stand_ins`)."""
-        made = startup.StartupFolder(str(self.workspace_dir), str(self._place.temporary), self._token)
-        folder = os.path.relpath(made.path, self.workspace_dir)
-        return {
-            **dict.fromkeys([*self._own_folders(), folder], FOLDER),
-            f"{folder}/{startup.NAME}": startup.TEXT,
-        }
 
     def _reachable(self, policy: Policy) -> list[str]:
         """What the user of the session must have a way to, where this program is root."""
