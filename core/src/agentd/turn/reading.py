@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
+
 from agentd.events import CodeDelta, ReasoningDelta, TextDelta
 from agentd.turn.parser_stack import ParserStack
 from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
