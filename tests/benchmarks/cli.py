@@ -26,6 +26,7 @@ LINES = (
     "bash_flood",
     "python_block",
     "tool_calls",
+    "tool_call_1mb",
     "turns",
     "parser",
     "sixteen_sessions",

@@ -24,7 +24,12 @@ async def our_tools(executor: Any) -> AsyncIterator[None]:
         """
         return x
 
-    tools = ToolSet([echo])
+    @tool
+    def same(x: str) -> str:
+        """Give back a text."""
+        return x
+
+    tools = ToolSet([echo, same])
     await tools.start()
     skills = executor.workspace_dir / "skills"
     renderer = Registry().create_skill_renderer()
@@ -49,6 +54,14 @@ def their_tools(executor: Any = None) -> tuple[Any, Path]:
     @tool
     def echo(x: int) -> int:
         """Give back what it got.
+
+        x: anything
+        """
+        return x
+
+    @tool
+    def same(x: str) -> str:
+        """Give back a text.
 
         x: anything
         """

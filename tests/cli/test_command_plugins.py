@@ -116,6 +116,13 @@ def test_a_broken_command_does_not_break_completion(agentd: Agentd, install: Ins
     assert completed(agentd, "agentd nonsense --l") == []
 
 
+@pytest.mark.parametrize("words", ["agentd agents.y", "agentd check agents.y", "agentd daemon agents.y"])
+def test_names_of_files_complete_as_configurations_of_the_daemon(words: str, agentd: Agentd) -> None:
+    last = len(words.split()) - 1
+    agentd.env |= {"_AGENTD_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(last)}
+    assert agentd().stdout.split() == ["file,agents.y"]
+
+
 def test_of_two_commands_with_one_name_one_works_and_the_other_is_shown(
     agentd: Agentd, install: Install
 ) -> None:
@@ -134,7 +141,7 @@ def test_of_two_commands_with_one_name_one_works_and_the_other_is_shown(
 
 def test_a_third_party_cannot_take_the_place_of_an_official_command(agentd: Agentd, install: Install) -> None:
     install("doctor", distribution="aaa")
-    assert "Say what is installed" in agentd("doctor", "--help").stdout
+    assert "Say what can be used" in agentd("doctor", "--help").stdout
 
 
 def test_a_blocked_command_is_not_imported_and_says_so(

@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyte
 import pytest
+from agentd.events import RunEnd
 from agentd_demo.recording import Turn
 from agentd_demo.replay import ReplayFault
 
@@ -357,6 +359,61 @@ def test_a_terminal_gets_colour_and_highlighted_code(agentd: Agentd) -> None:
     plain = agentd.on_terminal("run", "x")
     assert plain.wait() == 0
     assert "\x1b" not in plain.output
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_terminal_of_any_width_shows_code_as_it_is_written_folds_and_wraps(
+    columns: int, agentd: Agentd
+) -> None:
+    work = block("bash:execute", "seq 1 5000", *(f"# comment number {n}" for n in range(30)))
+    agentd.replay(Turn(text=f"I **look**, at `List<int>`.\n\n{work}", delay_s=0.01), "All is *well*.")
+    terminal = agentd.on_terminal("run", "x", columns=columns)
+    terminal.read_until("│ seq")
+    assert "│ 5000" not in terminal.output
+    assert terminal.wait() == 0
+    screen = pyte.HistoryScreen(columns, 40, history=10_000)
+    pyte.Stream(screen).feed(terminal.output.replace("\n", "\r\n"))
+    above = ["".join(row[n].data for n in range(columns)) for row in screen.history.top]
+    rows = [row.rstrip() for row in [*above, *screen.display]]
+    text = "\n".join(rows)
+    assert "I look, at List<int>." in text
+    assert sum("seq 1 5000" in row for row in rows) == 1
+    assert [row for row in rows if row.startswith("  │ ")][-1] == "  │ 5000"
+    assert "… 4,980 more lines …" in text
+    assert len(rows) < 120
+    assert text.index("└ ok") < text.index("All is well.") < text.index("2 turns")
+    assert not [row for row in rows if "waiting for" in row or "the model writes" in row]
+
+
+def test_the_whole_output_is_an_option_and_in_the_log(agentd: Agentd) -> None:
+    agentd.replay(block("bash:execute", "seq 1 500"), "Done.")
+    terminal = agentd.on_terminal("run", "x", "--full-output", "--log", "log.jsonl")
+    assert terminal.wait() == 0
+    assert "│ 250" in terminal.output
+    assert "more lines" not in terminal.output
+    assert "250" in (agentd.cwd / "log.jsonl").read_text()
+
+
+def test_a_rewind_without_any_checkpoint_says_so(agentd: Agentd) -> None:
+    agentd.replay("never")
+    done = agentd("run", "--rewind", "last", "x")
+    assert done.returncode == 4
+    assert done.stderr == "agentd: error: there is no snapshot yet\n"
+
+
+def test_an_error_is_told_once_and_no_summary_stands_before_it(agentd: Agentd) -> None:
+    agentd.replay("never", faults={0: ReplayFault("status", status=400)})
+    done = agentd("run", "x")
+    assert done.returncode == 3
+    assert "failed" not in done.stdout
+    assert "turn" not in done.stdout
+    assert done.stderr.startswith("agentd: error: ")
+    assert ".;" not in done.stderr
+    assert "=" not in done.stderr.partition("; ")[2]  # what programs would write
+
+
+def test_the_end_of_a_run_prints_as_its_answer() -> None:
+    assert str(RunEnd(text="Four.", turns=1)) == "Four."
 
 
 # --- the group -------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_every_name_of_old_is_known() -> None:
 def test_all_is_the_table_and_the_type_checkers_see_the_same() -> None:
     assert sorted(agentd.__all__) == sorted({*agentd.CORE_EXPORTS, "__version__"})
     tree = ast.parse(Path(agentd.__file__).with_suffix(".pyi").read_text())
-    typed = {}
+    typed: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("agentd."):
             for name in [alias.name for alias in node.names]:
@@ -147,3 +147,18 @@ def test_an_export_of_a_blocked_plugin_is_blocked(tmp_path: Path) -> None:
     path = put(tmp_path, "acme_thing", "acme_module:thing", source=PLUGIN_SOURCES["executor"])
     done = run("from agentd import acme_thing", PYTHONPATH=path, AGENTD_PLUGINS_BLOCK="executor:acme")
     assert BlockedPluginError.__name__ in done.stderr
+
+
+@pytest.mark.parametrize("name", ["Budget", "Sesion", "patch_openai_with_pct"])
+def test_an_import_of_a_wrong_name_suggests_the_right_one(name: str) -> None:
+    done = run(f"from agentd import {name}")
+    assert done.stderr.splitlines()[-1].startswith(
+        f"ImportError: cannot import name '{name}' from 'agentd'; did you mean"
+    )
+
+
+def test_modules_are_imported_from_the_package_though_names_look_like_them() -> None:
+    done = run(
+        "from agentd import session, errors, types; import agentd; print(session, hasattr(agentd, 'Budget'))"
+    )
+    assert done.stdout.endswith("False\n"), done.stderr

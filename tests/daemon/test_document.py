@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from agentd.text import valid_text
 from agentd_daemon.config.document import MAX_FILE_BYTES, read_document
 from agentd_daemon.config.loading import examine
 from hypothesis import given, settings, strategies as st
@@ -149,3 +152,29 @@ def test_any_text_gives_data_or_problems(tmp_path_factory: pytest.TempPathFactor
     assert document.problems or document.data is None or document.values
     found = examine(path, environ={})
     assert (found.config is None) == bool(found.problems)
+
+
+@given(st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\0\x1b")))
+def test_whatever_is_escaped_comes_in_as_valid_text(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "escaped.yaml"
+    path.write_text(json.dumps({f"k{text}": [text]}).replace("$", ""), encoding="utf-8")  # JSON is YAML
+    document = read_document(path, {})
+    assert not document.problems
+    expected = valid_text(text.replace("$", ""))
+    assert document.data == {f"k{expected}": [expected]}
+
+
+@pytest.mark.parametrize("value", [".nan", "-.inf", "1e999", "9" * 5_000, "[" * 500 + "]" * 500])
+def test_a_number_or_depth_that_nothing_holds_is_a_problem_or_a_value(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"agents:\n- name: a\n  model: m\n  max_turns: {value}\n", encoding="utf-8")
+    assert examine(path, environ={}).problems
+
+
+def test_an_environment_variable_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("agents:\n- name: a\n  model: ${MODEL}\n", encoding="utf-8")
+    found = examine(path, environ={"MODEL": os.fsdecode(b"\xff")})
+    assert "the environment variable MODEL is no text in UTF-8" in str(found.problems[0])

@@ -105,7 +105,7 @@ SHARED: Final = {
     "system_prompt": ["", "p"], "mode": ["ptc", "tools", "${W:-ptc}"],
     "poll_interval": [1, 0.5, REFERENCE], "event_sinks": [[], ["jsonl"], [["jsonl", {"path": "x"}], "console"]],
     "parsers": [None, [], ["fence", ["xml", {}]]], "renderer": ["r", ["r", {"a": 1}]],
-    "snapshots": ["s", ["s", {"a": [1]}], REFERENCE],
+    "snapshots": ["s", ["s", {"a": [1]}], REFERENCE], "skills": [[], ["~/skills", "${S}"]],
     "budgets": [{}, {"max_turns": None}, {"wall_time_s": 1.5, "max_result_chars": 9}],
     "history": [{}, {"rule": "summarise", "max_tokens": 1, "keep_turns": 0}],
     "on_error": [{}, {"retries": 0, "backoff_s": 1, "max_backoff_s": REFERENCE, "then": "skip"}],

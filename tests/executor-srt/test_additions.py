@@ -151,7 +151,17 @@ def test_a_filter_that_cannot_be_had_ends_the_start_with_a_sentence() -> None:
     done = subprocess.run(["setarch", "i686", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("agentd: there is no filter of system calls for the processor i686")
+    assert done.stderr.startswith("agentd: ")
+    assert "there is no filter of system calls for the processor i686" in done.stderr
+
+
+def test_an_interpreter_without_ctypes_is_refused_with_a_sentence() -> None:
+    command = filtered([sys.executable, "-I", "-c", "print('ran without it')"])
+    command[-1] = "import sys; sys.modules['ctypes'] = None\n" + command[-1]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("agentd: the sandbox is not safe without")
+    assert "ctypes" in done.stderr
 
 
 def test_a_machine_whose_calls_are_not_known_is_named() -> None:

@@ -151,6 +151,12 @@ def test_what_a_block_writes_for_the_next_one_does_not_run_before_it(tmp_path: P
         assert run(executor, "test -e planted && echo then") == ("then\n", 0)
 
 
+def test_code_has_no_descriptors_but_those_that_it_needs(executor: SubprocessExecutor) -> None:
+    for _ in range(2):
+        shown = run(executor, "ls /proc/self/fd; exec() { :; }")[0].split()
+        assert shown == ["0", "1", "2", "3", "90", "93", "94"]  # 3 is the listed folder
+
+
 def test_a_time_limit_for_read_does_not_end_the_bash_that_waits(tmp_path: Path) -> None:
     with SubprocessExecutor(tmp_path, env={"TMOUT": "1"}) as executor:
         run(executor, "true")

@@ -15,6 +15,7 @@ from agentd.events import ToolCall
 from agentd.registry import Registry
 from agentd.types import BashAction, Limits, PythonAction, PythonState
 from agentd_executor_subprocess.executor import SubprocessExecutor
+from agentd_runner.inside.frames import MAX_DIRECT_CHANNELS
 from agentd_tools import ToolSet
 
 
@@ -287,19 +288,23 @@ double = request(b'double', b'{"x":1}')
 """
 
 
-@pytest.mark.parametrize("kind", [b"C", b"L"], ids=["to the host", "by the runner"])
-def test_hostile_requests_end_their_channel_and_nothing_else(world: World, kind: bytes) -> None:
+BEFORE = pytest.mark.parametrize("before", [0, MAX_DIRECT_CHANNELS], ids=["to the host", "by the runner"])
+"""How many channels an action has already: the first ones go to the host."""
+
+
+@BEFORE
+def test_hostile_requests_end_their_channel_and_nothing_else(world: World, before: int) -> None:
     code = HOSTILE + (
-        f"kind = {kind!r}\n"
+        f"before = [channel() for _ in range({before})]\n"
         "for data in (b'\\xff' * 8, b'\\0\\0\\0\\1xx', b'\\0\\0\\0\\4\\xff\\xffab'):\n"
-        "    a = channel(kind); a.sendall(data); print(said(a))\n"
-        "a = channel(kind); a.sendall(request(b'\\xff', b'{}')); print(b'UnknownTool' in said(a))\n"
-        "a = channel(kind)\n"
+        "    a = channel(); a.sendall(data); print(said(a))\n"
+        "a = channel(); a.sendall(request(b'\\xff', b'{}')); print(b'UnknownTool' in said(a))\n"
+        "a = channel()\n"
         "for byte in double: a.send(bytes([byte]))\n"
         "print(said(a))\n"
         "for data in (b'X', b'D[0,0,0,0]', b'C'):\n"
         "    broker.send(data)\n"
-        "kept = [channel(kind) for _ in range(1500)]\n"
+        "kept = [channel() for _ in range(1500)]\n"
         "broker.send(b'')\n"
     )
     result = world.executor.run_sync(PythonAction(code=code, timeout_s=20))
@@ -344,9 +349,10 @@ def test_more_threads_than_the_host_gives_channels_to_call_at_once(world: World)
     assert world.python(code) == ("True\n", 0)
 
 
-@pytest.mark.parametrize("kind", [b"C", b"L"], ids=["to the host", "by the runner"])
-def test_a_call_that_nobody_waits_for_is_carried_out(world: World, kind: bytes) -> None:
-    assert world.python(HOSTILE + f"channel({kind!r}).sendall(double); os._exit(0)") == ("", 0)
+@BEFORE
+def test_a_call_that_nobody_waits_for_is_carried_out(world: World, before: int) -> None:
+    code = f"before = [channel() for _ in range({before})]; channel().sendall(double); os._exit(0)"
+    assert world.python(HOSTILE + code) == ("", 0)
     deadline = time.monotonic() + 5
     while not world.calls and time.monotonic() < deadline:
         time.sleep(0.001)  # the block has ended, the call goes on

@@ -16,7 +16,7 @@ from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
 from mcp.client.streamable_http import streamable_http_client
-from web import make_server, raw, serve
+from web import make_server, raw, serve, with_lifespan
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +118,7 @@ async def test_a_server_that_never_answers_fails_within_its_time() -> None:
         if scope["type"] == "http":
             await anyio.sleep(30)
 
-    with serve(lambda: app_with_lifespan(app)) as port:
+    with serve(lambda: with_lifespan(app)) as port:
         made = connect({"url": f"http://127.0.0.1:{port}/mcp", "start_timeout_s": 0.5, "name": "slow"})
         with pytest.raises(McpServerError, match=r"'slow' did not answer within 0\.5 s"):
             await made.list_tools()
@@ -131,7 +131,7 @@ async def test_a_web_server_that_is_no_mcp_server_is_told_apart() -> None:
             scope, receive, send, status=200, headers=[(b"content-type", b"text/html")], body=[b"<p>hello"]
         )
 
-    with serve(lambda: app_with_lifespan(app)) as port:
+    with serve(lambda: with_lifespan(app)) as port:
         made = connect({"url": f"http://127.0.0.1:{port}/", "name": "page"})
         with pytest.raises(McpServerError, match=r"(?i)content.type.*text/html"):
             await made.list_tools()
@@ -150,7 +150,7 @@ async def test_an_endless_or_packed_answer_is_cut_off_at_the_limit() -> None:
             endless = itertools.islice(itertools.repeat(b" " * 65536), 2000)
             await raw(scope, receive, send, status=200, headers=headers, body=endless)
 
-    with serve(lambda: app_with_lifespan(app)) as port:
+    with serve(lambda: with_lifespan(app)) as port:
         for path in ("packed", "endless"):
             made = connect(
                 {
@@ -183,19 +183,3 @@ async def test_a_transport_object_and_a_factory_of_transports_connect(streamable
     made = connect({"transport": lambda: streamable_http_client(streamable), "name": "made"})
     assert await made.call("add", {"a": 1, "b": 2}) == 3
     await made.aclose()
-
-
-def app_with_lifespan(app: Any) -> Any:
-    """Add what servers expect of an application beside requests."""
-
-    async def whole(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        while True:
-            message = await receive()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return
-
-    return whole

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = [ROOT / "core", *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
 IMPORTED_AS = {
     "attr": "attrs",
+    "markdown_it": "markdown-it-py",
     "yaml": "pyyaml",
     "mcp_types": "mcp",
     "httpx2": "mcp",

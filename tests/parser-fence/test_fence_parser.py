@@ -106,6 +106,44 @@ def test_defect_inner_fences_cut_files_short() -> None:
     assert the_block(f"~~~~README.md:create\n{code}~~~~\n").source == code
 
 
+README = "# Title\n\n```python\nprint(1)\n```\n\nMore:\n\n  ```sh title=x\n  ls\n  ```\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        README,
+        "```js\n```\n",
+        "```a\n````b\n```\n````\n```\n",  # an inner fence that is longer has its own end
+        "```a\n~~~\n```\n",
+        "text ```python\n```python`x`\n",  # no fences
+        "```\r\n".join(["```python\r\nx\r\n", "\r\n"]).replace("\r\n", "\n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_fence_with_an_info_string_in_a_file_is_a_part_of_it(code: str, size: int) -> None:
+    text = f"```README.md:create\n{code}```\n\n```bash:execute\nls\n```\n"
+    parser = FenceParser()
+    segments = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+    found = [s.block for s in [*segments, *parser.close()] if s.block is not None]
+    assert [(block.action, block.source, block.complete) for block in found] == [
+        ("create", code, True),
+        ("execute", "ls\n", True),
+    ]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n  \n", "  \n\n"])
+def test_an_inner_fence_that_is_never_closed_leaves_the_last_fence_to_the_file(end: str) -> None:
+    block = the_block(f"```prompt.txt:create\nAnswer in\n```python\n```{end}")
+    assert (block.source, block.complete) == ("Answer in\n```python\n", True)
+    assert not the_block("```prompt.txt:create\n```python\n```\nx\n").complete
+
+
+def test_the_code_of_a_block_that_runs_ends_at_the_first_closing_fence() -> None:
+    text = "```bash:execute\ncat <<E\n```python\n```\nE\n"
+    assert the_block(text).source == "cat <<E\n```python\n"
+
+
 def test_defect_example_fences_in_markdown_ran() -> None:
     assert blocks("````markdown\n```bash:execute\nrm -rf x\n```\n````\n") == []
     assert blocks("~~~\n```bash:execute\nrm -rf x\n```\n~~~\n") == []
@@ -224,3 +262,68 @@ def test_an_answer_that_breaks_off_inside_a_block_gives_an_incomplete_one() -> N
 def test_nul_bytes_and_five_megabytes_pass_through() -> None:
     code = "\0\x0b\x0c\u2028" + "x" * 5_000_000 + "\n"
     assert the_block(f"```a.bin:create\n{code}```\n").source == code
+
+
+# --- raw HTML ------------------------------------------------------------------------------------------
+
+FENCE = "```bash:execute\nls\n```\n"
+
+
+def count(text: str, size: int) -> int:
+    """Count the blocks in a text that comes in pieces of a size, of which nothing may be lost."""
+    parser = FenceParser()
+    segments = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+    segments += parser.close()
+    assert "".join(s.text for s in segments) == text
+    return sum(s.kind == "block" for s in segments)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *(
+            "<pre>\n",
+            "<PRE class='x'>\n\n",
+            "  <pre>x\n",
+            "<!--\n\n",
+            "<!-- a\n",
+            "<script>\n",
+            "<style>\n\n",
+        ),
+        *("<textarea >\n", "<pre\n", "- <pre>\n", "text\n<pre>\n", "<pre>\n-->\n", "<!--\n</pre>\n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_fence_in_raw_html_is_only_shown(before: str, size: int) -> None:
+    assert count(before + FENCE, size) == 0
+    end = "-->" if before.startswith("<!--") else "</Pre>"
+    assert count(f"{before}{FENCE}x{end} y\n{FENCE}", size) == 1
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *(
+            "<pre>x</pre>\n",
+            "<pre>\nx\n\n</PRE> y\n",
+            "<!-- x -->\n",
+            "<!-- x\n\n--> y\n",
+            "<!-->\n",
+            "<!--->\n",
+        ),
+        *("    <pre>\n", "- <pre>x</pre>\n\n", "<!--x\n--\n-->\n"),
+        *(
+            "a <pre>\n",
+            "<prefix>\n",
+            "<p>\n\n",
+            "<\n",
+            "<!-\n",
+            "> <pre>\n\n",
+            "<details>\n\n",
+            "<script>x</script>\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_fence_behind_anything_else_counts(before: str, size: int) -> None:
+    assert count(before + FENCE, size) == 1

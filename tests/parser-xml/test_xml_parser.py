@@ -151,14 +151,29 @@ def test_a_fence_in_the_code_is_code() -> None:
 
 @pytest.mark.parametrize(
     "before",
-    ["write `", "``x`` and `a ", "> ", "  > so: ", "    ", "\t", "text\n    "],
+    [
+        *("write `", "``x`` and `a ", "> ", "  > so: ", "    ", "\t", "text\n    "),
+        # a code span that began a line before, or with more backticks
+        *("`\n", "write `this\n", "`` ` ", "``a`b ", "``\r\n", "a ``` b\nc ", "\\\\`"),
+        # block quotes in lists, and lines that go on with their paragraph (lazy continuation)
+        *("- > ", "1. > x ", "* - >", "> x\n", "> x\ny\n", "- > x\n  y\n", "> x\r"),
+        # raw HTML
+        *("<!-- ", "<!--\n\n", "text <!-- x\n", "<pre>\n", "<PRE class='x'>\n\n", "<script>", "<style>\n"),
+        *("<textarea >", "<!-- a --> <!-- ", "<pre>\n</script>\n"),
+    ],
 )
 def test_a_call_that_markdown_only_shows_is_prose(before: str) -> None:
     assert blocks(before + call("reboot")) == []
 
 
 @pytest.mark.parametrize(
-    "before", ["", "Now: ", "   ", "a `b` ", "`\n", "> x\n", "    x ", "a < b <c> <d:e> <"]
+    "before",
+    [
+        *("", "Now: ", "   ", "a `b` ", "    x ", "a < b <c> <d:e> <"),
+        *("`\n\n", "it`s\n \t\r\n", "``a`b`` ", "`a\nb` ", "\\` ", "`` ` ``\n"),
+        *("> x\n\n", "- > x\n\n", "> x\r\n\r\n", "a > b ", "-> "),
+        *("<!-- x --> ", "<!-- x\n\ny -->\n", "<pre>\nx</pre>\n", "<prefix>", "`<!--` ", "<style>a</STYLE >"),
+    ],
 )
 def test_a_call_behind_anything_else_counts(before: str) -> None:
     assert len(blocks(before + call("ls"))) == 1

@@ -157,18 +157,27 @@ def test_prose_is_shown_as_it_was_cut_and_blank_space_between_blocks_is_not() ->
     assert text == "a\nb\n\nc\n\n--- 1 · bash\n    x\n\n--- 2 · bash\n    y\n"
 
 
-def test_a_flood_is_cut_and_counted_and_a_giant_block_is_shortened() -> None:
-    text = shown(
-        [
-            CodeStart(id="a", code="print()\n" * 100_000, target="python"),
-            CodeOutput(id="a", text="line\n" * 5_000),
-            CodeExecution(id="a", code="", output="", status="completed"),
-        ],
-        color=True,
+def test_in_a_pipe_everything_is_complete_and_in_colour_a_giant_block_is_shortened() -> None:
+    events: list[Event] = [
+        CodeStart(id="a", code="print()\n" * 10_000, target="python"),
+        CodeOutput(id="a", text="line\n" * 5_000),
+        CodeExecution(id="a", code="", output="", status="completed"),
+    ]
+    plain = shown(events)
+    assert plain.count("│ line\n") == 5_000
+    assert plain.count("print") == 10_000
+    assert "more lines" not in plain
+    assert shown(events, color=True).count("print") < 300
+
+
+@pytest.mark.parametrize("cut", [1, 3, 1000])
+def test_of_a_line_that_is_written_anew_the_last_state_is_shown(cut: int) -> None:
+    text = "".join(f"\r{n} %" for n in range(3000)) + "\nplain\r\nlast\rend"
+    events: list[Event] = [CodeOutput(id="a", text=text[i : i + cut]) for i in range(0, len(text), cut)]
+    lines = shown(
+        [CodeStart(id="a", code="x"), *events, CodeExecution(id="a", code="", output="", status="failed")]
     )
-    assert text.count("│ line") == 2_000
-    assert "3,000 more lines" in text
-    assert text.count("print") < 300
+    assert [line for line in lines.splitlines() if "│" in line] == ["  │ 2999 %", "  │ plain", "  │ end"]
 
 
 def test_an_endless_line_is_shown_in_parts_instead_of_kept() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from agentd.errors import ConfigError
-from agentd.events import RunEnd, RunStart, TextDelta
+from agentd.events import CodeExecution, RunEnd, RunStart, TextDelta, ToolCall
+from agentd.text import valid_text
 from agentd_sink_jsonl import jsonl, plugin
 from agentd_sink_jsonl.jsonl import ConversationLog, JsonlSink
 from hypothesis import given, strategies as st
@@ -60,7 +61,7 @@ def test_any_text_makes_one_line_that_json_reads_back(
     sink = JsonlSink(tmp_path_factory.mktemp("log"))
     sink.emit(TextDelta(text))
     sink.close()
-    assert [event["text"] for event in lines(sink.paths[0])] == [text]
+    assert [event["text"] for event in lines(sink.paths[0])] == [valid_text(text)]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
@@ -167,3 +168,56 @@ def test_the_plugin_needs_a_path_and_says_so(tmp_path: Path) -> None:
         plugin.agentd_create_event_sink({})
     with pytest.raises(ConfigError, match="unknown option 'directory'"):
         plugin.agentd_create_event_sink({"directory": "x"})
+
+
+# --- whatever comes, a line is JSON ----------------------------------------------------------------------
+
+odd_text = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\0\x1b\n\u2028"))
+odd = st.recursive(
+    st.none() | st.integers() | st.floats() | odd_text | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(odd_text, inner) | st.frozensets(st.integers()),
+    max_leaves=10,
+)
+
+
+def strictly(line: bytes) -> Any:
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    found = json.loads(line.decode("utf-8", "strict"), parse_constant=refuse)
+    repr(found).encode()  # no lone surrogates
+    return found
+
+
+@given(odd, odd_text)
+def test_every_line_is_json_that_every_reader_takes(
+    tmp_path_factory: pytest.TempPathFactory, value: Any, text: str
+) -> None:
+    folder = tmp_path_factory.mktemp("log")
+    log = ConversationLog("ptc", text, folder)
+    log.message("user", value)
+    log.tool_call("mcp", text, value)
+    log.end(1)
+    sink = JsonlSink(folder / "events.jsonl")
+    sink.emit(CodeExecution(code=text, output=text, status="completed", wall_s=float("nan")))
+    sink.emit(ToolCall(id=text, name=text, arguments=text, wall_s=float("inf")))
+    sink.close()
+    lines = [*log.path.read_bytes().splitlines(), *sink.paths[0].read_bytes().splitlines()]
+    assert len([strictly(line) for line in lines]) == 6
+
+
+@pytest.mark.parametrize("depth", [50, 100_000])
+def test_what_is_nested_deep_or_contains_itself_ends_no_log(tmp_path: Path, depth: int) -> None:
+    log = ConversationLog("ptc", "m", tmp_path)
+    value: list[Any] = []
+    value.append(value)
+    log.message("user", value)
+    deep: Any = float("nan")
+    for _ in range(depth):
+        deep = {"d": deep}
+    log.message("user", deep)
+    log.message("user", 10**5000)
+    assert [strictly(line)["event"] for line in log.path.read_bytes().splitlines()] == [
+        "session_start",
+        *["message"] * 3,
+    ]

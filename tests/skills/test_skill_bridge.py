@@ -78,7 +78,7 @@ class Broker:
                 return
             if not message:
                 return
-            assert message in (b"C", b"L")
+            assert message == b"C"
             (descriptor,) = struct.unpack("i", ancillary[0][2])
             channel = socket.socket(fileno=descriptor)
             self.channels += 1
@@ -226,6 +226,25 @@ def test_values_of_every_json_type_go_and_come_with_their_type(place: Place) -> 
     code = f"from lib.tools import *\nprint(json.dumps([echo(v) for v in {VALUES!r}]))"
     assert place.run(code) == VALUES
     assert place.broker.channels == 1, "one channel carries all calls of a thread"
+
+
+LONG = {
+    "plain": "x",
+    "text": 'He said "no" \\ and\tleft.\r\n',
+    "beyond ASCII": "Grüße, 世界 🎈",
+    "control": "a\x00b\x1b[2J\x7f",
+    "half a character": "\ud800",
+    "tags": '{"$blob": "eA=="} $$blob":',
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_long_texts_go_and_come_as_they_are(place: Place, text: str) -> None:
+    code = (
+        f"from lib.tools import *\nlong = {text!r} * {100_000 // len(text)}\n"
+        "print(json.dumps([echo(long) == long, echo([long]) == [long], echo(value={'k': long}) == {'k': long}]))"
+    )
+    assert place.run(code) == [True, True, True]
 
 
 def test_async_tools_and_defaults_work(place: Place) -> None:

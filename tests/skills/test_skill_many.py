@@ -173,7 +173,7 @@ def test_fewer_tools_come_back_into_one_module(skills: Path) -> None:
     lib = sorted(p.name for p in (skills / "lib").iterdir())
     assert lib == [
         ".manifest.json", ".search", ".startup", "__init__.py", "_beside.py", "_bridge.py", "_command.py",
-        "_search.py", "tools.py",
+        "_frontmatter.py", "_search.py", "tools.py",
     ]  # fmt: skip
     assert (skills / "git" / "scripts" / "git_log_example.py").exists()
 

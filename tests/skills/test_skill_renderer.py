@@ -63,7 +63,8 @@ def test_the_layout_is_the_one_of_the_specification(skills: Path) -> None:
         "lib/.search/every-thing.jsonl", "lib/.search/local.jsonl",
         "lib/.startup/sitecustomize.py", "lib/__init__.py", "lib/_beside.py",
         "lib/_bridge.py",
-        "lib/_command.py", "lib/_search.py", "lib/tools.py", "local/SKILL.md", "local/scripts/add_example.py",
+        "lib/_command.py", "lib/_frontmatter.py", "lib/_search.py", "lib/tools.py", "local/SKILL.md",
+        "local/scripts/add_example.py",
     ]  # fmt: skip
     assert os.access(skills / "bin" / "skills", os.X_OK)
     assert not os.access(skills / "lib" / "tools.py", os.X_OK)

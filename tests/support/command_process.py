@@ -31,7 +31,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 class Terminal:
     """A process on a pseudo-terminal of its own."""
 
-    def __init__(self, command: Sequence[str], env: dict[str, str], cwd: Path) -> None:
+    def __init__(self, command: Sequence[str], env: dict[str, str], cwd: Path, columns: int) -> None:
         self._master, slave = pty.openpty()
         try:
             self.process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Terminal:
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,
-                env={**env, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+                env={**env, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"},
                 cwd=cwd,
                 start_new_session=True,
             )
@@ -134,9 +134,9 @@ class Command:
         self._processes.append(process)
         return process
 
-    def on_terminal(self, *arguments: str) -> Terminal:
+    def on_terminal(self, *arguments: str, columns: int = 100) -> Terminal:
         """Start it on a pseudo-terminal."""
-        terminal = Terminal([*self.command, *arguments], self.env, self.cwd)
+        terminal = Terminal([*self.command, *arguments], self.env, self.cwd, columns)
         self._terminals.append(terminal)
         return terminal
 

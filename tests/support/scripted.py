@@ -4,7 +4,8 @@
 
 START: `well` (default), `polled` (no subscriptions), `odd` (tools that are described oddly), `half` (agrees on
 2026-07-28 and wants a handshake all the same), `once` (refuses whatever follows a question it refused), `dies`,
-`garbage`, `silent`, `banner`, `flood`, `stubborn` (ignores TERM and the end of its input). The journal gets a line for
+`garbage`, `silent`, `halves` (descriptions that are no valid
+Unicode), `banner`, `flood`, `stubborn` (ignores TERM and the end of its input). The journal gets a line for
 each start, request, notification, child, and request that has a result.
 """
 
@@ -37,7 +38,7 @@ DISCOVERED: dict[str, Any] = {
 
 
 class Raw(str):
-    """A line to send as it is; `ID` in it becomes the request's id."""
+    """A line to send as it is, each character a byte; `ID` in it becomes the request's id."""
 
 
 def tool(name: str, properties: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -183,7 +184,7 @@ class Server:
         return {"content": parts}
 
     def do_raw(self, text: str, params: dict[str, Any], **_: Any) -> Raw:
-        return Raw(text)
+        return Raw(text.replace("DEEP", "[" * 200_000 + "]" * 200_000))
 
     def do_structured(self, result: dict[str, Any], **_: Any) -> dict[str, Any]:
         return result
@@ -272,7 +273,7 @@ class Server:
                 made = {"content": [{"type": "text", "text": made}]}
             if isinstance(made, Raw):
                 with self.lock:
-                    self.out.write(made.replace("ID", json.dumps(message["id"])).encode() + b"\n")
+                    self.out.write(made.replace("ID", json.dumps(message["id"])).encode("latin-1") + b"\n")
                     self.out.flush()
                 return
             if made is None:
@@ -321,6 +322,9 @@ def main() -> None:
             {"description": "has no name"},
             "a text",
         ]
+    if asked.start == "halves":
+        for described in server.tools:
+            described["description"] = "half a character: \ud83d"
     if asked.start == "dies":
         sys.stderr.write("cannot open the database\n")
         sys.exit(7)

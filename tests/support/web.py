@@ -75,3 +75,19 @@ async def raw(scope: Any, receive: Any, send: Any, *, status: int, headers: Any,
     for piece in body:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
+
+
+def with_lifespan(app: Any) -> Any:
+    """Add what servers expect of an application beside requests."""
+
+    async def whole(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        while True:
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+    return whole

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from agentd_cli.checks import Check
 from agentd_cli.doctor import is_healthy
+from agentd_cli.readiness import Need, pip_line
 from agentd_testing import fake_distribution
 
 EXECUTOR = """
@@ -82,6 +83,42 @@ def test_a_broken_plugin_is_shown_and_the_exit_code_is_1(tmp_path: Path) -> None
     assert "something needs attention" in done.stdout
 
 
+def blocked(*arguments: str, block: str, folder: Path) -> dict[str, tuple[str, str, str]]:
+    os.environ["AGENTD_PLUGINS_BLOCK"] = block
+    try:
+        done = doctor(folder, "--json", "--timeout", "20", *arguments)
+    finally:
+        del os.environ["AGENTD_PLUGINS_BLOCK"]
+    rows = json.loads(done.stdout)["ready"]
+    return {row["name"]: (row["state"], row["value"], row["detail"]) for row in rows} | {
+        "exit code": ("", str(done.returncode), "")
+    }
+
+
+def test_it_says_what_can_be_used_and_what_the_rest_needs(tmp_path: Path) -> None:
+    ready = blocked(block="executor:*", folder=tmp_path)
+    assert ready["agentd run"] == ("missing", "", "needs an executor that works here")
+    assert ready["a patched OpenAI client"][0] == "missing"
+    assert ready["the daemon"] == ("ok", "", "")
+    assert "to install" not in ready, "all of it is installed"
+    assert ready["exit code"][1] == "0"
+    nothing = blocked(block="model:*,parser:*", folder=tmp_path)
+    assert {nothing[use][0] for use in ("agentd run", "a patched OpenAI client", "the daemon")} == {"missing"}
+    assert nothing["agentd run"][2] == "needs a parser, a model provider"
+    assert nothing["exit code"][1] == "1"
+
+
+def test_one_line_of_pip_brings_what_is_missing_in_any_shell() -> None:
+    needs = [
+        Need("a", "no-such-a"),
+        Need("b", "no-such-b[extra]"),
+        Need("c", "agentd-core"),
+        Need("a", "no-such-a"),
+    ]
+    assert pip_line(needs) == "pip install no-such-a 'no-such-b[extra]'"
+    assert pip_line(needs[2:3]) == ""
+
+
 def needing(requirements: str) -> str:
     return EXECUTOR.format(verify="return True, 'fits'") + (
         "\n    from agentd.protocols import Requirement\n\n"
@@ -139,12 +176,12 @@ def test_a_plugin_that_cannot_say_what_it_needs_is_shown_as_failed(
 @pytest.mark.parametrize(
     ("checks", "healthy"),
     [
-        ([Check("executors", "a", "ok")], True),
-        ([Check("executors", "a", "ok"), Check("executors", "b", "missing")], True),
-        ([Check("executors", "a", "ok"), Check("plugins", "b", "failed")], False),
-        ([Check("executors", "a", "missing")], False),
+        ([Check("ready", "a", "ok")], True),
+        ([Check("ready", "a", "ok"), Check("ready", "b", "missing")], True),
+        ([Check("ready", "a", "ok"), Check("plugins", "b", "failed")], False),
+        ([Check("ready", "a", "missing")], False),
         ([], False),
     ],
 )
-def test_health_needs_an_executor_and_nothing_broken(checks: list[Check], healthy: bool) -> None:
+def test_health_needs_one_use_and_nothing_broken(checks: list[Check], healthy: bool) -> None:
     assert is_healthy(checks) is healthy

@@ -224,6 +224,27 @@ async def test_an_answer_cut_by_the_token_limit_says_so_to_the_model(tmp_path: P
     assert "[note: your answer was cut off at the token limit" in model.results[0]
 
 
+async def test_a_file_that_the_token_limit_cuts_at_an_inner_fence_is_not_written(tmp_path: Path) -> None:
+    model = ScriptModel("```a.md:create\n# A\n```sh\nls\n```\n", "done", finish="length")
+    loop, executor, _ = make_loop(model, tmp_path)
+    await loop.run()
+    assert executor.log == []
+    assert "[note: your answer was cut off at the token limit" in model.results[0]
+
+
+@pytest.mark.parametrize(
+    ("behind", "told"), [("code\n```\n", True), ("\nIt is written.", False), ("", False)]
+)
+async def test_a_file_that_a_bare_inner_fence_may_have_cut_is_told_of(
+    tmp_path: Path, behind: str, told: bool
+) -> None:
+    model = ScriptModel(f"```a.md:create\n# A\n```\n{behind}", "done")
+    loop, _, _ = make_loop(model, tmp_path)
+    await loop.run()
+    assert ("text followed the end of 'a.md'" in model.results[0]) is told
+    assert ("longer fence (````)" in model.results[0]) is told
+
+
 async def test_a_model_that_never_stops_is_stopped_by_the_turns(tmp_path: Path) -> None:
     model = ScriptModel(bash("again"), repeat=True)
     loop, executor, _ = make_loop(model, tmp_path)

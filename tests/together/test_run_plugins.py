@@ -34,7 +34,7 @@ def test_a_plugin_of_each_kind_is_named_and_gets_its_options(doors: Agentd) -> N
     result = doors(
         "run", "x", "--parser", "bang", "-o", "parser.bang.mark=> ", "--renderer", "loud",
         "-o", "renderer.loud.word=NOW",
-        "--tool", "rates:EUR", "-o", "tool.rates.factor=6", "--sink", "tally", "-o", "sink.tally.path=events.txt",
+        "--tools", "rates:EUR", "-o", "tool.rates.factor=6", "--sink", "tally", "-o", "sink.tally.path=events.txt",
         "--snapshots", "noted", "-o", "snapshots.noted.note=kept.txt", "--checkpoints",
         "-o", "state=kept", "-o", "executor.subprocess.env.COLOUR=blue",
         "-o", "model.request.temperature=0.25", "-o", "model.replayed.request.seed=3",

@@ -129,7 +129,7 @@ def test_richer_python_types_become_json_by_rule() -> None:
 
     assert ToolSet([give]).call_sync("give", {}) == {
         "point": {"x": 1}, "size": {"w": 2}, "model": {"when": "2026-01-02"}, "level": "high",
-        "time": "2026-01-02T03:00:00", "id": str(ident), "raw": "aGk=", "set": [1], "tuple": [1, 2],
+        "time": "2026-01-02T03:00:00", "id": str(ident), "raw": b"hi", "set": [1], "tuple": [1, 2],
         "range": [0, 1], "3": "key",
     }  # fmt: skip
 

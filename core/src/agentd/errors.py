@@ -188,7 +188,8 @@ class UnknownSnapshotError(SnapshotError, LookupError):
         self.known = tuple(known)
         listed = ", ".join(map(repr, self.known[:20])) + (", ..." if len(self.known) > 20 else "")
         hint = suggest(wanted, self.known) if isinstance(wanted, str) else ""
-        super().__init__(f"unknown snapshot {wanted!r}; there are: {listed or 'none'}{hint}")
+        which = "there is no snapshot yet" if wanted is None else f"unknown snapshot {wanted!r}"
+        super().__init__(f"{which}; there are: {listed}{hint}" if listed else which)
 
 
 class CorruptSnapshotError(SnapshotError):

@@ -173,6 +173,9 @@ class RunEnd:
     error: str = ""
     type: Literal["run_end"] = "run_end"
 
+    def __str__(self) -> str:
+        return self.text
+
 
 Event = (
     RunStart

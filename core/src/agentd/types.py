@@ -97,13 +97,15 @@ class BashAction:
     """Bash source, run by a fresh bash that starts from the state the last one left.
 
     `cwd` overrides the session's current directory; `timeout_s` the executor's default; `env` adds
-    variables for this action only.
+    variables for this action only; `limits` lowers some of `Limits`, by name; `stdin` is its standard input.
     """
 
     command: str
     cwd: str | None = None
     timeout_s: float | None = None
     env: dict[str, str] | None = None
+    limits: dict[str, int] | None = None
+    stdin: str | bytes = b""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +121,8 @@ class PythonAction:
     timeout_s: float | None = None
     env: dict[str, str] | None = None
     pythonpath: tuple[str, ...] = ()
+    limits: dict[str, int] | None = None
+    stdin: str | bytes = b""
 
 
 @attrs.frozen(kw_only=True)

@@ -158,7 +158,7 @@ class _ThreadCall:
 
     def run(self) -> Callable[[], object] | None:
         function, self._function = self._function, None
-        if not self._takes_ticket():
+        if not self.take_ticket():
             return None
         assert function is not None
         try:
@@ -168,15 +168,12 @@ class _ThreadCall:
             self._error = error
         return self._waiter.set
 
-    def _takes_ticket(self) -> bool:
+    def take_ticket(self) -> bool:
+        """Have the function begin, or not begin any more; False if the other side was first."""
         try:
             return self._ticket.pop()
         except IndexError:
             return False
-
-    def give_up(self) -> bool:
-        """Have the function not begin; False if it has begun."""
-        return self._takes_ticket()
 
     def outcome(self) -> Any:
         """Return the result or raise the error, once."""
@@ -211,7 +208,7 @@ async def call_in_thread(
     try:
         await call.wait()
     except BaseException:  # cancelled
-        if not call.give_up() and not abandon:
+        if not call.take_ticket() and not abandon:
             if stop is not None:
                 stop()
             with anyio.CancelScope(shield=True):

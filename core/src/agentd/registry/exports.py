@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -51,8 +53,12 @@ def _resolve_plugin_name(name: str, core: Iterable[str]) -> Any:
     if found is None and name in OFFICIAL_EXPORTS:
         raise MissingPluginError(name, OFFICIAL_EXPORTS[name])
     if found is None:
-        known = {*core, *installed_names(), *OFFICIAL_EXPORTS}
-        raise AttributeError(f"module 'agentd' has no attribute {name!r}{suggest(name, known)}")
+        hint = suggest(name, {*core, *installed_names(), *OFFICIAL_EXPORTS})
+        # `from agentd import NAME` has a message of its own in place of an AttributeError's; it asks for modules, too.
+        importing = sys._getframe(3).f_code.co_name == "_handle_fromlist"
+        if importing and hint and find_spec(f"agentd.{name}") is None:
+            raise ImportError(f"cannot import name {name!r} from 'agentd'{hint}", name="agentd")
+        raise AttributeError(f"module 'agentd' has no attribute {name!r}{hint}")
     _refuse_blocked(found)
     if found.problem:
         raise PluginLoadError("export", name, found.distribution, found.problem)

@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import attrs
+from typing import Any, Literal, Union, get_args, get_origin
 
 from agentd.errors import ConfigError, suggest
 
-__all__ = ["PluginSpec", "check_options", "read_values", "split_spec"]
-
-T = TypeVar("T")
+__all__ = ["PluginSpec", "check_options", "objection", "shown", "split_spec"]
 
 PluginSpec = str | tuple[str, Mapping[str, Any]]
 """How a plugin is named wherever a name is taken: `"name"`, or `("name", {options})`."""
@@ -48,7 +44,7 @@ def split_spec(spec: object, *, where: str) -> tuple[str, dict[str, Any]]:
         ):
             return name, dict(options)
     raise ConfigError(
-        f"{where}: must be a plugin's name or a pair of a name and a mapping of options, got {_shown(spec)}"
+        f"{where}: must be a plugin's name or a pair of a name and a mapping of options, got {shown(spec)}"
     )
 
 
@@ -65,39 +61,14 @@ def check_options(what: str, options: Mapping[str, Any], known: Mapping[str, Any
         if name not in known:
             there = f"there are: {', '.join(known)}" if known else "it has none"
             faults.append(f"unknown option {name!r} of {what}; {there}{suggest(name, known)}")
-        elif objection := _objection(value, known[name]):
-            faults.append(f"option {name!r} of {what}: {objection}")
+        elif wrong := objection(value, known[name]):
+            faults.append(f"option {name!r} of {what}: {wrong}")
     if faults:
         raise ConfigError("\n".join(faults))
 
 
-def read_values(data: object, cls: type[T], *, where: str) -> T:
-    """Turn a mapping of plain data into `cls`, an attrs class whose fields have the types of `check_options`.
-
-    :raises ConfigError: with a line for each fault: `limits.memory_mib: must be a whole number, got '1'`.
-    """
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{where}: must be a mapping, got {_shown(data)}")
-    hints = get_type_hints(cls)
-    fields = {field.name: field for field in attrs.fields(cls)}  # type: ignore[arg-type]
-    faults = []
-    for name, value in data.items():
-        if name not in fields:
-            faults.append(f"{name}: unknown key; allowed: {', '.join(fields)}{suggest(str(name), fields)}")
-        elif objection := _objection(value, hints[name]):
-            faults.append(f"{name}: {objection}")
-    faults += [
-        f"{name}: is missing"
-        for name, field in fields.items()
-        if field.default is attrs.NOTHING and name not in data
-    ]
-    if faults:
-        raise ConfigError("\n".join(f"{where}: {fault}" for fault in faults))
-    return cls(**data)
-
-
-def _objection(value: object, wanted: Any) -> str:
-    """Return what a value must be and is not, or an empty string."""
+def objection(value: object, wanted: Any) -> str:
+    """Return what a value must be and is not, or an empty string. `wanted` is a type of `check_options`."""
     if _fits(value, wanted):
         return ""
     if wanted is float and isinstance(value, float):
@@ -108,7 +79,7 @@ def _objection(value: object, wanted: Any) -> str:
         hint = suggest(
             value, [c for member in _members(wanted) for c in get_args(member) if isinstance(c, str)]
         )
-    return f"must be {' or '.join(choices)}, got {_shown(value)}{hint}"
+    return f"must be {' or '.join(choices)}, got {shown(value)}{hint}"
 
 
 def _fits(value: object, wanted: Any) -> bool:
@@ -141,7 +112,8 @@ def _word(member: Any) -> str:
     return _SCALARS.get(member) or f"a {getattr(member, '__name__', 'value')}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Name a value in an error, in a few words."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):

@@ -158,11 +158,7 @@ class Registry(PluginTable):
     def create_toolbox(
         self, tools: Sequence[object] | None, servers: Sequence[object], events: ToolEvents
     ) -> Toolbox:
-        """Make what holds the tools of one session or client; agentd-tools brings it.
-
-        :param tools: functions and whatever `create_tool_sources` takes; None for all marked with `@tool`.
-        :param servers: what `create_tool_sources` takes, and `ToolSource` objects.
-        """
+        """Make what holds the tools of one session or client; agentd-tools brings it. See `agentd_create_toolbox`."""
         made: Toolbox = self._make(
             "tool_source",
             "python",

@@ -100,11 +100,10 @@ class PluginTable:
         `BlockedPluginError`; `PluginLoadError` and, for another `AGENTD_API`, `IncompatiblePluginError`.
         A plugin that failed to load is not tried again by this registry.
         """
-        _check_kind(kind)
         key = (kind, name)
         with self._lock:
             if key not in self._plugins:
-                self._load(key, self._find(kind, name))
+                self._load(key, self.find(kind, name))
             return self._plugins[key]
 
     # --- finding and loading ---------------------------------------------------------------------
@@ -122,10 +121,6 @@ class PluginTable:
         raise UnknownPluginError(kind, name, installed, hint=_install_hint(kind, name, installed))
 
     def _load(self, key: _Key, record: PluginRecord) -> None:
-        if record.state == "blocked":
-            raise BlockedPluginError(record.kind, record.name, record.error)
-        if record.state != "available":
-            _raise(record)
         try:
             plugin = import_plugin(record)
             self._hooks[key] = verify(plugin, record)

@@ -73,6 +73,7 @@ class _Moment:
             raise CorruptSnapshotError(f"the checkpoint {name!r} cannot be read: {exc}") from exc
 
 
+@attrs.define(eq=False)
 class Timeline:
     """The checkpoints of the sessions that work in one workspace; any process finds them again.
 
@@ -83,23 +84,14 @@ class Timeline:
     :param has_code: False for a session that runs no code, and so has no shell.
     """
 
-    def __init__(
-        self,
-        resources: SessionResources,
-        transcript: Transcript,
-        store: PluginSpec,
-        base_dir: str | Path | None,
-        *,
-        has_code: bool,
-    ) -> None:
-        self._resources = resources
-        self._store = store
-        self._transcript = transcript
-        self._base_dir = base_dir
-        self._has_code = has_code
-        self._snapshots: SnapshotStore | None = None
-        self._shell: Mapping[str, Any] | None = None
-        """The state that the shell is to have before the next block: the executor runs not yet."""
+    _resources: SessionResources
+    _transcript: Transcript
+    _store: PluginSpec
+    _base_dir: str | Path | None
+    _has_code: bool = attrs.field(kw_only=True)
+    _snapshots: SnapshotStore | None = attrs.field(init=False, default=None)
+    _shell: Mapping[str, Any] | None = attrs.field(init=False, default=None)
+    """The state that the shell is to have before the next block: the executor runs not yet."""
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -137,8 +129,7 @@ class Timeline:
         else:
             found = pick(wanted.id if isinstance(wanted, Checkpoint) else wanted, known)
         if found is None:
-            name = "the newest" if wanted is None else wanted
-            raise UnknownSnapshotError(name, [n for one in known for n in (one.id, one.label) if n])
+            raise UnknownSnapshotError(wanted, [n for one in known for n in (one.id, one.label) if n])
         return _checkpoint(found)
 
     async def take(self, label: str | None = None) -> Checkpoint:

@@ -75,6 +75,7 @@ class SessionResources:
         skills_dir: str | Path | None = None,
         registry: Registry | None = None,
         prompt_tokens: int | None = None,
+        skills: Sequence[str | Path] = (),
     ) -> None:
         is_spec = executor is None or isinstance(executor, str | tuple | list)
         own = None if is_spec else getattr(executor, "workspace_dir", None)
@@ -88,7 +89,8 @@ class SessionResources:
         self._servers = list(mcp_servers)
         self._toolbox: Toolbox | None = None
         self._renderer_wanted = renderer
-        self._renderer_options = {} if prompt_tokens is None else {"prompt_tokens": prompt_tokens}
+        options = {"prompt_tokens": prompt_tokens, "skills": skills or None}
+        self._renderer_options = {name: value for name, value in options.items() if value is not None}
         self._renderer: SkillRenderer | None = None
         self._registry = registry
         self._lock = threading.Lock()
@@ -184,6 +186,9 @@ class SessionResources:
 
     def _has_skills(self) -> bool:
         """Tell whether there are skills without tools: a folder, and somebody who can say what is in it."""
+        if "skills" in self._renderer_options:
+            self.skills_dir.mkdir(parents=True, exist_ok=True)
+            return True  # what is missing to show them is an error
         if not self.skills_dir.is_dir():
             return False
         try:

@@ -70,6 +70,7 @@ class Session:
     :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
     :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
         names what there is and the code searches. Default: the renderer's own.
+    :param skills: folders of skills that somebody wrote, and folders of such folders; code reads copies of them.
     :param transcript: continue this conversation.
     :param checkpoint_every_turn: keep a checkpoint after each turn; see `checkpoint`.
     :param snapshots: the name of the snapshot store plugin.
@@ -103,6 +104,7 @@ class Session:
         registry: Registry | None = None,
         skills_dir: str | Path | None = None,
         skills_prompt_tokens: int | None = None,
+        skills: Sequence[str | Path] = (),
         transcript: Transcript | None = None,
         checkpoint_every_turn: bool = False,
         snapshots: PluginSpec = "packs",
@@ -125,6 +127,7 @@ class Session:
             renderer=renderer,
             skills_dir=skills_dir,
             prompt_tokens=skills_prompt_tokens,
+            skills=skills,
             registry=registry,
         )
         self._acting = Acting(
@@ -389,7 +392,7 @@ class Session:
         return await self._timeline.delete(wanted)
 
     def _forgetful_model(self) -> ResettableModel:
-        model = self._model = self._model if self._model is not None else self._open_model()
+        model = self._open_model()
         if not isinstance(model, ResettableModel):
             raise ConfigError(f"model: {type(model).__name__} cannot rewind: it has no reset()")
         return model
@@ -422,22 +425,25 @@ class Session:
         prepared = self._prepared if self.resources.is_current else None
         if prepared is None:
             prepared = await self._acting.prepare(own=self._instructions)
-        if self._model is None:
-            self._model = self._open_model()
+        model = self._open_model()
         if prepared is not self._prepared and prepared.offers is not None:
-            if not hasattr(self._model, "offer"):
-                kind = type(self._model).__name__
+            if not hasattr(model, "offer"):
+                kind = type(model).__name__
                 raise ConfigError(f"model: {kind} has no offer(), which native tool calls need")
-            self._model.offer(prepared.offers.offered)
+            model.offer(prepared.offers.offered)
         self._prepared = prepared
         if not self._started:
             if prepared.instructions:
-                self._model.start(prepared.instructions)
-            self.transcript.replay(self._model, native=prepared.offers is not None)
+                model.start(prepared.instructions)
+            self.transcript.replay(model, native=prepared.offers is not None)
             self._started = True
-        return self._model, prepared
+        return model, prepared
 
     def _open_model(self) -> Model:
-        if not isinstance(self._model_wanted, str | tuple):
-            return self._model_wanted
-        return self.resources.registry().open_model(self._model_wanted, self._model_options)
+        """Return the model, opened when it is first needed."""
+        if self._model is None:
+            wanted = self._model_wanted
+            if isinstance(wanted, str | tuple):
+                wanted = self.resources.registry().open_model(wanted, self._model_options)
+            self._model = wanted
+        return self._model

@@ -6,6 +6,8 @@ import codecs
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 
 from agentd._concurrency.waiting import LoopCaller, call_quietly
 from agentd.types import ActionResult, OutputChunk, OutputStream
@@ -82,8 +84,8 @@ class OutputRelay:
             skipped, self._skipped_bytes = self._skipped_bytes, 0
             self._pending_bytes = 0
             self._scheduled = False
-        for stream, data in _merge(chunks):
-            self._decode(stream, data)
+        for stream, group in groupby(chunks, key=attrgetter("stream")):
+            self._decode(stream, b"".join(chunk.data for chunk in group))
         if skipped:
             self._decode("stdout", b"\n[... %d bytes are not shown live ...]\n" % skipped)
         if last:
@@ -107,14 +109,3 @@ class OutputRelay:
                 dropped_bytes=self._lost_bytes,
                 message=message,
             )
-
-
-def _merge(chunks: list[OutputChunk]) -> list[tuple[OutputStream, bytes]]:
-    """Join neighbours of the same stream."""
-    merged: list[tuple[OutputStream, list[bytes]]] = []
-    for chunk in chunks:
-        if merged and merged[-1][0] == chunk.stream:
-            merged[-1][1].append(chunk.data)
-        else:
-            merged.append((chunk.stream, [chunk.data]))
-    return [(stream, b"".join(parts)) for stream, parts in merged]

@@ -35,11 +35,13 @@ from agentd.events import (
     TurnEnd,
 )
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
+from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.ends import end_of
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
 from agentd.turn.reading import AnswerReader
+from agentd.turn.results import target_of
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -63,10 +65,14 @@ FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 """Executor errors that the model can do nothing about: they end the run at once."""
 
 LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+CUT_FILE_NOTE = (
+    "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
+    "block and the file is not complete: write it again in a longer fence (````)"
+)
 WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 
 
-@attrs.define(eq=False, slots=False, kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class TurnLoop:
     """One run: rounds of model and blocks until an answer without blocks, a budget or an error.
 
@@ -95,20 +101,20 @@ class TurnLoop:
     catch_up: Callable[[], None] = lambda: None
     after_turn: Callable[[], Awaitable[None]] | None = None
     review: Callable[[str], str] | None = None
-    usage: Usage = attrs.field(factory=Usage, init=False)
-    turns: int = attrs.field(default=0, init=False)
-    tool_calls: int = attrs.field(default=0, init=False)
-    text: str = attrs.field(default="", init=False)
-    error: str = attrs.field(default="", init=False)
-    running: dict[str, OutputRelay] = attrs.field(factory=dict, init=False)
-    _asked_again: bool = attrs.field(default=False, init=False)
-    _was_empty: bool = attrs.field(default=False, init=False)
-    _told: list[str] = attrs.field(factory=list, init=False)
-    _calls: dict[str, RoundJob] = attrs.field(factory=dict, init=False)
-    _rejected: int = attrs.field(default=0, init=False)
-    _broken: int = attrs.field(default=0, init=False)
-    _begin: float = attrs.field(default=0.0, init=False)
-    _call: LoopCaller | None = attrs.field(default=None, init=False)
+    usage: Usage = attrs.field(init=False, factory=Usage)
+    turns: int = attrs.field(init=False, default=0)
+    tool_calls: int = attrs.field(init=False, default=0)
+    text: str = attrs.field(init=False, default="")
+    error: str = attrs.field(init=False, default="")
+    running: dict[str, OutputRelay] = attrs.field(init=False, factory=dict)
+    _asked_again: bool = attrs.field(init=False, default=False)
+    _was_empty: bool = attrs.field(init=False, default=False)
+    _told: list[str] = attrs.field(init=False, factory=list)
+    _calls: dict[str, RoundJob] = attrs.field(init=False, factory=dict)
+    _rejected: int = attrs.field(init=False, default=0)
+    _broken: int = attrs.field(init=False, default=0)
+    _begin: float = attrs.field(init=False, default=0.0)
+    _call: LoopCaller | None = attrs.field(init=False, default=None)
 
     # --- the run -------------------------------------------------------------------------------
 
@@ -187,10 +193,9 @@ class TurnLoop:
                         if self.listener.is_full():
                             await self.listener.flow()
                 if not answer.is_cut:
-                    answer.close()
+                    answer.close(ended=rnd.finish is None or end_of(rnd.finish.reason) != "cut")
             except Exception as exc:
-                rnd.failure = rnd.failure or exc
-                group.cancel_scope.cancel()
+                self._fail(rnd, exc)
 
     def _take(self, rnd: Round, event: ModelEvent) -> None:
         self.listener.model_event(event)
@@ -199,7 +204,7 @@ class TurnLoop:
         elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
         else:
-            rnd.answer.feed(event.text)
+            rnd.answer.feed(valid_text(event.text))
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
@@ -255,6 +260,7 @@ class TurnLoop:
             self._tell_start(rnd, job)
         try:
             await job.carry_out()
+            job.has_result = True
         except ExecutorError as exc:
             job.error = exc
             job.refused = f"The code could not be run to its end: {exc}"
@@ -314,6 +320,9 @@ class TurnLoop:
             notes.append(LENGTH_NOTE)
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
+        last = rnd.jobs[-1] if rnd.jobs else None
+        if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
+            notes.append(CUT_FILE_NOTE.format(target_of(last.block)))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:

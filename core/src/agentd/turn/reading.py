@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerReader"]
 
 
+@attrs.define(eq=False)
 class AnswerReader:
     """Reads one answer of the model. Prose behind a block ends it.
 
@@ -28,22 +29,21 @@ class AnswerReader:
     :param begin_block: called with each block and its name.
     """
 
-    def __init__(
-        self, listener: Listener, ids: Callable[[], str], begin_block: Callable[[str, Block], None]
-    ) -> None:
-        self._listener = listener
-        self._ids = ids
-        self._begin_block = begin_block
-        self._parser: ParserStack  # made when the answer begins
-        self._parts: list[str] = []
-        self._length = 0
-        self._end = 0  # where the last block ends: what follows does not count
-        self._gap = ""  # blank space behind a block, shown only if another block follows
-        self._prose: list[str] = []
-        self._draft: CodeDelta | None = None  # the last piece told of a block that is being written
-        self.has_blocks = False
-        self.is_cut = False
-        """True if prose follows a block: nothing that comes now counts."""
+    _listener: Listener
+    _ids: Callable[[], str]
+    _begin_block: Callable[[str, Block], None]
+    _parser: ParserStack = attrs.field(init=False)  # made when the answer begins
+    _parts: list[str] = attrs.field(init=False, factory=list)
+    _length: int = attrs.field(init=False, default=0)
+    _end: int = attrs.field(init=False, default=0)  # where the last block ends: what follows does not count
+    _gap: str = attrs.field(init=False, default="")  # blank space behind a block, shown if another follows
+    _prose: list[str] = attrs.field(init=False, factory=list)
+    _draft: CodeDelta | None = attrs.field(init=False, default=None)  # of the block that is being written
+    has_blocks: bool = attrs.field(init=False, default=False)
+    is_cut: bool = attrs.field(init=False, default=False)
+    """True if prose follows a block: nothing that comes now counts."""
+    goes_on: bool = attrs.field(init=False, default=False)
+    """True if that prose stands on the block's very next line."""
 
     @property
     def raw(self) -> str:
@@ -86,9 +86,16 @@ class AnswerReader:
                 self._tell_draft(text)
         listener.parsed()
 
-    def close(self) -> None:
-        """Read what was still held back: the answer is over."""
-        self._read(self._parser.close())
+    def close(self, *, ended: bool = True) -> None:
+        """Read what was still held back: the answer is over.
+
+        :param ended: whether the model ended it. A block that was cut may look complete by chance: at an inner fence's
+            end.
+        """
+        segments = self._parser.close()
+        if not ended:
+            segments = [_unfinished(segment) for segment in segments]
+        self._read(segments)
         if not self.has_blocks:
             self._listener.certain(self._length)
         self._listener.parsed()
@@ -99,7 +106,7 @@ class AnswerReader:
                 self._take_block(segment.block, segment.end)
             elif self.has_blocks:
                 if segment.text.strip():
-                    self.is_cut = True
+                    self.is_cut, self.goes_on = True, not self._gap and segment.text[0] not in "\r\n"
                     return
                 self._gap += segment.text
             elif segment.kind != "reasoning":
@@ -129,5 +136,11 @@ class AnswerReader:
             told = target_of(Block.of(target, action, ""))
             self._draft = CodeDelta(id=self._ids(), text="", action=action, target=told)
         if text := text[max(0, start - (self._length - len(text))) :]:
-            self._draft = attrs.evolve(self._draft, text=text)
-            self._listener.emit(self._draft)
+            begun = self._draft
+            self._listener.emit(CodeDelta(id=begun.id, text=text, action=action, target=begun.target))
+
+
+def _unfinished(segment: Segment) -> Segment:
+    if segment.block is None:
+        return segment
+    return attrs.evolve(segment, block=attrs.evolve(segment.block, complete=False))

@@ -64,6 +64,7 @@ class RoundJob(ABC):
     taken: anyio.Event = attrs.field(factory=anyio.Event)  # its task has begun, or it needs none
     done: anyio.Event = attrs.field(factory=anyio.Event)
     started: bool = False
+    has_result: bool = False  # it came to its own end
     begin: float = 0.0
     refused: str = ""  # what the model reads in place of a result
     error: ExecutorError | None = None
@@ -71,29 +72,44 @@ class RoundJob(ABC):
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it has neither a result nor a reason for having none."""
+        """True if it ended without a result or a reason for having none."""
         return not self.done.is_set() or not (self.has_result or self.refused)
 
     @property
     @abstractmethod
-    def has_result(self) -> bool:
-        """Whether it came to its own end."""
+    def asked(self) -> tuple[str, str]:
+        """What was asked for, as the record has it: header and code."""
 
     @abstractmethod
     async def carry_out(self) -> None:
         """Do it, and keep the result."""
 
-    @abstractmethod
     def start_event(self, turn: int) -> Event | None:
         """Return what tells that it starts, if something does."""
+        return None
 
     @abstractmethod
     def end_event(self, done: Execution) -> Event:
         """Return what tells that it is over."""
 
     @abstractmethod
+    def outcome(self, limit: int) -> tuple[str, str, int, float]:
+        """Return output (at most `limit` characters), status, exit code and wall time, as far as it got."""
+
     def execution(self, turn: int, limit: int) -> Execution:
         """Return the record, as far as it got, with at most `limit` characters of output."""
+        header, code = self.asked
+        output, status, exit_code, wall_s = self.outcome(limit)
+        return Execution(
+            id=self.id,
+            turn=turn,
+            header=header,
+            code=code,
+            output=output,
+            status=status,
+            exit_code=exit_code,
+            wall_s=wall_s,
+        )
 
     def answer(self, done: Execution) -> str:
         """Return what the model reads if this is a native call."""
@@ -111,13 +127,8 @@ class CodeJob(RoundJob):
     result: ActionResult | None = None
 
     @property
-    def has_result(self) -> bool:
-        return self.result is not None
-
-    @property
-    def target(self) -> str:
-        """The language, or the path of a create block."""
-        return target_of(self.block)
+    def asked(self) -> tuple[str, str]:
+        return header(self.block), self.block.source
 
     async def carry_out(self) -> None:
         assert self.action is not None
@@ -126,7 +137,9 @@ class CodeJob(RoundJob):
 
     def start_event(self, turn: int) -> Event:
         block = self.block
-        return CodeStart(id=self.id, code=block.source, action=block.action, target=self.target, turn=turn)
+        return CodeStart(
+            id=self.id, code=block.source, action=block.action, target=target_of(block), turn=turn
+        )
 
     def end_event(self, done: Execution) -> Event:
         return CodeExecution(
@@ -136,25 +149,11 @@ class CodeJob(RoundJob):
             status="completed" if done.status == "completed" else "failed",
             exit_code=done.exit_code,
             action=self.block.action,
-            target=self.target,
+            target=target_of(self.block),
             wall_s=done.wall_s,
         )
 
-    def execution(self, turn: int, limit: int) -> Execution:
-        output, status, code, wall = self._outcome(limit)
-        return Execution(
-            id=self.id,
-            turn=turn,
-            header=header(self.block),
-            code=self.block.source,
-            output=output,
-            status=status,
-            exit_code=code,
-            wall_s=wall,
-        )
-
-    def _outcome(self, limit: int) -> tuple[str, str, int, float]:
-        """Return output, status, exit code and wall time, as far as the job got."""
+    def outcome(self, limit: int) -> tuple[str, str, int, float]:
         result = self.result
         if result is not None:
             return output_text(result, limit), result.status, result.exit_code, result.wall_s
@@ -182,8 +181,8 @@ class ToolJob(RoundJob):
     end: float = 0.0
 
     @property
-    def has_result(self) -> bool:
-        return self.reply is not None
+    def asked(self) -> tuple[str, str]:
+        return f"{self.call.name}:call", self.call.arguments
 
     async def carry_out(self) -> None:
         reply = await self.offers.run(self.call, self.id)
@@ -192,9 +191,6 @@ class ToolJob(RoundJob):
         else:
             self.text = await call_in_thread(partial(reply_text, reply))
         self.reply, self.end = reply, time.monotonic()
-
-    def start_event(self, turn: int) -> None:
-        return None
 
     def end_event(self, done: Execution) -> Event:
         return ToolCall(
@@ -206,25 +202,15 @@ class ToolJob(RoundJob):
             wall_s=done.wall_s,
         )
 
-    def execution(self, turn: int, limit: int) -> Execution:
-        output, status = self._outcome(limit)
-        return Execution(
-            id=self.id,
-            turn=turn,
-            header=f"{self.call.name}:call",
-            code=self.call.arguments,
-            output=output,
-            status=status,
-            exit_code=0 if status == "completed" else 1,
-            wall_s=(self.end or time.monotonic()) - self.begin if self.started else 0.0,
-        )
-
-    def _outcome(self, limit: int) -> tuple[str, str]:
+    def outcome(self, limit: int) -> tuple[str, str, int, float]:
+        wall_s = (self.end or time.monotonic()) - self.begin if self.started else 0.0
+        if self.reply is not None and self.reply.ok:
+            return cut_middle(self.text, limit), "completed", 0, wall_s
         if self.reply is not None:
-            return cut_middle(self.text, limit), "completed" if self.reply.ok else "failed"
+            return cut_middle(self.text, limit), "failed", 1, wall_s
         if self.refused:
-            return cut_middle(self.refused, limit), "rejected"
-        return ("(stopped before its end)" if self.started else "(not started)"), "cancelled"
+            return cut_middle(self.refused, limit), "rejected", 1, wall_s
+        return ("(stopped before its end)" if self.started else "(not started)"), "cancelled", 1, wall_s
 
 
 def block_job(

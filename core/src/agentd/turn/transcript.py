@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from agentd.errors import ConfigError
+from agentd.text import valid_data, valid_text
 from agentd.types import Usage
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class Message:
     def of_task(cls, task: object) -> Message:
         """Return the message of a task: text, or parts as chat completions have them. Raises `ConfigError`."""
         if isinstance(task, str):
-            return cls("task", task)
-        parts: list[Any] = task if isinstance(task, list) else []
+            return cls("task", valid_text(task))  # an argument of a command may hold any bytes
+        parts: list[Any] = valid_data(task) if isinstance(task, list) else []
         wrong = [
             p for p in parts if not isinstance(p, dict) or p.get("type") not in PARTS or p["type"] not in p
         ]

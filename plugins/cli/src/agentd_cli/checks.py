@@ -20,6 +20,7 @@ from agentd.registry.official import OFFICIAL_EXPORTS, OFFICIAL_PLUGINS
 from agentd.statedir import user_state_dir
 
 from agentd_cli.plugin_trials import check_apart
+from agentd_cli.readiness import USES, Need, has_key, pip_line, wanting
 
 __all__ = ["Check", "run_checks"]
 
@@ -51,14 +52,31 @@ def run_checks(*, timeout_s: float = 30.0) -> list[Check]:
 def _all_checks(registry: Registry, timeout_s: float) -> list[Check]:
     # Only what came through this is loaded in this process.
     records = check_apart(registry, timeout_s=timeout_s)
+    executors = list(_executors(registry, [r for r in records if r.kind == "executor"], timeout_s))
     return [
+        *_ready(records, [check.name for check in executors if check.state == "ok"]),
         *_system(),
         *_distributions(),
         *map(_plugin, records),
-        *_executors(registry, [r for r in records if r.kind == "executor"], timeout_s),
+        *executors,
         *_requirements(registry, records, timeout_s),
         *_state(),
     ]
+
+
+def _ready(records: list[PluginRecord], working: list[str]) -> Iterator[Check]:
+    missing: list[Need] = []
+    for use in USES:
+        needs = wanting(use, records, working)
+        missing += needs
+        listed = ", ".join(
+            need.what for need in needs
+        )  # installed but blocked or broken: the lines below say why
+        yield Check("ready", use.name, "missing" if needs else "ok", "", f"needs {listed}" if needs else "")
+    if not has_key():
+        yield Check("ready", "a key", "info", "", "OPENAI_API_KEY is not set; servers of OpenAI want one")
+    if line := pip_line(missing):
+        yield Check("ready", "to install", "info", line, "then look again")
 
 
 def _system() -> Iterator[Check]:

@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:  # `agentd --version` has no time for them
     from agentd.registry import Registry
+    from click.shell_completion import CompletionItem
 
 __all__ = ["CommandGroup"]
 
@@ -62,6 +63,15 @@ class CommandGroup(click.Group):
             raise
         assert isinstance(command, click.Command)  # the registry has seen to it
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what completes a word: commands, and files, which may be a daemon's configuration."""
+        found = super().shell_complete(ctx, incomplete)
+        if found or not incomplete or incomplete.startswith("-"):
+            return found
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file")]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -16,6 +16,7 @@ __all__ = ["doctor"]
 
 _STYLES = {"ok": "green", "missing": "yellow", "failed": "red", "info": "cyan"}
 _TITLES = {
+    "ready": "What you can use",
     "system": "System",
     "distributions": "Distributions",
     "plugins": "Plugins",
@@ -33,10 +34,10 @@ _TITLES = {
 )  # fmt: skip
 @debug_option
 def doctor(*, as_json: bool, timeout: float) -> int:
-    """Say what is installed and what can run here, and why the rest cannot.
+    """Say what can be used here, what is installed, and what is missing for the rest.
 
     Loads every plugin and starts every executor once. Exit code 0: nothing that is installed is broken, and at least
-    one executor works; otherwise 1. What is merely not installed does not count.
+    one of `agentd run`, a patched client and the daemon can be used; otherwise 1.
     """
     checks = run_checks(timeout_s=timeout)
     healthy = is_healthy(checks)
@@ -48,9 +49,12 @@ def doctor(*, as_json: bool, timeout: float) -> int:
 
 
 def is_healthy(checks: Sequence[Check]) -> bool:
-    """Tell whether nothing that is installed is broken and at least one executor works."""
-    works = any(check.section == "executors" and check.state == "ok" for check in checks)
-    return works and not any(check.state == "failed" for check in checks)
+    """Tell whether nothing that is installed is broken and at least one use of agentd is possible."""
+    return _can_be_used(checks) and not any(check.state == "failed" for check in checks)
+
+
+def _can_be_used(checks: Sequence[Check]) -> bool:
+    return any(check.section == "ready" and check.state == "ok" for check in checks)
 
 
 def _as_data(checks: Sequence[Check], *, healthy: bool) -> dict[str, Any]:
@@ -85,9 +89,13 @@ def _print(checks: Sequence[Check], *, healthy: bool) -> None:
             table.add_row(state, text(check.name), text(check.value), text(check.detail, style="dim"))
         console.print(table)
         console.print()
-    verdict = (
-        "all that is installed works" if healthy else "something needs attention: see the lines marked failed"
-    )
-    if not any(check.section == "executors" and check.state == "ok" for check in checks):
-        verdict = "no executor can run here"
-    console.print(Text(verdict, style="green" if healthy else "red"))
+    console.print(Text(_verdict(checks, healthy=healthy), style="green" if healthy else "red"))
+
+
+def _verdict(checks: Sequence[Check], *, healthy: bool) -> str:
+    if not _can_be_used(checks):
+        return "nothing can be used yet: see the first lines"
+    if not healthy:
+        return "something needs attention: see the lines marked failed"
+    lacking = [check.name for check in checks if check.section == "ready" and check.state == "missing"]
+    return f"all works but: {', '.join(lacking)}" if lacking else "all that is installed works"

@@ -6,6 +6,7 @@ import json
 from typing import TextIO
 
 from agentd.events import Event, as_dict
+from agentd.text import strict_json
 
 __all__ = ["JsonLines"]
 
@@ -18,7 +19,7 @@ class JsonLines:
 
     def emit(self, event: Event) -> None:
         # ensure_ascii: one line whatever the event holds, in any encoding of the stream
-        self._stream.write(json.dumps(as_dict(event)) + "\n")
+        self._stream.write(json.dumps(json.loads(strict_json(as_dict(event)))) + "\n")
         self._stream.flush()
 
     def close(self) -> None:

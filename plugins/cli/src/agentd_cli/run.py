@@ -13,6 +13,8 @@ from agentd_cli import exits
 from agentd_cli.options import debug_option, plugin_names
 
 if TYPE_CHECKING:
+    from agentd.protocols import EventSink
+
     from agentd_cli.interrupts import Interrupts
     from agentd_cli.views import Progress
 
@@ -71,6 +73,13 @@ class _Order:
     help="What writes the tools as files for the code (default: agentskills).",
 )
 @click.option(
+    "--skills",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A skill's folder, or a folder of skills, that the code may read; repeatable.",
+)
+@click.option(
     "--snapshots",
     metavar="NAME",
     shell_complete=plugin_names("snapshot_store"),
@@ -106,6 +115,7 @@ class _Order:
 )
 @click.option(
     "--tool",
+    "--tools",
     "tools",
     multiple=True,
     metavar="FILE.py|NAME:...",
@@ -152,6 +162,11 @@ class _Order:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON lines.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the final answer only.")
+@click.option(
+    "--full-output",
+    is_flag=True,
+    help="On a terminal, show all lines that code prints, not only the first and last ones.",
+)
 @debug_option
 def run(
     *,
@@ -165,6 +180,7 @@ def run(
     rewind: str | None,
     as_json: bool,
     quiet: bool,
+    full_output: bool,
     **plugins: Any,
 ) -> int:
     """Let an agent work on TASK; it acts by running the code that it writes.
@@ -177,6 +193,7 @@ def run(
         raise click.UsageError("--json and --quiet exclude each other")
     task = _read_task(words)
     from agentd_cli.run_plugins import choose_plugins
+    from agentd_cli.views import make_view
 
     order = _Order(
         task=task,
@@ -188,7 +205,8 @@ def run(
         checkpoints=checkpoints,
         rewind=rewind,
     )
-    return _carry_out(order, as_json=as_json, quiet=quiet)
+    view = make_view(sys.stdout, as_json=as_json, quiet=quiet, full_output=full_output)
+    return _carry_out(order, view, quiet=quiet)
 
 
 def _read_task(words: tuple[str, ...]) -> str:
@@ -206,13 +224,13 @@ def _read_task(words: tuple[str, ...]) -> str:
     return task
 
 
-def _carry_out(order: _Order, *, as_json: bool, quiet: bool) -> int:
+def _carry_out(order: _Order, view: EventSink, *, quiet: bool) -> int:
     import anyio
 
     from agentd_cli.interrupts import Interrupts
-    from agentd_cli.views import Progress, make_view
+    from agentd_cli.views import Progress
 
-    progress = Progress(make_view(sys.stdout, as_json=as_json, quiet=quiet))
+    progress = Progress(view)
     with Interrupts() as interrupts:
         try:
             anyio.run(_work, order, progress, interrupts)

@@ -29,6 +29,7 @@ def choose_plugins(
     executor: str,
     parsers: tuple[str, ...],
     renderer: str | None,
+    skills: tuple[Path, ...],
     snapshots: str | None,
     sink_names: tuple[str, ...],
     log_dir: Path | None,
@@ -79,7 +80,7 @@ def choose_plugins(
         sinks.append(("jsonl", {**options.of("sink", "jsonl"), "path": log_dir}))
     return {
         "registry": registry,
-        **_code(options, in_use, has_code=has_code, chosen=bool(parsers)),
+        **_code(options, in_use, has_code=has_code, chosen=bool(parsers), skills=skills),
         "snapshots": options.spec("snapshots", in_use["snapshots"][0]),
         "sinks": sinks,
         "tools": [_with_options(spec, options.of("tool", spec.partition(":")[0])) for spec in specs],
@@ -124,7 +125,12 @@ def _with_options(spec: object, options: dict[str, Any]) -> object:
 
 
 def _code(
-    options: PluginOptions, in_use: dict[str, list[str]], *, has_code: bool, chosen: bool
+    options: PluginOptions,
+    in_use: dict[str, list[str]],
+    *,
+    has_code: bool,
+    chosen: bool,
+    skills: tuple[Path, ...],
 ) -> dict[str, Any]:
     """Return what only a session with code is told."""
     if not has_code:
@@ -136,6 +142,7 @@ def _code(
         "executor": options.spec("executor", in_use["executor"][0]),
         "parsers": [options.spec("parser", name) for name in parsers] if wanted else None,
         "renderer": options.spec("renderer", in_use["renderer"][0]),
+        "skills": skills,
     }
 
 

@@ -8,6 +8,7 @@ import attrs
 from agentd.events import Event, RunEnd
 from agentd.protocols import EventSink
 from agentd_sink_console.console import ConsoleSink
+from agentd_sink_console.terminal import FOLD_LINES, sink_for
 
 __all__ = ["AnswerOnly", "Progress", "make_view"]
 
@@ -29,7 +30,7 @@ class AnswerOnly:
         pass
 
 
-def make_view(stream: TextIO, *, as_json: bool, quiet: bool) -> EventSink:
+def make_view(stream: TextIO, *, as_json: bool, quiet: bool, full_output: bool = False) -> EventSink:
     """Return the sink that prints a run on `stream`."""
     if as_json:
         from agentd_cli.json_lines import JsonLines
@@ -37,7 +38,7 @@ def make_view(stream: TextIO, *, as_json: bool, quiet: bool) -> EventSink:
         return JsonLines(stream)
     if quiet:
         return AnswerOnly(stream)
-    return ConsoleSink(stream)
+    return sink_for(stream, fold_lines=None if full_output else FOLD_LINES)
 
 
 @attrs.define
@@ -51,6 +52,6 @@ class Progress:
         """Show the event. An error is left to who reports it on standard error, except in JSON."""
         if isinstance(event, RunEnd):
             self.end = event
-            if isinstance(self.view, ConsoleSink):
-                event = attrs.evolve(event, error="")
+            if event.error and isinstance(self.view, ConsoleSink):
+                return
         self.view.emit(event)

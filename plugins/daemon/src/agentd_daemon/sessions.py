@@ -42,6 +42,7 @@ def make_session(
             "executor_options": config.executor_options,
             "parsers": config.parsers,
             "renderer": config.renderer,
+            "skills": config.skills,
         }
     return Session(
         **model_settings(config),

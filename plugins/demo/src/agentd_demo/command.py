@@ -61,9 +61,9 @@ def _sink(*, as_json: bool) -> EventSink:
         from agentd_cli.json_lines import JsonLines
 
         return JsonLines(sys.stdout)
-    from agentd_sink_console.console import ConsoleSink
+    from agentd_sink_console.terminal import sink_for
 
-    return ConsoleSink()
+    return sink_for(sys.stdout)
 
 
 def _conclude(outcome: DemoOutcome, *, to_stderr: bool) -> int:

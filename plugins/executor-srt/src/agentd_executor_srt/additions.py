@@ -29,13 +29,13 @@ _BOOT: Final = f"""\
 import sys
 package = sys.modules[{_NAME!r}] = type(sys)({_NAME!r})
 package.__path__ = [{{folder!r}}]
-from {_NAME}.call_filter import install_filter
-from {_NAME}.write_guard import guard_writes
 try:
+    from {_NAME}.call_filter import install_filter
+    from {_NAME}.write_guard import guard_writes
     guard_writes()
     install_filter()
-except Exception as error:
-    sys.exit("agentd: " + str(error))
+except Exception as error:  # an interpreter without ctypes, too
+    sys.exit("agentd: the sandbox is not safe without a filter of system calls: " + str(error))
 del package, install_filter, guard_writes
 for name in ("", ".call_filter", ".write_guard"):
     del sys.modules[{_NAME!r} + name]

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import anyio
 from agentd.errors import ToolError, ToolTimeoutError
 from agentd.protocols import OnProgress
+from agentd.text import valid_data
 from agentd.types import ToolSpec
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
@@ -15,6 +16,7 @@ from agentd_mcp_bridge.config import ServerConfig
 from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
 from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done, refuses_new_revision
 from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.lenient import read_json
 from agentd_mcp_bridge.loop import mcp_loop
 from agentd_mcp_bridge.offered import OutputChecks, oddity_of, output_schema_of
 
@@ -117,6 +119,8 @@ class ClientBackend:
         self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None, *, attempts: int = 2
     ) -> object:
 
+        given = valid_data(arguments)
+
         async def progress(done: float, total: float | None, message: str | None) -> None:
             assert on_progress is not None
             on_progress(done, total, message or "")
@@ -125,9 +129,9 @@ class ClientBackend:
             if name in self._tasks:
                 from agentd_mcp_bridge.tasks import call_as_task
 
-                return await call_as_task(_client(life), name, arguments)
+                return await call_as_task(_client(life), name, given)
             return await _client(life).call_tool(
-                name, arguments, progress_callback=None if on_progress is None else progress
+                name, given, progress_callback=None if on_progress is None else progress
             )
 
         _, result = await self._ask(
@@ -227,10 +231,9 @@ class ClientBackend:
         from mcp_types import CallToolResult
 
         try:
-            if isinstance(raw, bytes):
-                result = CallToolResult.model_validate_json(raw, by_name=False)
-            else:
-                result = CallToolResult.model_validate(raw, by_name=False)
+            result = CallToolResult.model_validate(
+                read_json(raw) if isinstance(raw, bytes) else raw, by_name=False
+            )
         except ValueError as error:
             raise ToolError(f"{name}() of {self.config.name!r}: {error}") from error
         return self._value(name, result)

@@ -147,7 +147,7 @@ class DirectCalls:
     def new_call(
         self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
     ) -> DirectCall | None:
-        """Return a call that can be sent, or None if its arguments are too large. From any thread."""
+        """Return a call that can be sent, or None if its arguments are too large or odd. From any thread."""
         ident = f"{_PREFIX}{next(_ids)}"
         params: dict[str, object] = {"name": name, "arguments": arguments}
         meta = dict(self._pipe.envelope)
@@ -155,7 +155,13 @@ class DirectCalls:
             meta["progressToken"] = ident
         if meta:
             params["_meta"] = meta
-        line = _request(method="tools/call", params=params, id=ident)
+        try:
+            line = _request(method="tools/call", params=params, id=ident)
+        except (
+            UnicodeEncodeError,
+            RecursionError,
+        ):  # the other way makes the text valid, or says what is wrong
+            return None
         if len(line) > MAX_REQUEST_BYTES:
             return None
         return DirectCall(name, arguments, ident, line, done, on_progress)
@@ -201,7 +207,7 @@ class DirectCalls:
             head = _head.decode(line)
             if head.method == "notifications/progress":
                 return self._progressed(_progress.decode(head.params))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._take_odd(line)
         if head.method is not None or not isinstance(head.id, str) or not head.id.startswith(_PREFIX):
             return False
@@ -266,7 +272,11 @@ class DirectCalls:
 def _decoded(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Any:
     try:
         return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # the SDK's models say what is wrong with it
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ):  # the SDK's models say what is wrong with it
         return None
 
 

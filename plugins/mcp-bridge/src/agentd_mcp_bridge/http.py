@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from mcp.shared._httpx_utils import MCP_DEFAULT_SSE_READ_TIMEOUT, MCP_DEFAULT_TI
 
 from agentd_mcp_bridge.config import HttpTarget
 from agentd_mcp_bridge.hearing import Hearing, ListeningClient
+from agentd_mcp_bridge.lenient import valid_line
 
 __all__ = ["kinds_to_try", "sse_transport", "streamable_transport"]
 
@@ -60,8 +61,11 @@ def _client(target: HttpTarget, max_message_bytes: int, hearing: Hearing | None 
                 'wants to know who asks (HTTP 401): set "auth": "oauth", or a token as "bearer_token" or in '
                 f'"headers"{_wrong_token(target)}'
             )
-        if response.headers.get("content-type", "").lower().startswith(_AS_JSON):
+        kind = response.headers.get("content-type", "").lower()
+        if kind.startswith(_AS_JSON):
             _limit_body(response, max_message_bytes)
+        elif kind.startswith("text/event-stream"):
+            _make_valid(response, max_message_bytes)
 
     return ListeningClient(
         hearing=hearing,
@@ -89,7 +93,32 @@ def _limit_body(response: httpx2.Response, max_bytes: int) -> None:
                     f"the server sent a message of more than {max_bytes} bytes, which is not allowed "
                     "(max_message_mib)"
                 )
-        response._content = bytes(body)  # what aread leaves there, for .content, .text and .json()
+        # What aread leaves there, for .content, .text and .json().
+        response._content = bytes(valid_line(body))
         return response._content
 
     response.aread = bounded  # type: ignore[method-assign]
+
+
+def _make_valid(response: httpx2.Response, max_bytes: int) -> None:
+    """Have the text of a stream be valid, line by line; the SDK ends one whose lines are too long."""
+    read = response.aiter_text
+
+    async def valid(*arguments: Any) -> AsyncIterator[str]:
+        pieces: list[str] = []
+        size = 0
+        async for chunk in read(*arguments):
+            end = max(chunk.rfind("\n"), chunk.rfind("\r")) + 1
+            pieces.append(chunk[:end] if end else chunk)
+            size += len(pieces[-1])
+            if end or size > max_bytes:
+                yield _valid_text("".join(pieces))
+                pieces = [chunk[end:]] if end else []
+                size = sum(map(len, pieces))
+        yield _valid_text("".join(pieces))
+
+    response.aiter_text = valid  # type: ignore[method-assign, assignment]
+
+
+def _valid_text(text: str) -> str:
+    return valid_line(text.encode()).decode() if "\\u" in text else text

@@ -10,9 +10,14 @@ import json
 import re
 from typing import Any, Final
 
-__all__ = ["read_json", "request_id"]
+from agentd.text import valid_data
 
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+__all__ = ["read_json", "request_id", "valid_line"]
+
+# An escaped backslash; a pair of surrogates, which is a character; and a single one.
+_ESCAPES: Final = re.compile(
+    rb"\\\\|(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
 _ID: Final = re.compile(rb'"id"\s*:\s*(?:"([^"\\]{1,100})"|(\d{1,15}))')
 
 
@@ -23,7 +28,7 @@ def read_json(line: bytes | bytearray) -> Any:
     """
     try:
         value = json.loads(line.decode("utf-8", "replace"))
-        return _valid(value) if re.search(rb"\\u[dD][89a-fA-F]", line) else value
+        return valid_data(value) if re.search(rb"\\u[dD][89a-fA-F]", line) else value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -36,12 +41,13 @@ def request_id(line: bytes | bytearray) -> str | int | None:
     return found[1].decode("utf-8", "replace") if found[1] is not None else int(found[2])
 
 
-def _valid(value: Any) -> Any:
-    """Return the value with U+FFFD for each half of a surrogate pair; whole pairs are one character by now."""
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_valid(item) for item in value]
-    if isinstance(value, dict):
-        return {_valid(key): _valid(item) for key, item in value.items()}
-    return value
+def valid_line(line: bytes | bytearray) -> bytes | bytearray:
+    """Replace what no JSON parser takes as text, by U+FFFD: bytes that are not UTF-8, escapes of half a character."""
+    if not line.isascii():
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            line = line.decode("utf-8", "replace").encode()
+    if b"\\ud" in line or b"\\uD" in line:
+        line = _ESCAPES.sub(lambda m: m[0] if m[1] or m[0] == b"\\\\" else b"\\ufffd", line)
+    return line

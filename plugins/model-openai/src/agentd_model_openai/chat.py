@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from agentd.protocols import ModelEvent, ModelText, ModelToolCall, ToolOffer, ToolResult
+from agentd.text import TextJoiner, valid_data, valid_text
 from agentd.types import Usage
 
 from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, later_choice, text_of
@@ -66,7 +67,7 @@ class ChatModel:
 
     def start(self, instructions: str) -> None:
         """Set the system prompt."""
-        self.messages.append({"role": "system", "content": instructions})
+        self._say("system", instructions)
 
     def reset(self) -> None:
         """Forget what was said since the beginning, the system prompt too."""
@@ -78,7 +79,7 @@ class ChatModel:
         A `tool_choice` of the options that forces a call holds for the first request only: the conversation
         would never end.
         """
-        self._offered = [as_tool(t) for t in tools]
+        self._offered = [valid_data(as_tool(t)) for t in tools]
 
     def hold_to(self, arguments: Mapping[str, Any]) -> None:
         """Send these arguments with every request from now on: the form of the answer, say."""
@@ -86,7 +87,10 @@ class ChatModel:
 
     def add_task(self, text: str) -> None:
         """Append what the person says."""
-        self.messages.append({"role": "user", "content": text})
+        self._say("user", text)
+
+    def _say(self, role: str, text: str) -> None:
+        self.messages.append({"role": role, "content": valid_text(text)})
 
     def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
         """Append what the person says in parts."""
@@ -99,16 +103,17 @@ class ChatModel:
             message["content"] = text or None
             message |= self._extras
             message["tool_calls"] = [as_call(c) for c in calls]
-        self.messages.append(message)
+        self.messages.append(valid_data(message))
 
     def add_results(self, text: str) -> None:
         """Append what the blocks gave, as a message of the user."""
-        self.messages.append({"role": "user", "content": text})
+        self._say("user", text)
 
     def add_tool_results(self, results: Sequence[ToolResult]) -> None:
         """Append what the calls gave, a message each."""
         self.messages += [
-            {"role": "tool", "tool_call_id": r.call_id, "content": r.output or "(empty)"} for r in results
+            {"role": "tool", "tool_call_id": r.call_id, "content": valid_text(r.output) or "(empty)"}
+            for r in results
         ]
 
     def estimate(self, text: str) -> Usage:
@@ -188,9 +193,10 @@ class ChatModel:
         end.see(message, choices[0].finish_reason)
         yield end.finish(usage, completion)
         try:
-            text = _text_in(message)
+            text = valid_text(_text_in(message))
         except ValueError as exc:
             raise broken_stream(self.name, exc) from exc
+        message.content = text or None
         yield ModelText(text, completion)
         collector = CallCollector()
         for call in collector.whole(message):
@@ -202,6 +208,7 @@ class ChatModel:
         usage = None
         empty = True
         collector = CallCollector()
+        joiner = TextJoiner()
         try:
             async for chunk in chunks:
                 empty = False
@@ -213,7 +220,11 @@ class ChatModel:
                     choice = chunk.choices[0]
                     end.see(choice.delta, choice.finish_reason)
                     if choice.delta:
-                        text = _text_in(choice.delta)
+                        text = joiner.feed(_text_in(choice.delta))
+                        if choice.finish_reason:
+                            text += joiner.close()
+                        if text != (choice.delta.content or ""):
+                            choice.delta.content = text
                         calls = collector.feed(choice.delta)
                     if choice.finish_reason:
                         calls = [*calls, *collector.close()]

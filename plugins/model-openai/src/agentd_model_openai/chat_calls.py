@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agentd.protocols import ModelToolCall, ToolOffer
+from agentd.text import valid_data
 
 __all__ = ["CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
 
@@ -115,7 +116,8 @@ def _plain(piece: Any) -> dict[str, Any]:
 
 
 def _finished(data: dict[str, Any], number: int) -> ModelToolCall:
-    data = {**data, "id": data.get("id") or f"call_{number}", "type": data.get("type") or "function"}
+    data = valid_data(data)
+    data |= {"id": data.get("id") or f"call_{number}", "type": data.get("type") or "function"}
     if data["type"] == "custom":
         custom = data.get("custom") or {}
         return ModelToolCall(

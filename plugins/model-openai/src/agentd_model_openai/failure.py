@@ -12,10 +12,10 @@ __all__ = ["broken_stream", "is_programming_error", "refused"]
 
 _HINTS = {
     400: "the provider refused the request: check the parameters that were passed",
-    401: "check the API key (api_key= or {variable})",
+    401: "check the API key ({variable})",
     402: "the account has no credit left: check the provider's billing page",
     403: "this key may not use the model: check the key and the model's name",
-    404: "check the model's name and the address (base_url= or OPENAI_BASE_URL)",
+    404: "check the model's name and the address (OPENAI_BASE_URL)",
     408: "the provider took too long: try again",
     413: "the conversation is too long for the provider: start a new one or use shorter results",
     429: "the provider limits the rate or the quota is used up: wait and try again, or raise max_retries",
@@ -125,7 +125,7 @@ def _next_step(exc: Exception) -> str:
         return "the provider did not answer in time: try again, or raise the client's timeout"
     named = "Connection" in type(exc).__name__ and status in (None, 500)
     if named or isinstance(exc, OSError) or any(m in told for m in _UNREACHED):
-        return "the provider was not reached or hung up: check the network and the address (base_url=)"
+        return "the provider was not reached or hung up: check the network and the address (OPENAI_BASE_URL)"
     if status is None:
         return "see the cause"
     asked = asked_wait(exc)
@@ -166,4 +166,5 @@ def unfinished(model: str, marker: str, *, empty: bool) -> ModelStreamError:
 def _brief(exc: Exception) -> str:
     text = str(exc).partition("\nTraceback (most recent call last)")[0]  # LiteLLM adds its own
     text = _KEY_IN_ADDRESS.sub(r"\1***", text)
-    return text if len(text) <= 600 else f"{text[:600]} ..."
+    # it ends a sentence of the provider's, and ours goes on
+    return text.rstrip(". \n") if len(text) <= 600 else f"{text[:600]} ..."

@@ -14,6 +14,7 @@ from typing import Any
 
 from agentd.errors import ConfigError, ModelError
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
+from agentd.text import TextJoiner, valid_data, valid_text
 from agentd.types import Usage
 
 from agentd_model_openai.chat_calls import later_choice, text_of
@@ -78,7 +79,7 @@ class ResponsesModel:
 
     def start(self, instructions: str) -> None:
         """Set the system prompt."""
-        self._options["instructions"] = instructions
+        self._options["instructions"] = valid_text(instructions)
 
     def reset(self) -> None:
         """Forget what was said since the beginning, the instructions too.
@@ -97,7 +98,7 @@ class ResponsesModel:
 
     def offer(self, tools: Sequence[ToolOffer]) -> None:
         """Send these tools with every request, as `ChatModel.offer` does."""
-        self._offered = [_tool(t) for t in tools]
+        self._offered = [valid_data(_tool(t)) for t in tools]
 
     def hold_to(self, arguments: Mapping[str, Any]) -> None:
         """Send these arguments with every request from now on: the form of the answer, say."""
@@ -135,7 +136,8 @@ class ResponsesModel:
     def add_tool_results(self, results: Sequence[ToolResult]) -> None:
         """Append what the calls gave, an item each."""
         self.input += [
-            {"type": "function_call_output", "call_id": r.call_id, "output": r.output} for r in results
+            {"type": "function_call_output", "call_id": r.call_id, "output": valid_text(r.output)}
+            for r in results
         ]
 
     def estimate(self, text: str) -> Usage:
@@ -211,21 +213,23 @@ class ResponsesModel:
         self._items = list(response.output)
         self._whole_answer = True
         yield self._finish(response, response)  # first, as in ChatModel
-        yield ModelText(response.output_text, response)
+        yield ModelText(valid_text(response.output_text), response)
         for call in self._calls_in(self._items):
             yield call
 
     async def _events(self, events: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
         finish: ModelFinish | None = None
         empty = True
-        whole = WholeEvents(self.name)
+        joiner, whole = TextJoiner(), WholeEvents(self.name)
         try:
             async for raw in events:
                 empty = False
+                if raw.type == "response.output_text.delta":
+                    raw.delta = joiner.feed(text_of(raw.delta))
                 for event in whole.feed(raw):
                     kind = event.type
                     if kind == "response.output_text.delta":
-                        yield ModelText(text_of(event.delta), event)
+                        yield ModelText(valid_text(event.delta), event)
                         continue
                     calls: list[ModelToolCall] = []
                     if kind == "response.output_item.done":
@@ -311,7 +315,10 @@ def _found_call(item: Any, id: str) -> ModelToolCall:
     named = item.type in ("function_call", "custom_tool_call")
     arguments = item.arguments if item.type == "function_call" else getattr(item, "input", "")
     return ModelToolCall(
-        id=id, name=item.name if named else "", arguments=str(arguments or "") if named else "", raw=item
+        id=id,
+        name=valid_text(item.name) if named else "",
+        arguments=valid_text(str(arguments or "")) if named else "",
+        raw=item,
     )
 
 
@@ -323,7 +330,7 @@ def _call(call: ModelToolCall) -> dict[str, Any]:
 
 
 def _said(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "content": text}
+    return {"role": role, "content": valid_text(text)}
 
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:
@@ -345,7 +352,7 @@ def _encrypted(item: Any) -> bool:
 def _plain(item: Any) -> dict[str, Any]:
     """Return an output item as input: plain data, without what is null (the API refuses `status: null`)."""
     data = item.to_dict() if hasattr(item, "to_dict") else dict(item)
-    return {k: v for k, v in data.items() if v is not None}
+    return {k: valid_data(v) for k, v in data.items() if v is not None}
 
 
 def _cut(message: dict[str, Any], left: int) -> int:

@@ -40,6 +40,7 @@ def patch_openai_with_ptc(
     registry: Registry | None = None,
     executor_options: dict[str, Any] | None = None,
     skills_prompt_tokens: int | None = None,
+    skills: Sequence[str | Path] = (),
 ) -> C:
     """Let the models of an `OpenAI` or `AsyncOpenAI` client run code, and return the same client.
 
@@ -67,6 +68,7 @@ def patch_openai_with_ptc(
     :param executor_options: options for the executor's plugin, if `executor` is a name.
     :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
         names what there is and the code searches. Default: the renderer's own.
+    :param skills: folders of skills that somebody wrote, and folders of such folders; code reads copies of them.
 
     Raises `ConfigError`, `PluginError` and `WorkspaceError`. A call raises the SDK's exceptions; they are
     `ModelError` too and have an attribute `agentd` with what was done before.
@@ -88,6 +90,7 @@ def patch_openai_with_ptc(
         renderer=renderer,
         skills_dir=skills_dir,
         prompt_tokens=skills_prompt_tokens,
+        skills=skills,
         registry=registry,
     )
     _ = resources.executor  # an unknown or missing one is told here, not in the first call

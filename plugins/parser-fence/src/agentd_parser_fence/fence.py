@@ -1,9 +1,9 @@
 """One fence: the line that opens it, where it closes, and what of it is the code.
 
-CommonMark 0.31, sections 4.5 (fenced code blocks) and 5.2 (list items). Columns count from 0; a tab goes
-on to the next multiple of 4. Two simplifications, both only about what may be indented how far: a line
-that is indented less than a list item's content ends the item also where CommonMark would have a lazy
-continuation of its paragraph, and HTML blocks are not known.
+CommonMark 0.31, sections 4.5 (fenced code blocks), 4.6 (HTML blocks) and 5.2 (list items). Columns count from 0; a
+tab goes on to the next multiple of 4. Two simplifications: a line that is indented less than a list item's content
+ends the item also where CommonMark would have a lazy continuation of its paragraph; and of the HTML blocks, only
+comments and the elements with raw text are known, wherever the list item around them ends.
 """
 
 from __future__ import annotations
@@ -14,12 +14,24 @@ from typing import Final, Literal
 import attrs
 from agentd.notation import read_header
 
-__all__ = ["BodyReader", "LineStart", "Opener", "advance_column", "code_of", "header_of", "next_line"]
+__all__ = [
+    "BodyReader",
+    "LineStart",
+    "Opener",
+    "RawHtml",
+    "advance_column",
+    "code_of",
+    "header_of",
+    "next_line",
+]
 
 _MARKER: Final = re.compile(r"(?:[-+*]|\d{1,9}[.)])(?=[ \t]|\Z)")
 _MARKER_PART: Final = re.compile(r"\d{1,9}[.)]?\Z|[-+*]\Z")
 _BREAK: Final = re.compile(r"[ \t]*(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,})\Z")
 _RUN: Final = re.compile(r"`+|~+")
+_RAW = r"<(?:!--|(?:pre|script|style|textarea)(?:[ \t>]|\Z))"
+_HTML: Final = re.compile(_RAW, re.IGNORECASE)
+_TAGS: Final = ("<!--", "<pre>", "<script>", "<style>", "<textarea>")
 _LONGEST_HEAD: Final = 200  # characters before and of the fence: what is indented or nested deeper is prose
 
 # A word that names the language of what is shown; in front of `PATH:create` it is no part of the path.
@@ -52,6 +64,17 @@ class Opener:
     at: int
 
 
+@attrs.frozen
+class RawHtml:
+    """The beginning of a comment or an element with raw text: all is shown up to the line's end behind `end`."""
+
+    end: re.Pattern[str]
+
+
+_COMMENT: Final = RawHtml(re.compile("-->"))
+_ELEMENT: Final = RawHtml(re.compile("</(?:pre|script|style|textarea)>", re.IGNORECASE))
+
+
 @attrs.define
 class LineStart:
     """Reads how lines begin, and remembers the list items that are open between them.
@@ -61,8 +84,8 @@ class LineStart:
 
     items: list[int] = attrs.field(factory=list)
 
-    def read(self, head: str, *, ended: bool) -> Opener | Literal["prose", "more"]:
-        """Judge a line by its beginning: `prose` for good, `more` characters needed, or an opener.
+    def read(self, head: str, *, ended: bool) -> Opener | RawHtml | Literal["prose", "more"]:
+        """Judge a line by its beginning: `prose` for good, `more` characters needed, an opener, or raw HTML.
 
         `head` has no line end; `ended` says that the line ends behind it. An opener is returned once its
         run of fence characters is over; whether its info string is a good one is not looked at.
@@ -75,7 +98,7 @@ class LineStart:
             self.items = items
         return verdict
 
-    def _judge(self, head: str, ended: bool) -> tuple[Opener | Literal["prose", "more"], list[int]]:
+    def _judge(self, head: str, ended: bool) -> tuple[Opener | RawHtml | Literal["prose", "more"], list[int]]:
         index = column = behind_marker = 0
         items = self.items
         marked = False
@@ -99,6 +122,8 @@ class LineStart:
                 if run.end() == len(head) and not ended:
                     return "more", items
                 return (opener if opener.length >= 3 else "prose"), items
+            if head[index] == "<":
+                return _html_at(head[index:], ended), items
             if ended and _BREAK.match(head, index):
                 return "prose", items
             marker = _MARKER.match(head, index)
@@ -108,6 +133,15 @@ class LineStart:
             column = behind_marker = column + len(marker[0])
             items = [*items, column + 1]
             marked = True
+
+
+def _html_at(head: str, ended: bool) -> RawHtml | Literal["prose", "more"]:
+    """Judge a line from its first `<` on."""
+    if not ended and any(tag.startswith(head.lower()) for tag in _TAGS if len(head) < len(tag)):
+        return "more"
+    if _HTML.match(head) is None:
+        return "prose"
+    return _COMMENT if head.startswith("<!--") else _ELEMENT
 
 
 def header_of(info: str) -> tuple[str, str] | None:
@@ -140,7 +174,8 @@ _LINE_END: Final = re.compile(r"\r\n?|\n")
 _BLANKS: Final = re.compile(r"[ \t]*")
 _LEADING_BLANKS: Final = re.compile(r"^[ \t]+", re.MULTILINE)
 
-_IN_INDENT, _IN_RUN, _IN_TAIL, _IN_CONTENT = range(4)  # where in a line: the last cannot close the fence
+# Where in a line: the last one cannot close the fence.
+_IN_INDENT, _IN_RUN, _IN_TAIL, _IN_INFO, _IN_CONTENT = range(5)
 
 
 def next_line(text: str, start: int) -> int:
@@ -155,17 +190,34 @@ class BodyReader:
     A closing fence has at least as many characters, nothing but blanks behind them, and at most three
     columns more indentation than the content of its list item. Unlike in CommonMark, a line with less
     indentation than the list item does not end the fence: models often forget to indent the code.
+
+    :param nested: a fence of at least the same length with an info string opens an inner one, which a closing fence
+        closes first: models write a README so, though CommonMark wants a longer fence around it.
     """
 
-    __slots__ = ("_char", "_column", "_length", "_most", "_run", "_run_re", "_where")
+    __slots__ = (
+        "_char",
+        "_column",
+        "_inner",
+        "_left",
+        "_length",
+        "_most",
+        "_nested",
+        "_run",
+        "_run_re",
+        "_where",
+    )
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Opener, *, nested: bool = False) -> None:
         self._char = opener.char
         self._length = opener.length
         self._most = opener.base + 3
         self._run_re = re.compile(f"{opener.char}*")
         self._where = _IN_INDENT
         self._column = self._run = 0
+        self._nested = nested
+        self._inner: list[int] = []  # lengths of the inner fences that are open
+        self._left = False  # only blanks came since an inner fence was closed
 
     @property
     def in_content(self) -> bool:
@@ -181,13 +233,20 @@ class BodyReader:
 
     @property
     def in_closing_line(self) -> bool:
-        """True if the current line, were it to end here, would be the closing one."""
-        return self._where == _IN_TAIL or (self._where == _IN_RUN and self._run >= self._length)
+        """True if the current line, were the text to end here, would be the closing one, or the last one was.
+
+        Of a fence in it that is never closed, the closing line was taken for that one's.
+        """
+        if self._where == _IN_TAIL or (self._where == _IN_RUN and self._run >= self._length):
+            return self._inner == [] or self._run >= self._inner[-1]
+        return self._left and self._where == _IN_INDENT
 
     def find_end(self, text: str, start: int) -> int:
         """Read on; return the index behind the closing line (and its line end), or -1 if it is not there."""
         index = start
         while True:
+            if self._where == _IN_INFO:
+                index = self._read_info(text, index)
             if self._where == _IN_CONTENT:
                 index = next_line(text, index)
                 if index < 0:
@@ -205,11 +264,34 @@ class BodyReader:
             if self._where == _IN_TAIL:
                 index = _BLANKS.match(text, index).end()  # type: ignore[union-attr]  # matches always
                 if index < len(text):
-                    if text[index] in "\r\n":
+                    if text[index] not in "\r\n":
+                        self._where = _IN_INFO if self._nested else _IN_CONTENT
+                    elif self._closes():
                         return next_line(text, index)
-                    self._where = _IN_CONTENT
+                    else:
+                        self._where = _IN_CONTENT
             if index == len(text):
                 return -1
+
+    def _closes(self) -> bool:
+        """Deal with a closing line; True if it is this fence's, and not an inner one's."""
+        if not self._inner:
+            return True
+        if self._run >= self._inner[-1]:
+            self._inner.pop()
+            self._left = True
+        return False
+
+    def _read_info(self, text: str, index: int) -> int:
+        """Read an info string up to its line's end: it opens an inner fence, unless it is a code span."""
+        end = _LINE_END.search(text, index)
+        info = text[index : end.start() if end else len(text)]
+        if self._char == "`" and "`" in info:
+            self._where = _IN_CONTENT
+        elif end:
+            self._inner.append(self._run)
+            self._where = _IN_CONTENT
+        return index + len(info)
 
     def _skip_indent(self, text: str, index: int) -> int:
         while index < len(text) and text[index] in " \t" and self._column <= self._most:
@@ -218,6 +300,7 @@ class BodyReader:
         if index < len(text):
             fence = text[index] == self._char and self._column <= self._most
             self._where = _IN_RUN if fence else _IN_CONTENT
+            self._left = self._left and text[index] in "\r\n"
         return index
 
 

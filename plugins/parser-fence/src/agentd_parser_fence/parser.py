@@ -2,8 +2,8 @@
 
 A fence whose info string is a header (`bash:execute`, `PATH:create`; see `fence.header_of`) becomes one
 `block` segment, once its closing line is certain. Every other fence is `opaque`: shown as it comes, and
-nothing inside it is a block. Fences in block quotes and in indented code are prose. Line ends are LF, CRLF
-and CR.
+nothing inside it is a block. So are comments of HTML and its elements with raw text (`<pre>`, say). Fences in block
+quotes and in indented code are prose. Line ends are LF, CRLF and CR.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import Final
 
 from agentd.types import Block, Segment, SegmentKind
 
-from agentd_parser_fence.fence import BodyReader, LineStart, Opener, code_of, header_of, next_line
+from agentd_parser_fence.fence import BodyReader, LineStart, Opener, RawHtml, code_of, header_of, next_line
 
 __all__ = ["LONGEST_OPENER", "FenceParser"]
 
 LONGEST_OPENER: Final = 4096
 """Characters of the longest line that opens a fence; a longer one is prose, so that little is held back."""
 
-_MAY_MATTER: Final = frozenset(" \t`~-+*0123456789")  # as the first character of a line outside of lists
-_STOPS: Final = r"\r|\n[ \t`~\-+*0-9]"
+_MAY_MATTER: Final = frozenset(" \t`~-+*0123456789<")  # as the first character of a line outside of lists
+_STOPS: Final = r"\r|\n[ \t`~\-+*0-9<]"
+_LONGEST_END: Final = len("</textarea>")
 
 # Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
-# fence, inside a fence that is shown, inside one that is to be run.
-_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK = range(5)
+# fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, in the line that ends it.
+_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_END = range(7)
 
 
 class FenceParser:
@@ -42,6 +43,7 @@ class FenceParser:
         "_header",
         "_held",
         "_held_chars",
+        "_html",
         "_in_line",
         "_info_at",
         "_line",
@@ -49,11 +51,13 @@ class FenceParser:
         "_out",
         "_position",
         "_prose",
+        "_recent",
         "_where",
     )
 
     _body: BodyReader
     _header: tuple[str, str]
+    _html: RawHtml
     _opener: Opener
 
     def __init__(self) -> None:
@@ -66,6 +70,7 @@ class FenceParser:
         self._held_chars = 0  # of the opener's line
         self._info_at = 0  # where in it the info string begins
         self._cr = False  # a CR, also held back
+        self._recent = ""  # the last characters of raw HTML, in which its end may have begun
         self._in_line = False  # only a line end can change anything, and no CR is held
 
     @property
@@ -143,6 +148,10 @@ class FenceParser:
                 index = self._read_opener(text, index)
             elif self._where == _OPAQUE:
                 index = self._read_opaque(text, index)
+            elif self._where == _HTML:
+                index = self._read_html(text, index)
+            elif self._where == _HTML_END:
+                index = self._read_html_end(text, index)
             else:
                 index = self._read_block(text, index)
         return self._take_out()
@@ -169,7 +178,9 @@ class FenceParser:
         if isinstance(verdict, Opener):
             self._start_opener(verdict, head)
             return index + len(piece) - (len(line) - len(head))
-        if verdict == "more":
+        if isinstance(verdict, RawHtml):
+            self._start_html(verdict, line)
+        elif verdict == "more":
             self._held.append(piece)
         else:
             self._give_up(line, ended)
@@ -191,6 +202,27 @@ class FenceParser:
 
     def _read_opaque(self, text: str, index: int) -> int:
         end = self._body.find_end(text, index)
+        if end >= 0:
+            self._where = _LINE_START
+        end = end if end >= 0 else len(text)
+        self._emit("opaque", text[index:end])
+        return end
+
+    def _read_html(self, text: str, index: int) -> int:
+        seen = self._recent + text[index:]
+        found = self._html.end.search(seen)
+        if found is None:
+            self._recent = seen[-_LONGEST_END:]
+            self._emit("opaque", text[index:])
+            return len(text)
+        self._where = _HTML_END
+        end = index + max(0, found.end() - len(self._recent))
+        if end > index:
+            self._emit("opaque", text[index:end])
+        return end
+
+    def _read_html_end(self, text: str, index: int) -> int:
+        end = next_line(text, index)
         if end >= 0:
             self._where = _LINE_START
         end = end if end >= 0 else len(text)
@@ -226,11 +258,21 @@ class FenceParser:
         if ticks or self._held_chars > LONGEST_OPENER:
             self._give_up(self._held[0], ended=False)
 
+    def _start_html(self, html: RawHtml, line: str) -> None:
+        """Begin raw HTML with the beginning of its first line, perhaps with all of it."""
+        self._held.clear()
+        self._html, self._where, self._recent = html, _HTML, ""
+        index = line.index("<") + 1
+        self._emit("opaque", line[:index])
+        while index < len(line):
+            read = self._read_html if self._where == _HTML else self._read_html_end
+            index = read(line, index)
+
     def _open(self) -> None:
         """The line of the opening fence is complete: decide what the fence is for."""
         line = "".join(self._held)
         header = header_of(line[self._info_at :].rstrip("\r\n"))
-        self._body = BodyReader(self._opener)
+        self._body = BodyReader(self._opener, nested=header is not None and header[1] == "create")
         if header is None:
             self._held.clear()
             self._emit("opaque", line)
@@ -248,7 +290,7 @@ class FenceParser:
         self._where = _LINE_START
         end = len(text)
         if complete:
-            lines = text[:-2] if text.endswith("\r\n") else text[:-1] if text[-1] in "\r\n" else text
+            lines = text.rstrip()
             end = max(lines.rfind("\n"), lines.rfind("\r")) + 1
         code = code_of(self._opener, text[self._held_chars : end])
         target, action = self._header
@@ -259,6 +301,8 @@ class FenceParser:
         verdict = self._line.read(head, ended=True)
         if isinstance(verdict, Opener):
             self._start_opener(verdict, head)
+        elif isinstance(verdict, RawHtml):
+            self._start_html(verdict, head)
         else:
             self._give_up(head, ended=False)
 

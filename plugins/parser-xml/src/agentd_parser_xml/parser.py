@@ -9,8 +9,8 @@
 Tags may have a namespace prefix. The wrapper around calls may be missing; where it is there, its opening
 tag belongs to the first block's segment and its closing tag to the last one's, so that between two blocks
 of one wrapper there are only blanks. A call whose name is no header (`read_header`) is prose, and so is
-one in a code span (an odd number of runs of backticks before it on its line), in a block quote, or
-indented by four columns outside of a wrapper.
+one that Markdown would only show: in a code span, in a block quote (also in a list, and in the lines behind one up
+to a blank line), in a comment or a `<pre>` of HTML, or indented by four columns outside of a wrapper.
 """
 
 from __future__ import annotations
@@ -52,52 +52,79 @@ _OPENER_PART: Final = re.compile(
 _CLOSER: Final = re.compile(rf"\s*</{NAMESPACE}{_ANY_WRAPPER}\s*>")
 _CLOSER_PART: Final = re.compile(rf"\s*(?:<(?:/(?:{NAMESPACE}(?:{_WRAPPER_PARTS})|{_SOME_NAME})?)?)?")
 
-_TICKS: Final = re.compile("`+")
-_LEAD: Final = 5  # characters at the beginning of a line that decide what kind of line it is
+_MARK: Final = re.compile(
+    r"\\[\\`<]|(?P<ticks>`+)|<(?P<raw>!--|(?:pre|script|style|textarea)(?=[\s>]|\Z))|-->"
+    r"|</(?:pre|script|style|textarea)",
+    re.IGNORECASE,
+)
+_LINE_END: Final = re.compile(r"\r\n?|\n")
+_QUOTED: Final = re.compile(r"[ \t]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*>")
+_LEAD: Final = 200  # characters at the beginning of a line that decide what kind of line it is
 
 _PROSE, _CALL, _AFTER = range(3)  # the last: behind a call in a wrapper, which may close now
 
 
-class LinePrefix:
-    """The current line up to here, condensed: reading a long line stays linear in its length."""
+class MarkdownContext:
+    """What Markdown makes of the place up to here: whether a tag is only quoted there.
 
-    __slots__ = ("_blank", "_in_code", "_lead", "_pieces")
+    Looked at when a call may begin, each character once. In doubt, a call counts as quoted: a run of backticks is
+    taken for the beginning of a code span up to the next run of its length or the end of the paragraph.
+    """
+
+    __slots__ = ("_blank", "_html", "_lazy", "_lead", "_pieces", "_ticks", "add")
 
     def __init__(self) -> None:
         self._pieces: list[str] = []  # not looked at yet
-        self._lead = ""
-        self._blank = True
-        self._in_code = False
+        self._lead = ""  # the beginning of the line
+        self._blank = True  # the line has nothing but blanks up to here
+        self._ticks = 0  # length of the run of backticks that a code span began with
+        self._lazy = (
+            False  # a line of this paragraph is in a block quote, and so are the rest (CommonMark 5.1)
+        )
+        self._html = ""  # what ends the comment or the element with raw text that this is in
+        self.add = self._pieces.append
+        """Take the next characters of the text."""
 
     def restart(self) -> None:
         """Go on in the middle of a line, behind a block."""
         self._pieces.clear()
-        self._lead = "-" * _LEAD
-        self._blank = self._in_code = False
-
-    def add(self, text: str) -> None:
-        """Take the next characters of the text."""
-        if "\n" in text:
-            self._pieces.clear()
-        self._pieces.append(text)
+        self._lead = "-"
+        self._blank = self._lazy = False
+        self._ticks, self._html = 0, ""
 
     def quotes(self, *, indented: bool) -> bool:
-        """True if a tag here is in a code span or a block quote, or (if `indented`) in indented code."""
-        self._look()
-        if self._in_code or self._lead.lstrip(" ").startswith(">"):
+        """True if a tag here is in a code span, a block quote or raw HTML, or (if `indented`) in indented code."""
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        start = 0
+        for end in _LINE_END.finditer(text):
+            self._take(text[start : end.start()])
+            self._end_line()
+            start = end.end()
+        self._take(text[start:])
+        if self._ticks or self._html or self._lazy or _QUOTED.match(self._lead):
             return True
         return indented and self._blank and self._lead.expandtabs(4).startswith("    ")
 
-    def _look(self) -> None:
-        text = "".join(self._pieces)
-        self._pieces.clear()
-        start = max(text.rfind("\n"), text.rfind("\r")) + 1
-        if start:
-            self._lead, self._blank, self._in_code = "", True, False
-        line = text[start:]
-        self._lead = (self._lead + line[:_LEAD])[:_LEAD]
-        self._blank = self._blank and not line.strip(" \t")
-        self._in_code ^= len(_TICKS.findall(line)) % 2 == 1
+    def _take(self, part: str) -> None:
+        self._lead += part[: _LEAD - len(self._lead)]
+        self._blank = self._blank and not part.strip(" \t")
+        for mark in _MARK.finditer(part):
+            if self._html:
+                if mark[0].lower().startswith(self._html):
+                    self._html = ""
+            elif mark["ticks"]:
+                length = len(mark[0])
+                self._ticks = length if not self._ticks else 0 if length == self._ticks else self._ticks
+            elif mark["raw"] and not self._ticks:
+                self._html = "-->" if mark["raw"] == "!--" else f"</{mark['raw'].lower()}"
+
+    def _end_line(self) -> None:
+        if self._blank:
+            self._ticks, self._lazy = 0, False
+        elif _QUOTED.match(self._lead):
+            self._lazy = True
+        self._lead, self._blank = "", True
 
 
 class XmlParser:
@@ -118,7 +145,7 @@ class XmlParser:
         self._tail = ""  # held back, outside of a call
         self._opening = ""  # the tags in front of the call that is being read
         self._wrapped = False
-        self._line = LinePrefix()
+        self._line = MarkdownContext()
 
     @property
     def stops(self) -> str | None:

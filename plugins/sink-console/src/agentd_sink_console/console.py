@@ -14,6 +14,7 @@ from typing import TextIO
 
 import attrs
 from agentd.events import (
+    CodeDelta,
     CodeExecution,
     CodeOutput,
     CodeStart,
@@ -31,11 +32,12 @@ from agentd.types import Usage
 from agentd_sink_console.neutral import neutral, one_line
 from agentd_sink_console.painters import Painter, PlainPainter, RichPainter, Style, wants_color
 
-__all__ = ["ConsoleSink"]
+__all__ = ["MAX_CODE_LINES", "ConsoleSink", "ShownBlock", "last_state", "lexer_of", "shortened", "title_of"]
 
-_MAX_CODE_LINES = 200
-_MAX_CODE_CHARS = 20_000
-_MAX_OUTPUT_LINES = 2_000
+MAX_CODE_LINES = 200
+"""Of one block, on a terminal."""
+
+_MAX_CODE_COLUMNS = 400
 _MAX_LINE_CHARS = 4_096  # an unfinished line is shown at this length, so that nothing grows without bound
 _MAX_TOOL_CHARS = 120
 _PROGRESS_PAUSE_S = 1.0  # between two lines about one call
@@ -56,7 +58,7 @@ _STOPPED = {
 
 
 @attrs.define
-class _Running:
+class ShownBlock:
     """A block that runs: its number in this run, its unfinished lines, and how much was shown."""
 
     number: int
@@ -64,15 +66,21 @@ class _Running:
     partial: dict[str, str] = attrs.field(factory=dict)
     lines: int = 0
     hidden: int = 0
+    calls: int = 0
+
+    @property
+    def mark(self) -> str:
+        """What stands in front of its output."""
+        return f"{self.number}│" if self.shared else "│"
 
 
 class ConsoleSink:
-    """Print events to `stream` (default: standard output): rich on a terminal, plain text otherwise.
+    """Print events to `stream` (default: standard output) as they come; `sink_for` has more for terminals.
 
     `color` True or False overrides what the stream and NO_COLOR say. `width` in columns, for rich.
-    `painter` shows everything in place of the stream. `max_output_lines` bounds the output of one block; the
-    rest is counted. Escape sequences and control characters in what the model and the code wrote are removed.
-    Thread-safe.
+    `painter` shows everything in place of the stream. `max_output_lines` bounds the output of one block (default: all
+    of it is shown); the rest is counted. Of a line that is written anew, as progress bars are, the last state is shown.
+    Escape sequences and control characters in what the model and the code wrote are removed. Thread-safe.
     """
 
     def __init__(
@@ -82,10 +90,10 @@ class ConsoleSink:
         color: bool | None = None,
         width: int | None = None,
         painter: Painter | None = None,
-        max_output_lines: int = _MAX_OUTPUT_LINES,
+        max_output_lines: int | None = None,
     ) -> None:
         self._painter = painter or _painter_for(stream if stream is not None else sys.stdout, color, width)
-        self._max_output_lines = max_output_lines
+        self._max_lines = max_output_lines
         self._lock = threading.Lock()
         self._reset()
 
@@ -93,7 +101,7 @@ class ConsoleSink:
         self._in_prose = False  # the last thing shown was prose
         self._open_line = False  # and it stands in an unfinished line
         self._blank = True  # the last line is blank, or nothing was written yet
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, ShownBlock] = {}
         self._blocks = 0
         self._started = time.monotonic()
         self._progress: dict[str, float] = {}  # when a line about a call was last shown
@@ -101,27 +109,30 @@ class ConsoleSink:
     def emit(self, event: Event) -> None:
         """Show one event."""
         with self._lock:
-            match event:
-                case RunStart():
-                    self._run_start(event)
-                case TextDelta() | ReasoningDelta():
-                    self._prose(event.text)
-                case CodeStart():
-                    self._code_start(event)
-                case CodeOutput():
-                    self._code_output(event)
-                case CodeExecution():
-                    self._code_execution(event)
-                case ToolCall():
-                    self._tool_call(event)
-                case ToolProgress():
-                    self._tool_progress(event)
-                case SourceLog():
-                    self._source_log(event)
-                case RunEnd():
-                    self._run_end(event)
-                case _:
-                    pass
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case RunStart():
+                self._run_start(event)
+            case TextDelta() | ReasoningDelta():
+                self._prose(event.text)
+            case CodeStart():
+                self._code_start(event)
+            case CodeOutput():
+                self._code_output(event)
+            case CodeExecution():
+                self._code_execution(event)
+            case ToolCall():
+                self._tool_call(event)
+            case ToolProgress():
+                self._tool_progress(event)
+            case SourceLog():
+                self._source_log(event)
+            case RunEnd():
+                self._run_end(event)
+            case _:
+                pass
 
     def close(self) -> None:
         """End an unfinished line. The stream stays open."""
@@ -149,54 +160,65 @@ class ConsoleSink:
         self._blank = text.endswith("\n\n") or (self._blank and not text.strip("\n"))
 
     def _code_start(self, event: CodeStart) -> None:
+        self._begin_block(event)
+        self._finish_line()
+        self._gap()
+        lines = neutral(event.code).rstrip("\n").split("\n")
+        if not isinstance(self._painter, PlainPainter):
+            lines = shortened(lines)
+        self._painter.code(f"{self._blocks} · {title_of(event)}", "\n".join(lines), lexer_of(event))
+        self._blank = False
+
+    def _begin_block(self, event: CodeStart) -> None:
         self._blocks += 1
-        self._running[event.id] = _Running(self._blocks)
+        self._running[event.id] = ShownBlock(self._blocks)
         if len(self._running) > 1:
             for block in self._running.values():
                 block.shared = True
-        self._finish_line()
-        self._gap()
-        target = one_line(event.target) or "code"
-        title = target if event.action == "execute" else f"{_one_line(event.action)} {target}"
-        self._painter.code(f"{self._blocks} · {title}", _shortened(neutral(event.code)), _lexer(event))
-        self._blank = False
 
     def _code_output(self, event: CodeOutput) -> None:
         block = self._running.get(event.id)
         if block is None:
-            block = self._running[event.id] = _Running(self._blocks)
+            block = self._running[event.id] = ShownBlock(self._blocks)
         text = block.partial.pop(event.stream, "") + event.text
         whole, newline, rest = text.rpartition("\n")
         if newline:
-            self._output_lines(block, whole, event.stream)
+            self._output(block, whole, event.stream)
         if len(rest) > _MAX_LINE_CHARS:
-            self._output_lines(block, rest, event.stream)
+            rest = last_state(rest)  # a progress bar that has not ended yet
+        if len(rest) > _MAX_LINE_CHARS:
+            self._output(block, rest, event.stream)
         elif rest:
             block.partial[event.stream] = rest
 
-    def _output_lines(self, block: _Running, text: str, stream: str) -> None:
-        room = max(0, self._max_output_lines - block.lines)
-        lines = neutral(text).split("\n")
-        mark = f"{block.number}│" if block.shared else "│"
-        style: Style = "stderr" if stream == "stderr" else "stdout"
+    def _output(self, block: ShownBlock, text: str, stream: str) -> None:
+        lines = [part for line in text.split("\n") for part in neutral(last_state(line)).split("\n")]
+        self._output_lines(block, lines, "stderr" if stream == "stderr" else "stdout")
+
+    def _output_lines(self, block: ShownBlock, lines: list[str], style: Style) -> None:
+        room = len(lines) if self._max_lines is None else max(0, self._max_lines - block.lines)
         for line in lines[:room]:
-            self._line(f"  {mark} {line}", style)
+            self._line(f"  {block.mark} {line}", style)
         block.lines += min(room, len(lines))
         block.hidden += max(0, len(lines) - room)
 
     def _code_execution(self, event: CodeExecution) -> None:
-        block = self._running.get(event.id) or _Running(self._blocks)
+        block = self._running.get(event.id) or ShownBlock(self._blocks)
         for stream, text in block.partial.items():
-            self._output_lines(block, text, stream)
+            self._output(block, text, stream)
+        block.partial.clear()
         if not block.lines and event.output.strip():
-            self._output_lines(block, event.output.strip("\n"), "stdout")
-        if block.hidden:
-            self._line(f"  … {block.hidden:,} more lines", "note")
+            self._output(block, event.output.strip("\n"), "stdout")
+        self._end_output(block)
         self._running.pop(event.id, None)
         which = f"{block.number} " if block.shared else ""
         good = event.status == "completed"
         ended = "ok" if good else f"exit {event.exit_code}"
         self._line(f"  {which}└ {ended} · {event.wall_s:.2f} s", "ok" if good else "bad")
+
+    def _end_output(self, block: ShownBlock) -> None:
+        if block.hidden:
+            self._line(f"  … {block.hidden:,} more lines", "note")
 
     def _tool_progress(self, event: ToolProgress) -> None:
         now = time.monotonic()
@@ -255,21 +277,33 @@ def _painter_for(stream: TextIO, color: bool | None, width: int | None) -> Paint
     return RichPainter(stream, width=width) if rich else PlainPainter(stream)
 
 
-def _lexer(event: CodeStart) -> str:
+def title_of(event: CodeDelta | CodeStart) -> str:
+    """Return what a block is, in a few words."""
+    target = one_line(event.target) or "code"
+    return target if event.action == "execute" else f"{_one_line(event.action)} {target}"
+
+
+def lexer_of(event: CodeDelta | CodeStart) -> str:
+    """Return what highlights a block's code."""
     if event.action == "execute":
         return event.target if event.target in ("bash", "python") else "text"
     suffixes = {"py": "python", "sh": "bash", "md": "markdown", "json": "json", "yaml": "yaml", "yml": "yaml"}
     return suffixes.get(event.target.rpartition(".")[2], "text")
 
 
-def _shortened(code: str) -> str:
-    """The code as far as a person reads it; highlighting megabytes would hold up the run."""
-    lines = code[:_MAX_CODE_CHARS].rstrip("\n").split("\n")[:_MAX_CODE_LINES]
-    shown = "\n".join(lines)
-    hidden = code.rstrip("\n").count("\n") + 1 - len(lines)
-    if hidden > 0:
-        return f"{shown}\n… {hidden:,} more lines"
-    return shown if len(code) <= _MAX_CODE_CHARS else f"{shown} …"
+def shortened(lines: list[str]) -> list[str]:
+    """The lines of some code as far as a person reads them; highlighting megabytes would hold up the run."""
+    shown = [
+        line if len(line) <= _MAX_CODE_COLUMNS else f"{line[:_MAX_CODE_COLUMNS]} …"
+        for line in lines[:MAX_CODE_LINES]
+    ]
+    hidden = len(lines) - len(shown)
+    return [*shown, f"… {hidden:,} more lines"] if hidden else shown
+
+
+def last_state(line: str) -> str:
+    """What a line shows in the end: a carriage return begins it anew, as progress bars do."""
+    return line.rstrip("\r").rpartition("\r")[2]
 
 
 def _one_line(text: str) -> str:

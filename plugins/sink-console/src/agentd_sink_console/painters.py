@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Painter", "PlainPainter", "RichPainter", "Style", "wants_color"]
+__all__ = ["RICH_STYLES", "Painter", "PlainPainter", "RichPainter", "Style", "rich_console", "wants_color"]
 
 Style = Literal["prose", "stdout", "stderr", "ok", "bad", "tool", "note"]
 
-_RICH_STYLES: dict[Style, str] = {
+RICH_STYLES: dict[Style, str] = {
     "prose": "",
     "stdout": "dim",
     "stderr": "dim red",
@@ -66,7 +66,7 @@ class RichPainter:
 
     def __init__(self, stream: TextIO, *, width: int | None = None) -> None:
         self._stream = stream
-        self._console = _console(stream, width)
+        self._console = rich_console(stream, width)
 
     def prose(self, text: str) -> None:
         # Straight to the stream: rich would wrap each delta as if it started a line.
@@ -86,11 +86,12 @@ class RichPainter:
     def line(self, text: str, style: Style) -> None:
         from rich.text import Text
 
-        self._console.print(Text(text, style=_RICH_STYLES[style]), soft_wrap=True)
+        self._console.print(Text(text, style=RICH_STYLES[style]), soft_wrap=True)
         self._stream.flush()
 
 
-def _console(stream: TextIO, width: int | None) -> Console:
+def rich_console(stream: TextIO, width: int | None) -> Console:
+    """Return a console of rich that prints text as it is, for a terminal."""
     from rich.console import Console
 
     return Console(

@@ -14,12 +14,13 @@ AGENTD_API = 1
 
 @hookimpl
 def agentd_create_event_sink(options: Mapping[str, Any]) -> EventSink:
-    """Options: `stream` ("stdout", the default, or "stderr") and `color` (default: as the terminal)."""
+    """Options: `stream` ("stdout", the default, or "stderr"), `color` (default: as the terminal), and `fold_lines`:
+    lines of one block's output on a terminal (default 20; null for all)."""
     import sys
 
-    from agentd_sink_console.console import ConsoleSink
+    from agentd_sink_console.terminal import FOLD_LINES, sink_for
 
-    known = {"stream": Literal["stdout", "stderr"], "color": bool | None}
+    known = {"stream": Literal["stdout", "stderr"], "color": bool | None, "fold_lines": int | None}
     check_options("the event sink 'console'", options, known)
-    stream, color = options.get("stream", "stdout"), options.get("color")
-    return ConsoleSink(sys.stdout if stream == "stdout" else sys.stderr, color=color)
+    stream = sys.stderr if options.get("stream") == "stderr" else sys.stdout
+    return sink_for(stream, color=options.get("color"), fold_lines=options.get("fold_lines", FOLD_LINES))

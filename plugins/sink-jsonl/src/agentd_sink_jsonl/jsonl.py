@@ -7,7 +7,6 @@ logged once, and then no more is written; a full disk never ends a run.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import threading
@@ -17,6 +16,7 @@ from uuid import uuid4
 
 from agentd.errors import ConfigError
 from agentd.events import Event, RunEnd, RunStart, as_dict
+from agentd.text import strict_json
 
 __all__ = ["ConversationLog", "JsonlSink"]
 
@@ -44,7 +44,7 @@ def _make_directory(directory: Path) -> None:
 
 
 class _LineFile:
-    """A file of whole JSON lines. Thread-safe; the first failure is logged and ends the writing."""
+    """A file of whole lines of strict JSON. Thread-safe; the first failure is logged and ends the writing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,9 +59,7 @@ class _LineFile:
             self._give_up(error)
 
     def write(self, record: dict[str, object]) -> None:
-        # backslashreplace: a lone surrogate becomes \udXXX, which in a JSON string is its own escape
-        text = json.dumps(record, ensure_ascii=False, default=str)
-        line = text.encode("utf-8", "backslashreplace") + b"\n"
+        line = strict_json(record).encode() + b"\n"
         with self._lock:
             if self._fd < 0:
                 return

@@ -1,12 +1,13 @@
 """What the system prompt says about skills and tools: as much as fits, and the way to the rest.
 
-Four levels, each a whole text of its own: every tool with its signature; names with a few words; skills with
+Levels, each a whole text of its own: every tool with its signature; names with a few words; skills with
 the number of their tools; only the numbers. The first that fits is taken, so that the same tools always give
 the same text. Tokens are estimated as a quarter of the characters, which holds for English and for code.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -22,6 +23,9 @@ _SIGNATURE_CHARS: Final = 400
 _DESCRIPTION_CHARS: Final = 160
 _WORDS_CHARS: Final = 60
 _SKILL_CHARS: Final = 120
+_DOCUMENT_CHARS: Final = 1024  # as the AgentSkills specification allows
+_SHORT_CHARS: Final = 200
+_USE_WHEN: Final = re.compile(r"(?:\bUse (?:this|when|whenever|for|if|it)\b|\bWhen to use\b|\bTriggers?\b)")
 _IMPORT: Final = "`from lib.tools import NAME`"
 _FAILING: Final = "a failing one raises ToolError"
 
@@ -52,9 +56,12 @@ def prompt_text(skills: Sequence[Skill], others: Mapping[str, str], max_tokens: 
     :param others: the descriptions of the other skills in the directory, by name.
     :param max_tokens: how long the text may be, in estimated tokens.
     """
-    levels: tuple[Callable[..., Iterator[str]], ...] = (_signatures, _names, _skills)
-    for level in levels:
-        text = _joined(level(skills, others), max_tokens * CHARS_PER_TOKEN)
+    short = {name: _shortened(text) for name, text in others.items()}
+    levels: tuple[tuple[Callable[..., Iterator[str]], Mapping[str, str]], ...] = (
+        (_signatures, others), (_signatures, short), (_names, short), (_skills, short)
+    )  # fmt: skip
+    for level, shown in levels:
+        text = _joined(level(skills, shown), max_tokens * CHARS_PER_TOKEN)
         if text is not None:
             return text
     return "\n".join(_numbers(skills, others))
@@ -129,7 +136,19 @@ def _other_skills(others: Mapping[str, str]) -> Iterator[str]:
     if others:
         yield "Skills to read (with `skills read NAME`):"
         for name, text in sorted(others.items()):
-            yield _line(one_line(name, 100), one_line(text, 200))
+            yield _line(one_line(name, 100), one_line(text, _DOCUMENT_CHARS))
+
+
+def _shortened(text: str) -> str:
+    """Return a description in fewer characters, with what says when to use the skill."""
+    text = one_line(text, _DOCUMENT_CHARS)
+    if len(text) <= _SHORT_CHARS:
+        return text
+    use = _USE_WHEN.search(text)
+    if use is None or use.start() < _SHORT_CHARS // 2:
+        return one_line(text, _SHORT_CHARS)
+    half = _SHORT_CHARS // 2
+    return f"{one_line(text[: use.start()], half)} {one_line(text[use.start() :], half)}"
 
 
 def _listed(skill: Skill) -> Iterator[ToolView]:

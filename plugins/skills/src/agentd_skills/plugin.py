@@ -14,8 +14,9 @@ AGENTD_API = 1
 
 @hookimpl
 def agentd_create_skill_renderer(options: Mapping[str, Any]) -> SkillRenderer:
-    """Make the renderer. Its option `prompt_tokens` bounds what the prompt says about skills and tools."""
-    check_options("the skill renderer 'agentskills'", options, {"prompt_tokens": object})
+    """Make the renderer. Options: `prompt_tokens` bounds what the prompt says about skills and tools; `skills` are
+    paths of skills, and of folders of skills, that the code may read."""
+    check_options("the skill renderer 'agentskills'", options, {"prompt_tokens": object, "skills": object})
     from agentd_skills.renderer import AgentSkillsRenderer
 
     return AgentSkillsRenderer(**options)

@@ -1,7 +1,7 @@
 """Writes the skills directory: bindings, client, command, a folder for each source of tools.
 
-    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_beside.py  lib/_command.py  lib/_search.py  bin/skills
-    lib/.manifest.json  lib/.startup/sitecustomize.py
+    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_beside.py  lib/_command.py  lib/_frontmatter.py  lib/_search.py
+    lib/.manifest.json  lib/.startup/sitecustomize.py  bin/skills
     lib/.search/SOURCE.jsonl  SOURCE/SKILL.md  SOURCE/scripts/TOOL_example.py
 
 With resources and prompts also `lib/resources.py` and `lib/prompts.py`. Of many tools, the functions are in
@@ -9,7 +9,8 @@ With resources and prompts also `lib/resources.py` and `lib/prompts.py`. Of many
 one `scripts/examples.py`: importing and writing stay quick.
 
 What was written is listed in the manifest; only that is ever changed or removed. A folder with a SKILL.md
-that is not ours belongs to whoever put it there: it is shown in the prompt and left alone.
+that is not ours belongs to whoever put it there: it is shown in the prompt and left alone. Skills that lie elsewhere
+and were given by their paths are copied beside it (`agentd_skills.given`).
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ from agentd_skills.documents import (
     examples_script,
     skill_document,
 )
+from agentd_skills.given import copy_skills, given_skills
 from agentd_skills.index import index_lines
 from agentd_skills.layout import layout_of
 from agentd_skills.manifest import Entry, Manifest
 from agentd_skills.resources import resource_modules, resource_names
+from agentd_skills.sandbox.frontmatter import field, is_hidden
 from agentd_skills.signatures import ToolView
 from agentd_skills.texts import slug
 from agentd_skills.tree import SkillTree
@@ -70,13 +73,16 @@ class AgentSkillsRenderer:
 
     :param prompt_tokens: how long the prompt's part about skills and tools may be, in tokens estimated as
         characters / 4; at least 200. With more tools, the prompt says less about each and how to find them.
-    :raises ConfigError: if that is no such number.
+    :param skills: folders of skills, and folders of such folders, for the code to read. They are copied: the code
+        cannot change them.
+    :raises ConfigError: if that is no such number, or no skill is where one should be.
     """
 
-    def __init__(self, *, prompt_tokens: int = 4000) -> None:
+    def __init__(self, *, prompt_tokens: int = 4000, skills: Sequence[str | Path] = ()) -> None:
         if not isinstance(prompt_tokens, int) or isinstance(prompt_tokens, bool) or prompt_tokens < 200:
             raise ConfigError(f"prompt_tokens: must be an integer of at least 200, got {prompt_tokens!r}")
         self._prompt_tokens = prompt_tokens
+        self._given = given_skills(skills)
         self._libraries: dict[Path, dict[str, str]] = {}  # by directory
 
     guide = GUIDE
@@ -99,6 +105,7 @@ class AgentSkillsRenderer:
         """
         with SkillTree(Path(directory)) as tree:
             manifest = Manifest.read(tree)
+            copy_skills(tree, self._given, _RESERVED_FOLDERS)
             digests = _digests(tools, notes)
             order = [(t.name, t.source) for t in tools]
             fingerprint = _hash([_LAYOUT, _own_files(), digests, order])
@@ -129,7 +136,7 @@ class AgentSkillsRenderer:
             ours = {skill.folder for skill in skills}
             others = {
                 folder: text
-                for folder in tree.folders()
+                for folder in tree.folders(linked=True)
                 if folder not in ours and (text := _found_description(tree, folder)) is not None
             }
         return prompt_text(skills, others, self._prompt_tokens)
@@ -219,7 +226,8 @@ def _hash(value: object) -> str:
 @cache
 def _own_files() -> dict[str, str]:
     folder = Path(__file__).with_name("sandbox")
-    paths = {f"lib/_{name}.py": f"{name}.py" for name in ("bridge", "beside", "command", "search")}
+    names = ("bridge", "beside", "command", "frontmatter", "search")
+    paths = {f"lib/_{name}.py": f"{name}.py" for name in names}
     paths["lib/.startup/sitecustomize.py"] = "sitecustomize.py"
     return {path: (folder / name).read_text(encoding="utf-8") for path, name in paths.items()}
 
@@ -254,10 +262,10 @@ def _may_use(tree: SkillTree, manifest: Manifest, folder: str) -> bool:
 
 
 def _found_description(tree: SkillTree, folder: str) -> str | None:
-    """Return the description of a skill that lies there by hand; None if the folder is no skill."""
-    data = tree.read(f"{folder}/SKILL.md", 16 * 1024)
-    if data is None or folder in _RESERVED_FOLDERS or GENERATED_MARK.encode() in data:
+    """Return what a skill is for that we have not written; None if the folder is none, or one for people only."""
+    if folder in _RESERVED_FOLDERS or (data := tree.document(folder, 64 * 1024)) is None:
         return None
-    from agentd_skills.sandbox.command import field
-
-    return field(data.decode("utf-8", "replace"), "description") or "no description"
+    if GENERATED_MARK.encode() in data:
+        return None
+    text = data.decode("utf-8", "replace")
+    return None if is_hidden(text) else field(text, "description") or "no description"

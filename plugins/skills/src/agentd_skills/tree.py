@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from agentd.errors import UnsafePathError, WorkspaceError
+
+from agentd_skills.sandbox.frontmatter import document_name
 
 __all__ = ["SkillTree"]
 
@@ -49,12 +52,42 @@ class SkillTree:
         self._leave_last()
         os.close(self._root)
 
-    def folders(self) -> list[str]:
-        """Return the names of the directories at the top, sorted, without links and hidden ones."""
+    def folders(self, *, linked: bool = False) -> list[str]:
+        """Return the names of the directories at the top, sorted, without hidden ones.
+
+        :param linked: with links to directories, which people put there.
+        """
         with os.scandir(self._root) as entries:
             return sorted(
-                e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=False)
+                e.name for e in entries if not e.name.startswith(".") and e.is_dir(follow_symlinks=linked)
             )
+
+    def document(self, folder: str, limit: int) -> bytes | None:
+        """Return the beginning of the document of a skill, or None if the folder has none.
+
+        The folder may be a link, as its skill is found by the code, too; the document may not.
+        """
+        try:
+            opened = os.open(folder, _DIRECTORY & ~os.O_NOFOLLOW, dir_fd=self._root)
+        except OSError:
+            return None
+        try:
+            name = document_name(os.listdir(opened))
+            descriptor = os.open(name, _READ, dir_fd=opened) if name else -1
+        except OSError:
+            return None
+        finally:
+            os.close(opened)
+        if descriptor < 0:
+            return None
+        with open(descriptor, "rb") as file:
+            return file.read(limit) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a directory at the top with all that is in it. A link of that name is left."""
+        self._leave_last()
+        if self.kind(folder) == "directory":
+            shutil.rmtree(folder, dir_fd=self._root)
 
     def kind(self, path: str) -> str:
         """Return `file`, `directory`, `other` (a link, a FIFO, ...) or `` for nothing."""

@@ -311,7 +311,19 @@ def _output_schema(annotation: Any, kind: Kind, resolve: Callable[[Any], Any]) -
         (schema,), definitions = describe_types([prepare(type_)])
     except Exception:  # any type may stand there; the result itself is checked when it comes
         return None
-    return {**schema, "$defs": definitions} if definitions else schema
+    found: Schema = _without_bytes({**schema, "$defs": definitions} if definitions else schema)
+    return found or None
+
+
+def _without_bytes(schema: Any) -> Any:
+    """Return a schema of results with anything in place of bytes: they arrive as bytes, for which JSON has no type."""
+    if isinstance(schema, list):
+        return [_without_bytes(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("contentEncoding") == "base64":
+        return {}
+    return {key: _without_bytes(item) for key, item in schema.items()}
 
 
 def _collected(type_: Any) -> Any:

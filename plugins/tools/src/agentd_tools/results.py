@@ -1,9 +1,9 @@
 """Arguments out of JSON, results as JSON: every JSON type as itself, richer Python types by rule, the rest refused.
 
 Dataclasses, attrs, pydantic models, TypedDicts and mappings become objects; lists, tuples and sets arrays;
-enums their value; dates, UUIDs, decimals and paths strings; bytes a base64 string, but a `Blob` an object of
-its own that becomes bytes again in the code (`agentd.turn.blobs`). Integers of any size stay exact. NaN and
-infinities go as Python's `json` writes them, for Python reads them there.
+enums their value; dates, UUIDs, decimals and paths strings; bytes and `Blob`s an object of its own that becomes
+bytes again in the code (`agentd.turn.blobs`). Tables become lists of records, pictures PNGs (`libraries`). Integers of
+any size stay exact. NaN and infinities are written as Python's json writes and reads them: `NaN`, `Infinity`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from agentd.errors import ToolError, ToolInputError
 from agentd.turn.blobs import SIGN
 from agentd.types import Blob
 
+from agentd_tools.libraries import plain_value, with_blobs
 from agentd_tools.schema import encode_hook
 
 __all__ = ["MAX_MESSAGE_BYTES", "encode_result", "load_object"]
@@ -27,7 +28,8 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 1024
 
 _ALLOWED: Final = (
     "allowed are str, int, float, bool, None, list, tuple, set, dict with str keys, dataclasses, attrs and "
-    "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob and bytes (as base64)"
+    "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob, bytes, tables of pandas, "
+    "polars and pyarrow, and pictures of PIL and matplotlib"
 )
 
 # The tag of a blob until the keys of the value are escaped. Nobody outside learns it, so nobody can forge it.
@@ -58,6 +60,7 @@ def encode_result(value: Any, name: str) -> bytes:
     import msgspec
 
     try:
+        value = with_blobs(value)
         payload = msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
         return _escape_keys(_by_stdlib(value))  # lone surrogates: only an escape can carry them
@@ -65,6 +68,8 @@ def encode_result(value: Any, name: str) -> bytes:
         raise ToolError(f"{name}() returned a value that contains itself or is nested too deep") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
+    if type(value) is str:
+        return payload
     if value is not None and b"null" in payload:
         payload = _by_stdlib(value)  # msgspec writes NaN and infinities as null
     return _escape_keys(payload)
@@ -72,7 +77,8 @@ def encode_result(value: Any, name: str) -> bytes:
 
 def _plain(value: Any) -> Any:
     if not isinstance(value, Blob):
-        return encode_hook(value)
+        known = plain_value(value)
+        return encode_hook(value) if known is None else known
     data = binascii.b2a_base64(value, newline=False).decode("ascii")
     return {_OWN: data, "mime_type": value.mime_type, "uri": value.uri}
 

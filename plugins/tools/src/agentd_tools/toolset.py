@@ -359,7 +359,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 def _pack(name: str, arguments: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(dict(arguments), allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ToolInputError(f"{name}(): the arguments are no JSON: {error}") from None
 
 

@@ -22,7 +22,7 @@ __all__ = ["check", "unfit_plugins"]
 
 
 @click.command("check")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print an object with ok, agents, errors and warnings.")
 def check(*, files: tuple[str, ...], as_json: bool) -> int:
     """Read the daemon's configuration and say what is wrong with it.

@@ -15,7 +15,7 @@ from agentd_daemon.uris import TOOL_SCHEME, parse_tool_uri, safe_uri, uri_scheme
 
 __all__ = ["Finding", "agent_findings", "agent_warnings"]
 
-_PTC_KEYS: Final = ("executor", "executor_options", "parsers", "renderer")
+_PTC_KEYS: Final = ("executor", "executor_options", "parsers", "renderer", "skills")
 _MODEL_KEYS: Final = {"base_url": "base_url", "api_key": "api_key", "api": "api", "request": "model_options"}
 """What an agent says of its model in keys of its own, by the option that a provider gets it as."""
 _STDIO_KEYS: Final = ("command", "arguments", "env_vars")

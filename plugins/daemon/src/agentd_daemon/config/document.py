@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from agentd.text import valid_text
 
 from agentd_daemon.config.problems import Position, Problem
 from agentd_daemon.config.references import BadReferenceError, ConfigReferences, Substituted
@@ -227,7 +228,7 @@ class _Builder:
             if node.plain:
                 value = read_plain(node.value, node.tag.removeprefix(_TAG))
             elif node.tag == _TAG + "str":
-                value = node.value
+                value = valid_text(node.value)  # "\ud83d\ude00" is what JSON writes for one character
             else:
                 raise BadScalarError(f"has the tag {_short(node.tag)}; there are no tags here")
             if isinstance(value, str):
@@ -294,7 +295,7 @@ class _Builder:
         if not isinstance(node, yaml.ScalarNode):
             self._note_at(node, path, "a key must be a text, not a list or mapping")
         elif node.tag == _TAG + "str":
-            return str(node.value)
+            return valid_text(node.value)
         else:
             self._note_at(node, path, f"a key must be a text; put it in quotes: '{node.value}'")
         return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+from agentd.text import valid_text
 
 __all__ = ["BadReferenceError", "ConfigReferences", "Substituted", "revealed"]
 
@@ -105,6 +106,8 @@ class ConfigReferences:
             raise BadReferenceError(
                 f"the environment variable {name} is not set; set it, or give a default: ${{{name}:-default}}"
             )
+        if valid_text(value) != value:
+            raise BadReferenceError(f"the environment variable {name} is no text in UTF-8")
         return value
 
 

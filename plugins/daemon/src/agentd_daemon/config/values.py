@@ -249,6 +249,7 @@ class AgentDefaults(_Reticent):
         notation of the first. By default all that are installed, `fence` first.
     :ivar renderer: with `ptc`, the skill renderer plugin that writes tools as files for the code, or a list of its
         name and its options.
+    :ivar skills: with `ptc`, folders of skills, and folders of such folders, that the code may read.
     :ivar snapshots: the snapshot store plugin that keeps checkpoints, or a list of its name and its options.
     :ivar budgets: what one task may use.
     :ivar poll_interval: seconds between two looks at what a server does not tell the changes of.
@@ -273,6 +274,7 @@ class AgentDefaults(_Reticent):
     executor_options: dict[str, Any] = attrs.field(factory=dict)
     parsers: tuple[Plugin, ...] | None = None
     renderer: Plugin = "agentskills"
+    skills: tuple[Text, ...] = ()
     snapshots: Plugin = "packs"
     budgets: BudgetsConfig = attrs.field(factory=BudgetsConfig)
     poll_interval: Seconds = 60.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import selectors
@@ -29,6 +30,10 @@ from agentd_runner.inside import frames
 __all__ = ["Connection"]
 
 READ_SIZE = 1 << 16  # below malloc's mmap threshold: larger buffers cost small frames dear
+PIPE_SIZE = (
+    1 << 20
+)  # of a pipe that large frames go through; a user has 64 of these, so the others stay as they are
+SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
 MAX_CALLS = 1024  # tool calls of one runner at once
 STDERR_KEPT = 8192
@@ -97,6 +102,7 @@ class Connection:
         self._coming = 0  # bytes of the call under way in the pipe, for which there is room
         self._open_calls: set[int] = set()
         self._stderr = b""
+        self._wide: set[int] = set()
         self._closed = False
         self._ending = False  # what is left to do is to find out how it ended, and to tell those who wait
         self._is_broken = False  # it ended by a breach of the protocol
@@ -126,6 +132,8 @@ class Connection:
         with self._lock:
             if not self.is_open:
                 return
+            if len(data) > READ_SIZE:
+                self._widen(self.process.stdin)
             if not self._backlog:
                 data = data[self._write(data) :]
             if not data:
@@ -212,9 +220,22 @@ class Connection:
         else:
             self._hub.forget(self.process.stderr)
 
+    def _widen(self, descriptor: int) -> None:
+        """Give a pipe more room when something large goes through it for the first time: fewer changes of processes."""
+        if descriptor not in self._wide and SET_PIPE_SIZE is not None:
+            self._wide.add(descriptor)
+            try:
+                fcntl.fcntl(descriptor, SET_PIPE_SIZE, PIPE_SIZE)
+            except OSError:  # no pipe, or this user has too many large ones
+                pass
+
     def _read(self, _events: int) -> None:
+        size = READ_SIZE
+        if self._reader.missing > READ_SIZE:
+            self._widen(self.process.stdout)
+            size = min(self._reader.missing, PIPE_SIZE)
         try:
-            data = os.read(self.process.stdout, READ_SIZE)
+            data = os.read(self.process.stdout, size)
         except BlockingIOError:
             return
         except OSError:

@@ -29,16 +29,17 @@ from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import (
     Action,
     ActionResult,
-    BashAction,
-    CreateAction,
     Limits,
+    PythonAction,
     PythonState,
 )
 from agentd.workspace import open_workspace, settle_workspace
 
 from agentd_runner.artefact import folder_command
+from agentd_runner.host.action_frames import encode_action, timeout_of
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.environment import Place, base_environment, find_interpreter, path_environment
+from agentd_runner.host.file_transfer import FileTransfer
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
@@ -68,7 +69,7 @@ START_TIMEOUT_S = 30.0
 HUNG_MARGIN_S = 10.0
 
 
-class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
+class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
     """Runs actions through one long-lived runner process (see `agentd_runner.inside`).
 
     A subclass implements `launch` and may set `own_loopback`. Async methods work on asyncio and trio, the
@@ -315,33 +316,19 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, ABC):
 
     def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
         ident = next(self._idents) & 0xFFFFFFFF
-        self._calls.actions.add(ident, action_id)
         header, body = self._encode(action)
+        self._calls.actions.add(ident, action_id)
         connection.run(ident, header, body, pending)
         return ident
 
     def _encode(self, action: Action) -> tuple[dict[str, Any], bytes]:
-        if isinstance(action, CreateAction):
-            content = action.content
-            body = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-            return {"type": "create", "path": action.path, "cwd": action.cwd}, body
-        header: dict[str, Any] = {
-            "cwd": action.cwd,
-            "env": action.env,
-            "timeout_s": self.limits.timeout_s if action.timeout_s is None else action.timeout_s,
-        }
-        if isinstance(action, BashAction):
-            return {"type": "bash", **header}, action.command.encode("utf-8", "surrogatepass")
-        state = action.state or self.state
-        self._kept = self._kept or state == "kept"
-        header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
-        return header, action.code.encode("utf-8", "surrogatepass")
+        if isinstance(action, PythonAction):
+            self._kept = self._kept or (action.state or self.state) == "kept"
+        return encode_action(action, self.limits, self.state)
 
     def _patience(self, action: Action) -> float | None:
         """Seconds after which a runner that says nothing counts as hung; None without a time-out."""
-        timeout_s = self.limits.timeout_s
-        if not isinstance(action, CreateAction) and action.timeout_s is not None:
-            timeout_s = action.timeout_s
+        timeout_s = timeout_of(action, self.limits)
         return None if timeout_s is None else timeout_s + self.limits.grace_s + HUNG_MARGIN_S
 
     def _result(self, pending: Pending) -> ActionResult:

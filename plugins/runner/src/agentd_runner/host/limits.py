@@ -24,7 +24,7 @@ def read_limits(given: Limits | Mapping[str, Any] | None) -> Limits:
         return given
     if not isinstance(given, Mapping):
         raise ConfigError(f"limits: must be a mapping such as {{'memory_mib': 512}}, got {given!r}")
-    from agentd.registry.options import read_values
+    from agentd_runner.host.plain_values import read_values
 
     return read_values(given, Limits, where="limits")
 

@@ -35,7 +35,8 @@ OnCall = Callable[[int, str, bytes, Reply], None]
 SEND = socket.MSG_DONTWAIT | frames.NO_SIGNAL
 RECEIVE_RIGHTS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 MAX_UNREAD = 512 * 1024 * 1024  # of answers; what comes on top ends its channel
-LARGE_READ = 256 * 1024
+AT_ONCE = 1024 * 1024  # bytes that are read from one channel before the others have their turn
+SEND_BUFFER = 1024 * 1024  # of the kernel's, for answers that are larger than its own choice
 
 
 @attrs.frozen
@@ -137,6 +138,8 @@ class _DirectChannel:
         self._received = bytearray()
         self._size = 0  # of the request that is received or carried out; 0: none is
         self._busy = False
+        self._is_coming = False  # the rest of a large request, for which there is room
+        self._is_large = False  # it has a larger send buffer
         self._lock = threading.Lock()  # of the socket, between an answer and the end
         self._unsent = memoryview(b"")
         self._watch(selectors.EVENT_READ)
@@ -146,24 +149,31 @@ class _DirectChannel:
         if events & selectors.EVENT_WRITE:
             self._send_more()
         if events & selectors.EVENT_READ and self.sock.fileno() >= 0:
-            size = LARGE_READ if self._size > LARGE_READ else frames.MESSAGE_SIZE
+            self._read()
+
+    def _read(self) -> None:
+        for _ in range(AT_ONCE // frames.MESSAGE_SIZE):
             try:
-                data = self.sock.recv(size, socket.MSG_DONTWAIT)
+                data = self.sock.recv(frames.MESSAGE_SIZE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError:
                 data = b""
             if not data or self._busy or self._unsent or not self._take(data):
                 self.close()
+                return
+            if not self._is_coming:
+                return
 
-    def _take(self, data: bytes) -> bool:
+    def _take(self, data: bytes | bytearray) -> bool:
         """Take a part of a request, and begin the call if it is whole; False for what is no request."""
         if self._received:
             self._received += data
             if self._size and len(self._received) < self._size:
                 return True
-            data = bytes(self._received)
+            data = self._received
             self._received = bytearray()
+            self._is_coming = False
         if len(data) < 6:
             self._received += data
             return True
@@ -180,7 +190,9 @@ class _DirectChannel:
             self._line.held.add(size)
         self._busy = True
         name = data[6 : 6 + name_length].decode("utf-8", "replace")
-        self._line.on_call(self.action, name, data[6 + name_length :], partial(self._reply, size))
+        arguments = bytes(memoryview(data)[6 + name_length :])
+        del data
+        self._line.on_call(self.action, name, arguments, partial(self._reply, size))
         return True
 
     def _reserve(self, size: int) -> None:
@@ -190,7 +202,7 @@ class _DirectChannel:
             self._line.held.add(size)
             self._size = size
         elif self._line.held.take(size, lambda: hub.call(lambda: self._receive(size))):
-            self._size = size
+            self._size, self._is_coming = size, True
         else:
             hub.forget(self.sock.fileno())
 
@@ -198,7 +210,7 @@ class _DirectChannel:
         if self.sock.fileno() < 0:
             self._line.held.give(size)
         else:
-            self._size = size
+            self._size, self._is_coming = size, True
             self._watch(selectors.EVENT_READ)
 
     def _reply(self, size: int, ok: bool, payload: bytes) -> None:
@@ -207,6 +219,9 @@ class _DirectChannel:
             self._busy = False
             self._size = 0
             if self.sock.fileno() >= 0:
+                if len(payload) > frames.MESSAGE_SIZE and not self._is_large:
+                    self._is_large = True
+                    self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
                 sent = self._send([head, payload])
                 unsent = len(head) + len(payload) - sent
                 if unsent:

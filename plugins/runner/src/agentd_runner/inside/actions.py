@@ -46,6 +46,9 @@ class SessionActions:
     def start(self, ident: int, header: dict[str, Any], body: bytes) -> None:
         """Act on a RUN frame."""
         order = self.shell.next_order()
+        if header.get("stdin_bytes"):
+            at = len(body) - header["stdin_bytes"]
+            body, header["stdin"] = body[:at], body[at:]
         if ident in self.running:
             raise FrameError(f"action {ident} runs already")
         if header["type"] == "create":
@@ -105,23 +108,29 @@ class SessionActions:
         self.running[ident] = action
         cwd = self.start_directory(ident, header.get("cwd"))
         ours, own = self.tools_env(ident), header.get("env") or {}
+        limits, stdin = header.get("limits") or {}, header.get("stdin", b"")
         if worker.files is not None:
             out, err = worker.files.out, worker.files.err
             ours[VARIABLE] = output_variable(out, err)
-            worker.files.open_gate(bash_job(cwd, self.shell.state, ours, own), body)
+            job = bash_job(cwd, self.shell.state, ours, own, limits, has_input=bool(stdin))
+            worker.files.open_gate(job, body + b"\0" + stdin if stdin else body)
         else:
-            job = {
+            given = {
                 "state": header["state"],
                 "name": f"<block {ident}>",
                 "cwd": cwd,
                 "env": {**ours, **own},
                 "own_env": list(own),
                 "pythonpath": header.get("pythonpath") or [],
+                "limits": limits,
+                "code_bytes": len(body),
+                "has_input": bool(stdin),
             }
-            action.job, out, err = worker.hand_over(job, body)
+            action.job, out, err = worker.hand_over(given, body + stdin)
+        output_bytes = header.get("output_bytes", self.setup.output_bytes)
         action.outputs = [
-            OutputPipe(self.poller, ident, STDOUT, out, self.setup.output_bytes),
-            OutputPipe(self.poller, ident, STDERR, err, self.setup.output_bytes),
+            OutputPipe(self.poller, ident, STDOUT, out, output_bytes),
+            OutputPipe(self.poller, ident, STDERR, err, output_bytes),
         ]
         self.poller.watch(worker.control.fileno(), lambda _event: self.on_control(action))
         self.poller.watch(worker.broker.fileno(), lambda _event: self.on_broker(action))

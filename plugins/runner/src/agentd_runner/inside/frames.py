@@ -11,7 +11,8 @@ host -> runner
           output_bytes, grace_s, tells_clock, folders, socket, pythonpath, site (folders behind the
           standard library), preload (modules), sources (their text by path), catalog, token, line (an inherited
           descriptor: the host's direct line)
-  RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content
+  RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content, and what
+          the code reads as standard input (stdin_bytes)
   CANCEL  id = action
   REPLY   id = call; u8 (0 ok, 1 error), then JSON
   SETUP   JSON: pythonpath, site, preload, sources, catalog, bindings_env (new bindings)
@@ -70,7 +71,6 @@ TO_HOST = {
 # Tool calls: what both ends hold the code to.
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
 MAX_CHANNELS = 512
-MAX_DIRECT = 64 * 1024  # bytes of a request that code sends to the host past us
 MAX_DIRECT_CHANNELS = 32  # of one action: the host's descriptors are not the code's to use up
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 

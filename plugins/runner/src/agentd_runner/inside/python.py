@@ -129,8 +129,13 @@ class PythonWorker:
             self.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
         (length,) = U32.unpack(os.read(code_fd, 4))
         header = json.loads(os.read(code_fd, length))
-        size = os.fstat(code_fd).st_size
-        source = b"".join(iter(lambda: os.read(code_fd, size), b"")).decode("utf-8", "surrogatepass")
+        text = b""
+        while len(text) < header["code_bytes"]:  # standard input may stand behind it
+            text += os.read(code_fd, header["code_bytes"] - len(text))
+        source = text.decode("utf-8", "surrogatepass")
+        if header["has_input"]:
+            self.give_input(code_fd)
+        apply_limits(header["limits"])
         os.dup2(out, 1)
         os.dup2(err, 2)
         for descriptor in (code_fd, out, err):
@@ -148,6 +153,10 @@ class PythonWorker:
         if header["state"] == "kept":
             self.kept = True
             self.run_kept_block(source, header)
+            if header["has_input"]:
+                null = os.open(os.devnull, os.O_RDONLY)
+                self.give_input(null)
+                os.close(null)
             for name, value in before.items():  # they were for that block only
                 if value is None:
                     os.environ.pop(name, None)
@@ -157,6 +166,11 @@ class PythonWorker:
             self.main.begin_block(header["name"], source)
             code = _execute(source, header["name"], self.main.namespace)
             os._exit(_finish_python(code))
+
+    def give_input(self, descriptor: int) -> None:
+        """Make this standard input, and forget what was read of the one before."""
+        os.dup2(descriptor, 0)
+        sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
 
     def find_packages(self, own: list[str]) -> None:
         """Let the code import from its own folders, which have run nothing until now: its limits and clock hold.

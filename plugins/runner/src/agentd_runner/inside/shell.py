@@ -31,25 +31,37 @@ _BASH_SCRIPT = (
 )
 
 
-def bash_job(cwd: str, state: ShellState | None, ours: dict[str, str], env: dict[str, str]) -> bytes:
+def bash_job(
+    cwd: str,
+    state: ShellState | None,
+    ours: dict[str, str],
+    env: dict[str, str],
+    limits: dict[str, int],
+    *,
+    has_input: bool,
+) -> bytes:
     """Return what bash sources before the code.
 
-    `ours` is exported for every action; `env` for this one only, so what was there before is noted.
+    `ours` is exported for every action; `env` for this one only, so what was there before is noted. With `has_input`,
+    standard input stands behind the code in the same file, after a NUL.
     """
     switches = state.switches() if state is not None else ""
     return os.fsencode(
         "".join(
             (
-                # First of all the directory: what the state says of OLDPWD comes after it.
+                # While `exec` is bash's own: after `builtin exec`, redirections would be undone.
+                f"IFS= read -r -d '' -u {CODE_FD} __agentd_code\n",
+                f"exec {f'0<&{CODE_FD}' if has_input else ''} {CODE_FD}<&- {JOB_FD}<&- {GATE_FD}<&-\n",
+                # The directory: what the state says of OLDPWD comes after it.
                 f"cd -- {_shell_quote(cwd)}\n",
                 state.restore() if state is not None else "",
                 "\n",
                 *map(_undo, env),
                 export_lines({**ours, **env}),
                 f"PWD={_shell_quote(cwd)}\n",
-                f"IFS= builtin read -r -d '' -u {CODE_FD} __agentd_code\n",
                 f'__agentd_code="builtin unset __agentd_code; {switches}$__agentd_code"\n',
-                f"builtin exec {CODE_FD}<&- {JOB_FD}<&- {GATE_FD}<&-\nbuiltin unset REPLY\n",
+                _ulimits(limits, "builtin ulimit"),
+                "builtin unset REPLY\n",
             )
         )
     )
@@ -76,9 +88,7 @@ def spawn_bash(setup: RunnerSetup, received: list[int]) -> int:
     broker, code, job, save, meta, base, gate, out, err = received
     moves = {1: out, 2: err, BROKER_FD: broker, CODE_FD: code, JOB_FD: job}
     moves.update({SAVE_FD: save, META_FD: meta, GATE_FD: gate, BASE_FD: base})
-    bounds = "".join(
-        f"ulimit -{ULIMIT[name][0]} {n // ULIMIT[name][1]}; " for name, n in effective_limits(setup.limits)
-    )
+    bounds = _ulimits(setup.limits, "ulimit")
     script = f"{{ {bounds}}} 2>/dev/null; {_BASH_SCRIPT}" if bounds else _BASH_SCRIPT
     os.chdir(setup.workspace)
     return os.posix_spawn(
@@ -92,6 +102,12 @@ def spawn_bash(setup: RunnerSetup, received: list[int]) -> int:
         ],
         setsid=True,
         setsigdef=[getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGXFSZ")],
+    )
+
+
+def _ulimits(limits: dict[str, int], command: str) -> str:
+    return "".join(
+        f"{command} -{ULIMIT[name][0]} {n // ULIMIT[name][1]}; " for name, n in effective_limits(limits)
     )
 
 

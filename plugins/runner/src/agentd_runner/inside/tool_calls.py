@@ -58,7 +58,7 @@ class ToolCalls:
             for descriptor in array.array("i", packed[: len(packed) - len(packed) % 4]):
                 if data[:1] == b"C" and may_pass_on and self.pass_on(action, descriptor):
                     close_quietly(descriptor)
-                elif data[:1] in (b"C", b"L") and not self.is_full():
+                elif data[:1] == b"C" and not self.is_full():
                     self.open_channel(action.worker, descriptor)
                 else:
                     close_quietly(descriptor)

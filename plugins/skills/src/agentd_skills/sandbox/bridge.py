@@ -35,8 +35,12 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
 _LENGTH = struct.Struct("!I")
 _HEAD = struct.Struct("!IH")
 _AWAKE_S = 200e-6
-# More may be too much for a thread's own channel, which may have the host itself at its other end.
-_LARGE = 32 * 1024
+_LARGE = 64 * 1024  # from here on, a larger buffer of the kernel's is worth its two system calls
+_BUFFER = 1024 * 1024
+_PARTS = 500  # the kernel takes no more than 1,024 at once
+_LONG = 1024  # characters, from which on a text is escaped as bytes
+_ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"))
+_CONTROLS = [code for code in range(32) if code not in (9, 10, 13)]
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # code may have set SIGPIPE back to its default
 
 
@@ -84,12 +88,7 @@ def call(name: str, arguments: dict[str, Any]) -> Any:
     channel: _Channel | _Http | None = _state.__dict__.get("channel")
     if channel is None or channel.pid != os.getpid():
         channel = _open_channel()
-    data = _encoded(name, arguments)
-    if len(data) > _LARGE and isinstance(channel, _Channel):
-        sock = _ask_broker(b"L")
-        if sock is not None:
-            return _Channel(sock).call(name, data)
-    return channel.call(name, data)
+    return channel.call(name, _encoded(name, arguments))
 
 
 def call_given(name: str, arguments: dict[str, Any]) -> Any:
@@ -122,22 +121,46 @@ def _plain(value: Any) -> Any:
     raise TypeError(type(value).__name__)
 
 
+def _text(value: str) -> bytes | None:
+    """Escape a long text for JSON; None if that takes more. Searching bytes is many times faster than looking at each
+    character."""
+    try:
+        data = value.encode("utf-8")
+    except UnicodeEncodeError:  # lone surrogates: only an escape can carry them
+        return None
+    for plain, escaped in _ESCAPES:
+        if plain in data:
+            data = data.replace(plain, escaped)
+    return None if any(map(data.__contains__, _CONTROLS)) else data
+
+
+def _object(arguments: dict[str, Any]) -> list[bytes]:
+    """Return the arguments as JSON, in parts: joining them would copy a long text once more."""
+    parts = []
+    for name, value in arguments.items():
+        text = _text(value) if type(value) is str and len(value) >= _LONG else None
+        parts += [b",", _encode(name).encode("ascii"), b":"]
+        parts += [_encode(value).encode("ascii")] if text is None else [b'"', text, b'"']
+    return [b"{", *parts[1:], b"}"]
+
+
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
-def _encoded(name: str, arguments: dict[str, Any]) -> bytes:
+def _encoded(name: str, arguments: dict[str, Any]) -> list[bytes]:
     try:
-        data = _encode(arguments).encode("ascii")
+        parts = _object(arguments)
     except TypeError as error:
         raise ToolInputError(f"{name}(): an argument is of a type that JSON cannot hold: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ToolInputError(f"{name}(): an argument cannot be written as JSON: {error}") from None
-    if len(data) > MAX_MESSAGE_BYTES - 1024:
+    size = sum(map(len, parts))
+    if size > MAX_MESSAGE_BYTES - 1024:
         raise ToolInputError(
-            f"{name}(): the arguments are {len(data)} bytes of JSON; at most {MAX_MESSAGE_BYTES - 1024} fit; "
+            f"{name}(): the arguments are {size} bytes of JSON; at most {MAX_MESSAGE_BYTES - 1024} fit; "
             "write them to a file and pass its path, or call several times"
         )
-    return data
+    return parts
 
 
 def _failure(reply: dict[str, Any]) -> ToolError:
@@ -150,7 +173,11 @@ def _failure(reply: dict[str, Any]) -> ToolError:
 def _decoded(data: bytes | bytearray) -> Any:
     """Read a result. Binary data is the object {"$blob": BASE64, "mime_type": ..., "uri": ...}; a key that
     looks like that tag by chance has one more dollar sign."""
-    return json.loads(data, object_hook=_untagged) if b'blob":' in data else json.loads(data)
+    if data[:1] == b'"' and data[-1:] == b'"' and b"\\" not in data:
+        return str(memoryview(data)[1:-1], "utf-8")  # a text as it is
+    if b"$" in data and b'blob":' in data:  # a single byte is found much faster
+        return json.loads(data, object_hook=_untagged)
+    return json.loads(data)
 
 
 def _untagged(value: dict[str, Any]) -> Any:
@@ -174,25 +201,39 @@ class _Channel:
     def __init__(self, sock: socket.socket) -> None:
         self.pid = os.getpid()
         self.sock = sock
+        self.large = False
 
     def __del__(self) -> None:
         self.sock.close()
 
-    def call(self, name: str, data: bytes) -> Any:
+    def call(self, name: str, parts: list[bytes]) -> Any:
         encoded = name.encode("utf-8", "surrogatepass")
-        message = _HEAD.pack(2 + len(encoded) + len(data), len(encoded)) + encoded + data
+        size = sum(map(len, parts))
+        parts = [_HEAD.pack(2 + len(encoded) + size, len(encoded)), encoded, *parts]
         try:
-            self.sock.sendall(message, _NO_SIGNAL)
-            reply = self._receive()
+            if size < _LARGE or len(parts) > _PARTS:
+                self.sock.sendall(b"".join(parts), _NO_SIGNAL)
+            else:
+                self._send_large(parts)
+            failed, reply = self._receive()
         except BaseException as error:
             # Half a message may be under way (Ctrl-C, too): nothing that follows would fit.
             _state.channel = None
             if not isinstance(error, (OSError, EOFError)):
                 raise
             raise ToolError(f"{name}(): the connection to the host is lost: {error}") from None
-        if reply[:1] == b"\0":
-            return _decoded(reply[1:])
-        raise _failure(json.loads(reply[1:]))
+        if failed:
+            raise _failure(json.loads(reply))
+        return _decoded(reply)
+
+    def _send_large(self, parts: list[bytes]) -> None:
+        if not self.large:
+            self.large = True
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        # In one go: a head of its own would wake the host for nothing.
+        sent = self.sock.sendmsg(parts, [], _NO_SIGNAL)
+        if sent < sum(map(len, parts)):
+            self.sock.sendall(memoryview(b"".join(parts))[sent:], _NO_SIGNAL)
 
     def _first(self) -> bytes:
         """Wait for the beginning of the reply. Awake for a moment, if no other thread wants to run: on an
@@ -206,28 +247,31 @@ class _Channel:
                     os.sched_yield()
         return self.sock.recv(65536)
 
-    def _receive(self) -> bytes | bytearray:
+    def _receive(self) -> tuple[bool, bytes | bytearray]:
+        """Return whether the call failed, and the JSON of its reply."""
         chunk = self._first()
-        while len(chunk) < 4:
+        while len(chunk) < 5:
             more = self.sock.recv(65536)
             if not more:
                 raise EOFError("the session has ended")
             chunk += more
         (size,) = _LENGTH.unpack_from(chunk)
+        failed = chunk[4] != 0
         if len(chunk) == size + 4:
-            return chunk[4:]
-        if size > MAX_MESSAGE_BYTES or len(chunk) > size + 4:
+            return failed, chunk[5:]
+        if not 0 < size <= MAX_MESSAGE_BYTES or len(chunk) > size + 4:
             raise EOFError("the host sent a reply that breaks the protocol")
+        size -= 1
         whole = bytearray(size)
-        got = len(chunk) - 4
-        whole[:got] = chunk[4:]
+        got = len(chunk) - 5
+        whole[:got] = chunk[5:]
         view = memoryview(whole)
         while got < size:
             count = self.sock.recv_into(view[got:])
             if not count:
                 raise EOFError("the session has ended")
             got += count
-        return whole
+        return failed, whole
 
 
 _state = threading.local()
@@ -241,8 +285,8 @@ def _open_channel() -> _Channel | _Http:
     return channel
 
 
-def _ask_broker(kind: bytes = b"C") -> socket.socket | None:
-    """Return our end of a new channel (b"L": for a large request), or None where the broker is out of reach."""
+def _ask_broker() -> socket.socket | None:
+    """Return our end of a new channel, or None where the broker is out of reach."""
     try:
         number = int(os.environ["AGENTD_TOOLS_FD"])
         if not stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -258,7 +302,7 @@ def _ask_broker(kind: bytes = b"C") -> socket.socket | None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))]
-            broker.sendmsg([kind], rights, _NO_SIGNAL)
+            broker.sendmsg([b"C"], rights, _NO_SIGNAL)
     except OSError as error:
         if ours is not None:
             ours.close()
@@ -282,7 +326,7 @@ class _Http:
         self.token = os.environ.get("AGENTD_TOOLS_TOKEN", "")
         self.path = os.environ.get("AGENTD_TOOLS_SOCKET", "")
 
-    def call(self, name: str, data: bytes) -> Any:
+    def call(self, name: str, parts: list[bytes]) -> Any:
         import http.client
         from urllib.parse import quote, urlsplit
 
@@ -300,7 +344,7 @@ class _Http:
                 connection.sock.connect(self.path)
             target = f"{address.path.rstrip('/')}/call/{quote(name, safe='', errors='surrogatepass')}"
             headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-            connection.request("POST", target, data, headers)
+            connection.request("POST", target, b"".join(parts), headers)
             response = connection.getresponse()
             status, body = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -1,8 +1,8 @@
 """The `skills` command inside the sandbox. Standard library only.
 
-skills list                      the skills, with what they are for
+skills list [--all]              the skills, with what they are for; --all: those for people only, too
 skills frontmatter SKILL         a skill's metadata
-skills read SKILL                a skill's whole document
+skills read SKILL [FILE]         a skill's whole document, or another file of its folder
 skills search [-n N] WORDS       the tools and documents that fit the words, best first; at most N (10)
 skills run SKILL SCRIPT [ARGS]   run a skill's script
 skills exec                      run Python from standard input, tools importable
@@ -12,7 +12,6 @@ Written by agentd; changes are overwritten.
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 TYPE_CHECKING = False
@@ -29,9 +28,9 @@ class UsageError(Exception):
 def main(arguments: list[str]) -> int:
     """Carry out a command line; return the exit code."""
     commands: dict[str, tuple[Callable[..., int | None], int, int | None]] = {
-        "list": (show_list, 0, 0),
+        "list": (show_list, 0, 1),
         "frontmatter": (show_frontmatter, 1, 1),
-        "read": (show_document, 1, 1),
+        "read": (show_document, 1, 2),
         "search": (show_search, 1, None),
         "run": (run_script, 2, None),
         "exec": (run_input, 0, 0),
@@ -57,57 +56,112 @@ def main(arguments: list[str]) -> int:
 
 
 def skills() -> list[str]:
-    """Return the names of the folders that have a SKILL.md, sorted."""
-    names = sorted(os.listdir(ROOT))
-    return [n for n in names if os.path.isfile(os.path.join(ROOT, n, "SKILL.md"))]
+    """Return the names of the folders that have a document, sorted."""
+    from _frontmatter import document_name, names_in  # type: ignore[import-not-found]  # it lies beside this file
+
+    return [n for n in sorted(os.listdir(ROOT)) if document_name(names_in(os.path.join(ROOT, n)))]
 
 
-def document(skill: str) -> str:
-    """Return a skill's SKILL.md as text."""
+def offered() -> list[str]:
+    """Return the skills that the model is to know of: without those that their authors keep for people."""
+    from _frontmatter import is_hidden
+
+    return [skill for skill in skills() if not is_hidden(document(skill))]
+
+
+def find(skill: str) -> str:
+    """Return the folder of a skill that is named by its folder, or by the name in its document."""
+    from _frontmatter import field
+
     known = skills()
-    if skill not in known:
-        raise UsageError(f"unknown skill {skill!r}; there are: {', '.join(known) or 'none'}")
-    with open(os.path.join(ROOT, skill, "SKILL.md"), encoding="utf-8", errors="replace") as file:
+    if skill in known:
+        return skill
+    names = {folder: str(field(document(folder), "name")) for folder in known}
+    for folder in known:
+        if names[folder] == skill:
+            return folder
+    for folder in known:
+        if skill.lower() in (folder.lower(), names[folder].lower()):
+            return folder
+    raise UsageError(f"unknown skill {skill!r}; there are: {', '.join(known) or 'none'}")
+
+
+def document(folder: str) -> str:
+    """Return a skill's document as text."""
+    from _frontmatter import document_name, names_in
+
+    path = os.path.join(ROOT, folder)
+    with open(os.path.join(path, document_name(names_in(path))), encoding="utf-8", errors="replace") as file:
         return file.read()
 
 
-def frontmatter(text: str) -> str:
-    """Return the lines between the first two `---`."""
-    match = re.match(r"---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", text, re.DOTALL | re.MULTILINE)
-    return match[1].rstrip() if match else ""
+def about(folder: str) -> str:
+    """Return what a skill is for, in one line."""
+    from _frontmatter import field
+
+    return " ".join(field(document(folder), "description").split())
 
 
-def field(text: str, name: str) -> str:
-    """Return one top-level value of a frontmatter: plain, quoted, or folded over indented lines."""
-    match = re.search(rf"^{name}:[ \t]*(.*(?:\n[ \t]+.*)*)", frontmatter(text), re.MULTILINE)
-    value = " ".join(match[1].split()) if match else ""
-    value = re.sub(r"^[>|][+-]? ", "", value)
-    if value[:1] == '"' == value[-1:] and len(value) > 1:
-        import json
-
-        try:
-            return str(json.loads(value))
-        except ValueError:
-            return value[1:-1]
-    if value[:1] == "'" == value[-1:] and len(value) > 1:
-        return value[1:-1].replace("''", "'")
-    return value
-
-
-def show_list() -> None:
+def show_list(*options: str) -> None:
     """Print every skill with its description."""
-    for skill in skills():
-        print(f"{skill}: {field(document(skill), 'description')}")
+    from _frontmatter import field
+
+    if options not in ((), ("--all",)):
+        raise UsageError(f"unknown option {options[0]!r}; there is: --all")
+    for skill in skills() if options else offered():
+        name = field(document(skill), "name")
+        called = f" ({name})" if name and name != skill else ""
+        print(f"{skill}{called}: {about(skill)}")
 
 
 def show_frontmatter(skill: str) -> None:
     """Print a skill's frontmatter."""
-    print(frontmatter(document(skill)))
+    from _frontmatter import frontmatter
+
+    print(frontmatter(document(find(skill))))
 
 
-def show_document(skill: str) -> None:
-    """Print a skill's document."""
-    print(document(skill).rstrip("\n"))
+def show_document(skill: str, file: str = "") -> None:
+    """Print a skill's document and where its other files are, or one of these."""
+    folder = find(skill)
+    if file:
+        with open(inside(folder, file), encoding="utf-8", errors="replace") as other:
+            print(other.read().rstrip("\n"))
+        return
+    print(document(folder).rstrip("\n"))
+    others = other_files(folder)
+    if others:
+        print(f"\n[Paths above are relative to {os.path.join(ROOT, folder)}", end="")
+        print(f"; `skills read {folder} FILE` prints one of: {', '.join(others)}]")
+
+
+def other_files(folder: str) -> list[str]:
+    """Return the first files of a skill beside its document, unless we wrote it."""
+    from _frontmatter import document_name
+
+    if os.path.exists(os.path.join(ROOT, "lib", ".search", f"{folder}.jsonl")):
+        return []
+    found: list[str] = []
+    top = os.path.join(ROOT, folder)
+    for base, folders, names in os.walk(top):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        paths = [os.path.relpath(os.path.join(base, n), top) for n in sorted(names) if not n.startswith(".")]
+        found += [path for path in paths if path != document_name([path])]
+        if len(found) > 30:
+            return [*found[:30], "..."]
+    return found
+
+
+def inside(folder: str, *names: str) -> str:
+    """Return the path of the first of these files that a skill has. A link may lead to it, not out of the skill."""
+    top = os.path.realpath(os.path.join(ROOT, folder))
+    for name in names:
+        path = os.path.realpath(os.path.join(top, name))
+        if path.startswith(top + os.sep) and os.path.isfile(path):
+            return path
+    raise UsageError(
+        f"the skill {folder!r} has no file {names[0]!r}; there are: {', '.join(other_files(folder)) or 'none'}"
+    )
 
 
 def show_search(*arguments: str) -> int:
@@ -115,11 +169,11 @@ def show_search(*arguments: str) -> int:
     words, limit = search_options(list(arguments))
     from _search import ranked  # type: ignore[import-not-found]  # it lies beside this file
 
-    found = ranked(ROOT, skills(), document, " ".join(words), limit)
+    found = ranked(ROOT, offered(), document, " ".join(words), limit)
     if found is None:
         raise UsageError("search for what? Give words, e.g.: skills search create issue")
     for hit in found:
-        line = hit.line or (field(document(hit.skill), "description") if hit.call[:1] == "(" else "")
+        line = hit.line or (about(hit.skill) if hit.call[:1] == "(" else "")
         print(f"{hit.skill}  {hit.call}" + (f"  - {line}" if line else ""))
     if not found:
         print(f"nothing fits {' '.join(words)!r}; try other words, or: skills list", file=sys.stderr)
@@ -145,23 +199,31 @@ def search_options(arguments: list[str]) -> tuple[list[str], int]:
 
 def run_script(skill: str, script: str, *arguments: str) -> None:
     """Replace this process by a script of a skill."""
-    document(skill)  # says which skills there are, if this is none
-    folder = os.path.realpath(os.path.join(ROOT, skill))
-    candidates = [
-        os.path.realpath(os.path.join(base, f"{script}{suffix}"))
-        for base in (os.path.join(folder, "scripts"), folder)
-        for suffix in ("", ".py")
-    ]
-    inside = [c for c in candidates if c.startswith(folder + os.sep) and folder.startswith(ROOT + os.sep)]
-    path = next((c for c in inside if os.path.isfile(c)), None)
-    if path is None:
-        raise UsageError(f"the skill {skill!r} has no script {script!r}; there are: {scripts(folder)}")
+    folder = find(skill)
+    bases = (os.path.join("scripts", script), script)
+    try:
+        path = inside(folder, *(f"{base}{suffix}" for base in bases for suffix in ("", ".py")))
+    except UsageError:
+        listed = scripts(os.path.join(ROOT, folder))
+        raise UsageError(f"the skill {skill!r} has no script {script!r}; there are: {listed}") from None
     if path.endswith(".py"):
         start([sys.executable, path, *arguments])
     elif os.access(path, os.X_OK):
         start([path, *arguments])
     else:
-        start(["/bin/sh", path, *arguments])
+        start([*(interpreter_of(path) or ["/bin/sh"]), path, *arguments])
+
+
+def interpreter_of(path: str) -> list[str]:
+    """Return what the first line of a script names (`#!/usr/bin/env node`), as a command; empty if it names nothing."""
+    with open(path, "rb") as file:
+        line = file.readline(256).decode("utf-8", "replace")
+    if not line.startswith("#!"):
+        return []
+    program, _, argument = line[2:].strip().partition(" ")
+    return (
+        [program, argument.strip()] if argument.strip() else [program]
+    )  # one argument, as the kernel does it
 
 
 def scripts(folder: str) -> str:

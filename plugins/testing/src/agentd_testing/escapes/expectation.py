@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import attrs
 from agentd.errors import ConfigError
-from agentd.registry.options import read_values
+from agentd_runner.host.plain_values import read_values
 
 from agentd_testing.escapes.case import Case
 from agentd_testing.escapes.run import Outcome

@@ -17,6 +17,12 @@ class OutputPart(ExecutorBase):
     """What code prints and how it ends."""
 
     @pytest.mark.anyio
+    async def test_standard_input_is_what_an_action_brings(self, executor: Executor) -> None:
+        assert (await self.bash(executor, "cat", stdin="to bash")).stdout == b"to bash"
+        assert (await self.python(executor, "print(input())", stdin=b"to Python\n")).stdout == b"to Python\n"
+        assert (await self.bash(executor, "cat")).stdout == b"", "without it, standard input is empty"
+
+    @pytest.mark.anyio
     async def test_stdout_and_stderr_come_apart_and_as_any_bytes(self, executor: Executor) -> None:
         result = await self.bash(executor, r"printf 'a\xff\x00b'; printf 'sandbox error' >&2; exit 5")
         assert result.stdout == b"a\xff\x00b", "output must come as the bytes that were written, not decoded"
