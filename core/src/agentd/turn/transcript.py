@@ -74,7 +74,7 @@ class Message:
         """Return the message of a task: text, or parts as chat completions have them. Raises `ConfigError`."""
         if isinstance(task, str):
             return cls("task", valid_text(task))  # an argument of a command may hold any bytes
-        parts: list[Any] = task if isinstance(task, list) else []
+        parts: list[Any] = valid_data(task) if isinstance(task, list) else []
         wrong = [
             p for p in parts if not isinstance(p, dict) or p.get("type") not in PARTS or p["type"] not in p
         ]
@@ -82,7 +82,7 @@ class Message:
             got = f"a part {wrong[0]!r:.80}" if wrong else f"{type(task).__name__} {task!r:.80}"
             raise ConfigError(f"task: must be text, or a list of parts {_FORMS}; got {got}")
         texts = [str(p["text"]) if p["type"] == "text" else f"[{p['type']}]" for p in parts]
-        return cls("task", valid_text("\n".join(texts)), parts=tuple(valid_data(parts)))
+        return cls("task", "\n".join(texts), parts=tuple(parts))
 
     def tell_task(self, model: Model) -> None:
         """Tell a model this task. Raises `ConfigError` if it has parts that the model cannot be told."""

@@ -221,18 +221,16 @@ class ResponsesModel:
     async def _events(self, events: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
         finish: ModelFinish | None = None
         empty = True
-        joiner = TextJoiner()
-        whole = WholeEvents(self.name)
+        joiner, whole = TextJoiner(), WholeEvents(self.name)
         try:
             async for raw in events:
                 empty = False
+                if raw.type == "response.output_text.delta":
+                    raw.delta = joiner.feed(text_of(raw.delta))
                 for event in whole.feed(raw):
                     kind = event.type
                     if kind == "response.output_text.delta":
-                        text = joiner.feed(text_of(event.delta))
-                        if text != event.delta:
-                            event.delta = text
-                        yield ModelText(text, event)
+                        yield ModelText(valid_text(event.delta), event)
                         continue
                     calls: list[ModelToolCall] = []
                     if kind == "response.output_item.done":
