@@ -89,6 +89,21 @@ async def test_a_summary_that_fails_does_not_hold_up_the_task(tmp_path: Path) ->
     assert [(t.state, t.attempts) for t in done] == [("done", 1)] * 5
 
 
+async def test_a_conversation_that_the_provider_finds_too_long_is_shortened_and_told_again(
+    tmp_path: Path,
+) -> None:
+    history = HistoryConfig(rule="drop", max_tokens=100_000, keep_turns=1)  # far beyond what this model takes
+    with ReplayServer(["Noted."], faults={4: ReplayFault("status", status=413)}, repeat=True) as model:
+        async with living(tmp_path / "state", agent(model, history=history)) as daemon:
+            for number in range(5):
+                await daemon.daemon.submit("news", f"task {number} " + "word " * 50)
+                await daemon.settled(number + 1)
+            done = await daemon.settled(5)
+    assert [(t.state, t.attempts) for t in done] == [("done", 1)] * 5
+    assert len(told(model.requests[-2])) == 5
+    assert [text.split()[1] for text in told(model.requests[-1]) if text.startswith("task")] == ["3", "4"]
+
+
 async def test_with_checkpoints_each_task_leaves_one_and_a_person_can_go_back(
     tmp_path: Path, model: ReplayServer
 ) -> None:

@@ -136,13 +136,18 @@ def test_an_empty_stream_is_an_error(fmt: Format, server: LlmServer, relay: Rela
 
 @NAMED
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_an_answer_without_words_but_with_its_end_is_an_answer(
+def test_an_answer_without_words_is_asked_for_again_once(
     fmt: Format, stream: bool, server: LlmServer, relay: Relay, patched: Any
 ) -> None:
+    client = patched(relay.url + fmt.path if fmt.own else None)
     server.script({"type": "reply", "text": ""})
-    told = ask(fmt, patched(relay.url + fmt.path if fmt.own else None), relay.url, stream=stream)
+    told = ask(fmt, client, relay.url, stream=stream)
     assert told.error is None
-    assert not told.text
+    assert told.text
+    server.script({"type": "reply", "text": ""}, {"type": "reply", "text": ""})
+    told = ask(fmt, client, relay.url, stream=stream)
+    assert "it answered nothing, twice: the provider ended the answer with 'stop'" in str(told.error)
+    assert len(relay.bodies) == 4
 
 
 @pytest.mark.parametrize("fmt", STREAMED[:3], ids=[f.name for f in STREAMED[:3]])

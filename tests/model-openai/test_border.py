@@ -15,8 +15,9 @@ from agentd.errors import ModelStreamError
 from agentd.protocols import ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.text import valid_text
 from agentd_model_openai.chat import ChatModel
-from agentd_model_openai.chat_calls import TextJoiner, text_of
+from agentd_model_openai.chat_calls import text_of
 from agentd_model_openai.line_limit import MOST_BYTES
+from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.responses import ResponsesModel
 from hypothesis import given, strategies as st
 from openai import AsyncOpenAI, OpenAI

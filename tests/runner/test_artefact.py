@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import RunnerStartError
+from agentd.types import BashAction
 from agentd_runner import artefact
 from agentd_runner.artefact import NAME, artefact_command, artefact_input, folder_command
 from agentd_runner.host import RunnerExecutor, RunnerProcess, spawn
@@ -77,7 +78,8 @@ def hello(workspace: Path, **more: object) -> dict[str, object]:
 def test_it_holds_the_package_s_files_and_nothing_else() -> None:
     with zipfile.ZipFile(io.BytesIO(artefact.artefact())) as archive:
         names = set(archive.namelist())
-    assert names == {"__main__.py"} | {f"{NAME}/{path.name}" for path in artefact.INSIDE.glob("*.py")}
+    sources = [path.relative_to(artefact.INSIDE) for path in artefact.INSIDE.rglob("*.py")]
+    assert names == {"__main__.py"} | {f"{NAME}/{path}" for path in sources}
 
 
 def test_it_is_the_same_bytes_whenever_it_is_made() -> None:
@@ -89,6 +91,12 @@ def test_it_runs_blocks_where_the_source_tree_cannot_be_seen(tmp_path: Path) -> 
         assert executor.execute_bash("echo from bash") == ("from bash\n", 0)
         assert executor.execute_python(SHOW_OURS) == ("[]\n[]\n", 0)
         assert executor.execute_python("import agentd_runner")[1] == 1
+        code = "for n in range(3): print(n)"
+        assert executor.execute_bash(f"python3 -c '{code}' | head -1") == ("0\n", 0)
+        unbuffered = BashAction(
+            command="python3 -c 'import time; print(1, end=\"\"); time.sleep(9)'", timeout_s=1
+        )
+        assert executor.run_sync(unbuffered).stdout == b"1"
         runner = executor._connection.process.pid  # type: ignore[union-attr]
         if os.access(f"/proc/{runner}/fd", os.R_OK):  # a runner's are closed to all but root
             held = [

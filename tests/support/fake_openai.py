@@ -19,7 +19,7 @@ class Answer:
     """One answer of the script.
 
     `cut_after`: end the stream without its finish marker after so many characters. `malformed_after`: send
-    a broken chunk there. `disconnect_after`: close the socket there. `status`: refuse with this code.
+    a broken chunk there. `disconnect_after`: close the socket there. `status`: refuse with this code and `error`.
     `wait_after`: wait for `gate` there. `forever`: never stop writing. `items`: further output items before
     the message (responses). `calls`: native calls as (id, name, arguments), for both APIs, behind the text;
     where there are calls and no text, responses have no message. `pieces`: what a stream sends in place of all that,
@@ -28,6 +28,7 @@ class Answer:
 
     text: str = ""
     status: int = 200
+    error: dict[str, Any] | None = None
     finish: str | None = None
     cut_after: int | None = None
     malformed_after: int | None = None
@@ -136,7 +137,8 @@ class FakeOpenAI:
 
             def _answer(self, request: dict[str, Any], answer: Answer) -> None:
                 if answer.status != 200:
-                    self._json(answer.status, {"error": {"message": answer.text or "no", "type": "x"}})
+                    error = answer.error or {"message": answer.text or "no", "type": "x"}
+                    self._json(answer.status, {"error": error})
                     return
                 wire = Responses if "responses" in self.path else Chat
                 api = wire(request, answer, len(server.requests))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from agentd.errors import ConfigError
+from agentd.errors import ConfigError, ModelError
 from agentd.events import ToolCall
 from agentd.protocols import ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.session.session import Session
@@ -128,9 +129,9 @@ def test_a_transcript_of_version_1_is_read() -> None:
     }
     read = Transcript.from_dict(json.loads(json.dumps(old)))
     assert read.messages == [Message("task", "go"), Message("answer", "ok")]
-    assert read.as_dict()["version"] == 2
-    with pytest.raises(ConfigError, match="version must be 1 or 2, got 3"):
-        Transcript.from_dict({**old, "version": 3})
+    assert read.as_dict()["version"] == 3
+    with pytest.raises(ConfigError, match="version must be 1 to 3, got 4"):
+        Transcript.from_dict({**old, "version": 4})
 
 
 @pytest.mark.parametrize("damage", [[], {"usage": {"input_tokens": "many"}}, {"usage": []}, {"messages": 3}])
@@ -216,7 +217,8 @@ def test_each_request_begins_with_the_one_before(api: str, script: Any, tasks: i
         model.offer(offers.offered)
         for number in range(tasks):
             model.add_task(f"task {number}")
-            await TurnLoop(model=model, executor=None, offers=offers).run()
+            with suppress(ModelError):  # two empty answers
+                await TurnLoop(model=model, executor=None, offers=offers).run()
 
     anyio.run(converse)
     assert len(sent) >= tasks
@@ -276,10 +278,11 @@ async def test_calls_that_all_have_the_number_0_are_told_apart_by_their_ids() ->
     assert [(e.id, e.name) for e in events if isinstance(e, ModelToolCall)] == [("c1", "one"), ("c2", "two")]
 
 
-async def test_what_a_provider_wants_back_with_its_calls_goes_back() -> None:
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+async def test_what_a_provider_wants_back_with_its_calls_goes_back_under_its_name(name: str) -> None:
     model, events = await read(
-        chunk(None, reasoning_content="I thi"),
-        chunk(None, reasoning_content="nk"),
+        chunk(None, **{name: "I thi"}),
+        chunk(None, **{name: "nk"}),
         chunk(
             "tool_calls", piece(0, "{}", "one", "c1", extra_content={"google": {"thought_signature": "s"}})
         ),
@@ -289,7 +292,7 @@ async def test_what_a_provider_wants_back_with_its_calls_goes_back() -> None:
         {
             "role": "assistant",
             "content": None,
-            "reasoning_content": "I think",
+            name: "I think",
             "tool_calls": [
                 {
                     "id": "c1",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from agentd.errors import ModelError
 from agentd.registry import Registry
 from agentd.turn.loop import TurnLoop
 from agentd.turn.prompt import instructions
@@ -66,7 +68,8 @@ def test_each_request_begins_with_the_one_before(api: str, answers: list[str], t
             for number in range(tasks):
                 model.add_task(f"task {number}")
                 loop = TurnLoop(model=model, executor=RecordingExecutor(Path(folder)), notations=NOTATIONS)
-                await loop.run()
+                with suppress(ModelError):  # two empty answers
+                    await loop.run()
 
     anyio.run(converse)
     assert len(sent) >= tasks

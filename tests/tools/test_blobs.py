@@ -90,6 +90,4 @@ def test_in_the_code_a_blob_is_bytes_that_can_be_saved_and_pickled(tmp_path: Pat
     saved = blob.save(tmp_path / "a")
     assert Path(saved).read_bytes() == b"abc"
     assert described(pickle.loads(pickle.dumps(blob))) == described(blob)
-    assert json.loads(b"".join(bridge._encoded("take", {"data": blob}))) == {"data": "YWJj"}, (
-        "as an argument: base64"
-    )
+    assert json.loads(bridge._encoded("take", {"data": blob})) == {"data": "YWJj"}, "as an argument: base64"

@@ -13,6 +13,7 @@ __all__ = [
     "AgentdError",
     "BlockedPluginError",
     "ConfigError",
+    "ContextLengthError",
     "CorruptSnapshotError",
     "ExecutorClosedError",
     "ExecutorError",
@@ -239,6 +240,14 @@ class ModelError(AgentdError):
 
     retry_after_s: float | None = None
     status: int | None = None
+
+
+class ContextLengthError(ModelError):
+    """The conversation is too long for the model. `tokens` are how many it has, `limit` how many the model takes, if
+    the provider says so."""
+
+    tokens: int | None = None
+    limit: int | None = None
 
 
 class ModelStreamError(ModelError):

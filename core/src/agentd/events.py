@@ -31,8 +31,9 @@ __all__ = [
 ]
 
 StopReason = Literal[
-    "answer", "max_turns", "wall_time", "tokens", "tool_calls", "rejected_blocks", "cancelled", "error"
-]
+    "answer", "refused", "cut", "provider_error", "max_turns", "wall_time", "tokens", "tool_calls", "rejected_blocks",
+    "cancelled", "error",
+]  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -162,7 +163,8 @@ class TurnEnd:
 
 @attrs.frozen(kw_only=True)
 class RunEnd:
-    """The run is over: why, the last answer's prose, the usage of all rounds, and the error if one ended it."""
+    """The run is over: why, the last answer's prose, the usage of all rounds, and the error if one ended it (what the
+    provider says about an answer that it refused or broke off)."""
 
     stop_reason: StopReason = "answer"
     text: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
@@ -18,6 +18,7 @@ __all__ = [
     "ModelText",
     "ModelToolCall",
     "OwnedModel",
+    "PartsModel",
     "PreparingModel",
     "ResettableModel",
     "ToolOffer",
@@ -35,9 +36,12 @@ class ModelText:
 
 @attrs.frozen(kw_only=True)
 class ModelFinish:
-    """The answer ended with its finish marker. `reason` as the provider names it (`stop`, `length`, ...)."""
+    """The answer ended with its finish marker. `reason` as the provider names it (`stop`, `length`, ...), `detail` what
+    else it says about that (a refusal, say). `other` if the answer has something that is no text (a picture, say)."""
 
     reason: str
+    detail: str = ""
+    other: bool = False
     usage: Usage = attrs.field(factory=Usage)
     raw: object = None
 
@@ -88,7 +92,7 @@ class Model(Protocol):
     off) and the tool calls that count, then `add_results` with what the blocks gave, or `add_tool_results` with
     what the calls gave, and so on. What was sent before is never changed, so that a provider's prompt cache
     hits. A model that is only to write blocks needs neither `offer` nor `add_tool_results`. It may have more: see
-    `ResettableModel`, `EstimatingModel`, `PreparingModel` and `OwnedModel`.
+    `PartsModel`, `ResettableModel`, `EstimatingModel`, `PreparingModel` and `OwnedModel`.
     """
 
     name: str
@@ -115,6 +119,15 @@ class Model(Protocol):
 
     def add_tool_results(self, results: Sequence[ToolResult]) -> None:
         """Append what the calls of the last answer gave, in their order."""
+        ...
+
+
+@runtime_checkable
+class PartsModel(Protocol):
+    """What a model also has if a task may be more than text."""
+
+    def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Append what the person says: `text`, `image_url` and `file` parts in the form of chat completions."""
         ...
 
 

@@ -49,9 +49,10 @@ def _resolve_plugin_name(name: str, core: Iterable[str]) -> Any:
     from agentd.errors import MissingPluginError, PluginLoadError, suggest
     from agentd.registry.official import OFFICIAL_EXPORTS
 
-    found = _find(name)
-    if found is None and name in OFFICIAL_EXPORTS:
-        raise MissingPluginError(name, OFFICIAL_EXPORTS[name])
+    owner = OFFICIAL_EXPORTS.get(name)
+    found = _find(name, owner)
+    if found is None and owner is not None:
+        raise MissingPluginError(name, owner)
     if found is None:
         hint = suggest(name, {*core, *installed_names(), *OFFICIAL_EXPORTS})
         # `from agentd import NAME` has a message of its own in place of an AttributeError's; it asks for modules, too.
@@ -62,21 +63,21 @@ def _resolve_plugin_name(name: str, core: Iterable[str]) -> Any:
     _refuse_blocked(found)
     if found.problem:
         raise PluginLoadError("export", name, found.distribution, found.problem)
+    from agentd.registry.metadata import EntryPoint
+
     try:
-        return _load(found)
+        return EntryPoint(found.name, found.value, found.group).load()
     except (Exception, SystemExit) as error:  # a plugin's boundary
         from agentd.registry.loading import describe
 
         raise PluginLoadError("export", name, found.distribution, describe(error)) from error
 
 
-def _find(name: str) -> Found | None:
-    """Return the entry point of this export; an official name is taken from its distribution only."""
+def _find(name: str, owner: str | None) -> Found | None:
+    """Return the entry point of this export; an official name is taken from its distribution, `owner`, only."""
     from agentd.registry.config import normalize
-    from agentd.registry.official import OFFICIAL_EXPORTS
     from agentd.registry.scan import scan
 
-    owner = OFFICIAL_EXPORTS.get(name)
     candidates = [
         found
         for found in scan()
@@ -100,9 +101,3 @@ def _refuse_blocked(found: Found) -> None:
     blocked = [record for record in siblings if record.state == "blocked"]
     if blocked and len(blocked) == len(siblings):
         raise BlockedPluginError("export", found.name, blocked[0].error)
-
-
-def _load(found: Found) -> Any:
-    from agentd.registry.metadata import EntryPoint
-
-    return EntryPoint(found.name, found.value, found.group).load()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,10 +169,6 @@ class Registry(PluginTable):
             events=events,
         )
         return made
-
-    def may_have_marked_tools(self) -> bool:
-        """Tell whether somebody can have marked a function with `@tool`: its package has been imported."""
-        return "agentd_tools.decorator" in sys.modules
 
     def create_skill_renderer(self, name: PluginSpec = "agentskills", **options: Any) -> SkillRenderer:
         """Make a skill renderer for one session."""

@@ -39,6 +39,7 @@ class Prepared:
     notations: Sequence[Notation] = ()
 
 
+@attrs.define(eq=False)
 class Acting:
     """The way in which a model acts: by writing code (`ptc`), or by calling tools natively (`tools`).
 
@@ -46,25 +47,18 @@ class Acting:
     :raises ConfigError: for a mode that there is not, or `bash_tool` without `ptc`.
     """
 
-    def __init__(
-        self,
-        resources: Callable[[], SessionResources],
-        *,
-        mode: Literal["ptc", "tools"] = "ptc",
-        bash_tool: bool = False,
-        parsers: Sequence[PluginSpec] | None = None,
-        budgets: Budgets | None = None,
-    ) -> None:
-        if mode not in ("ptc", "tools"):
-            raise ConfigError(f"mode: must be 'ptc' or 'tools', got {mode!r}")
-        if bash_tool and mode != "ptc":
+    _resources: Callable[[], SessionResources]
+    mode: Literal["ptc", "tools"] = attrs.field(default="ptc", kw_only=True)
+    bash_tool: bool = attrs.field(default=False, kw_only=True)
+    _parsers: Sequence[PluginSpec] | None = attrs.field(default=None, kw_only=True)
+    budgets: Budgets = attrs.field(factory=Budgets, kw_only=True)
+    _notations: list[Notation] = attrs.field(init=False, factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode not in ("ptc", "tools"):
+            raise ConfigError(f"mode: must be 'ptc' or 'tools', got {self.mode!r}")
+        if self.bash_tool and self.mode != "ptc":
             raise ConfigError("bash_tool: goes with mode='ptc' only")
-        self.mode = mode
-        self.bash_tool = bash_tool
-        self.budgets = budgets or Budgets()
-        self._resources = resources
-        self._parsers_wanted = parsers
-        self._notations: list[Notation] = []
 
     async def prepare(
         self,
@@ -93,7 +87,7 @@ class Acting:
         if self.bash_tool or taken is not None:
             native = Offers(bash=self.bash_tool, taken=taken or ())
         if not self.bash_tool and not self._notations:
-            self._notations = resources.registry().create_notations(self._parsers_wanted)
+            self._notations = resources.registry().create_notations(self._parsers)
         told = instructions(
             own=own,
             skills=skills,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -184,7 +185,8 @@ class SessionResources:
     def _may_have_tools(self) -> bool:
         if self._servers or self._tools_wanted:
             return True
-        return self._tools_wanted is None and self.registry().may_have_marked_tools()
+        # Somebody can have marked a function with `@tool` only if its package has been imported.
+        return self._tools_wanted is None and "agentd_tools.decorator" in sys.modules
 
     def _has_skills(self) -> bool:
         """Tell whether there are skills without tools: a folder, and somebody who can say what is in it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from pathlib import Path
 from types import TracebackType
@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import anyio
 
 from agentd._concurrency.channel import Channel
-from agentd.errors import ConfigError, SessionBusyError, SnapshotError
+from agentd.errors import ConfigError, ModelError, SessionBusyError, SnapshotError
 from agentd.events import Event, RunEnd
 from agentd.protocols import OwnedModel, PreparingModel, ResettableModel
 from agentd.session.acting import Acting, Prepared
 from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
 from agentd.session.resources import SessionResources
 from agentd.session.run import Run, RunState
-from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
 from agentd.turn.observer import ChannelListener, SinkGroup
-from agentd.turn.transcript import Transcript
+from agentd.turn.transcript import Message, Transcript
 from agentd.types import Usage
 
 if TYPE_CHECKING:
@@ -132,7 +131,11 @@ class Session:
             registry=registry,
         )
         self._acting = Acting(
-            lambda: self.resources, mode=mode, bash_tool=bash_tool, parsers=parsers, budgets=budgets
+            lambda: self.resources,
+            mode=mode,
+            bash_tool=bash_tool,
+            parsers=parsers,
+            budgets=budgets or Budgets(),
         )
         self._snapshots = (snapshots, snapshots_dir)
         self._kept: Timeline | None = None
@@ -221,20 +224,23 @@ class Session:
 
     # --- running -------------------------------------------------------------------------------------
 
-    def run(self, task: str) -> Run:
+    def run(self, task: str | list[dict[str, Any]]) -> Run:
         """Give the model a task and return the events of the run. It starts with the first event asked for.
+
+        :param task: text, or a list of parts in the form of chat completions: `text`, `image_url` and `file`.
 
         One run after the other: a second one waits for the first. Raises, from the iteration, `ModelError`,
         `ExecutorError`, `PluginError` and what a plugin raises.
         """
         self._check_open()
+        told = Message.of_task(task)
         context = copy_context()  # of this call, not of the first event's: tools run in it
-        return Run(lambda state: context.run(self._launch, state, task))
+        return Run(lambda state: context.run(self._launch, state, told))
 
-    async def ask(self, task: str) -> RunEnd:
+    async def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
         """Give the model a task, wait for the end and return it. Raises what `run` raises."""
         self._check_open()
-        return await self._run(task, None)
+        return await self._run(Message.of_task(task), None)
 
     async def prepare(self) -> None:
         """Do now what the first run would do before its first request: list the tools, make the model's client.
@@ -261,10 +267,10 @@ class Session:
             raise ConfigError("this Session is not open: use it as `async with Session(...) as session:`")
         return self._group
 
-    def _launch(self, state: RunState, task: str) -> None:
+    def _launch(self, state: RunState, task: Message) -> None:
         self._check_open().start_soon(self._drive, state, task)
 
-    async def _drive(self, state: RunState, task: str) -> None:
+    async def _drive(self, state: RunState, task: Message) -> None:
         error: BaseException | None = None
         try:
             with state.scope:
@@ -275,23 +281,48 @@ class Session:
             state.channel.close(error)
             state.done.set()
 
-    async def _run(self, task: str, channel: Channel[Event] | None) -> RunEnd:
+    async def _run(self, task: Message, channel: Channel[Event] | None) -> RunEnd:
         assert self._busy is not None
         async with self._busy:
             model, prepared = await self._ready()
-            task = valid_text(task)  # an argument of a command may hold any bytes
-            self.transcript.add("task", task)
-            model.add_task(task)
-            return await self._acting.run(
-                prepared,
-                model,
-                task=task,
-                transcript=self.transcript,
-                listener=ChannelListener(channel, self._sinks),
-                channel=channel,
-                goes_on=True,
-                after_turn=self._after_turn if self._checkpoint_every_turn else None,
-            )
+            task.tell_task(model)
+            self.transcript.messages.append(task)
+            try:
+                end = await self._acting.run(
+                    prepared,
+                    model,
+                    task=task.content,
+                    transcript=self.transcript,
+                    listener=ChannelListener(channel, self._sinks),
+                    channel=channel,
+                    goes_on=True,
+                    after_turn=self._after_turn if self._checkpoint_every_turn else None,
+                )
+            except ModelError as exc:
+                self._drop_refused(str(exc))
+                raise
+            if end.stop_reason == "refused":
+                self._drop_refused(end.error)
+            return end
+
+    def _drop_refused(self, why: str) -> None:
+        """Take a task back to which nothing was said: every later one would be refused with it."""
+        if self.transcript.messages[-1].role == "task":
+            with suppress(ConfigError):  # of a model that cannot forget
+                self._take_back(f"not answered: {why}")
+
+    async def forget_last(self) -> str:
+        """Take the last task back, with all that was said after it, and return it. The workspace stays as it is.
+
+        :raises SessionBusyError: while a run is under way.
+        :raises ConfigError: if there is no task, or the model was given as an object that cannot forget (`reset`).
+        """
+        async with self._idle("forget_last"):
+            return self._take_back("taken back")
+
+    def _take_back(self, why: str) -> str:
+        self._tell_anew(self._forgetful_model())
+        return self.transcript.withdraw(why)
 
     # --- checkpoints ---------------------------------------------------------------------------------
 

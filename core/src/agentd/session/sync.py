@@ -82,9 +82,8 @@ class SyncSession:
         context, self._context = self._context, None
         lease, self._lease = self._lease, None
         try:
-            if (
-                context is not None and lease is not None and lease.is_open
-            ):  # else the session is the parent process's
+            # If the lease is not open, the session is the parent process's.
+            if context is not None and lease is not None and lease.is_open:
                 context.__exit__(None, None, None)
         finally:
             if lease is not None:
@@ -97,6 +96,10 @@ class SyncSession:
     def rewind(self, wanted: Selector | Checkpoint | None = None) -> Checkpoint:
         """Go back to a checkpoint; see `Session.rewind`."""
         return self._portal().call(self.session.rewind, wanted)
+
+    def forget_last(self) -> str:
+        """Take the last task back; see `Session.forget_last`."""
+        return self._portal().call(self.session.forget_last)
 
     def fork(
         self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
@@ -121,13 +124,13 @@ class SyncSession:
             raise ConfigError("this session was opened in the parent of this process: open another one here")
         return self._lease.portal
 
-    def ask(self, task: str) -> RunEnd:
+    def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
         """Give the model a task, wait for the end and return it."""
         end = deque(self.run(task), maxlen=1).pop()
         assert isinstance(end, RunEnd)
         return end
 
-    def run(self, task: str) -> Iterator[Event]:
+    def run(self, task: str | list[dict[str, Any]]) -> Iterator[Event]:
         """Give the model a task and iterate over the events. Leaving the iteration early ends the run."""
         portal = self._portal()
         return self._events(portal, portal.call(self.session.run, task))  # which keeps this call's context

@@ -20,6 +20,7 @@ from agentd._concurrency.waiting import LoopCaller, loop_caller
 from agentd.errors import (
     ExecutorClosedError,
     ExecutorError,
+    ModelError,
     RunnerStartError,
     SandboxUnavailableError,
 )
@@ -36,10 +37,10 @@ from agentd.events import (
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
 from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
+from agentd.turn.ends import end_of
 from agentd.turn.live_output import OutputRelay
 from agentd.turn.observer import Listener
 from agentd.turn.reading import AnswerReader
-from agentd.turn.results import target_of
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -62,7 +63,6 @@ __all__ = ["TurnLoop"]
 FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 """Executor errors that the model can do nothing about: they end the run at once."""
 
-CUT_BY_LENGTH = ("length", "max_output_tokens", "max_tokens")
 LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
 CUT_FILE_NOTE = (
     "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
@@ -104,8 +104,10 @@ class TurnLoop:
     turns: int = attrs.field(init=False, default=0)
     tool_calls: int = attrs.field(init=False, default=0)
     text: str = attrs.field(init=False, default="")
+    error: str = attrs.field(init=False, default="")
     running: dict[str, OutputRelay] = attrs.field(init=False, factory=dict)
     _asked_again: bool = attrs.field(init=False, default=False)
+    _was_empty: bool = attrs.field(init=False, default=False)
     _told: list[str] = attrs.field(init=False, factory=list)
     _calls: dict[str, RoundJob] = attrs.field(init=False, factory=dict)
     _rejected: int = attrs.field(init=False, default=0)
@@ -125,14 +127,15 @@ class TurnLoop:
         self._call = loop_caller()
         self.listener.emit(RunStart(task=task, model=self.model.name))
         reason: StopReason = "cancelled"
-        error = ""
         try:
             reason = await self._rounds()
         except Exception as exc:
-            reason, error = "error", f"{type(exc).__name__}: {exc}"
+            reason, self.error = "error", f"{type(exc).__name__}: {exc}"
             raise
         finally:
-            end = RunEnd(stop_reason=reason, text=self.text, turns=self.turns, usage=self.usage, error=error)
+            end = RunEnd(
+                stop_reason=reason, text=self.text, turns=self.turns, usage=self.usage, error=self.error
+            )
             self.listener.emit(end)
         return end
 
@@ -189,7 +192,7 @@ class TurnLoop:
                         if self.listener.is_full():
                             await self.listener.flow()
                 if not answer.is_cut:
-                    answer.close(ended=rnd.finish is None or rnd.finish.reason not in CUT_BY_LENGTH)
+                    answer.close(ended=rnd.finish is None or end_of(rnd.finish.reason) != "cut")
             except Exception as exc:
                 self._fail(rnd, exc)
 
@@ -312,13 +315,13 @@ class TurnLoop:
 
     def _notes(self, rnd: Round) -> list[str]:
         notes, self._told = self._told, []
-        if rnd.finish is not None and rnd.finish.reason in CUT_BY_LENGTH:
+        if rnd.finish is not None and end_of(rnd.finish.reason) == "cut":
             notes.append(LENGTH_NOTE)
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
         last = rnd.jobs[-1] if rnd.jobs else None
         if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
-            notes.append(CUT_FILE_NOTE.format(target_of(last.block)))
+            notes.append(CUT_FILE_NOTE.format(last.block.target))
         return notes
 
     def _count(self, rnd: Round, raw: str) -> None:
@@ -344,7 +347,7 @@ class TurnLoop:
         if rnd.over_time:
             return "wall_time"
         if rnd.is_last:
-            return "answer" if rnd.calls or not self._ask_again() else None
+            return "answer" if rnd.calls or rnd.finish is None else self._end(rnd, rnd.finish)
         self._rejected = self._rejected + 1 if all(not j.started for j in rnd.jobs) else 0
         limit = self.budgets.max_rejected_rounds
         if limit is not None and self._rejected >= limit:
@@ -355,14 +358,24 @@ class TurnLoop:
             rnd.failure = errors[0]
         return None
 
-    def _ask_again(self) -> bool:
-        """Tell whether the model must answer again, and tell it why."""
-        told = "" if self._asked_again or self.review is None else self.review(self.text)
+    def _end(self, rnd: Round, finish: ModelFinish) -> StopReason | None:
+        """Say how an answer with nothing to do ends the run; None if the model is asked again."""
+        end, empty = end_of(finish.reason), not (self.text.strip() or finish.other)
+        said = finish.detail or f"the provider ended the answer with {finish.reason!r}"
+        self.error = "" if end in ("answer", "paused") else said
+        if end == "paused":
+            return None
+        if end in ("refused", "cut") or (end == "provider_error" and not empty):
+            return end
+        if empty and self._was_empty:
+            rnd.failure = ModelError(f"model {self.model.name!r}: it answered nothing, twice: {said}")
+        self._was_empty = empty
+        told = "" if empty or self._asked_again or self.review is None else self.review(self.text)
         if told:
             self._asked_again = True
             self.model.add_results(told)
             self.transcript.add("results", told)
-        return bool(told)
+        return None if empty or told else "answer"
 
     # --- from outside, in the loop -----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from agentd.errors import ConfigError
+from agentd.text import valid_data, valid_text
 from agentd.types import Usage
 
 if TYPE_CHECKING:
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "Message", "NativeCall", "Transcript"]
 
-Role = Literal["task", "answer", "results"]
-VERSION = 2  # 1 had no `calls`
+Role = Literal["task", "answer", "results", "withdrawn"]
+VERSION = 3  # 1 had no `calls`, 2 no withdrawn tasks and no `parts`
+PARTS = ("text", "image_url", "file")
+_FORMS = (
+    "({'type': 'text', 'text': ...}, {'type': 'image_url', 'image_url': ...}, {'type': 'file', 'file': ...})"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -52,14 +57,43 @@ class NativeCall:
 
 @attrs.frozen
 class Message:
-    """A task, an answer of the model (cut after its blocks), or the results that it was given.
+    """A task, an answer of the model (cut after its blocks), or the results that it was given; or a task that was taken
+    back, with the reason: no model is told of that one.
 
-    `calls` are the native tool calls of an answer, or those that the results are about.
+    `calls` are the native tool calls of an answer, or those that the results are about; `parts` those of a task that is
+    more than text, whose `content` is the text in them.
     """
 
     role: Role
     content: str
     calls: tuple[NativeCall, ...] = ()
+    parts: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of_task(cls, task: object) -> Message:
+        """Return the message of a task: text, or parts as chat completions have them. Raises `ConfigError`."""
+        if isinstance(task, str):
+            return cls("task", valid_text(task))  # an argument of a command may hold any bytes
+        parts: list[Any] = task if isinstance(task, list) else []
+        wrong = [
+            p for p in parts if not isinstance(p, dict) or p.get("type") not in PARTS or p["type"] not in p
+        ]
+        if wrong or not parts:
+            got = f"a part {wrong[0]!r:.80}" if wrong else f"{type(task).__name__} {task!r:.80}"
+            raise ConfigError(f"task: must be text, or a list of parts {_FORMS}; got {got}")
+        texts = [str(p["text"]) if p["type"] == "text" else f"[{p['type']}]" for p in parts]
+        return cls("task", valid_text("\n".join(texts)), parts=tuple(valid_data(parts)))
+
+    def tell_task(self, model: Model) -> None:
+        """Tell a model this task. Raises `ConfigError` if it has parts that the model cannot be told."""
+        from agentd.protocols import PartsModel
+
+        if not self.parts:
+            model.add_task(self.content)
+        elif isinstance(model, PartsModel):
+            model.add_parts(self.parts)
+        else:
+            raise ConfigError(f"task: the model {model.name!r} takes text alone (it has no add_parts)")
 
 
 @attrs.define
@@ -73,6 +107,16 @@ class Transcript:
     def add(self, role: Role, content: str, calls: Iterable[NativeCall] = ()) -> None:
         """Append a message."""
         self.messages.append(Message(role, content, tuple(calls)))
+
+    def withdraw(self, why: str) -> str:
+        """Take the last task back, with what followed it, and return it. Raises `ConfigError` without one."""
+        roles = [m.role for m in self.messages]
+        if "task" not in roles:
+            raise ConfigError("there is no task to take back")
+        at = len(roles) - 1 - roles[::-1].index("task")
+        task = self.messages[at].content
+        self.messages[at:] = [Message("withdrawn", f"{task}\n\n[{why}]")]
+        return task
 
     @property
     def last_answer(self) -> str:
@@ -93,8 +137,8 @@ class Transcript:
     def from_dict(cls, data: dict[str, Any]) -> Transcript:
         """Make a transcript from what `as_dict` returned. Raises `ConfigError` for anything else."""
         try:
-            if data.get("version") not in (1, VERSION):
-                raise ConfigError(f"transcript: version must be 1 or {VERSION}, got {data.get('version')!r}")
+            if data.get("version") not in (1, 2, VERSION):
+                raise ConfigError(f"transcript: version must be 1 to {VERSION}, got {data.get('version')!r}")
             return cls(
                 messages=[_message(m) for m in data["messages"]],
                 executions=[Execution(**e) for e in data["executions"]],
@@ -128,17 +172,18 @@ class Transcript:
         """
         for message in self.messages:
             if message.role == "task":
-                model.add_task(message.content)
+                message.tell_task(model)
             elif message.calls and native:
                 _replay_calls(model, message)
             elif message.role == "answer":
                 model.add_answer(_as_text(message))
-            else:
+            elif message.role == "results":
                 model.add_results(_as_text(message))
 
 
 def _message(data: dict[str, Any]) -> Message:
-    return Message(**{**data, "calls": tuple(NativeCall(**c) for c in data.get("calls", ()))})
+    calls = tuple(NativeCall(**c) for c in data.get("calls", ()))
+    return Message(**{**data, "calls": calls, "parts": tuple(data.get("parts", ()))})
 
 
 def _replay_calls(model: Model, message: Message) -> None:

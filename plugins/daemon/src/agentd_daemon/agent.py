@@ -14,6 +14,7 @@ from agentd._concurrency.pool import call_in_thread
 from agentd.errors import (
     AgentdError,
     ConfigError,
+    ContextLengthError,
     ModelError,
     PluginError,
     SandboxUnavailableError,
@@ -237,17 +238,26 @@ class AgentWorker:
         with anyio.CancelScope() as self._turn:
             try:
                 if not self._is_measured(session):
-                    await self._shorten(session)
-                messages = session.transcript.messages
-                self._said_before = len(messages)
-                goes_on = trigger.attempts > 1 and is_unfinished(messages, mark_of(trigger))
-                subscription = self._subscriptions.get(trigger.uri)
-                max_chars = self.config.budgets.max_result_chars
-                end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
-                return self._answered(end, messages)
+                    await self._shorten(session, self.config.history.max_tokens)
+                try:
+                    return await self._ask(session, trigger)
+                except ContextLengthError as exc:  # its tokens are other than our estimate
+                    log.warning("%s: %s", self.name, exc)
+                    if not await self._shorten(session, tokens(session.transcript.messages) - 1):
+                        raise
+                    return await self._ask(session, trigger)
             finally:
                 self._turn = None
         raise _Cancelled
+
+    async def _ask(self, session: Session, trigger: Trigger) -> RunEnd:
+        messages = session.transcript.messages
+        self._said_before = len(messages)
+        goes_on = trigger.attempts > 1 and is_unfinished(messages, mark_of(trigger))
+        subscription = self._subscriptions.get(trigger.uri)
+        max_chars = self.config.budgets.max_result_chars
+        end = await session.ask(task_of(trigger, subscription, max_chars, goes_on=goes_on))
+        return self._answered(end, messages)
 
     def _answered(self, end: RunEnd, messages: Sequence[Message]) -> RunEnd:
         """Return the end of a run, unless its time ran out while the provider kept silent."""
@@ -261,7 +271,8 @@ class AgentWorker:
 
     async def _done(self, session: Session, trigger: Trigger, end: RunEnd) -> None:
         answered = end.stop_reason == "answer"
-        error = "" if answered else f"ended without an answer: {end.stop_reason}"
+        why = f" ({end.error})" if end.error else ""
+        error = "" if answered else f"ended without an answer: {end.stop_reason}{why}"
         self.failures += not answered
         self._backoff.reset()
         result = end.text[:RESULT_CHARS]
@@ -354,18 +365,20 @@ class AgentWorker:
         messages = session.transcript.messages
         return bool(messages) and messages[-1] is self._measured
 
-    async def _shorten(self, session: Session) -> None:
+    async def _shorten(self, session: Session, max_tokens: int) -> bool:
+        """Shorten the conversation if it is longer than so much, and tell whether that was done."""
         rule = self.config.history
         shorter = await bound(
             session.transcript,
             rule=rule.rule,
-            max_tokens=rule.max_tokens,
+            max_tokens=max_tokens,
             keep_turns=rule.keep_turns,
             summarise=self._summarise,
         )
         if shorter is not None:
             await session.continue_from(shorter)
             self._try_to_save()
+        return shorter is not None
 
     async def _summarise(self, text: str) -> str:
         """Ask the agent's own model."""

@@ -128,6 +128,8 @@ def _runs(message: Message) -> int:
 
 
 def _text(message: Message) -> str:
+    if message.role == "withdrawn":
+        return ""  # no model is told of it
     parts = [message.content]
     for call in message.calls:
         parts += [call.name, call.arguments, call.output]

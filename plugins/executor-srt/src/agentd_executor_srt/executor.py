@@ -133,6 +133,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         self._policy: Policy | None = None
         self._process: SandboxProcess | None = None
         self._sandbox_dir: Path | None = None
+        self._token = ""
         self._made_by = 0
         self._attached = False
         self._guarded: tuple[Path, ...] = ()  # what the renderer has written
@@ -165,6 +166,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             self._guarded = self._guarded or (self.workspace_dir / "skills",)
             for folder in self._guarded:
                 folder.mkdir(parents=True, exist_ok=True)  # or srt would put an empty file in its place
+        self._token = os.urandom(24).hex()
         self._sandbox_dir, self._made_by = make_run_dir(), os.getpid()
         try:
             policy = self._policy = self._make_policy(programs, self._sandbox_dir)
@@ -280,6 +282,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         hello = super()._hello(env)
         inherited = self._policy.inherited() if self._policy is not None else []
         hello["inherit"] = [name for name in inherited if name not in self.env]
+        hello["token"] = self._token
         own = {str(self.workspace_dir / folder) for folder in self._own_folders()}
         hello["folders"] = [folder for folder in (env["TMPDIR"], env["HOME"]) if folder not in own]
         if self._sandbox_dir is not None and "GIT_CONFIG_COUNT" not in self.env:
@@ -368,10 +371,8 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     @property
     def snapshot_exclude(self) -> tuple[str, ...]:
         """What is no part of a snapshot now: the placeholders, while a sandbox runs in the workspace."""
-        own = self._own_folders()
-        return tuple(
-            dict.fromkeys(name for name in standing_in(str(mark_dir(self.workspace_dir))) if name not in own)
-        )
+        names = standing_in(str(mark_dir(self.workspace_dir)))
+        return tuple(dict.fromkeys(name for name in names if name.split("/")[0] != self._place.root.name))
 
     def pause(self) -> None:
         """End the sandbox and hand the workspace back; the next action starts a new one, with a fresh shell.

@@ -218,11 +218,11 @@ def _remove(root: int, path: str, what: str) -> bool:
 def _says(folder: int, name: str, what: str) -> bool:
     """Tell whether a regular file has this content and nothing more."""
     there = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if not stat.S_ISREG(there.st_mode) or there.st_size != len(what):
+    if not stat.S_ISREG(there.st_mode) or there.st_size != len(what.encode()):
         return False
     descriptor = os.open(name, _READ | os.O_NONBLOCK, dir_fd=folder)
     try:
-        return os.read(descriptor, len(what) + 1) == what.encode()
+        return os.read(descriptor, there.st_size + 1) == what.encode()
     finally:
         os.close(descriptor)
 

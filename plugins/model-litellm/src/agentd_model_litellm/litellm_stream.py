@@ -56,6 +56,10 @@ class ChunkStream:
                 raise original from original.__cause__
             raise
         choices = data.get("choices") or []
+        word = self._lines.word if self._lines is not None else ""
+        for choice in choices:
+            if choice.get("finish_reason") == "stop" and word not in ("", "STOP"):
+                choice["finish_reason"] = word.lower()  # MALFORMED_FUNCTION_CALL, say
         if not self._saw_finish():
             for choice in choices:
                 choice.pop("finish_reason", None)
@@ -126,12 +130,13 @@ class _CheckedLines:
     characters such as U+2028, which may stand in a JSON string. What does not become JSON so is an error.
 
     `finished` says whether Gemini has given its finish marker, for LiteLLM makes one up for each chunk; None
-    for other formats.
+    for other formats. `word` is that marker, for LiteLLM says `stop` for some.
     """
 
     def __init__(self, lines: Any) -> None:
         self._lines = lines
         self.finished: bool | None = None
+        self.word = ""
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -159,6 +164,7 @@ class _CheckedLines:
         ends = [c.get("finishReason") for c in chunk.get("candidates") or () if isinstance(c, dict)]
         blocked = (chunk.get("promptFeedback") or {}).get("blockReason")
         self.finished = bool(self.finished or blocked or any(ends))
+        self.word = next((str(e) for e in ends if e), "blocked" if blocked else self.word)
 
     def close(self) -> None:
         close = getattr(self._lines, "close", None)

@@ -11,12 +11,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
+from agentd.protocols import ModelEvent, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.text import valid_data, valid_text
 from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import CallCollector, TextJoiner, as_call, as_tool, later_choice, text_of
+from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, later_choice, text_of
+from agentd_model_openai.chat_end import AnswerEnd
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
+from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.source import Opener, Source
 from agentd_model_openai.usage import Prices, chat_usage, priced
 
@@ -90,6 +92,10 @@ class ChatModel:
 
     def _say(self, role: str, text: str) -> None:
         self.messages.append({"role": role, "content": valid_text(text)})
+
+    def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Append what the person says in parts."""
+        self.messages.append({"role": "user", "content": list(parts)})
 
     def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
         """Append what the model said, with the calls that it made."""
@@ -183,8 +189,10 @@ class ChatModel:
             raise unfinished(self.name, "finish_reason", empty=not choices)
         # The finish comes first: a reader that stops at prose behind a block has the usage then.
         usage = priced(chat_usage(completion.usage), self.name, self._prices)
-        yield ModelFinish(reason=choices[0].finish_reason, usage=usage, raw=completion)
         message = choices[0].message
+        end = AnswerEnd()
+        end.see(message, choices[0].finish_reason)
+        yield end.finish(usage, completion)
         try:
             text = valid_text(_text_in(message))
         except ValueError as exc:
@@ -197,7 +205,7 @@ class ChatModel:
         self._extras = collector.extras
 
     async def _events(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
-        reason: str | None = None
+        end = AnswerEnd()
         usage = None
         empty = True
         collector = CallCollector()
@@ -211,7 +219,7 @@ class ChatModel:
                 calls: Sequence[ModelToolCall] = ()
                 if chunk.choices:
                     choice = chunk.choices[0]
-                    reason = choice.finish_reason or reason
+                    end.see(choice.delta, choice.finish_reason)
                     if choice.delta:
                         text = joiner.feed(_text_in(choice.delta))
                         if choice.finish_reason:
@@ -227,9 +235,9 @@ class ChatModel:
                     yield call
         except Exception as exc:
             raise broken_stream(self.name, exc) from exc
-        if reason is None:
+        if not end.reason:
             raise unfinished(self.name, "finish_reason", empty=empty)
-        yield ModelFinish(reason=reason, usage=priced(chat_usage(usage), self.name, self._prices))
+        yield end.finish(priced(chat_usage(usage), self.name, self._prices))
 
 
 def _text_in(message: Any) -> str:

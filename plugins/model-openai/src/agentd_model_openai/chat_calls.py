@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from agentd.protocols import ModelToolCall, ToolOffer
-from agentd.text import valid_data, valid_text
+from agentd.text import valid_data
 
-__all__ = ["CallCollector", "TextJoiner", "as_call", "as_tool", "later_choice", "text_of"]
+__all__ = ["CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
 
-_EXTRAS: Final = ("refusal", "reasoning_content", "reasoning_details", "thinking_blocks")
-"""Fields beside the text that an answer with calls takes back with it: some providers insist on their own
-reasoning (DeepSeek, OpenRouter, LiteLLM for Anthropic)."""
+_EXTRAS: Final = ("refusal", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks")
+"""Fields besides the text that an answer with calls takes back with it, each under the name that it came under: some
+providers insist on their own reasoning (DeepSeek, vLLM, Ollama, OpenRouter, LiteLLM for Anthropic)."""
 
 
 def as_tool(offer: ToolOffer) -> dict[str, Any]:
@@ -157,25 +157,3 @@ def _merge(extras: dict[str, Any], name: str, value: Any) -> None:
         extras[name] = [*before, *value]
     else:
         extras[name] = value
-
-
-class TextJoiner:
-    """Makes text valid that comes in pieces, one of which may end in the midst of a character."""
-
-    def __init__(self) -> None:
-        self._half = ""
-
-    def feed(self, text: str) -> str:
-        """Return what is certain of the text up to here."""
-        if text and self._half:
-            text, self._half = self._half + text, ""
-        if text.isascii():
-            return text
-        if "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        return valid_text(text)
-
-    def close(self) -> str:
-        """Return what stands for half a character whose other half never came."""
-        half, self._half = self._half, ""
-        return valid_text(half)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agentd.errors import ModelError, ModelStreamError
+from agentd.errors import ContextLengthError, ModelError, ModelStreamError
 
 from agentd_model_openai.retry import asked_wait, status_of
 
@@ -20,6 +20,20 @@ _HINTS = {
     413: "the conversation is too long for the provider: start a new one or use shorter results",
     429: "the provider limits the rate or the quota is used up: wait and try again, or raise max_retries",
 }
+_TOO_LONG = (
+    "context_length_exceeded",
+    "maximum context length",
+    "context window",
+    "ContextWindowExceeded",
+    "prompt is too long",
+    "exceeds the maximum number of tokens",
+    "exceed_context_size_error",  # llama.cpp, whose numbers stand in the error's body
+    "exceeds the available context size",
+)
+_TOO_LONG_HINT = (
+    "the conversation is too long for this model: start a new one, use shorter results or a model with a larger "
+    "context"
+)
 _BY_TEXT = (
     (
         (
@@ -30,18 +44,7 @@ _BY_TEXT = (
         ),
         "the quota or the credit of this key is used up: check the provider's billing page",
     ),
-    (
-        (
-            "context_length_exceeded",
-            "maximum context length",
-            "context window",
-            "ContextWindowExceeded",
-            "prompt is too long",
-            "exceeds the maximum number of tokens",
-        ),
-        "the conversation is too long for this model: start a new one, use shorter results or a model with a "
-        "larger context",
-    ),
+    (_TOO_LONG, _TOO_LONG_HINT),
     (
         (
             "invalid_api_key",
@@ -85,13 +88,35 @@ def is_programming_error(exc: BaseException) -> bool:
 
 def refused(model: str, exc: Exception) -> ModelError:
     """Return the error for a request that failed; raise it from `exc`."""
-    error = ModelError(f"model {model!r}: {type(exc).__name__}: {_brief(exc)}; {_next_step(exc)}")
+    told = f"model {model!r}: {type(exc).__name__}: {_brief(exc)}"
+    if not _is_too_long(exc):
+        error = ModelError(f"{told}; {_next_step(exc)}")
+    else:
+        tokens, limit = _number(exc, "n_prompt_tokens"), _number(exc, "n_ctx")
+        numbers = f" ({tokens:,} tokens of {limit:,})" if tokens and limit else ""
+        error = long = ContextLengthError(f"{told}{numbers}; {_next_step(exc)}")
+        long.tokens, long.limit = tokens, limit
     error.retry_after_s, error.status = asked_wait(exc), status_of(exc)
     return error
 
 
+def _said(exc: BaseException) -> str:
+    """Return all that an error says of itself: newer SDKs leave the kind and further fields to its body."""
+    return f"{getattr(exc, 'code', '')} {type(exc).__name__} {exc} {getattr(exc, 'body', '')}"
+
+
+def _is_too_long(exc: Exception) -> bool:
+    return status_of(exc) == 413 or any(mark in _said(exc) for mark in _TOO_LONG)
+
+
+def _number(exc: Exception, name: str) -> int | None:
+    """Return a number from the body of an error, which LiteLLM passes on as text."""
+    found = re.search(rf"""{name}["']?\s*[:=]\s*(\d+)""", _said(exc))
+    return int(found[1]) if found else None
+
+
 def _next_step(exc: Exception) -> str:
-    told = f"{getattr(exc, 'code', '')} {type(exc).__name__} {exc}"
+    told = _said(exc)
     for marks, hint in _BY_TEXT:
         if any(mark in told for mark in marks):
             return hint.format(variable=_variable(exc))

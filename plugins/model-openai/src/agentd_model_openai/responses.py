@@ -17,10 +17,12 @@ from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, 
 from agentd.text import valid_data, valid_text
 from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import TextJoiner, later_choice, text_of
+from agentd_model_openai.chat_calls import later_choice, text_of
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
+from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.source import Opener, Source
 from agentd_model_openai.usage import Prices, priced, responses_usage
+from agentd_model_openai.whole_events import WholeEvents
 
 __all__ = ["ResponsesModel"]
 
@@ -106,6 +108,10 @@ class ResponsesModel:
     def add_task(self, text: str) -> None:
         """Append what the person says."""
         self.input.append(_said("user", text))
+
+    def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Append what the person says in parts, which have other names here."""
+        self.input.append({"role": "user", "content": [_part(p) for p in parts]})
 
     def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
         """Append the last answer's items, its text cut to `text`, with those of its calls that are given."""
@@ -216,32 +222,38 @@ class ResponsesModel:
         finish: ModelFinish | None = None
         empty = True
         joiner = TextJoiner()
+        whole = WholeEvents(self.name)
         try:
-            async for event in events:
+            async for raw in events:
                 empty = False
-                kind = event.type
-                if kind == "response.output_text.delta":
-                    text = joiner.feed(text_of(event.delta))
-                    if text != event.delta:
-                        event.delta = text
-                    yield ModelText(text, event)
-                    continue
-                calls: list[ModelToolCall] = []
-                if kind == "response.output_item.done":
-                    self._items.append(event.item)
-                    calls = self._calls_in([event.item])
-                elif kind in ENDS:
-                    self._items = list(event.response.output) or self._items
-                    self._whole_answer = True
-                    finish = self._finish(event.response, event)
+                for event in whole.feed(raw):
+                    kind = event.type
+                    if kind == "response.output_text.delta":
+                        text = joiner.feed(text_of(event.delta))
+                        if text != event.delta:
+                            event.delta = text
+                        yield ModelText(text, event)
+                        continue
+                    calls: list[ModelToolCall] = []
+                    if kind == "response.output_item.done":
+                        self._items.append(event.item)
+                        calls = self._calls_in([event.item])
+                    elif kind in ENDS:
+                        self._items = list(event.response.output)
+                        self._whole_answer = True
+                        finish = self._finish(event.response, event)
+                        break
+                    elif kind == "response.failed":
+                        self._check(event.response)
+                    elif kind == "error":
+                        raise ModelError(
+                            f"model {self.name!r}: the provider failed: {event.message}; try again"
+                        )
+                    yield ModelText("", event)
+                    for call in calls:
+                        yield call
+                if finish is not None:
                     break
-                elif kind == "response.failed":
-                    self._check(event.response)
-                elif kind == "error":
-                    raise ModelError(f"model {self.name!r}: the provider failed: {event.message}; try again")
-                yield ModelText("", event)
-                for call in calls:
-                    yield call
         except ModelError:
             raise
         except Exception as exc:
@@ -270,8 +282,26 @@ class ResponsesModel:
     def _finish(self, response: Any, raw: Any) -> ModelFinish:
         details = getattr(response, "incomplete_details", None)
         reason = getattr(details, "reason", None) or "stop"
-        usage = priced(responses_usage(response.usage), self.name, self._prices)
-        return ModelFinish(reason=reason, usage=usage, raw=raw)
+        usage = priced(responses_usage(getattr(response, "usage", None)), self.name, self._prices)
+        limit = self._options.get("max_output_tokens")
+        if reason == "stop" and limit and usage.output_tokens >= limit:
+            reason = "max_output_tokens"  # of servers that call a cut answer `completed`
+        refusal = _refusal(self._items)
+        return ModelFinish(
+            reason="refusal" if refusal else reason,
+            detail=f"the model refuses: {refusal}" if refusal else "",
+            other=any(i.type not in ("message", "reasoning", *CALLS) for i in self._items),
+            usage=usage,
+            raw=raw,
+        )
+
+
+def _refusal(items: Sequence[Any]) -> str:
+    """Return what an answer says in place of a text, if it refuses."""
+    parts = [p for i in items if i.type == "message" for p in getattr(i, "content", None) or ()]
+    if any(getattr(p, "text", None) for p in parts):
+        return ""
+    return "".join(getattr(p, "refusal", None) or "" for p in parts)
 
 
 def _tool(offer: ToolOffer) -> dict[str, Any]:
@@ -304,6 +334,18 @@ def _call(call: ModelToolCall) -> dict[str, Any]:
 
 def _said(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": valid_text(text)}
+
+
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    kind = part["type"]
+    if kind == "image_url":
+        image = part["image_url"] if isinstance(part["image_url"], dict) else {"url": part["image_url"]}
+        return {"type": "input_image", "image_url": image.get("url"), "detail": image.get("detail", "auto")}
+    return (
+        {"type": "input_file", **part["file"]}
+        if kind == "file"
+        else {"type": "input_text", "text": part["text"]}
+    )
 
 
 def _encrypted(item: Any) -> bool:

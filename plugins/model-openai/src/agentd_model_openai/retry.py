@@ -5,7 +5,7 @@ its stream broke before its first text or item. Then no block of that answer can
 earlier answers have executed is part of the request, so nothing is executed twice. An answer of which
 something was passed on is never asked for again.
 
-Waits are twice as long each time (`agentd._concurrency.backoff`), unless the provider says how long to wait.
+Waits are twice as long each time, unless the provider says how long to wait.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from agentd.errors import ConfigError
+from agentd.turn.ends import end_of
 from agentd.types import Usage
 
-__all__ = ["add_usage", "check", "restored", "tool_names", "with_instructions"]
+__all__ = ["add_usage", "check", "finish_reason", "restored", "tool_names", "with_instructions"]
 
 
 def check(kwargs: Mapping[str, Any], kind: str) -> None:
@@ -69,6 +70,22 @@ def with_instructions(messages: Iterable[Any], text: str) -> list[Any]:
     else:
         merged = [*content, {"type": "text", "text": text}]
     return [{**plain, "content": merged}, *found[1:]]
+
+
+_REASONS: Final = ("stop", "length", "tool_calls", "content_filter", "function_call")
+"""The finish reasons that the SDK's types know."""
+
+
+def finish_reason(word: str, end: str = "answer") -> str:
+    """Return the finish reason that a caller sees.
+
+    :param word: the provider's.
+    :param end: the stop reason of the run.
+    """
+    if end in ("answer", "refused", "cut") and word in _REASONS:
+        return word
+    meant = end_of(word) if end == "answer" else end
+    return {"answer": "stop", "refused": "content_filter"}.get(meant, "length")
 
 
 def add_usage(usage: Usage) -> Any:

@@ -21,14 +21,16 @@ message together with the SDK's helper and sends it back sends them with it (see
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from agentd.events import Event, RunEnd, RunStart, TextDelta, as_dict
 from agentd.protocols import ModelEvent, ModelFinish, ModelToolCall
 
-from agentd_openai.chat_request import add_usage
+from agentd_openai.chat_request import add_usage, finish_reason
 from agentd_openai.collector import Collector
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class ChatStreamer(Collector):
     ) -> None:
         super().__init__(sinks)
         self._call = call
+        self._has_role = False
         self._has_calls = False  # of ours, in any round
         self._said = False  # some text was sent
         from openai.types.chat import ChatCompletionChunk
@@ -71,15 +74,13 @@ class ChatStreamer(Collector):
         self._has_blocks = False
         self._prose: list[dict[str, Any]] = []
         self._fresh = self._round > 1 and self._said  # no text of this round sent yet
-        self._callers: dict[int, int | None] = {}  # our number of the caller's calls, None for ours
+        self._numbers: list[int | None] = []  # our numbers of the caller's calls, None for ours
+        self._callers: dict[int | None, int | None] = {}  # the same by the provider's number of the last one
 
     # --- from the loop ---------------------------------------------------------------------------------
 
     def model_event(self, event: ModelEvent) -> None:
-        if isinstance(event, ModelFinish):
-            self._reason = event.reason
-            return
-        if isinstance(event, ModelToolCall):
+        if isinstance(event, ModelFinish | ModelToolCall):
             return  # its chunks came before it
         chunk: Any = event.raw
         self._adopt(chunk)
@@ -87,14 +88,15 @@ class ChatStreamer(Collector):
             return  # the usage of one round; the sum comes at the end
         start, self._length = self._length, self._length + len(event.text)
         choice = chunk.choices[0]
+        self._reason = choice.finish_reason or self._reason
         choice.finish_reason = None
         delta = choice.delta
         if delta is None:
             return
         if delta.tool_calls:
             delta.tool_calls = self._callers_own(delta.tool_calls)
-        if self._round > 1:
-            delta.role = None
+        # Some servers leave the role out, and each round has one: ours stands in the first chunk.
+        delta.role, self._has_role = (None if self._has_role else "assistant"), True
         more = delta.model_fields_set - {"content", "role", "tool_calls"}
         if event.text or delta.role or delta.tool_calls or more or delta.model_extra:
             self._held.append((chunk, start, self._length))
@@ -108,9 +110,12 @@ class ChatStreamer(Collector):
             named = getattr(piece, "function", None) or getattr(piece, "custom", None)
             if name := getattr(named, "name", None):
                 ours = self._call.offers.handles(name)
-                number = None if ours else sum(n is not None for n in self._callers.values())
-                self._callers[piece.index] = number
-            if (number := self._callers.get(piece.index)) is not None:
+                number = None if ours else sum(n is not None for n in self._numbers)
+                self._numbers.append(number)
+                self._callers[getattr(piece, "index", None)] = number
+            if (number := self._callers.get(getattr(piece, "index", None))) is not None:
+                if name and not getattr(piece, "id", None):
+                    piece.id = f"call_{number}"
                 piece.index = number
                 left.append(piece)
         return left or None
@@ -150,16 +155,15 @@ class ChatStreamer(Collector):
     def _adopt(self, chunk: Any) -> None:
         if not self._base:
             self._base = {
-                "id": chunk.id,
-                "created": chunk.created,
-                "model": chunk.model,
+                "id": getattr(chunk, "id", None) or f"chatcmpl-{uuid4().hex}",
+                "created": getattr(chunk, "created", None) or int(time.time()),
+                "model": getattr(chunk, "model", None) or self._call.model.name,
                 "object": "chat.completion.chunk",
             }
             if chunk.system_fingerprint is not None:
                 self._base["system_fingerprint"] = chunk.system_fingerprint
-        else:
-            chunk.id = self._base["id"]
-            chunk.created = self._base["created"]
+        for name in ("id", "created", "model", "object"):
+            setattr(chunk, name, self._base[name])
         if chunk.usage is not None:
             chunk.usage = None
 
@@ -218,7 +222,7 @@ class ChatStreamer(Collector):
             self._out(self._make(content=content, agentd=list(events)))
 
     def _finish(self, end: RunEnd) -> None:
-        reason = self._reason if end.stop_reason == "answer" else "length"
+        reason = finish_reason(self._reason, end.stop_reason)
         self._out(self._make(finish=reason, agentd=[as_dict(end)]))
         if self._wants_usage:
             usage = add_usage(end.usage)

@@ -98,7 +98,9 @@ def patch_openai_with_ptc(
     if state.resources is not resources:
         state.use(resources)
     current = state.current
-    state.ptc = Mode(current, Acting(current, bash_tool=bash_tool, parsers=parsers, budgets=budgets), sinks)
+    state.ptc = Mode(
+        current, Acting(current, bash_tool=bash_tool, parsers=parsers, budgets=budgets or Budgets()), sinks
+    )
     client.cleanup_ptc = state.close  # type: ignore[attr-defined]
     return client
 
@@ -144,7 +146,7 @@ def patch_openai_with_mcp(
     if state.resources is not resources:
         state.resources.take_over(resources)
     current = state.current
-    state.tools = Mode(current, Acting(current, mode="tools", budgets=budgets), sinks)
+    state.tools = Mode(current, Acting(current, mode="tools", budgets=budgets or Budgets()), sinks)
     client.cleanup_mcp = state.close  # type: ignore[attr-defined]
     return client
 

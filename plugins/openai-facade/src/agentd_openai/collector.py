@@ -29,6 +29,9 @@ class RunningCall(Protocol):
     def mode(self) -> Mode: ...
 
     @property
+    def model(self) -> Any: ...
+
+    @property
     def offers(self) -> Offers: ...
 
     @property

@@ -57,7 +57,7 @@ def both(error: Exception) -> Exception:
     except TypeError:  # the two have no common layout
         return error
     made = mixed.__new__(mixed)
-    made.__dict__.update(cause.__dict__)
+    made.__dict__.update(cause.__dict__ | error.__dict__)
     made.args = error.args
     made.__cause__ = cause
     return made

@@ -17,6 +17,7 @@ __all__ = [
     "add_usage",
     "check",
     "code_item",
+    "incomplete",
     "own_items_as_text",
     "with_instructions",
     "without_ours",
@@ -50,6 +51,15 @@ def add_usage(usage: Usage) -> Any:
         total_tokens=usage.total_tokens,
         input_tokens_details={"cached_tokens": usage.cached_input_tokens, "cache_write_tokens": 0},
         output_tokens_details={"reasoning_tokens": usage.reasoning_tokens},
+    )
+
+
+def incomplete(stop_reason: str) -> Any:
+    """Return why a response is incomplete, in the SDK's words."""
+    from openai.types.responses.response import IncompleteDetails
+
+    return IncompleteDetails.construct(
+        reason="content_filter" if stop_reason == "refused" else "max_output_tokens"
     )
 
 

@@ -37,7 +37,7 @@ from agentd_model_openai.responses import CALLS
 
 from agentd_openai.item_stream import ADDED, DONE, TEXT, ItemStream
 from agentd_openai.native_items import marker, mcp_item
-from agentd_openai.responses_request import add_usage
+from agentd_openai.responses_request import add_usage, incomplete
 
 if TYPE_CHECKING:
     from agentd.turn.observer import SinkGroup
@@ -59,6 +59,7 @@ class _OpenItem:
     item: Any
     text: str = ""
     part: int | None = None  # the text part that is open
+    id: str = ""  # in place of the provider's, which an earlier round had too
 
 
 @attrs.define(eq=False)
@@ -80,6 +81,7 @@ class ResponsesStreamer(ItemStream):
         self._turn = 0
         self._natives: dict[str, _StreamedNative] = {}  # by the id of their events
         self._sent: set[str] = set()
+        self._ids: set[str] = set()  # of the items that were sent
         self.id = ""
         """The id of the stream: that of the first round's response."""
         self.response: Any = None
@@ -224,11 +226,15 @@ class ResponsesStreamer(ItemStream):
             if self._has_blocks and raw.item.type in CALLS:
                 self._ignored.add(theirs)  # made without the results of the blocks
                 return
-            self._open[theirs] = _OpenItem(self.new_index(), raw.item)
+            self._open[theirs] = _OpenItem(self.new_index(), raw.item, id=self._new_id(raw.item))
         entry = self._open.get(theirs)
         if entry is None:  # a server that leaves out the beginnings
             entry = self._open[theirs] = _OpenItem(self.new_index(), getattr(raw, "item", None))
         raw.output_index = entry.index
+        if entry.id and kind in (ADDED, DONE):
+            raw.item = raw.item.model_copy(update={"id": entry.id})
+        elif entry.id:
+            raw.item_id = entry.id
         if kind == TEXT:
             entry.text += raw.delta
             entry.part = raw.content_index
@@ -240,11 +246,20 @@ class ResponsesStreamer(ItemStream):
             self._ignored.add(theirs)
         self.send(raw)
 
+    def _new_id(self, item: Any) -> str:
+        """Return an id for an item whose own has been there already, or an empty string."""
+        own = str(getattr(item, "id", None) or "")
+        renamed = f"{own}_{self._turn}" if own in self._ids else ""
+        self._ids.add(renamed or own)
+        return renamed
+
     def _close(self, entry: _OpenItem) -> None:
         """End an item whose end did not come: the answer was cut there."""
         item = entry.item
         if item is None:
             return
+        if entry.id:
+            item = item.model_copy(update={"id": entry.id})
         if item.type == "message":
             part = {"type": "output_text", "text": entry.text, "annotations": []}
             if entry.part is not None:
@@ -332,7 +347,7 @@ class ResponsesStreamer(ItemStream):
         response = self.response
         if response is None:
             return
-        answered = end.stop_reason == "answer"
+        answered = end.stop_reason in ("answer", "refused")  # a refusal may be a whole answer
         status = getattr(response, "status", None) if answered else "incomplete"
         status = status if status in ("completed", "incomplete") else "completed"
         changes: dict[str, Any] = {
@@ -344,8 +359,8 @@ class ResponsesStreamer(ItemStream):
             "usage": add_usage(end.usage),
             "status": status,
         }
-        if not answered:
-            changes["incomplete_details"] = {"reason": "max_output_tokens"}
+        if status == "incomplete":
+            changes["incomplete_details"] = incomplete(end.stop_reason)
         final = response.model_copy(update=changes)
         name = "ResponseCompletedEvent" if status == "completed" else "ResponseIncompleteEvent"
         self.make(name, f"response.{status}", response=final, agentd=[as_dict(end)])

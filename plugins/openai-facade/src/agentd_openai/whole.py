@@ -74,11 +74,10 @@ class WholeAnswer(Collector):
         finish(raw, end, end.stop_reason == "answer")
         return raw
 
-    def _completion(self, raw: Any, end: RunEnd, answered: bool) -> None:
+    def _completion(self, raw: Any, end: RunEnd, _answered: bool) -> None:
         choice = raw.choices[0]
         raw.usage = chat_request.add_usage(end.usage)
-        if not answered:
-            choice.finish_reason = "length"
+        choice.finish_reason = chat_request.finish_reason(choice.finish_reason, end.stop_reason)
         if not self._natives:
             return
         if self._rounds[-1][1]:
@@ -97,8 +96,9 @@ class WholeAnswer(Collector):
         if self._call.holds_text and not answered:
             raw.output = [i for i in raw.output if i.type != "message"]  # or the SDK would parse it
         raw.usage = responses_request.add_usage(end.usage)
-        if not answered:
+        if not answered and not (end.stop_reason == "refused" and raw.status == "completed"):
             raw.status = "incomplete"
+            raw.incomplete_details = responses_request.incomplete(end.stop_reason)
 
     def _items(self) -> list[Any]:
         """Return the calls of all rounds, and what else the last one has. What else an earlier one had stands

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import attrs
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall
-from agentd.turn.loop import CUT_BY_LENGTH
 
-from agentd_openai.chat_request import add_usage
+from agentd_openai.chat_request import add_usage, finish_reason
 
 __all__ = ["ChatWire"]
-
-_REASONS: Final = ("stop", "length", "tool_calls", "content_filter")
 
 
 class ChatWire:
@@ -48,7 +45,7 @@ class ChatWire:
         reason = self._reason(finish)
         chunk = self._made({}, reason)
         yield ModelText("", chunk)
-        yield attrs.evolve(finish, reason=reason, raw=chunk)
+        yield attrs.evolve(finish, raw=chunk)
 
     def whole(self, text: str, calls: Sequence[ModelToolCall], finish: ModelFinish) -> Iterator[ModelEvent]:
         """The answer in one piece. The end comes first, as of a `ChatModel`."""
@@ -66,7 +63,7 @@ class ChatWire:
                 "usage": add_usage(finish.usage).to_dict(),
             }
         )
-        yield attrs.evolve(finish, reason=reason, raw=made)
+        yield attrs.evolve(finish, raw=made)
         yield ModelText(text, made)
         for call in calls:
             yield attrs.evolve(call, raw=_plain(call))
@@ -79,11 +76,8 @@ class ChatWire:
 
     def _reason(self, finish: ModelFinish) -> str:
         """Return the end's reason as chat completions name it: providers have words of their own."""
-        if finish.reason in CUT_BY_LENGTH:
-            return "length"
-        if self._calls:
-            return "tool_calls"
-        return finish.reason if finish.reason in _REASONS else "stop"
+        reason = finish_reason(finish.reason)
+        return "tool_calls" if self._calls and reason == "stop" else reason
 
 
 def _plain(call: ModelToolCall) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import attrs
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall
-from agentd.turn.loop import CUT_BY_LENGTH
+from agentd.turn.ends import end_of
 
 from agentd_openai.item_stream import ADDED, DONE, TEXT
 from agentd_openai.responses_request import add_usage
@@ -87,7 +87,7 @@ class ResponsesWire:
         event = getattr(self._types, name).construct(
             type=f"response.{status}", sequence_number=0, response=response
         )
-        yield attrs.evolve(finish, reason=reason, raw=event)
+        yield attrs.evolve(finish, raw=event)
 
     def whole(self, text: str, calls: Sequence[ModelToolCall], finish: ModelFinish) -> Iterator[ModelEvent]:
         """The answer in one piece. The end comes first, as of a `ResponsesModel`."""
@@ -97,7 +97,7 @@ class ResponsesWire:
         self._items += [item for _, item in made]
         reason, status = _end(finish)
         response = self._response(status, finish, reason)
-        yield attrs.evolve(finish, reason=reason, raw=response)
+        yield attrs.evolve(finish, raw=response)
         yield ModelText(text, response)
         for call, item in made:
             yield attrs.evolve(call, raw=item)
@@ -165,8 +165,7 @@ class ResponsesWire:
 
 def _end(finish: ModelFinish) -> tuple[str, str]:
     """Return the reason and the status of the end as the responses API names them."""
-    if finish.reason in CUT_BY_LENGTH:
-        return "max_output_tokens", "incomplete"
-    if finish.reason == "content_filter":
-        return "content_filter", "incomplete"
-    return "stop", "completed"
+    end = end_of(finish.reason)
+    if end in ("answer", "paused"):
+        return "stop", "completed"
+    return ("content_filter" if end == "refused" else "max_output_tokens"), "incomplete"

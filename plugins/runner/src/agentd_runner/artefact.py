@@ -95,7 +95,7 @@ def folder_command(python: str) -> list[str]:
 @functools.cache
 def _compile() -> None:
     """Compile what is not compiled yet: a sandbox may read the folder and not write there."""
-    for source in INSIDE.glob("*.py"):
+    for source in INSIDE.rglob("*.py"):
         if not os.path.exists(importlib.util.cache_from_source(str(source))):
             import py_compile
 
@@ -124,7 +124,7 @@ def artefact() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py"), ZIP_MAIN)
-        for source in sorted(INSIDE.glob("*.py")):
+        for source in sorted(INSIDE.rglob("*.py")):
             # Without the file's time: one release is one sequence of bytes.
-            archive.writestr(zipfile.ZipInfo(f"{NAME}/{source.name}"), source.read_bytes())
+            archive.writestr(zipfile.ZipInfo(f"{NAME}/{source.relative_to(INSIDE)}"), source.read_bytes())
     return buffer.getvalue()

@@ -44,6 +44,9 @@ _PROGRESS_PAUSE_S = 1.0  # between two lines about one call
 _BAD_LEVELS = ("error", "critical", "alert", "emergency")
 
 _STOPPED = {
+    "refused": "refused by the model or its provider",
+    "cut": "cut off: the answer has reached its limit of tokens",
+    "provider_error": "broken off by the provider",
     "max_turns": "stopped: the limit of turns is reached",
     "wall_time": "stopped: the wall time is used up",
     "tokens": "stopped: the limit of tokens is reached",

@@ -31,22 +31,22 @@ class Lanes:
         with self._lock:
             if call.answered:  # its time was up meanwhile
                 return
-            if not self._give(call):
+            if self._free <= 0:
                 self._waiting.append(call)
                 return
+            self._free -= 1
+            call.has_lane = True
         tool_pool.submit(call)
 
     def take(self, call: PendingCall) -> bool:
         """Give a lane to a call that the caller runs itself, if it is not answered yet; False if none is free."""
         with self._lock:
-            return call.answered or self._give(call)
-
-    def _give(self, call: PendingCall) -> bool:
-        if self._free <= 0:
-            return False
-        self._free -= 1
-        call.has_lane = True
-        return True
+            if self._free <= 0:
+                return call.answered
+            if not call.answered:
+                self._free -= 1
+                call.has_lane = True
+            return True
 
     def release(self, call: PendingCall) -> None:
         """Take back the lane of an answered call, if it had one, and give it to the next that waits."""

@@ -19,7 +19,7 @@ from agentd_daemon.repl.lines import CommandSpec
 __all__ = ["agents", "commands", "messages", "note", "rows", "tools"]
 
 _STATES = {"idle": "green", "running": "cyan", "retrying": "yellow", "parked": "bold red"}
-_ROLES = {"task": "bold", "answer": "", "results": "dim"}
+_ROLES = {"task": "bold", "answer": "", "results": "dim", "withdrawn": "dim"}
 _MAX_MESSAGE_LINES = 12
 _MAX_MESSAGE_CHARS = 1_500
 _KEYS = (

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from functools import partial
+from collections.abc import Callable
+from itertools import count
 from typing import Final
 
 from agentd_runner.host.held import HeldBytes
 from agentd_runner.host.hub import Hub
-from agentd_runner.host.line import OnCall, Reply
 
-__all__ = ["CallQueue"]
+__all__ = ["CallQueue", "OnCall", "Reply"]
+
+Reply = Callable[[bool, bytes], None]
+"""Answers a call, once, from any thread: whether it went well, and JSON."""
+
+OnCall = Callable[[int, str, bytes, Reply], None]
+"""Told of each call: the action's number, the tool's name, the arguments as JSON, who wants the answer."""
 
 FEW: Final = 32  # so many blocking tools of a session may run at once
 GUESS: Final = 1024 * 1024  # bytes of a result, before the first one is known
+SMALL: Final = 4096  # results up to this size are all the same
 
 QueuedCall = tuple[int, str, bytes, Reply]
 
@@ -23,53 +29,56 @@ class CallQueue:
     """Begins calls at once, or when the code has read more of the answers before.
 
     How large a result will be, nobody knows before; so the largest of the last ones says how many calls may be under
-    way.
-    `begin` belongs to the hub's thread.
+    way. `begin` belongs to the hub's thread. There is no lock: it would be in the way of each call.
     """
 
     def __init__(self, held: HeldBytes, hub: Hub, on_call: OnCall) -> None:
         self._held = held
         self._hub = hub
         self._on_call = on_call
-        self._lock = threading.Lock()
-        self._under_way = 0
+        self._begun = 0  # counted by the hub's thread
+        self._ends = count(1)  # by any, each end once
+        self._ended = 0  # the newest of these, or, for a moment, one before it
         self._largest = GUESS
         self._queue: deque[QueuedCall] = deque()
+        self._is_beginning = False
         held.on_read = self.go_on
 
     def begin(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
-        """Have a call carried out, now or later."""
-        with self._lock:
-            if self._queue or not self._may_begin():
-                self._queue.append((action, name, arguments, reply))
-                return
-            self._under_way += 1
-        self._on_call(action, name, arguments, partial(self._reply, reply))
+        """Have a call carried out, now or later. Whoever gets its reply says so with `end`."""
+        held = self._held
+        # What `_may_begin` says of few calls, without another call.
+        if self._queue or self._begun - self._ended >= FEW or held.unread > held.limit:
+            self._queue.append((action, name, arguments, reply))
+            self._begin_more()  # a call may have ended in between
+            return
+        self._begun += 1
+        self._on_call(action, name, arguments, reply)
 
     def _may_begin(self) -> bool:
-        limit = self._held.limit
-        few = self._under_way < FEW or self._under_way * self._largest <= limit
-        return few and self._held.unread <= limit
+        under_way, limit = self._begun - self._ended, self._held.limit
+        return self._held.unread <= limit and (under_way < FEW or (under_way + 1) * self._largest <= limit)
 
-    def _reply(self, reply: Reply, ok: bool, payload: bytes) -> None:
-        reply(ok, payload)
-        with self._lock:
-            self._under_way -= 1
-            self._largest = max(len(payload), self._largest - (self._largest >> 4))
-            waiting = bool(self._queue)
-        if waiting:
+    def end(self, size: int) -> None:
+        """Count a call as answered with `size` bytes. From any thread."""
+        self._ended = next(self._ends)
+        largest = self._largest
+        if size > largest or largest > SMALL:
+            self._largest = size if size > largest else largest - (largest >> 4)
+        if self._queue:
             self.go_on()
 
     def go_on(self) -> None:
         """Begin what may be begun by now. From any thread."""
-        if self._queue:
-            self._hub.call(self._begin_more)
+        self._hub.call(self._begin_more)
 
     def _begin_more(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue or not self._may_begin():
-                    return
-                action, name, arguments, reply = self._queue.popleft()
-                self._under_way += 1
-            self._on_call(action, name, arguments, partial(self._reply, reply))
+        if self._is_beginning:  # a call that was answered at once led back here
+            return
+        self._is_beginning = True
+        try:
+            while self._queue and self._may_begin():
+                self._begun += 1
+                self._on_call(*self._queue.popleft())
+        finally:
+            self._is_beginning = False

@@ -19,10 +19,10 @@ from agentd._concurrency.pool import unbounded_pool
 from agentd.errors import ProtocolError, RunnerDiedError
 
 from agentd_runner.host import border
-from agentd_runner.host.call_queue import CallQueue
-from agentd_runner.host.held import EACH_BYTES, HeldBytes
+from agentd_runner.host.call_queue import CallQueue, OnCall
+from agentd_runner.host.held import EACH_BYTES, SMALL_BYTES, HeldBytes
 from agentd_runner.host.hub import Hub
-from agentd_runner.host.line import Line, LineEnds, OnCall
+from agentd_runner.host.line import Line, LineEnds
 from agentd_runner.host.pending import Pending, Waiter
 from agentd_runner.host.process import RunnerProcess
 from agentd_runner.inside import frames
@@ -111,7 +111,7 @@ class Connection:
             os.set_blocking(descriptor, False)
         if process.stderr >= 0:
             hub.watch(process.stderr, selectors.EVENT_READ, self._read_stderr)
-        self._line = None if line is None else Line(line.ours, hub, self._calls.begin, self._held)
+        self._line = None if line is None else Line(line.ours, hub, self._calls, self._held)
         hub.watch(process.stdout, selectors.EVENT_READ, self._read)
 
     @property
@@ -201,10 +201,13 @@ class Connection:
             return
         self.send(kind, ident, payload)
 
-    def _reply(self, call: int, size: int, ok: bool, payload: bytes) -> None:
+    def _reply(self, call: int, size: int, begun: bool, ok: bool, payload: bytes) -> None:
         self._open_calls.discard(call)
         self.send(frames.REPLY, call, (b"\0" if ok else b"\1") + payload)
-        self._held.give(size)
+        if size:
+            self._held.give(size)
+        if begun:
+            self._calls.end(len(payload))
 
     # --- receiving, in the hub's thread
 
@@ -331,12 +334,13 @@ class Connection:
         action, name, arguments = border.read_call(payload)
         if call in self._open_calls:
             raise frames.FrameError(f"two calls with the number {call} at once")
-        size = len(payload) + EACH_BYTES
-        self._held.add(size - self._coming)  # a large one is counted already
-        self._coming = 0
+        size = len(payload) if len(payload) > SMALL_BYTES else 0
+        if size:
+            self._held.add(size - self._coming)  # a large one is counted already
+            self._coming = 0
         full = len(self._open_calls) >= MAX_CALLS
         self._open_calls.add(call)
-        reply = partial(self._reply, call, size)
+        reply = partial(self._reply, call, size, not full)
         if full:
             error = {"type": "ToolError", "message": f"more than {MAX_CALLS} tool calls at once"}
             reply(False, json.dumps(error).encode())

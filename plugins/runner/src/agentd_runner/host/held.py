@@ -7,10 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["EACH_BYTES", "HeldBytes"]
+__all__ = ["EACH_BYTES", "SMALL_BYTES", "HeldBytes"]
 
 EACH_BYTES: Final = 512
-"""What a small frame or call costs the host beside its own bytes, about."""
+"""What a small frame costs the host beside its own bytes, about."""
+
+SMALL_BYTES: Final = 4096
+"""Calls up to this size are bounded by their number, and not counted here: that would take longer than some calls."""
 
 
 class HeldBytes:

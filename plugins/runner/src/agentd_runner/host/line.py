@@ -14,28 +14,21 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable
-from functools import partial
 
 import attrs
 
-from agentd_runner.host.held import HeldBytes
+from agentd_runner.host.call_queue import CallQueue
+from agentd_runner.host.held import SMALL_BYTES, HeldBytes
 from agentd_runner.host.hub import Hub
 from agentd_runner.inside import frames
 
-__all__ = ["Line", "LineEnds", "OnCall", "Reply", "line_pair"]
-
-Reply = Callable[[bool, bytes], None]
-"""Answers a call, once, from any thread: whether it went well, and JSON."""
-
-OnCall = Callable[[int, str, bytes, Reply], None]
-"""Told of each call: the action's number, the tool's name, the arguments as JSON, who wants the answer."""
+__all__ = ["Line", "LineEnds", "line_pair"]
 
 # Code may hold the same socket, make it a blocking one and empty it before we do: each call says that it must not wait.
 SEND = socket.MSG_DONTWAIT | frames.NO_SIGNAL
 RECEIVE_RIGHTS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 MAX_UNREAD = 512 * 1024 * 1024  # of answers; what comes on top ends its channel
-AT_ONCE = 1024 * 1024  # bytes that are read from one channel before the others have their turn
+AT_ONCE = 16  # parts of a large request that are read before other channels have their turn
 SEND_BUFFER = 1024 * 1024  # of the kernel's, for answers that are larger than its own choice
 
 
@@ -59,9 +52,9 @@ def line_pair() -> tuple[LineEnds, socket.socket]:
 class Line:
     """The channels of one runner. All methods belong to the hub's thread, but `close`, which any may call."""
 
-    def __init__(self, sock: socket.socket, hub: Hub, on_call: OnCall, held: HeldBytes) -> None:
+    def __init__(self, sock: socket.socket, hub: Hub, calls: CallQueue, held: HeldBytes) -> None:
         self.hub = hub
-        self.on_call = on_call
+        self.calls = calls
         self.held = held
         self._sock = sock
         self._channels: set[_DirectChannel] = set()
@@ -150,20 +143,26 @@ class _DirectChannel:
             self._send_more()
         if events & selectors.EVENT_READ and self.sock.fileno() >= 0:
             self._read()
+            if self._is_coming:
+                self._read_more()
 
-    def _read(self) -> None:
-        for _ in range(AT_ONCE // frames.MESSAGE_SIZE):
-            try:
-                data = self.sock.recv(frames.MESSAGE_SIZE, socket.MSG_DONTWAIT)
-            except BlockingIOError:
+    def _read_more(self) -> None:
+        for _ in range(AT_ONCE):
+            if not self._read() or not self._is_coming:
                 return
-            except OSError:
-                data = b""
-            if not data or self._busy or self._unsent or not self._take(data):
-                self.close()
-                return
-            if not self._is_coming:
-                return
+
+    def _read(self) -> bool:
+        """Read a part of a request; False if there is none."""
+        try:
+            data = self.sock.recv(frames.MESSAGE_SIZE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data or self._busy or self._unsent or not self._take(data):
+            self.close()
+            return False
+        return True
 
     def _take(self, data: bytes | bytearray) -> bool:
         """Take a part of a request, and begin the call if it is whole; False for what is no request."""
@@ -185,22 +184,24 @@ class _DirectChannel:
             self._received += data
             self._reserve(size)
             return True
-        if not self._size:
-            self._size = size
+        if not self._size and size > SMALL_BYTES:
             self._line.held.add(size)
+            self._size = size
         self._busy = True
         name = data[6 : 6 + name_length].decode("utf-8", "replace")
-        arguments = bytes(memoryview(data)[6 + name_length :])
+        arguments = (
+            data[6 + name_length :] if type(data) is bytes else bytes(memoryview(data)[6 + name_length :])
+        )
         del data
-        self._line.on_call(self.action, name, arguments, partial(self._reply, size))
+        self._line.calls.begin(self.action, name, arguments, self._reply)
         return True
 
     def _reserve(self, size: int) -> None:
         """Receive the rest when there is room for it."""
         hub = self._line.hub
         if size <= frames.MESSAGE_SIZE:
+            self._size = size  # counted, too: how long it takes is the code's choice
             self._line.held.add(size)
-            self._size = size
         elif self._line.held.take(size, lambda: hub.call(lambda: self._receive(size))):
             self._size, self._is_coming = size, True
         else:
@@ -213,16 +214,15 @@ class _DirectChannel:
             self._size, self._is_coming = size, True
             self._watch(selectors.EVENT_READ)
 
-    def _reply(self, size: int, ok: bool, payload: bytes) -> None:
+    def _reply(self, ok: bool, payload: bytes) -> None:
+        size = self._size
         head = struct.pack("!IB", 1 + len(payload), 0 if ok else 1)
         with self._lock:
             self._busy = False
             self._size = 0
             if self.sock.fileno() >= 0:
-                if len(payload) > frames.MESSAGE_SIZE and not self._is_large:
-                    self._is_large = True
-                    self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-                sent = self._send([head, payload])
+                large = len(payload) > frames.MESSAGE_SIZE
+                sent = self._send_large(head, payload) if large else self._send(head + payload)
                 unsent = len(head) + len(payload) - sent
                 if unsent:
                     self._unsent = (
@@ -232,25 +232,39 @@ class _DirectChannel:
                     )
                     self._line.held.add(unsent, unread=True)
                     self._watch(selectors.EVENT_READ | selectors.EVENT_WRITE)
-        self._line.held.give(size)
+        if size:
+            self._line.held.give(size)
+        self._line.calls.end(len(payload))
         if self._line.held.unread > MAX_UNREAD:
             self._line.hub.call(self.close)
 
     def _send_more(self) -> None:
         with self._lock:
-            sent = self._send([self._unsent])
+            sent = self._send(self._unsent)
             self._unsent = self._unsent[sent:]
             if not self._unsent:
                 self._watch(selectors.EVENT_READ)
         self._line.held.give(sent, unread=True)
 
-    def _send(self, parts: list[bytes] | list[memoryview]) -> int:
+    def _send(self, data: bytes | memoryview) -> int:
         try:
-            return self.sock.sendmsg(parts, [], SEND)
+            return self.sock.send(data, SEND)
         except BlockingIOError:
             return 0
         except OSError:  # it has gone; reading says so
-            return sum(map(len, parts))
+            return len(data)
+
+    def _send_large(self, head: bytes, payload: bytes) -> int:
+        """The same for two parts that are too large to be joined."""
+        try:
+            if not self._is_large:
+                self._is_large = True
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            return self.sock.sendmsg([head, payload], [], SEND)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return len(head) + len(payload)
 
     def _watch(self, events: int) -> None:
         self._line.hub.watch(self.sock.fileno(), events, self.ready)

@@ -10,7 +10,7 @@ from functools import partial
 import anyio
 from agentd._concurrency.waiting import AsyncWaiter
 
-from agentd_runner.host.line import Reply
+from agentd_runner.host.call_queue import Reply
 
 __all__ = ["OpenActions", "is_set_in_time", "is_set_in_time_sync"]
 

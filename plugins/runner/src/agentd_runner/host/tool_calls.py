@@ -15,7 +15,7 @@ from agentd_runner.inside import frames
 if TYPE_CHECKING:
     from agentd.protocols import ToolDispatcher
 
-    from agentd_runner.host.line import OnCall, Reply
+    from agentd_runner.host.call_queue import OnCall, Reply
 
 __all__ = ["CodeCalls"]
 

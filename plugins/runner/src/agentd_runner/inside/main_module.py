@@ -33,6 +33,8 @@ class MainModule:
         self.descriptor, self.count = -1, 0  # of the file, and how many sources are in it
         sys.modules["__main__"] = module
         sys.meta_path.insert(0, self)
+        self.begin_block("<warm-up>", "pass\n")  # the first block finds the pages touched
+        self.sources.clear()
 
     def begin_block(self, name: str, source: str) -> None:
         """Make the source known, by which tracebacks and `inspect` find its lines."""

@@ -65,7 +65,6 @@ class RunnerSetup:
                 pass  # a full disk: the actions will say so; or a link that code has planted
         if "TMPDIR" in self.env:
             self.startup = StartupFolder(self.workspace, self.env["TMPDIR"], self.token)
-            self.startup.make()
             self.startup.on_path(self.env)
         adopt_orphans(self.prctl)
         if self.prctl is not None:

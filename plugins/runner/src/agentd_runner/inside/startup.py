@@ -13,63 +13,31 @@ from .files import make_folder, remove_folder, write_file
 
 VARIABLE = "AGENTD_OUTPUT"
 NAME = "sitecustomize.py"
-TEXT = f'''\
-"""Written by agentd: a block's own output is not buffered. Then whatever sitecustomize there is otherwise."""
-
-import io
-import os
-import stat
-import sys
-
-
-def _write_through(name, stream):
-    """Do what `python -u` does, for one stream."""
-    encoding, errors = stream.encoding, stream.errors
-    raw = stream.detach().detach()
-    plain = io.TextIOWrapper(raw, encoding, errors, newline="\\n", write_through=True)
-    plain.mode = "w"
-    setattr(sys, name, plain)
-    setattr(sys, "__" + name + "__", plain)
-
-
-for _name, _inode in zip(("stdout", "stderr"), os.environ.get("{VARIABLE}", "").split(":")):
-    try:
-        _stream = getattr(sys, _name)
-        _state = os.fstat(_stream.fileno())
-        if stat.S_ISFIFO(_state.st_mode) and str(_state.st_ino) == _inode:
-            _write_through(_name, _stream)
-    except (AttributeError, OSError, ValueError):
-        pass
-_module = sys.modules.pop(__name__)
-_here = os.path.dirname(__file__)
-sys.path[:] = [_folder for _folder in sys.path if _folder != _here]
-try:
-    __import__(__name__)
-except ImportError:
-    sys.modules[__name__] = _module
-'''
+FOLDER = os.path.join(os.path.dirname(__file__), "at_start")
+# Where this package is no folder, its file is gone once it is imported.
+TEXT = b"" if os.path.isdir(FOLDER) else globals()["__loader__"].get_data(os.path.join(FOLDER, NAME))
 
 
 class StartupFolder:
-    """A folder of the session for PYTHONPATH. Without room for it, output is buffered, and nothing else."""
+    """A folder for PYTHONPATH: this package's own or, where that is an artefact, one in the session's TMPDIR."""
 
     def __init__(self, workspace: str, temporary: str, token: str) -> None:
         self.workspace = workspace
-        self.path = os.path.join(temporary, f".agentd-{token[:8]}")
-
-    def make(self) -> None:
-        try:
-            make_folder(self.workspace, self.path)
-            write_file(self.workspace, self.path, NAME, TEXT.encode())
-        except OSError:
-            pass
+        self.path = os.path.join(temporary, f".agentd-{token[:8]}") if TEXT else FOLDER
+        if TEXT:
+            try:
+                make_folder(workspace, self.path)
+                write_file(workspace, self.path, NAME, TEXT)
+            except OSError:
+                pass  # output is buffered then, and nothing else
 
     def remove(self) -> None:
-        try:
-            write_file(self.workspace, self.path, NAME, None)
-            remove_folder(self.workspace, self.path)
-        except OSError:
-            pass
+        if TEXT:
+            try:
+                write_file(self.workspace, self.path, NAME, None)
+                remove_folder(self.workspace, self.path)
+            except OSError:
+                pass
 
     def on_path(self, env: dict[str, str]) -> None:
         """Put it in front of what an environment has."""

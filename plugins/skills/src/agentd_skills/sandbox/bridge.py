@@ -35,7 +35,6 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
 _LENGTH = struct.Struct("!I")
 _HEAD = struct.Struct("!IH")
 _AWAKE_S = 200e-6
-_LARGE = 64 * 1024  # from here on, a larger buffer of the kernel's is worth its two system calls
 _BUFFER = 1024 * 1024
 _PARTS = 500  # the kernel takes no more than 1,024 at once
 _LONG = 1024  # characters, from which on a text is escaped as bytes
@@ -134,33 +133,39 @@ def _text(value: str) -> bytes | None:
     return None if any(map(data.__contains__, _CONTROLS)) else data
 
 
-def _object(arguments: dict[str, Any]) -> list[bytes]:
-    """Return the arguments as JSON, in parts: joining them would copy a long text once more."""
+def _in_parts(arguments: dict[str, Any]) -> list[bytes]:
     parts = []
     for name, value in arguments.items():
         text = _text(value) if type(value) is str and len(value) >= _LONG else None
         parts += [b",", _encode(name).encode("ascii"), b":"]
         parts += [_encode(value).encode("ascii")] if text is None else [b'"', text, b'"']
-    return [b"{", *parts[1:], b"}"]
+    parts = [b"{", *parts[1:], b"}"]
+    return parts if len(parts) < _PARTS else [b"".join(parts)]
 
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
-def _encoded(name: str, arguments: dict[str, Any]) -> list[bytes]:
+def _encoded(name: str, arguments: dict[str, Any]) -> bytes | list[bytes]:
+    """Return the arguments as JSON; in parts if they hold a long text, for joining would copy that once more."""
     try:
-        parts = _object(arguments)
+        for value in arguments.values():
+            if type(value) is str and len(value) >= _LONG:
+                parts = _in_parts(arguments)
+                break
+        else:
+            parts = [_encode(arguments).encode("ascii")]
     except TypeError as error:
         raise ToolInputError(f"{name}(): an argument is of a type that JSON cannot hold: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ToolInputError(f"{name}(): an argument cannot be written as JSON: {error}") from None
-    size = sum(map(len, parts))
+    size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
     if size > MAX_MESSAGE_BYTES - 1024:
         raise ToolInputError(
             f"{name}(): the arguments are {size} bytes of JSON; at most {MAX_MESSAGE_BYTES - 1024} fit; "
             "write them to a file and pass its path, or call several times"
         )
-    return parts
+    return parts if len(parts) > 1 else parts[0]
 
 
 def _failure(reply: dict[str, Any]) -> ToolError:
@@ -206,15 +211,15 @@ class _Channel:
     def __del__(self) -> None:
         self.sock.close()
 
-    def call(self, name: str, parts: list[bytes]) -> Any:
+    def call(self, name: str, data: bytes | list[bytes]) -> Any:
         encoded = name.encode("utf-8", "surrogatepass")
-        size = sum(map(len, parts))
-        parts = [_HEAD.pack(2 + len(encoded) + size, len(encoded)), encoded, *parts]
         try:
-            if size < _LARGE or len(parts) > _PARTS:
-                self.sock.sendall(b"".join(parts), _NO_SIGNAL)
+            if isinstance(data, bytes):
+                message = _HEAD.pack(2 + len(encoded) + len(data), len(encoded)) + encoded + data
+                self.sock.sendall(message, _NO_SIGNAL)
             else:
-                self._send_large(parts)
+                size = 2 + len(encoded) + sum(map(len, data))
+                self._send_parts([_HEAD.pack(size, len(encoded)), encoded, *data])
             failed, reply = self._receive()
         except BaseException as error:
             # Half a message may be under way (Ctrl-C, too): nothing that follows would fit.
@@ -226,7 +231,7 @@ class _Channel:
             raise _failure(json.loads(reply))
         return _decoded(reply)
 
-    def _send_large(self, parts: list[bytes]) -> None:
+    def _send_parts(self, parts: list[bytes]) -> None:
         if not self.large:
             self.large = True
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
@@ -326,7 +331,7 @@ class _Http:
         self.token = os.environ.get("AGENTD_TOOLS_TOKEN", "")
         self.path = os.environ.get("AGENTD_TOOLS_SOCKET", "")
 
-    def call(self, name: str, parts: list[bytes]) -> Any:
+    def call(self, name: str, data: bytes | list[bytes]) -> Any:
         import http.client
         from urllib.parse import quote, urlsplit
 
@@ -344,14 +349,15 @@ class _Http:
                 connection.sock.connect(self.path)
             target = f"{address.path.rstrip('/')}/call/{quote(name, safe='', errors='surrogatepass')}"
             headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-            connection.request("POST", target, b"".join(parts), headers)
+            body = data if isinstance(data, bytes) else b"".join(data)
+            connection.request("POST", target, body, headers)
             response = connection.getresponse()
-            status, body = response.status, response.read()
+            status, reply = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ToolError(f"{name}(): the tools cannot be reached over HTTP: {error!r}") from None
         finally:
             connection.close()
-        return _http_result(name, status, body)
+        return _http_result(name, status, reply)
 
 
 def _http_result(name: str, status: int, body: bytes) -> Any:

@@ -1,0 +1,39 @@
+"""How an answer of chat completions ended, from what its pieces say about that."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+from agentd.protocols import ModelFinish
+from agentd.types import Usage
+
+__all__ = ["AnswerEnd"]
+
+_NO_TEXT: Final = ("audio", "images")
+"""Fields of a message that hold an answer in another form than text."""
+
+
+@attrs.define(eq=False)
+class AnswerEnd:
+    """Takes the message, or each delta, with the finish reason if there is one."""
+
+    reason: str = ""
+    refusal: str = ""
+    _has_text: bool = False
+    _other: bool = False
+
+    def see(self, message: Any, reason: str | None) -> None:
+        """Take a piece."""
+        self.reason = reason or self.reason
+        if message is not None:
+            self.refusal += getattr(message, "refusal", None) or ""
+            self._has_text = self._has_text or bool(message.content)
+            self._other = self._other or any(getattr(message, name, None) for name in _NO_TEXT)
+
+    def finish(self, usage: Usage, raw: object = None) -> ModelFinish:
+        """Return the end. A refusal in place of the text comes with the reason `stop`."""
+        refused = bool(self.refusal) and not self._has_text
+        reason = "refusal" if refused else self.reason
+        detail = f"the model refuses: {self.refusal}" if refused else ""
+        return ModelFinish(reason=reason, detail=detail, other=self._other, usage=usage, raw=raw)
