@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 from agentd.errors import SnapshotError
 from agentd.statedir import make_private
 from agentd.workspace import unfinished_dir
 
 from agentd_snapshots.journal import RestoreJournal
+from agentd_snapshots.tree import join
 from agentd_snapshots.walker import DIRECTORY, remove_at
 
 if TYPE_CHECKING:
@@ -104,52 +106,60 @@ def old_entries(plan: Plan, current: FileTree) -> tuple[list[str], dict[str, lis
     """What a plan drops: the paths in order, and all that is at and below them, for the journal."""
     drops: list[str] = []
     old: dict[str, list[int]] = {}
-    for folder, name, _ in _drops(plan):
-        drops.append(_text(current.path(folder, name)))
-        old.update(_entries(current, folder, name))
+    for drop in _drops(plan, current):
+        drops.append(drop.path)
+        old.update(_entries(current, drop))
     return drops, old
 
 
 def newer_paths(plan: Plan, current: FileTree, journal: RestoreJournal) -> list[str]:
     """What a restore that is done again would drop though it was not there, or was another file, the first time."""
     found = []
-    for folder, name, wanted in _drops(plan):
-        now = next((file for file in current.folders[folder].files if file.name == name), None)
-        if now is not None and wanted is not None and now.same_content(wanted):
+    for drop in _drops(plan, current):
+        if drop.now is not None and drop.wanted is not None and drop.now.same_content(drop.wanted):
             continue  # put there by the first one: a hard link, say
-        found += [
-            path
-            for path, what in _entries(current, folder, name)
-            if not path or journal.old.get(path) != what
-        ]
+        entries = _entries(current, drop)
+        found += [path for path, what in entries if not path or journal.old.get(path) != what]
     return sorted(found)
 
 
-def _drops(plan: Plan) -> Iterator[tuple[int, bytes, File | None]]:
-    """Folder (its index in the current tree), name, and the file that comes in its place."""
+@attrs.frozen
+class _Drop:
+    """Something that goes: its path, what it is if it is a file, its number if it is a folder, and the file that
+    comes in its place."""
+
+    path: str
+    now: File | None
+    folder: int | None
+    wanted: File | None
+
+
+def _drops(plan: Plan, current: FileTree) -> Iterator[_Drop]:
     for work in plan.works:
-        if work.drop:
-            put = {name: item for name, item in work.put if not isinstance(item, int)}
-            for name in work.drop:
-                yield work.index, name, put.get(name)
+        if not work.drop:
+            continue
+        put = {name: item for name, item in work.put if not isinstance(item, int)}
+        files = {file.name: file for file in work.before.files}
+        folders = current.children[work.index]
+        above = current.path(work.index)
+        for name in work.drop:
+            yield _Drop(_text(join(above, name)), files.get(name), folders.get(name), put.get(name))
 
 
-def _entries(tree: FileTree, folder: int, name: bytes) -> Iterator[tuple[str, list[int]]]:
-    """Everything at and below a name, with what tells it from others."""
-    here = tree.folders[folder]
-    pending = []
-    if name in tree.children[folder]:
-        pending.append(tree.children[folder][name])
-    else:
-        file = next((file for file in here.files if file.name == name), None)
-        yield _text(tree.path(folder, name)), _identity(file)
+def _entries(tree: FileTree, drop: _Drop) -> Iterator[tuple[str, list[int]]]:
+    """Everything at and below something that goes, with what tells it from others."""
+    if drop.folder is None:
+        yield drop.path, _identity(drop.now)
+        return
+    pending = [drop.folder]
     while pending:
         index = pending.pop()
-        yield _text(tree.path(index)), _identity(None)
+        above = tree.path(index)
+        yield _text(above), _identity(None)
         for file in tree.folders[index].files:
-            yield _text(tree.path(index, file.name)), _identity(file)
+            yield _text(join(above, file.name)), _identity(file)
         for left, _ in tree.folders[index].left:
-            yield _text(tree.path(index, left)), _identity(None)
+            yield _text(join(above, left)), _identity(None)
         pending += tree.children[index].values()
 
 
