@@ -10,6 +10,7 @@ import pytest
 from agentd.protocols import ModelToolCall
 from agentd.turn.native_tools import Offers
 from agentd.types import ToolSpec
+from agentd_model_openai.chat_calls import as_tool
 from agentd_model_openai.strict_schema import OpenAIStrictSchemas, strict_schema, without_nulls
 from agentd_tools import ToolSet
 from hypothesis import given, settings, strategies as st
@@ -212,7 +213,7 @@ async def test_arrays_say_what_is_in_them_because_providers_insist() -> None:
     pairs = {"type": "array", "prefixItems": [{"type": "array"}]}
     schema = {"properties": {"default": {"type": "array"}, "rows": rows, "pairs": pairs}}
     (offer,) = (await offers_of(tool("t", **schema))).offered
-    assert offer.parameters["properties"] == {
+    assert as_tool(offer)["function"]["parameters"]["properties"] == {
         "default": {"type": "array", "items": {}},
         "rows": {**rows, "items": {}},
         "pairs": {"type": "array", "prefixItems": [{"type": "array", "items": {}}]},

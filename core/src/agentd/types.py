@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Final, Literal
 
 import attrs
@@ -165,26 +166,25 @@ class ActionResult:
     peak_memory_bytes: int = 0
     message: str = ""
 
-    def _join(self, stream: OutputStream | None) -> bytes:
-        return b"".join(c.data for c in self.chunks if stream in (None, c.stream))
-
     @property
     def stdout(self) -> bytes:
         """What was kept of standard output."""
-        return self._join("stdout")
+        return b"".join(chunk.data for chunk in self.chunks if chunk.stream == "stdout")
 
     @property
     def stderr(self) -> bytes:
         """What was kept of standard error."""
-        return self._join("stderr")
+        return b"".join(chunk.data for chunk in self.chunks if chunk.stream == "stderr")
 
     @property
     def output(self) -> str:
         """Both streams in the order of arrival, decoded as UTF-8 (bad bytes replaced), then `message`."""
-        text = self._join(None).decode("utf-8", "replace")
-        if not self.message:
-            return text
-        return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{self.message}"
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        parts = [
+            decoders[chunk.stream].decode(chunk.data) for chunk in self.chunks
+        ]  # a character may be in two
+        text = "".join([*parts, *(decoder.decode(b"", True) for decoder in decoders.values())])
+        return text + ("\n" if self.message and text and not text.endswith("\n") else "") + self.message
 
 
 @attrs.frozen(kw_only=True)

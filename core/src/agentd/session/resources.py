@@ -35,8 +35,7 @@ def find_executor(
 ) -> tuple[Executor, bool]:
     """Return the executor and whether it is ours to close.
 
-    :param executor: a plugin's name, with options perhaps, None for `subprocess`, an `Executor`, or an object with
-        the methods `execute_bash`, `execute_python` and `create_file`.
+    :param executor: a plugin's name, with options perhaps, None for `subprocess`, or an `Executor`.
     """
     if executor is None or isinstance(executor, str | tuple | list):
         name, given = split_spec(executor or "subprocess", where="executor")
@@ -45,13 +44,9 @@ def find_executor(
         raise ConfigError("executor_options: only go with an executor's name, not with an executor object")
     if callable(getattr(executor, "run", None)) and callable(getattr(executor, "attach", None)):
         return executor, False  # type: ignore[return-value]
-    if callable(getattr(executor, "execute_bash", None)):
-        from agentd.session.legacy_executor import LegacyExecutor
-
-        return LegacyExecutor(executor, workspace), False
     raise ConfigError(
-        "executor: must be a plugin's name, an object with run() and attach() (agentd.protocols.Executor) or one "
-        f"with execute_bash(), execute_python() and create_file(), got {type(executor).__name__}"
+        "executor: must be a plugin's name or an object with run() and attach() (agentd.protocols.Executor), "
+        f"got {type(executor).__name__}"
     )
 
 

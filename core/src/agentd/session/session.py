@@ -141,13 +141,8 @@ class Session:
         self._kept: Timeline | None = None
         self._checkpoint_every_turn = checkpoint_every_turn
         self._model_wanted = model
-        given = {
-            "base_url": base_url,
-            "api_key": api_key,
-            "api": None if api == "chat" else api,
-            "request": model_options,
-            "prices": prices,
-        }
+        given = {"base_url": base_url, "api_key": api_key, "request": model_options, "prices": prices}
+        given |= {"api": None if api == "chat" else api}
         self._model_options = {name: value for name, value in given.items() if value is not None}
         self._instructions = instructions
         self._sinks = SinkGroup(sinks)
@@ -432,8 +427,9 @@ class Session:
         model = self._open_model()
         if prepared is not self._prepared and prepared.offers is not None:
             if not hasattr(model, "offer"):
-                kind = type(model).__name__
-                raise ConfigError(f"model: {kind} has no offer(), which native tool calls need")
+                raise ConfigError(
+                    f"model: {type(model).__name__} has no offer(), which native tool calls need"
+                )
             model.offer(prepared.offers.offered)
         self._prepared = prepared
         if not self._started:

@@ -21,8 +21,6 @@ __all__ = ["BASH", "Offers", "StrictSchemas"]
 _LEGAL: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _MAX_DESCRIPTION: Final = 4096
-_DATA: Final = ("default", "examples", "enum", "const")
-_BY_NAME: Final = ("properties", "$defs", "definitions")
 _ROOT_ONLY: Final = ("oneOf", "anyOf", "allOf", "enum", "not")
 
 BASH: Final = ToolOffer(
@@ -176,7 +174,7 @@ def _free_name(binding: Binding, used: set[str]) -> str:
 def _object_schema(schema: Mapping[str, object]) -> dict[str, Any]:
     """Return the schema in the shape that providers insist on: an object with properties, and no alternatives
     at its root, whose properties become ones of the object. The tool itself checks the rest."""
-    made: dict[str, Any] = {"type": "object", "properties": {}, **_with_items(schema)}
+    made: dict[str, Any] = {"type": "object", "properties": {}, **schema}
     if made["type"] != "object" or not isinstance(made["properties"], dict):
         return {"type": "object", "properties": {}}
     for word in _ROOT_ONLY:
@@ -184,24 +182,6 @@ def _object_schema(schema: Mapping[str, object]) -> dict[str, Any]:
         for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict) and isinstance(part.get("properties"), dict):
                 made["properties"] = {**part["properties"], **made["properties"]}
-    return made
-
-
-def _with_items(schema: Any) -> Any:
-    """Return a schema in which each array says what is in it, if only that it may be anything: providers insist."""
-    if isinstance(schema, list):
-        return [_with_items(part) for part in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    made: dict[str, Any] = {}
-    for key, part in schema.items():
-        if key in _BY_NAME and isinstance(part, Mapping):  # where any key is a name, and none a keyword
-            made[key] = {name: _with_items(inner) for name, inner in part.items()}
-        else:
-            made[key] = part if key in _DATA else _with_items(part)
-    kind = made.get("type")
-    if (kind == "array" or (isinstance(kind, list) and "array" in kind)) and "prefixItems" not in made:
-        made.setdefault("items", {})
     return made
 
 

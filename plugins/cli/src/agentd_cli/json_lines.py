@@ -6,7 +6,7 @@ import json
 from typing import TextIO
 
 from agentd.events import Event, as_dict
-from agentd.text import strict_json
+from agentd_sink_jsonl.strict_json import strict_json
 
 __all__ = ["JsonLines"]
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 from agentd.protocols import ModelToolCall, ToolOffer
 from agentd.text import valid_data
 
+from agentd_model_openai.tool_schema import with_items
+
 __all__ = ["CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
 
 _EXTRAS: Final = ("refusal", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks")
@@ -20,7 +22,7 @@ def as_tool(offer: ToolOffer) -> dict[str, Any]:
     function: dict[str, Any] = {
         "name": offer.name,
         "description": offer.description,
-        "parameters": offer.parameters,
+        "parameters": with_items(offer.parameters),
     }
     if offer.strict:
         function["strict"] = True

@@ -21,6 +21,7 @@ from agentd_model_openai.chat_calls import later_choice, text_of
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
 from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.source import Opener, Source
+from agentd_model_openai.tool_schema import with_items
 from agentd_model_openai.usage import Prices, priced, responses_usage
 from agentd_model_openai.whole_events import WholeEvents
 
@@ -307,7 +308,7 @@ def _tool(offer: ToolOffer) -> dict[str, Any]:
         "type": "function",
         "name": offer.name,
         "description": offer.description,
-        "parameters": offer.parameters,
+        "parameters": with_items(offer.parameters),
         "strict": offer.strict,  # always: the API takes strict for granted
     }
 

@@ -80,11 +80,12 @@ def patch_openai_with_ptc(
     from agentd.session.acting import Acting
     from agentd.session.resources import SessionResources
 
+    from agentd_openai.legacy_executor import as_executor
     from agentd_openai.state import Mode
 
     resources = SessionResources(
         cwd=cwd,
-        executor=executor,
+        executor=as_executor(executor, cwd),
         executor_options=executor_options,
         tools=tools,
         renderer=renderer,

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from agentd.errors import ConfigError
 from agentd.events import Event, RunEnd, RunStart, as_dict
-from agentd.text import strict_json
+
+from agentd_sink_jsonl.strict_json import strict_json
 
 __all__ = ["ConversationLog", "JsonlSink"]
 

@@ -10,8 +10,16 @@ from typing import Any
 from agentd._concurrency.pool import call_in_thread
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import Action, ActionResult, BashAction, CreateAction, OutputChunk
+from agentd.workspace import open_workspace
 
-__all__ = ["LegacyExecutor"]
+__all__ = ["LegacyExecutor", "as_executor"]
+
+
+def as_executor(executor: object, cwd: str | Path) -> object:
+    """Return what a session takes for an executor: an object of 0.8's kind behind an adapter, all else as it is."""
+    if callable(getattr(executor, "run", None)) or not callable(getattr(executor, "execute_bash", None)):
+        return executor
+    return LegacyExecutor(executor, open_workspace(cwd))
 
 
 class LegacyExecutor:
