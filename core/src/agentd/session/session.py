@@ -220,9 +220,8 @@ class Session:
     # --- running -------------------------------------------------------------------------------------
 
     def run(self, task: str | list[dict[str, Any]]) -> Run:
-        """Give the model a task and return the events of the run. It starts with the first event asked for.
-
-        :param task: text, or a list of parts in the form of chat completions: `text`, `image_url` and `file`.
+        """Give the model a task (text, or `text`, `image_url` and `file` parts as chat completions have them) and
+        return the events of the run. It starts with the first event asked for.
 
         One run after the other: a second one waits for the first. Raises, from the iteration, `ModelError`,
         `ExecutorError`, `PluginError` and what a plugin raises.
@@ -307,11 +306,7 @@ class Session:
                 self._take_back(f"not answered: {why}")
 
     async def forget_last(self) -> str:
-        """Take the last task back, with all that was said after it, and return it. The workspace stays as it is.
-
-        :raises SessionBusyError: while a run is under way.
-        :raises ConfigError: if there is no task, or the model was given as an object that cannot forget (`reset`).
-        """
+        """Take the last task back, with all that followed it, and return it. Files stay. Raises as `rewind`."""
         async with self._idle("forget_last"):
             return self._take_back("taken back")
 
