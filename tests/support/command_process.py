@@ -67,6 +67,10 @@ class Terminal:
             self.output += data.decode("utf-8", "replace").replace("\r\n", "\n")
         return True
 
+    def type(self, text: str) -> None:
+        """Type a line."""
+        os.write(self._master, f"{text}\n".encode())
+
     def press_ctrl_c(self) -> None:
         """Type it; the terminal sends SIGINT to the foreground process group."""
         os.write(self._master, b"\x03")

@@ -36,6 +36,23 @@ def test_the_servers_of_a_file_are_offered_together(agentd: Any, tmp_path: Path)
     assert "second" in json.dumps(server.requests[0].body)
 
 
+def test_an_input_of_a_file_is_asked_for_at_the_terminal(agentd: Any, tmp_path: Path) -> None:
+    agentd.replay(
+        BLOCK.replace("echo(text='over the wire')", "environment()").replace("echo", "environment"), "done"
+    )
+    entry = {"command": sys.executable, "args": ["-S", str(SCRIPT)], "env": {"GIVEN": "${input:key}"}}
+    inputs = [{"id": "key", "type": "promptString", "description": "The key", "password": True}]
+    file = tmp_path / "mcp.json"
+    file.write_text(json.dumps({"inputs": inputs, "servers": {"first": entry}}))
+    terminal = agentd.on_terminal("run", "say it", "--mcp-config", str(file), columns=4000)
+    terminal.read_until("The key:")
+    terminal.type("t0ken")
+    assert terminal.wait() == 0
+    assert "'GIVEN': 't0ken'" in terminal.output
+    without = agentd("run", "say it", "--mcp-config", str(file))
+    assert "servers.first.env.GIVEN: the input 'key' has no value and no default" in without.stderr
+
+
 def test_a_mistake_in_a_file_is_named_without_a_traceback(agentd: Any, tmp_path: Path) -> None:
     agentd.replay("done")
     file = tmp_path / "mcp.json"

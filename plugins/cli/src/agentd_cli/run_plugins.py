@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import click
 from agentd.errors import ConfigError, suggest
 from agentd.registry import Registry
 from agentd.registry.official import OFFICIAL_PLUGINS
+from agentd_sink_console.neutral import one_line
 
 from agentd_cli.plugin_options import KINDS, PluginOptions, read_plugin_options
 from agentd_cli.trial import try_plugin
@@ -84,9 +86,25 @@ def choose_plugins(
         "snapshots": options.spec("snapshots", in_use["snapshots"][0]),
         "sinks": sinks,
         "tools": [_with_options(spec, options.of("tool", spec.partition(":")[0])) for spec in specs],
-        "mcp_servers": [_with_options(server, options.of("tool", "mcp")) for server in servers],
+        "mcp_servers": [
+            _with_options(server, {**options.of("tool", "mcp"), **_person(server)}) for server in servers
+        ],
         **_model(registry, name, options.of("model", name), base_url=base_url, api=api),
     }
+
+
+def _person(server: object) -> dict[str, Any]:
+    """Return the options by which the inputs of a file of servers are asked for, if a person is at the terminal."""
+    if not isinstance(server, Path) or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return {}
+    return {"ask_input": _ask}
+
+
+def _ask(purpose: str, is_secret: bool) -> str:
+    answer: str = click.prompt(
+        one_line(purpose), default="", show_default=False, hide_input=is_secret, err=True
+    )
+    return answer
 
 
 def _all_parsers(registry: Registry) -> list[str]:
