@@ -226,7 +226,7 @@ def output_in_single_bytes_without_end(talk: Talk) -> None:
 @case("y" * 100)
 def output_in_single_bytes(talk: Talk) -> None:
     pair = frames.pack(frames.STDOUT, talk.ident, b"x") + frames.pack(frames.STDERR, talk.ident, b"y")
-    talk.raw(pair * 100_000)
+    talk.raw(pair * 30_000)
     talk.exit()
 
 

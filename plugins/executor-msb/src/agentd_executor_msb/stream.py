@@ -9,6 +9,7 @@ socket that is full makes its task wait, so neither side holds more than a socke
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -107,7 +108,11 @@ class StreamProcess:
                 self._code = KILLED
             self._ended.set()  # before the sockets close: whoever sees the end may ask for the code
             feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            while not feeding.done():
+                with contextlib.suppress(
+                    asyncio.CancelledError
+                ):  # of a kill: the sockets are closed all the same
+                    await asyncio.wait([feeding])
             for end in (self._in, self._out, self._err):
                 _shut(end)
 
