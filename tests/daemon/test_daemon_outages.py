@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 from agentd.events import Event
 from agentd.registry import Registry
@@ -16,7 +18,7 @@ from agentd_daemon.config.values import AgentConfig, BudgetsConfig, OnErrorConfi
 from agentd_daemon.journal import Journal
 from agentd_demo.recording import Turn
 from agentd_demo.replay import ReplayFault, ReplayServer
-from living import agent, files_server, kill_server, living, modern_server, once, starts, told
+from living import agent, files_server, kill_server, living, modern_server, once, starts, told, watching
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -69,6 +71,22 @@ async def test_a_killed_server_of_the_new_revision_is_listened_to_again(
                 kill_server(pid, folder)
             (folder / "page").write_text(number)
             await daemon.until(lambda n=number: [t.content for t in daemon.journal.recent("news", 1)] == [n])
+
+
+async def test_a_server_that_hangs_is_replaced_within_the_time_of_a_call_and_the_change_is_seen(
+    folder: Path, tmp_path: Path, model: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentd_mcp_bridge.source._REVIVE_S", 0.5)
+    uri, log = f"file://{folder}/page", tmp_path / "log"
+    server = attrs.evolve(files_server(folder, "--polled", "--log", str(log)), timeout=0.5)
+    config = agent(model, server, subscriptions=watching(uri, poll_interval=0.1))
+    async with living(tmp_path / "state", config) as daemon:
+        await daemon.seen(uri)
+        assert kill_server(starts(log)[-1], folder, signal.SIGSTOP)
+        (folder / "page").write_text("1")
+        (trigger,) = await daemon.settled(1)
+        assert trigger.content == "1"
+    assert len(starts(log)) == 2
 
 
 def children_with(folder: Path) -> list[int]:

@@ -162,8 +162,8 @@ def starts(log: Path) -> list[int]:
     return [int(line.split()[1]) for line in lines if line.startswith("start ") and len(line.split()) == 2]
 
 
-def kill_server(pid: int, folder: Path) -> bool:
-    """Kill one of our servers, if it is (still) one; tell whether it was."""
+def kill_server(pid: int, folder: Path, number: signal.Signals = signal.SIGKILL) -> bool:
+    """Kill one of our servers (or send it another signal), if it is (still) one; tell whether it was."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -171,7 +171,7 @@ def kill_server(pid: int, folder: Path) -> bool:
     if os.fsencode(folder) not in command or b"files_server.py" not in b" ".join(command):
         return False
     try:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     except ProcessLookupError:
         return False
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final, Protocol, runtime_checkable
 
 import anyio
 import attrs
@@ -30,6 +30,17 @@ __all__ = ["ServerPool", "ServerShare"]
 log = logging.getLogger("agentd.daemon")
 
 MakeSources = Callable[[object], Sequence[ToolSource]]
+CALL_S: Final = 60.0
+"""How long a read of a subscription may take by default, as a call of a tool."""
+
+
+@runtime_checkable
+class RevivableSource(Protocol):
+    """A source whose server can be started anew."""
+
+    async def revive(self) -> bool:
+        """Start the server anew if it answers nothing any more; tell whether that was so."""
+        ...
 
 
 class _SharedServer:
@@ -97,6 +108,17 @@ class ServerShare:
     def instructions(self) -> str:
         """What the server says on how its tools belong together."""
         return getattr(self._server.source, "instructions", "")
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds that one call of the server may take."""
+        return self._config.timeout or CALL_S
+
+    async def revive(self) -> None:
+        """After a call that was not answered in time: have a server started anew that answers nothing any more."""
+        source = self._server.source
+        if isinstance(source, RevivableSource) and await source.revive():
+            self._server.note_down(ToolError("it answered nothing any more, and is started anew"))
 
     @property
     def loop(self) -> Any:

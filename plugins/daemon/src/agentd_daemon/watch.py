@@ -23,7 +23,6 @@ __all__ = ["Watch"]
 
 log = logging.getLogger("agentd.daemon")
 
-READ_TIMEOUT_S: Final = 120.0
 JITTER: Final = 0.1
 """Of the poll interval: many agents must not ask at the same moment for ever."""
 
@@ -144,8 +143,9 @@ class Watch:
             self._backoff.reset()
 
     def _failed(self, error: Exception) -> None:
-        late = f"no answer within {READ_TIMEOUT_S:g} s" if isinstance(error, TimeoutError) else ""
-        text = str(error) or late or type(error).__name__
+        text = str(error) or (
+            "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+        )
         if text != self.error:  # said once, not with every try
             trace = None if isinstance(error, (AgentdError, TimeoutError)) else error
             uri = safe_uri(self.config.uri)
@@ -153,8 +153,12 @@ class Watch:
         self.error = text
 
     async def _read(self, place: ContentPlace) -> ResourceContent:
-        with anyio.fail_after(READ_TIMEOUT_S):
-            return await place.read()
+        try:
+            with anyio.fail_after(place.share.timeout_s):
+                return await place.read()
+        except TimeoutError:
+            await place.share.revive()
+            raise
 
     def _take(self, content: ResourceContent) -> None:
         """Journal what is new."""

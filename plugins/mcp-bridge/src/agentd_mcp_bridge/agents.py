@@ -112,6 +112,10 @@ class AgentsBackend:
             return None
         return None if substitute is None else await substitute.subscribable()
 
+    async def revive(self, patience_s: float) -> bool:
+        """False for the object itself, which nobody but its owner can start anew."""
+        return self._substitute is not None and await self._substitute.revive(patience_s)
+
     async def aclose(self) -> None:
         """Close what this backend has opened; an object that its owner connected stays connected."""
         if self._substitute is not None:

@@ -57,6 +57,8 @@ class Backend(Protocol):
 
     async def subscribable(self) -> ServerConnection | None: ...
 
+    async def revive(self, patience_s: float) -> bool: ...
+
     async def aclose(self) -> None: ...
 
     def begin(
@@ -267,6 +269,23 @@ class ClientBackend:
 
     async def subscribable(self) -> ServerConnection | None:
         return self.connection
+
+    async def revive(self, patience_s: float) -> bool:
+        """Give the server up if it answers nothing within so many seconds; the next call starts it anew."""
+        life = self.connection.life
+        if life is None:
+            return False
+        with anyio.move_on_after(patience_s) as patience:
+            try:
+                await _client(life).list_tools()
+            except Exception:  # an answer, too; that of a server that has ended, say
+                return False
+        if patience.cancelled_caught and life.usable:
+            self.listener.log(
+                "warning", f"the server answers nothing for {patience_s:g} s; it is started anew"
+            )
+            life.broke()
+        return patience.cancelled_caught
 
     async def aclose(self) -> None:
         await self.connection.aclose()

@@ -23,6 +23,7 @@ __all__ = ["McpSource"]
 
 T = TypeVar("T")
 _CLOSE_S: Final = 15.0
+_REVIVE_S: Final = 10.0
 
 
 class McpSource:
@@ -137,6 +138,13 @@ class McpSource:
         """
         self._check_open()
         return self._subscriptions.subscribe(uri, on_event)
+
+    async def revive(self) -> bool:
+        """After a call that was not answered in time: have the server started anew if it answers nothing else either.
+
+        :return: whether it was given up.
+        """
+        return await self._run(lambda: self._backend.revive(_REVIVE_S))
 
     # --- the end -------------------------------------------------------------------------------
 
