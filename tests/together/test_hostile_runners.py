@@ -34,14 +34,18 @@ class UnderSupervisor(HostileExecutor):
     """As the executor `srt` holds it, with the command where srt would be."""
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
+        run_dir = self.workspace_dir.parent / "run"
+        run_dir.mkdir(exist_ok=True)
         job = {
             "command": list(command),
             "workspace": str(self.workspace_dir),
             "writable": [],
-            "run_dir": str(self.workspace_dir),
+            "run_dir": str(run_dir),
             "readable": [sys.prefix, sys.base_prefix, str(ROOT)],
-            "placeholders": [],
+            "mark": str(self.workspace_dir.parent / "mark"),
+            "stand_ins": {},
             "made": [],
+            "home": str(self.workspace_dir),
             "grace_s": 0.5,
         }
         return start_sandbox(job, env)
