@@ -123,7 +123,7 @@ def test_a_snapshot_can_be_gone_back_to(home: Home, sit_down: Any) -> None:
 
 
 def test_a_parked_agent_is_resumed_from_the_prompt(home: Home, sit_down: Any) -> None:
-    home.model.answers[:] = [Answer(status=400, text="not today"), Answer(text="today")]
+    home.model.answers[:] = [Answer(status=401, text="not today"), Answer(text="today")]
     home.model.repeat = False
     home.write(home.agent(on_error={"retries": 0}))
     person = sit_down()

@@ -75,7 +75,9 @@ class InSrt(SandboxRuntimeExecutor):
     case = ""
 
     def runner_command(self) -> list[str]:
-        return [sys.executable, "-X", "utf8", hostile_runner.__file__, self.case]
+        script = [hostile_runner.__file__, self.case]
+        code = f"import runpy, sys; sys.argv = {script!r}; runpy.run_path({script[0]!r}, run_name='__main__')"
+        return [sys.executable, "-X", "utf8", "-c", code]
 
 
 @pytest.fixture(scope="module")

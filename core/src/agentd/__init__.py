@@ -11,6 +11,7 @@ _MODULES = {
         "AgentdError",
         "BlockedPluginError",
         "ConfigError",
+        "ContextLengthError",
         "CorruptSnapshotError",
         "ExecutorClosedError",
         "ExecutorError",
