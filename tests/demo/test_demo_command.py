@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +164,11 @@ def test_without_a_checkout_the_demo_works_on_the_installed_packages(
         "agentd-parser-xml": site / "agentd_parser_xml",
     }
     assert os.path.isfile(found["agentd-demo"] / RECORDING.name)
+    where = "from agentd_demo.subject import find_root; print(find_root())"
+    shown = subprocess.run(
+        [sys.executable, "-c", where],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.stdout.strip() == str(site), shown.stderr

@@ -30,7 +30,8 @@ class NiceExecutor(RunnerExecutor):
         nice = shutil.which("nice")
         if nice is None:
             raise SandboxUnavailableError("the executor 'nice' needs the program nice; install coreutils")
-        return spawn([nice, "-n", str(self.niceness), *command], env, str(self.workspace_dir))
+        # Not in the workspace: nothing that code writes there may be imported by the runner.
+        return spawn([nice, "-n", str(self.niceness), *command], env, "/")
 
 
 @hookimpl

@@ -21,8 +21,8 @@ class Distribution:
 
 def find_root() -> Path:
     """Return the root of the checkout that this module runs from, or the folder of the installed packages."""
-    packages = Path(__file__).resolve().parents[2]
-    checkout = packages.parents[1]  # ROOT/core/src
+    packages = Path(__file__).resolve().parents[1]
+    checkout = packages.parents[2]  # of ROOT/plugins/demo/src
     return checkout if (checkout / "core" / "pyproject.toml").is_file() else packages
 
 
