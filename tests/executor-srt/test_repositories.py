@@ -104,6 +104,22 @@ def test_no_file_that_leads_git_elsewhere_can_be_made_changed_or_moved(workspace
     assert after == before
 
 
+def test_what_a_repositorys_settings_name_in_the_workspace_is_kept(workspace: Path) -> None:
+    git(workspace, "config", "include.path", "../shared/git.config")
+    git(workspace, "config", "includeIf.onbranch:main.path", "/elsewhere/git.config")
+    git(workspace, "config", "core.hooksPath", "tools/hooks")
+    wanted = guard_repositories(workspace).wanted
+    named = {"tools": FOLDER, "tools/hooks": FOLDER, "shared": FOLDER, "shared/git.config": ""}
+    assert {name: wanted.get(name) for name in named} == named
+    assert not any("elsewhere" in name for name in wanted)
+    with sandbox.make(workspace, timeout=30) as executor:
+        for path in ("tools/hooks/pre-commit", "shared/git.config"):
+            output, code = executor.execute_bash(f"mkdir -p $(dirname {path}) && echo x > {path}")
+            assert code != 0, output
+    assert not (workspace / "tools").exists()
+    assert not (workspace / "shared").exists()
+
+
 def test_git_works_inside_and_outside_meanwhile_and_nothing_stays_behind(workspace: Path) -> None:
     def files() -> set[str]:
         return {

@@ -88,3 +88,21 @@ async def test_a_small_limit_for_output_only_makes_the_parts_smaller(
         parts = [part async for part in executor.download("file")]
     assert [len(part) for part in parts] == [1000, 1000, 500]
     assert b"".join(parts) == b"0123456789" * 250
+
+
+@pytest.mark.anyio
+async def test_a_file_larger_than_what_the_host_holds_comes_out_whole(
+    tmp_path: Path, anyio_backend: str
+) -> None:
+    data = os.urandom(3_000_000)
+    (tmp_path / "big").write_bytes(data)
+    with SubprocessExecutor(tmp_path, limits={"host_mib": 1}) as small:
+        assert await read(small, "big") == data
+        await small.upload("copy", bytearray(data))
+    assert (tmp_path / "copy").read_bytes() == data
+
+
+@pytest.mark.anyio
+async def test_text_is_no_content(executor: SubprocessExecutor, anyio_backend: str) -> None:
+    with pytest.raises(TypeError, match="data: must be bytes or parts of bytes, got str"):
+        await executor.upload("a", "text")  # type: ignore[arg-type]

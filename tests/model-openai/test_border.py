@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from agentd_model_openai.chat_calls import text_of
 from agentd_model_openai.line_limit import MOST_BYTES
 from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.responses import ResponsesModel
+from agentd_model_openai.usage import chat_usage
 from hypothesis import given, strategies as st
 from openai import AsyncOpenAI, OpenAI
 
@@ -235,3 +238,25 @@ def test_pieces_give_what_the_whole_gives(text: str, cuts: list[int]) -> None:
     assert "".join([*pieces, joiner.close()]) == valid_text(text)
     for piece in pieces:
         piece.encode()
+
+
+@pytest.mark.parametrize("reason", [["stop"], 7, {"a": 1}])
+async def test_a_finish_reason_of_another_type_is_an_end(server: Server, client: Any, reason: Any) -> None:
+    body = chunk({"content": "a"}) + chunk({}, reason) + b"data: [DONE]\n\n"
+    server.bodies = [body]
+    assert said(await events(ChatModel("m", client=client))) == "a"
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        ({"prompt_tokens": "3", "completion_tokens": 2}, (0, 2)),
+        ({"prompt_tokens": math.nan, "completion_tokens": -5}, (0, 0)),
+        ("many", (0, 0)),
+        ([1], (0, 0)),
+    ],
+)
+def test_what_is_no_number_of_tokens_counts_nothing(usage: Any, tokens: tuple[int, int]) -> None:
+    given = SimpleNamespace(**usage) if isinstance(usage, dict) else usage
+    counted = chat_usage(given)
+    assert (counted.input_tokens, counted.output_tokens) == tokens

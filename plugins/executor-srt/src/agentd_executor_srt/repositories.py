@@ -111,6 +111,8 @@ def _repository(workspace: Path, path: str, guard: GitGuard) -> None:
     if not _is_repository(workspace / path):
         return
     guard.keep(f"{path}/commondir", HERE)
+    for name, absent in _named_in_settings(workspace, path):
+        guard.keep(name, absent)
     by_worktree = _has_worktree_settings(workspace / path)
     if by_worktree:
         guard.keep(f"{path}/config.worktree", "")
@@ -121,6 +123,37 @@ def _repository(workspace: Path, path: str, guard: GitGuard) -> None:
         ]
         if by_worktree:
             guard.keep(f"{linked}/config.worktree", "")
+
+
+_SECTION: Final = re.compile(r"\[\s*([\w.-]+)")
+_SETTING: Final = re.compile(r"\s*(?:\[[^\]]*\])?\s*(path|hookspath)\s*=\s*\"?([^\"#;\r\n]+)", re.IGNORECASE)
+
+
+def _named_in_settings(workspace: Path, path: str) -> Iterator[tuple[str, str]]:
+    """Yield what in the workspace a repository's settings name: further settings, and a folder of hooks."""
+    folder = workspace / path
+    for name in ("config", "config.worktree"):
+        try:
+            lines = (folder / name).read_text("utf-8", "replace").splitlines()
+        except OSError:
+            continue
+        section = ""
+        for line in lines:
+            if found := _SECTION.match(line.strip()):
+                section = found[1].lower()
+            if (setting := _SETTING.match(line)) is None:
+                continue
+            if setting[1].lower() == "path" and section in ("include", "includeif"):
+                base, absent = folder, ""
+            elif setting[1].lower() == "hookspath" and section == "core":
+                base, absent = folder.parent, FOLDER
+            else:
+                continue
+            named = os.path.relpath(os.path.normpath(base / setting[2].strip()), workspace)
+            if not named.startswith(os.pardir) and named != os.curdir:
+                above = [str(parent) for parent in Path(named).parents if str(parent) != os.curdir]
+                yield from ((one, FOLDER) for one in reversed(above) if not (workspace / one).exists())
+                yield named, absent
 
 
 def _is_repository(folder: Path) -> bool:

@@ -34,8 +34,8 @@ _FILES: Final = {
         ".pnp.loader.mjs .gemrc .condarc"
     ),
     "commands that git hooks run": (
-        ".pre-commit-config.yaml prek.toml lefthook.yml .lefthook.yml lefthook.yaml .lefthook.yaml lefthook- "
-        "local.yml .overcommit.yml .huskyrc .lintstagedrc captainhook.json"
+        ".pre-commit-config.yaml prek.toml lefthook.yml .lefthook.yml lefthook.yaml .lefthook.yaml "
+        "lefthook-local.yml .overcommit.yml .huskyrc .lintstagedrc captainhook.json"
     ),
     "settings of editors": (
         ".vimrc _vimrc .nvimrc .lvimrc .exrc .nvim.lua .dir-locals.el .dir-locals-2.el .ripgreprc "

@@ -23,11 +23,12 @@ class AnswerEnd:
     _has_text: bool = False
     _other: bool = False
 
-    def see(self, message: Any, reason: str | None) -> None:
+    def see(self, message: Any, reason: object) -> None:
         """Take a piece."""
-        self.reason = reason or self.reason
+        self.reason = str(reason) if reason else self.reason
         if message is not None:
-            self.refusal += getattr(message, "refusal", None) or ""
+            refusal = getattr(message, "refusal", None)
+            self.refusal += refusal if isinstance(refusal, str) else ""
             self._has_text = self._has_text or bool(message.content)
             self._other = self._other or any(getattr(message, name, None) for name in _NO_TEXT)
 

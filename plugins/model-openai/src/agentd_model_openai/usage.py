@@ -19,8 +19,8 @@ def chat_usage(usage: Any) -> Usage:
     if usage is None:
         return Usage(requests=1)
     return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
+        input_tokens=_count(getattr(usage, "prompt_tokens", None)),
+        output_tokens=_count(getattr(usage, "completion_tokens", None)),
         cached_input_tokens=_detail(usage, "prompt_tokens_details", "cached_tokens"),
         reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
         requests=1,
@@ -32,8 +32,8 @@ def responses_usage(usage: Any) -> Usage:
     if usage is None:
         return Usage(requests=1)
     return Usage(
-        input_tokens=usage.input_tokens or 0,
-        output_tokens=usage.output_tokens or 0,
+        input_tokens=_count(getattr(usage, "input_tokens", None)),
+        output_tokens=_count(getattr(usage, "output_tokens", None)),
         cached_input_tokens=_detail(usage, "input_tokens_details", "cached_tokens"),
         reasoning_tokens=_detail(usage, "output_tokens_details", "reasoning_tokens"),
         requests=1,
@@ -41,7 +41,12 @@ def responses_usage(usage: Any) -> Usage:
 
 
 def _detail(usage: Any, group: str, name: str) -> int:
-    return getattr(getattr(usage, group, None), name, None) or 0
+    return _count(getattr(getattr(usage, group, None), name, None))
+
+
+def _count(value: object) -> int:
+    """Return a number of tokens; what is none counts nothing, for a budget adds these up."""
+    return value if type(value) is int and value > 0 else 0
 
 
 def priced(usage: Usage, model: str, prices: Prices | None) -> Usage:

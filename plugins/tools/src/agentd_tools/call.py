@@ -365,7 +365,7 @@ def failure(error: BaseException, name: str) -> ToolReply:
     _log.debug("the tool %s() raised", name, exc_info=error)
     try:
         text = str(error)
-    except Exception:  # an exception may be as broken as the tool
+    except BaseException:  # an exception may be as broken as the tool
         text = ""
     kind = type(error).__name__
     return error_reply(ToolError(f"{name}() raised {kind}: {text}" if text else f"{name}() raised {kind}"))

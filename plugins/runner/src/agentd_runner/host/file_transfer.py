@@ -11,6 +11,8 @@ import anyio
 from agentd.errors import ExecutorError
 from agentd.types import Action, ActionResult, Limits, PythonAction
 
+from agentd_runner.host.limits import MIB
+
 __all__ = ["FileTransfer"]
 
 PART_BYTES: Final = 4 * 1024 * 1024
@@ -44,7 +46,9 @@ class FileTransfer(ABC):
     @abstractmethod
     async def run(self, action: Action) -> ActionResult: ...
 
-    async def upload(self, path: str, data: bytes | Iterable[bytes] | AsyncIterable[bytes]) -> None:
+    async def upload(
+        self, path: str, data: bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
+    ) -> None:
         """Write a file, whole or not at all, with the folders that it is in. A file that is there keeps its mode.
 
         :param data: the content, or its parts.
@@ -65,7 +69,7 @@ class FileTransfer(ABC):
 
         :raises ExecutorError: if it cannot be read; and what `run` raises.
         """
-        at, size = 0, min(PART_BYTES, self.limits.output_bytes)
+        at, size = 0, min(PART_BYTES, self.limits.output_bytes, self.limits.host_mib * MIB // 2)
         while part := await self._do(path, _READ.format(path=path, at=at, size=size)):
             yield part
             at += len(part)
@@ -75,16 +79,25 @@ class FileTransfer(ABC):
         if result.exit_code:
             reason = result.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2] or result.message
             raise ExecutorError(f"the file {path!r} cannot be read or written: {reason}")
+        if result.dropped_bytes:
+            raise ExecutorError(
+                f"the file {path!r} cannot be read: output of other blocks has taken the room for it (`host_mib`); "
+                "try again when they have ended"
+            )
         return result.stdout
 
 
-async def _parts(data: bytes | Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+async def _parts(
+    data: bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes],
+) -> AsyncIterator[bytes]:
     """Yield the content in parts that fit into an action."""
     if isinstance(data, AsyncIterable):
         async for chunk in data:
             for start in range(0, len(chunk), PART_BYTES):
                 yield chunk[start : start + PART_BYTES]
         return
-    for chunk in [data] if isinstance(data, bytes) else data:
+    if isinstance(data, str):
+        raise TypeError("data: must be bytes or parts of bytes, got str; encode it")
+    for chunk in [bytes(data)] if isinstance(data, bytes | bytearray | memoryview) else data:
         for start in range(0, len(chunk), PART_BYTES):
             yield chunk[start : start + PART_BYTES]
