@@ -297,7 +297,7 @@ def more_calls_than_may_be(talk: Talk) -> None:
 @case("died", silent=True)
 def large_calls_and_nothing_read(talk: Talk) -> None:
     for number in range(1, 41):
-        talk.call(number, TOOL_WAITS.encode(), b'{"x": "' + b"x" * 12_000_000 + b'"}')
+        talk.call(number, TOOL_WAITS.encode(), b'{"x": "' + b"x" * 6_000_000 + b'"}')
     time.sleep(60)
 
 

@@ -243,7 +243,7 @@ class Scanner:
                 if stat.S_ISREG(status.st_mode):
                     file = self._file(index, here, name, status, likes.get(name))
                 elif stat.S_ISLNK(status.st_mode):
-                    file = _file_of(name, status, target=os.readlink(name, dir_fd=here))
+                    file = _link(here, name, status)
                 else:
                     self._leave(index, name, _KINDS.get(stat.S_IFMT(status.st_mode), "device"))
                     return
@@ -359,6 +359,16 @@ def _unchanged(before: os.stat_result, after: os.stat_result) -> bool:
         after.st_mtime_ns,
         after.st_size,
     )
+
+
+def _link(here: int, name: bytes, status: os.stat_result) -> File | None:
+    """A symbolic link; None if it is none any more."""
+    try:
+        return _file_of(name, status, target=os.readlink(name, dir_fd=here))
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        return None
 
 
 def _file_of(
