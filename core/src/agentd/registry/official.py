@@ -8,6 +8,7 @@ __all__ = ["OFFICIAL_EXPORTS", "OFFICIAL_PLUGINS", "UNDERLYING", "official_distr
 
 OFFICIAL_PLUGINS: Final = {
     ("executor", "subprocess"): "agentd-executor-subprocess",
+    ("executor", "native"): "agentd-executor-native",
     ("executor", "srt"): "agentd-executor-srt",
     ("executor", "msb"): "agentd-executor-msb",
     ("parser", "fence"): "agentd-parser-fence",
@@ -37,6 +38,7 @@ OFFICIAL_PLUGINS: Final = {
 OFFICIAL_EXPORTS: Final = {
     "ConversationLog": "agentd-sink-jsonl",
     "MicrosandboxCLIExecutor": "agentd-executor-msb",
+    "NativeExecutor": "agentd-executor-native",
     "SandboxRuntimeExecutor": "agentd-executor-srt",
     "SubprocessExecutor": "agentd-executor-subprocess",
     "create_microsandbox_cli_executor": "agentd-executor-msb",

@@ -1,0 +1,1 @@
+"""agentd executor `native`: code runs in a sandbox of the Linux kernel's own means."""

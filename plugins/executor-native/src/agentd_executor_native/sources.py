@@ -1,0 +1,61 @@
+"""What of the host is mounted, held open: between a look at a path and its mount, nothing can be put in its place.
+
+Code of another session may work in the same folders and swap a folder for a link to somebody's keys.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from agentd.errors import SandboxUnavailableError
+
+from agentd_executor_native.view import View, covered_by
+
+__all__ = ["MountSource", "opened"]
+
+
+@attrs.frozen
+class MountSource:
+    """A file or folder of the host, with a descriptor (`O_PATH`) of it."""
+
+    path: Path
+    writable: bool
+    descriptor: int
+
+    @property
+    def argument(self) -> list[str]:
+        """bubblewrap's arguments for it."""
+        option = "--bind-fd" if self.writable else "--ro-bind-fd"
+        return [option, str(self.descriptor), str(self.path)]
+
+
+@contextmanager
+def opened(view: View) -> Iterator[Sequence[MountSource]]:
+    """Open what a view mounts, for the time of a start.
+
+    What is guarded and is a link, or lies behind one, is left out; nothing is guarded by showing what it leads to.
+
+    :raises SandboxUnavailableError: if the way to a writable folder leads somewhere else by now.
+    """
+    found: list[MountSource] = []
+    try:
+        for path, writable in view.mounts():
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            found.append(MountSource(path, writable, descriptor))
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+            if real == str(path):
+                continue
+            if path in view.write:
+                raise SandboxUnavailableError(
+                    f"the sandbox native cannot run here: the way to {path} leads to {real} now; start anew"
+                )
+            if covered_by(path, view.write):
+                os.close(found.pop().descriptor)
+        yield found
+    finally:
+        for source in found:
+            os.close(source.descriptor)

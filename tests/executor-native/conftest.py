@@ -1,0 +1,30 @@
+"""Executors in a real sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import native
+import pytest
+from agentd_executor_native.executor import NativeExecutor
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Iterator[NativeExecutor]:
+    """One sandbox for one test."""
+    with native.make(tmp_path / "workspace", timeout=20) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeExecutor]:
+    """One sandbox for the tests of a module that leave it as they found it."""
+    with native.make(tmp_path_factory.mktemp("shared") / "workspace", timeout=20) as made:
+        yield made
+
+
+@pytest.fixture
+def survivors() -> Callable[[str], list[str]]:
+    """A function that lists the command lines of living processes that contain a word."""
+    return native.survivors
