@@ -26,6 +26,7 @@ from agentd_runner.host.pending import Pending, Waiter
 from agentd_runner.host.process import RunnerProcess
 from agentd_runner.host.tool_calls import CallQueue, OnCall
 from agentd_runner.inside import frames
+from agentd_runner.inside.timings import SPARE_IDLE_S
 
 __all__ = ["Connection"]
 
@@ -37,6 +38,7 @@ SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
 MAX_CALLS = 1024  # tool calls of one runner at once
 STDERR_KEPT = 8192
+FLEET = 16  # from so many runners of this program on, they share the time for which workers are kept ready
 EXIT_CODE_S = 0.2  # how long a runner whose pipe was closed may take to end with an exit code
 GONE_S = 5.0  # how long one that was killed may take to be gone
 
@@ -181,6 +183,8 @@ class Connection:
 
     def run(self, ident: int, header: Mapping[str, object], body: bytes, pending: Pending) -> None:
         """Send an action. Raises `ProtocolError` if it does not fit into a frame."""
+        if (open_now := len(_open)) > FLEET:
+            header = {**header, "keep_s": SPARE_IDLE_S * FLEET / open_now}
         encoded = json.dumps(header).encode()
         size = 4 + len(encoded) + len(body)
         if size > frames.MAX_FRAME:

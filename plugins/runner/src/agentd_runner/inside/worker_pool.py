@@ -11,7 +11,7 @@ from .poller import Poller
 from .processes import children_of, kill_below
 from .setup import RunnerSetup
 from .shell import export_lines
-from .timings import KILL_MARGIN_S, PAUSE_S, REFILL_S, SPARE_IDLE_S
+from .timings import KILL_MARGIN_S, PAUSE_S, REFILL_S, SPARE_IDLE_S, SPARE_LEAST_S
 from .workers import Spawner, SupervisedWorker
 
 
@@ -30,6 +30,7 @@ class SpareWorkers:
         self.refill_due = 0.0
         self.last_start: dict[str, float] = {}  # by kind
         self.last_end = 0.0
+        self.keep_s = SPARE_IDLE_S  # how long after the last action all this is kept
 
     def deadlines(self) -> list[float]:
         """When to look here again."""
@@ -43,7 +44,7 @@ class SpareWorkers:
         return deadlines
 
     def idle_due(self) -> float:
-        return max(self.last_start.values()) + SPARE_IDLE_S
+        return max(self.last_end, *self.last_start.values()) + self.keep_s
 
     def check_clocks(self, now: float) -> None:
         if self.old_spawners:
@@ -85,7 +86,8 @@ class SpareWorkers:
     def take_worker(self, kind: str) -> SupervisedWorker:
         """Return a worker for an action, a spare if there is one. Raises `OSError` if no process can be made."""
         self.last_start[kind] = time.monotonic()
-        self.wanted.add(kind)
+        if self.keep_s >= SPARE_LEAST_S:
+            self.wanted.add(kind)
         # At once where one action follows the other without a pause; else not beside the action, which is
         # better off with the processors to itself, but when it ends or turns out to take long.
         now = self.last_start[kind]
