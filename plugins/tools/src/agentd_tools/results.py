@@ -73,7 +73,7 @@ def encode_result(value: Any, name: str) -> bytes:
 
     kind = type(value)
     try:
-        if kind not in AS_THEY_ARE:
+        if kind not in AS_THEY_ARE and not _is_plain(value):
             value = _with_blobs(value)
         payload = msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
@@ -94,23 +94,29 @@ def encode_result(value: Any, name: str) -> bytes:
     return payload
 
 
-def _with_blobs(value: Any) -> Any:
-    """Return a result with a `Blob` wherever bytes stand: JSON writers make base64 text of them by themselves.
+def _is_plain(value: Any) -> bool:
+    """Tell whether nothing but JSON's own types and `Blob`s is in a result, as in most."""
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return False
+    for item in value:
+        if type(item) not in AS_THEY_ARE and not _is_plain(item):
+            return False
+    return True
 
-    What has neither bytes nor an object in it is returned as it is.
-    """
+
+def _with_blobs(value: Any) -> Any:
+    """Return a result with a `Blob` wherever bytes stand: JSON writers make base64 text of them by themselves."""
     kind = type(value)
     if kind in AS_THEY_ARE:
         return value
     if kind in _BYTES:
         return Blob(bytes(value))
     if kind in (list, tuple):
-        if AS_THEY_ARE.issuperset(map(type, value)):
-            return value
         return [_with_blobs(item) for item in value]
     if kind is dict:
-        if AS_THEY_ARE.issuperset(map(type, value.values())):
-            return value
         return {key: _with_blobs(item) for key, item in value.items()}
     if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__"):
         return _of_fields(value, kind)
