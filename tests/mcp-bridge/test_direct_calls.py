@@ -159,7 +159,7 @@ def test_a_call_while_a_connection_ends_waits_for_the_next_one(tmp_path: Path) -
     made = source(journal=journal)
     tools = ToolSet([], [made])
     anyio.run(tools.start)
-    connection = made._backend.connection  # type: ignore[attr-defined]
+    connection = made._backend.connection
 
     async def begun_while_it_ends() -> object:
         connection.life.broke()
