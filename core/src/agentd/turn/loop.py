@@ -24,16 +24,7 @@ from agentd.errors import (
     RunnerStartError,
     SandboxUnavailableError,
 )
-from agentd.events import (
-    CodeOutput,
-    RunEnd,
-    RunStart,
-    SourceLog,
-    StopReason,
-    ToolCall,
-    ToolProgress,
-    TurnEnd,
-)
+from agentd.events import CodeOutput, RunEnd, RunStart, SourceLog, StopReason, ToolCall, ToolProgress, TurnEnd
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
 from agentd.text import valid_text
 from agentd.turn.budgets import Budgets
