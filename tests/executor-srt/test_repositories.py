@@ -166,6 +166,15 @@ def test_hooks_and_settings_are_kept_wherever_a_repository_lies(tmp_path: Path, 
         assert "busy" in output
 
 
+def test_a_workspace_may_have_many_repositories(tmp_path: Path) -> None:
+    for number in range(200):
+        for name in ("HEAD", "objects", "refs"):
+            (tmp_path / "w" / f"{number:0>230}" / ".git" / name).mkdir(parents=True)
+    with sandbox.make(tmp_path / "w", timeout=30) as executor:  # its names are too long for one argument
+        made = ": 3>>$(ls | tail -n 1)/.git/hooks/post-checkout"
+        assert "Read-only" in executor.execute_bash(made)[0]
+
+
 @pytest.mark.parametrize("name", ["hooks", "config"])
 def test_a_repository_whose_hooks_or_settings_are_links_is_kept_as_a_whole(
     workspace: Path, name: str

@@ -9,7 +9,6 @@ the last one gives back. A session that was killed altogether leaves the files t
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pwd
 import stat
@@ -231,10 +230,13 @@ def _is_free(lock: str) -> bool:
 
 def _noted(lock: int) -> dict[str, tuple[int, int]]:
     """What was handed over, with its owner and group."""
-    data = os.pread(lock, 1 << 20, 0)
+    fields = os.pread(lock, 1 << 20, 0).split(b"\0")
     try:
-        return {str(path): (int(uid), int(gid)) for path, uid, gid in json.loads(data)}
-    except (ValueError, TypeError):  # new, or cut short by a crash
+        return {
+            os.fsdecode(path): (int(uid), int(gid))
+            for path, uid, gid in zip(*[iter(fields[:-1])] * 3, strict=True)
+        }
+    except ValueError:  # cut short by a crash
         return {}
 
 
@@ -287,7 +289,7 @@ def _forget(folder: str, uid: int, lock: int, left: dict[str, tuple[int, int]]) 
 
 
 def _note(lock: int, folders: dict[str, tuple[int, int]]) -> None:
-    data = json.dumps([(path, *owner) for path, owner in folders.items()]).encode()
+    data = b"".join(b"%s\0%d\0%d\0" % (os.fsencode(path), *owner) for path, owner in folders.items())
     os.ftruncate(lock, 0)
     os.pwrite(lock, data, 0)
 

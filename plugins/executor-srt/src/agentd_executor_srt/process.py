@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import select
 import subprocess
@@ -114,11 +115,14 @@ class SandboxProcess(LocalProcess):
 def start_sandbox(job: Mapping[str, Any], env: Mapping[str, str]) -> SandboxProcess:
     """Start the supervisor with this job (see `supervisor.SandboxJob`) and exactly this environment for srt."""
     reading, writing = os.pipe()
+    given = os.memfd_create("job")  # no argument: those are bounded, and a large workspace's names are many
     try:
+        os.write(given, marshal.dumps({**job, "control": reading}))
+        os.lseek(given, 0, os.SEEK_SET)
         process = subprocess.Popen(
             [
                 *supervisor_command("agentd_executor_srt.supervisor", str(Path(__file__).parents[1])),
-                json.dumps({**job, "control": reading}),
+                str(given),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -127,7 +131,7 @@ def start_sandbox(job: Mapping[str, Any], env: Mapping[str, str]) -> SandboxProc
             cwd="/",
             bufsize=0,
             close_fds=True,
-            pass_fds=[reading],
+            pass_fds=[reading, given],
             start_new_session=True,
         )
     except BaseException:
@@ -135,4 +139,5 @@ def start_sandbox(job: Mapping[str, Any], env: Mapping[str, str]) -> SandboxProc
         raise
     finally:
         os.close(reading)
+        os.close(given)
     return SandboxProcess(process, writing)

@@ -1,10 +1,11 @@
 """Starts one srt and ends it, with everything below it, when its host lets go of it; then tidies up.
 
-Run by `agentd_runner.reaper.supervisor_command` with the argument JOB, which is JSON (see `SandboxJob`), and the
-standard library alone. The standard streams are the runner's; srt inherits them. Standard input is also the host's
-hand: when its other end is closed (on purpose, or because the host was killed), the runner inside ends by itself; what
-has not ended after `grace_s` is ended. TERM says: at once. srt is the last to be killed, for it tidies up when what it
-started has ended. What stands in the workspace for absent files is made before and taken away here (`stand_ins`).
+Run by `agentd_runner.reaper.supervisor_command` with the descriptor of its `SandboxJob` as the argument, and the
+standard library alone, without `json`: its import would be a quarter of this one's. The standard streams are the
+runner's; srt inherits them. Standard input is also the host's hand: when its other end is closed (on purpose, or
+because the host was killed), the runner inside ends by itself; what has not ended after `grace_s` is ended. TERM
+says: at once. srt is the last to be killed, for it tidies up when what it started has ended. What stands in the
+workspace for absent files is made before and taken away here (`stand_ins`).
 
 As root, srt and everything below it run as an unprivileged user that the workspace is handed over to (`handover`),
 and this process, which stays root, hands it back. The exit code is srt's, or 125 if it was not started, with the
@@ -13,7 +14,7 @@ reason as a line on standard error.
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import signal
 import sys
@@ -227,7 +228,8 @@ def _leave_keyring() -> None:
 
 def main() -> int:
     """Supervise what the command line says."""
-    job = SandboxJob(json.loads(sys.argv[1]))
+    with open(int(sys.argv[1]), "rb") as given:
+        job = SandboxJob(marshal.load(given))  # from the host, which is the same interpreter
     try:
         supervisor = SandboxSupervisor(job)
     except Exception as error:  # the host shows what is said here
