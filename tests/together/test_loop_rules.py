@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from agentd.errors import ExecutorClosedError, ModelStreamError, RunnerDiedError
-from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta
+from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta, TurnEnd
+from agentd.protocols import ModelEvent, ModelText, ModelToolCall
 from agentd.registry import Registry
 from agentd.turn.budgets import Budgets
 from agentd.turn.loop import TurnLoop
+from agentd.turn.native_tools import Offers
 from agentd.turn.observer import Listener
 from agentd.types import ActionResult, OutputChunk
 from agentd_parser_fence.plugin import FORMS
@@ -222,6 +225,61 @@ async def test_an_answer_cut_by_the_token_limit_says_so_to_the_model(tmp_path: P
     await loop.run()
     assert [s for what, s in executor.log if what == "start"] == ["one"]
     assert "[note: your answer was cut off at the token limit" in model.results[0]
+
+
+async def test_an_answer_that_never_ends_is_cut(tmp_path: Path) -> None:
+    class Endless(ScriptModel):
+        async def _events(self, answer: str) -> AsyncIterator[ModelEvent]:
+            try:
+                while True:
+                    self.read += len(answer)
+                    yield ModelText(answer)
+            finally:
+                self.closed_early += 1
+
+    model = Endless("and so on ")
+    loop, _, recorder = make_loop(model, tmp_path, budgets=Budgets(max_answer_chars=10_000))
+    with anyio.fail_after(20):
+        end = await loop.run()
+    assert (end.stop_reason, end.error) == (
+        "cut",
+        "the answer was cut off at 10,000 characters (max_answer_chars)",
+    )
+    assert (model.read, model.closed_early) == (10_010, 1)
+    assert len(end.text) == 10_010
+    assert end.usage.output_tokens > 2_000
+    assert len(recorder.of(TurnEnd)) == 1
+    assert Budgets().max_answer_chars == 16 * 1024 * 1024
+
+
+async def test_an_answer_of_endless_calls_is_cut(tmp_path: Path) -> None:
+    class Calling(ScriptModel):
+        async def _events(self, answer: str) -> AsyncIterator[ModelEvent]:
+            while True:
+                self.read += 1
+                yield ModelToolCall(id=f"c{self.read}", name=answer, arguments="{}")
+
+        def offer(self, tools: Any) -> None:
+            pass
+
+        def add_answer(self, text: str, calls: Any = ()) -> None:
+            pass
+
+    offers = Offers(taken=["other"])
+    loop, _, _ = make_loop(Calling("other"), tmp_path, budgets=Budgets(max_answer_chars=1000), offers=offers)
+    with anyio.fail_after(20):
+        assert (await loop.run()).stop_reason == "answer"  # the caller carries its own calls out
+
+
+async def test_blocks_before_the_limit_of_an_answer_run_and_the_model_is_told(tmp_path: Path) -> None:
+    model = ScriptModel(bash("one") + "```bash:execute\n" + "x" * 500, "done")
+    loop, executor, _ = make_loop(model, tmp_path, budgets=Budgets(max_answer_chars=200))
+    assert (await loop.run()).stop_reason == "answer"
+    assert [s for what, s in executor.log if what == "start"] == ["one"]
+    assert (
+        "[note: the answer was cut off at 200 characters (max_answer_chars); what came after the last"
+        in model.results[0]
+    )
 
 
 async def test_a_file_that_the_token_limit_cuts_at_an_inner_fence_is_not_written(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ class AnswerReader:
     _begin_block: Callable[[str, Block], None]
     _parser: ParserStack = attrs.field(init=False)  # made when the answer begins
     _parts: list[str] = attrs.field(init=False, factory=list)
-    _length: int = attrs.field(init=False, default=0)
+    length: int = attrs.field(init=False, default=0)
+    """How many characters were read."""
     _end: int = attrs.field(init=False, default=0)  # where the last block ends: what follows does not count
     _gap: str = attrs.field(init=False, default="")  # blank space behind a block, shown if another follows
     _prose: list[str] = attrs.field(init=False, factory=list)
@@ -73,7 +74,7 @@ class AnswerReader:
         listener = self._listener
         if text:
             self._parts.append(text)
-            self._length += len(text)
+            self.length += len(text)
             skimmed = "" if self.has_blocks else self._parser.skim(text)
             if skimmed == "prose":
                 self._prose.append(text)
@@ -81,7 +82,7 @@ class AnswerReader:
             elif not skimmed:
                 self._read(self._parser.feed(text))
             if not self.has_blocks:
-                listener.certain(self._length)
+                listener.certain(self.length)
             if skimmed != "prose" and not self.is_cut:
                 self._tell_draft(text)
         listener.parsed()
@@ -97,7 +98,7 @@ class AnswerReader:
             segments = [_unfinished(segment) for segment in segments]
         self._read(segments)
         if not self.has_blocks:
-            self._listener.certain(self._length)
+            self._listener.certain(self.length)
         self._listener.parsed()
 
     def _read(self, segments: Iterable[Segment]) -> None:
@@ -135,7 +136,7 @@ class AnswerReader:
         if self._draft is None:
             told = target_of(Block.of(target, action, ""))
             self._draft = CodeDelta(id=self._ids(), text="", action=action, target=told)
-        if text := text[max(0, start - (self._length - len(text))) :]:
+        if text := text[max(0, start - (self.length - len(text))) :]:
             begun = self._draft
             self._listener.emit(CodeDelta(id=begun.id, text=text, action=action, target=begun.target))
 

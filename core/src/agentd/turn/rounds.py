@@ -250,6 +250,7 @@ class Round:
     group: TaskGroup | None = None
     jobs: list[RoundJob] = attrs.field(factory=list)
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
+    call_chars: int = 0  # in their names and arguments
     finish: ModelFinish | None = None
     over_time: bool = False
     failure: BaseException | None = None
