@@ -76,7 +76,9 @@ def test_a_path_with_a_drive_and_blanks_is_taken_whole() -> None:
 def test_the_plugin_makes_a_parser_and_refuses_options() -> None:
     assert plugin.AGENTD_API == 1
     assert isinstance(plugin.agentd_create_parser(options={}).parser(), Parser)
-    with pytest.raises(ConfigError, match="unknown option 'colour' of the parser 'fence'; it has none"):
+    with pytest.raises(
+        ConfigError, match="unknown option 'colour' of the parser 'fence'; there are: starts_in"
+    ):
         plugin.agentd_create_parser(options={"colour": 1})
 
 

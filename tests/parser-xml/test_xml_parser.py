@@ -258,5 +258,7 @@ def test_five_megabytes_in_one_call_pass_through() -> None:
 def test_the_plugin_makes_a_parser_and_refuses_options() -> None:
     assert plugin.AGENTD_API == 1
     assert isinstance(plugin.agentd_create_parser(options={}).parser(), Parser)
-    with pytest.raises(ConfigError, match="unknown option 'colour' of the parser 'xml'; it has none"):
+    with pytest.raises(
+        ConfigError, match="unknown option 'colour' of the parser 'xml'; there are: starts_in"
+    ):
         plugin.agentd_create_parser(options={"colour": 1})

@@ -64,7 +64,7 @@ FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 """Executor errors that the model can do nothing about: they end the run at once."""
 
 TOO_LONG = "the answer was cut off at {:,} characters (max_answer_chars)"
-LENGTH_NOTE = "{}; what came after the last closed block is lost"
+TOKEN_LIMIT = "your answer was cut off at the token limit"
 CUT_FILE_NOTE = (
     "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
     "block and the file is not complete: write it again in a longer fence (````)"
@@ -159,11 +159,9 @@ class TurnLoop:
         rnd = Round(turn=self.turns)
         rnd.answer = AnswerReader(self.listener, self.ids, partial(self._block, rnd))
         limit = self.budgets.wall_time_s
-        deadline = (
-            float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
-        )
+        left = None if limit is None else self._begin + limit - time.monotonic()
         try:
-            with anyio.CancelScope(deadline=deadline) as scope:
+            with anyio.move_on_after(left) as scope:
                 await self._play(rnd)
                 if rnd.jobs and self.news is not None:
                     self._told = await self.news()
@@ -209,10 +207,12 @@ class TurnLoop:
     def _is_too_long(self, rnd: Round) -> bool:
         """End an answer that never stops: it would fill the memory."""
         limit = self.budgets.max_answer_chars
-        if limit is None or rnd.answer.length + rnd.call_chars <= limit or rnd.finish is not None:
-            return False
-        rnd.finish = ModelFinish(reason="length", detail=TOO_LONG.format(limit), usage=self._estimated(rnd))
-        return True
+        if limit is not None and rnd.finish is None and rnd.answer.length + rnd.call_chars > limit:
+            rnd.finish = ModelFinish(
+                reason="length", detail=TOO_LONG.format(limit), usage=self._estimated(rnd)
+            )
+            return True
+        return False
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
@@ -326,9 +326,7 @@ class TurnLoop:
     def _notes(self, rnd: Round) -> list[str]:
         notes, self._told = self._told, []
         if rnd.finish is not None and end_of(rnd.finish.reason) == "cut":
-            notes.append(
-                LENGTH_NOTE.format(rnd.finish.detail or "your answer was cut off at the token limit")
-            )
+            notes.append(f"{rnd.finish.detail or TOKEN_LIMIT}; what came after the last closed block is lost")
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
         last = rnd.jobs[-1] if rnd.jobs else None

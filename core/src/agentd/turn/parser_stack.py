@@ -177,12 +177,6 @@ class ParserStack:
         self._end += len(text)
         return self._advance(final=True)
 
-    def _count_skimmed(self) -> None:
-        text = "".join(self._skimmed)
-        self._skimmed.clear()
-        self._passed.append(text)
-        self._done += len(text)
-
     def _take_back(self, text: str) -> str:
         """Return `text` behind what the parsers have not seen yet."""
         self._passed.append(text)
@@ -193,7 +187,9 @@ class ParserStack:
     def _feed_level(self, text: str) -> list[Segment]:
         """Feed while no reader holds anything back. Most of what is prose is not even shown to them."""
         if self._skimmed:
-            self._count_skimmed()
+            self._passed.append("".join(self._skimmed))
+            self._done += len(self._passed[-1])
+            self._skimmed.clear()
         if self._stop(self._last + text) is None:
             if not text:
                 return []
@@ -222,11 +218,7 @@ class ParserStack:
             if len(segments) == 1:
                 segment = segments[0]
                 base = reader.base
-                if (
-                    segment.kind == "prose"
-                    and segment.start == start - base
-                    and segment.end == self._end - base
-                ):
+                if (segment.kind, segment.start, segment.end) == ("prose", start - base, self._end - base):
                     if not base:
                         whole = segment
                     continue
@@ -292,7 +284,9 @@ class ParserStack:
         self._level = reader.front == self._end and self._winner is None
         fresh = any(reader.fed == reader.base for reader in self._readers)  # for it, a line begins here
         self._note_stops("" if fresh else self._text[-1:])
-        self._trim()
+        gone = self._done - self._text_start
+        if 2 * gone >= len(self._text):  # what was returned is forgotten when it is the larger half
+            self._text, self._text_start = self._text[gone:], self._done
         return out
 
     def _furthest_back(self) -> _Reader:
@@ -333,10 +327,3 @@ class ParserStack:
             out.append(Segment("prose", self._text[start - offset : end - offset], start, end))
             self._done = end
             self._winner = None
-
-    def _trim(self) -> None:
-        """Forget the text that has been returned, not at each step but when it is the larger half."""
-        gone = self._done - self._text_start
-        if 2 * gone >= len(self._text):
-            self._text = self._text[gone:]
-            self._text_start = self._done

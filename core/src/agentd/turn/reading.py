@@ -9,7 +9,7 @@ import attrs
 
 from agentd.events import CodeDelta, ReasoningDelta, TextDelta
 from agentd.turn.parser_stack import ParserStack
-from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
+from agentd.turn.reasoning import CLOSERS, OPENERS, reasoning_parsers, starts_inside
 from agentd.turn.results import target_of
 from agentd.types import Block, Segment
 
@@ -40,6 +40,9 @@ class AnswerReader:
     _gap: str = attrs.field(init=False, default="")  # blank space behind a block, shown if another follows
     _prose: list[str] = attrs.field(init=False, factory=list)
     _draft: CodeDelta | None = attrs.field(init=False, default=None)  # of the block that is being written
+    _ended: bool = attrs.field(
+        init=False, default=True
+    )  # False for what is left of an answer that was cut off
     has_blocks: bool = attrs.field(init=False, default=False)
     is_cut: bool = attrs.field(init=False, default=False)
     """True if prose follows a block: nothing that comes now counts."""
@@ -66,7 +69,8 @@ class AnswerReader:
 
         :param last: the answer before: it tells whether this one begins in reasoning.
         """
-        reasoning = reasoning_parsers(inside=starts_inside(last))
+        inside = starts_inside(last) or any(notation.starts_in_reasoning for notation in notations)
+        reasoning = reasoning_parsers(inside=inside)
         self._parser = ParserStack([reasoning, *(notation.parser for notation in notations)])
 
     def feed(self, text: str) -> None:
@@ -90,13 +94,10 @@ class AnswerReader:
     def close(self, *, ended: bool = True) -> None:
         """Read what was still held back: the answer is over.
 
-        :param ended: whether the model ended it. A block that was cut may look complete by chance: at an inner fence's
-            end.
+        :param ended: whether the model ended it: a block that was cut may look complete, at the end of an inner fence.
         """
-        segments = self._parser.close()
-        if not ended:
-            segments = [_unfinished(segment) for segment in segments]
-        self._read(segments)
+        self._ended = ended
+        self._read(self._parser.close())
         if not self.has_blocks:
             self._listener.certain(self.length)
         self._listener.parsed()
@@ -113,9 +114,9 @@ class AnswerReader:
             elif segment.kind != "reasoning":
                 self._prose.append(segment.text)
                 self._listener.emit(TextDelta(segment.text))
-            elif segment.text == CLOSE:
+            elif segment.text in CLOSERS:
                 self._prose.clear()  # what came before was no answer
-            elif segment.text != OPEN:
+            elif segment.text not in OPENERS:
                 self._listener.emit(ReasoningDelta(segment.text))
 
     def _take_block(self, block: Block, end: int) -> None:
@@ -126,7 +127,7 @@ class AnswerReader:
         self._listener.certain(end)
         self.has_blocks = True
         id, self._draft = self._draft.id if self._draft else self._ids(), None
-        self._begin_block(id, block)
+        self._begin_block(id, attrs.evolve(block, complete=block.complete and self._ended))
 
     def _tell_draft(self, text: str) -> None:
         """Tell of the code in `text`, the answer's last piece, if that belongs to a block that is being written."""
@@ -139,9 +140,3 @@ class AnswerReader:
         if text := text[max(0, start - (self.length - len(text))) :]:
             begun = self._draft
             self._listener.emit(CodeDelta(id=begun.id, text=text, action=action, target=begun.target))
-
-
-def _unfinished(segment: Segment) -> Segment:
-    if segment.block is None:
-        return segment
-    return attrs.evolve(segment, block=attrs.evolve(segment.block, complete=False))
