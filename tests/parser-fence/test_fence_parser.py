@@ -141,6 +141,50 @@ def test_an_inner_fence_that_is_never_closed_leaves_the_last_fence_to_the_file(e
     assert not the_block("```prompt.txt:create\n```python\n```\nx\n").complete
 
 
+CUT = "code\n```\nmore\n```\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10_000])
+@pytest.mark.parametrize(
+    ("path", "behind", "complete"),
+    [
+        ("README.md", CUT, False),
+        ("docs/a b.MDX", CUT.replace("\n", "\r\n"), False),
+        ("README", "  <b>code</b>\n   ````  ", False),
+        ("a.md", "x" * 4000 + "\n```\n", False),
+        ("a.md", "x" * 5000 + "\n```\n", True),
+        ("a.md", "", True),
+        ("a.md", "  ", True),
+        ("a.md", " \n" + CUT, True),
+        ("a.md", "Look:\n```bash:execute\nls\n```\n", True),
+        ("a.md", "Look:\n```js\nx\n```\n", True),
+        ("a.md", "``` `x` ```\n" + CUT, True),
+        ("a.md", "code\n``` `x` ```\n~~~\n    ```\n``\n", True),
+        ("a.py", CUT, True),
+        ("a.md.py", CUT, True),
+    ],
+)
+def test_a_markdown_file_that_seems_to_go_on_behind_a_bare_fence_is_not_complete(
+    path: str, behind: str, complete: bool, size: int
+) -> None:
+    text = f"```{path}:create\n# A\n```\n{behind}"
+    parser = FenceParser()
+    found = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+    found += parser.close()
+    assert "".join(s.text for s in found) == text
+    assert found[0].block == Block.of(path, "create", "# A\n", complete=complete)
+    assert found[0].text.endswith("# A\n```\n")
+
+
+@pytest.mark.parametrize("behind", ["\n", "`", "~", "\r\n"])
+def test_a_markdown_file_is_there_as_soon_as_it_cannot_go_on(behind: str) -> None:
+    parser = FenceParser()
+    assert parser.feed("```a.md:create\n# A\n```\n") == []
+    assert parser.draft is None
+    file, *_ = parser.feed(behind)
+    assert file.block == Block.of("a.md", "create", "# A\n")
+
+
 def test_the_code_of_a_block_that_runs_ends_at_the_first_closing_fence() -> None:
     text = "```bash:execute\ncat <<E\n```python\n```\nE\n"
     assert the_block(text).source == "cat <<E\n```python\n"

@@ -290,17 +290,82 @@ async def test_a_file_that_the_token_limit_cuts_at_an_inner_fence_is_not_written
     assert "[note: your answer was cut off at the token limit" in model.results[0]
 
 
-@pytest.mark.parametrize(
-    ("behind", "told"), [("code\n```\n", True), ("\nIt is written.", False), ("", False)]
-)
-async def test_a_file_that_a_bare_inner_fence_may_have_cut_is_told_of(
-    tmp_path: Path, behind: str, told: bool
+INNER = "code\n```\nmore\n```\n"
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize("fence", ["```", "~~~", "````"])
+async def test_a_file_that_a_bare_inner_fence_has_cut_is_not_written(
+    tmp_path: Path, fence: str, size: int
 ) -> None:
-    model = ScriptModel(f"```a.md:create\n# A\n```\n{behind}", "done")
-    loop, _, _ = make_loop(model, tmp_path)
+    text = f"```README.md:create\n# A\n```\n{INNER}Done.\n".replace("```", fence)
+    model = ScriptModel(text, "done", piece=size)
+    loop, executor, recorder = make_loop(model, tmp_path)
+    assert (await loop.run()).stop_reason == "answer"
+    assert executor.log == []
+    (told,) = recorder.of(CodeExecution)
+    assert (told.status, told.code) == ("failed", "# A\n")
+    assert "[result 1 of 1: README.md:create, rejected]" in model.results[0]
+    assert "was not closed, or a fence in the file ended it, so it was not run" in model.results[0]
+    assert "give the block a longer fence (````)" in model.results[0]
+    assert "[note:" not in model.results[0]
+    assert model.said[0] == "# A".join([f"{fence}README.md:create\n", f"\n{fence}\n"])
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    ("name", "behind", "noted"),
+    [
+        ("README.md", "", False),
+        ("README.md", "\nIt is written.\n" + INNER, False),
+        ("README.md", "I look at it:\n" + bash("cat README.md"), True),
+        ("README.md", "It is written.", True),
+        ("README.md", "x" * 5000 + "\n" + INNER, True),
+        ("a.py", INNER, True),
+    ],
+)
+async def test_a_file_that_perhaps_goes_on_is_written_and_the_model_is_told(
+    tmp_path: Path, name: str, behind: str, noted: bool, size: int
+) -> None:
+    model = ScriptModel(f"```{name}:create\n# A\n```\n{behind}", "done", piece=size)
+    loop, executor, recorder = make_loop(model, tmp_path)
     await loop.run()
-    assert ("text followed the end of 'a.md'" in model.results[0]) is told
-    assert ("longer fence (````)" in model.results[0]) is told
+    assert [e.status for e in recorder.of(CodeExecution)] == ["completed"]
+    assert (f"text followed the end of {name!r}" in model.results[0]) is noted
+    assert ("longer fence (````)" in model.results[0]) is noted
+    assert len(executor.log) == 2
+    assert model.read < 4300 + 2 * size
+
+
+async def test_a_file_is_written_before_the_next_block_is(tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    async def wait() -> None:
+        with anyio.fail_after(5):
+            while not recorder.of(CodeExecution):
+                await anyio.sleep(0.001)
+
+    model = ScriptModel(["```README.md:create\n# A\n```\n`", wait, "``bash:execute\nls\n```\n"], "done")
+    loop, _, _ = make_loop(model, tmp_path)
+    loop.listener = recorder
+    await loop.run()
+    kinds = [(type(e), e.target) for e in recorder.events if isinstance(e, (CodeStart, CodeExecution))]
+    assert kinds == [
+        (CodeStart, "README.md"),
+        (CodeExecution, "README.md"),
+        (CodeStart, "bash"),
+        (CodeExecution, "bash"),
+    ]
+
+
+async def test_text_behind_a_call_in_xml_says_nothing_of_fences(tmp_path: Path) -> None:
+    call = '<invoke name="README.md:create"><parameter name="content"># A</parameter></invoke> It is done.'
+    model = ScriptModel(call, "done")
+    loop, _, recorder = make_loop(model, tmp_path)
+    loop.notations = Registry().create_notations(["fence", "xml"])
+    await loop.run()
+    assert [e.status for e in recorder.of(CodeExecution)] == ["completed"]
+    assert "fence" not in model.results[0]
 
 
 async def test_a_model_that_never_stops_is_stopped_by_the_turns(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ class TurnLoop:
     # --- doing what the answer asks for ---------------------------------------------------------------
 
     def _block(self, rnd: Round, id: str, block: Block) -> None:
-        forms = self.notations[0].forms
+        forms = "\n\n".join([self.notations[0].forms, *self.notations[0].rules])
         self._begin_job(rnd, block_job(id, block, self.executor, after=rnd.before(block), forms=forms))
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:
@@ -329,8 +329,8 @@ class TurnLoop:
             notes.append(f"{rnd.finish.detail or TOKEN_LIMIT}; what came after the last closed block is lost")
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
-        last = rnd.jobs[-1] if rnd.jobs else None
-        if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
+        last = rnd.jobs[-1] if rnd.answer.goes_on else None
+        if isinstance(last, CodeJob) and last.started and last.block.action == "create":
             notes.append(CUT_FILE_NOTE.format(last.block.target))
         return notes
 

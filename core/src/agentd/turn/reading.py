@@ -108,7 +108,8 @@ class AnswerReader:
                 self._take_block(segment.block, segment.end)
             elif self.has_blocks:
                 if segment.text.strip():
-                    self.is_cut, self.goes_on = True, not self._gap and segment.text[0] not in "\r\n"
+                    rest = self.raw[self._end - 1 :]
+                    self.is_cut, self.goes_on = True, rest[0] in "\r\n" and rest[1] not in "\r\n"
                     return
                 self._gap += segment.text
             elif segment.kind != "reasoning":

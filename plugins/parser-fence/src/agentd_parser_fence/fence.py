@@ -21,7 +21,9 @@ __all__ = [
     "RawHtml",
     "advance_column",
     "code_of",
+    "goes_on",
     "header_of",
+    "may_have_fences",
     "next_line",
 ]
 
@@ -39,6 +41,9 @@ _LANGUAGE_WORD: Final = re.compile(
     "bash|c|cpp|css|csv|diff|dockerfile|go|html|ini|java|javascript|js|json|jsx|makefile|markdown|md|plaintext"
     "|py|python|ruby|rust|sh|shell|sql|text|toml|ts|tsx|txt|typescript|xml|yaml|yml",
     re.IGNORECASE,
+)
+_DOCUMENT: Final = re.compile(
+    r".*\.(?:md|mdx|markdown|mkd|qmd|rmd)|(?:.*/)?readme", re.IGNORECASE | re.DOTALL
 )
 _LAST_ACTION: Final = re.compile(r"(.*?)[ \t]*:[ \t]*(execute|create)", re.IGNORECASE)
 
@@ -166,6 +171,11 @@ def header_of(info: str) -> tuple[str, str] | None:
     if action == "create" and len(target) > 2 and target[0] == target[-1] and target[0] in "\"'":
         target = target[1:-1]
     return target, action
+
+
+def may_have_fences(header: tuple[str, str]) -> bool:
+    """True if a block writes a file in which fences are to be expected: Markdown."""
+    return header[1] == "create" and _DOCUMENT.fullmatch(header[0]) is not None
 
 
 # --- the inside of a fence ----------------------------------------------------------------------
@@ -302,6 +312,27 @@ class BodyReader:
             self._where = _IN_RUN if fence else _IN_CONTENT
             self._left = self._left and text[index] in "\r\n"
         return index
+
+
+def goes_on(opener: Opener, text: str, *, ended: bool) -> bool | None:
+    """Tell whether what comes directly behind a file belongs to it, so that a fence in the file was taken for its end.
+
+    CommonMark cannot tell. It is probable if text stands on the very next line, and the first fence that follows is a
+    bare one, as the end of an inner fence is. What begins with a fence is the next block.
+
+    :param ended: whether no more text is looked at.
+    :return: None if more text is needed.
+    """
+    first = text.lstrip(" \t")[:1]
+    if not first:
+        return False if ended else None
+    if first in "\r\n`~":
+        return False
+    line_end = r"(?:[\r\n]|\Z)" if ended else r"[\r\n]"
+    found = re.search(rf"[\r\n] {{0,3}}{opener.char}{{{opener.length},}}[ \t]*([^`\r\n]*){line_end}", text)
+    if found is None:
+        return False if ended else None
+    return not found[1]
 
 
 def code_of(opener: Opener, body: str) -> str:

@@ -13,31 +13,45 @@ from typing import Final
 
 from agentd.types import Block, Segment, SegmentKind
 
-from agentd_parser_fence.fence import BodyReader, LineStart, Opener, RawHtml, code_of, header_of, next_line
+from agentd_parser_fence.fence import (
+    BodyReader,
+    LineStart,
+    Opener,
+    RawHtml,
+    code_of,
+    goes_on,
+    header_of,
+    may_have_fences,
+    next_line,
+)
 
-__all__ = ["LONGEST_OPENER", "FenceParser"]
+__all__ = ["LONGEST_LOOK", "LONGEST_OPENER", "FenceParser"]
 
 LONGEST_OPENER: Final = 4096
 """Characters of the longest line that opens a fence; a longer one is prose, so that little is held back."""
+LONGEST_LOOK: Final = 4096
+"""Characters that are read behind a Markdown file to find out whether it goes on."""
 
 _MAY_MATTER: Final = frozenset(" \t`~-+*0123456789<")  # as the first character of a line outside of lists
 _STOPS: Final = r"\r|\n[ \t`~\-+*0-9<]"
 _LONGEST_END: Final = len("</textarea>")
 
 # Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
-# fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, in the line that ends it.
-_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_END = range(7)
+# fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, in the line that ends it, and
+# behind a block that may go on.
+_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_END, _BEHIND = range(8)
 
 
 class FenceParser:
     """Reads one answer; see `agentd.protocols.Parser`.
 
     Held back are: the beginning of a line that may open a fence, the line of an opening fence (up to
-    `LONGEST_OPENER` characters), a block until its closing line has ended, and a CR until it is known
-    whether an LF follows.
+    `LONGEST_OPENER` characters), a block until its closing line has ended (a Markdown file until it is known whether it
+    goes on behind that), and a CR until it is known whether an LF follows.
     """
 
     __slots__ = (
+        "_behind",
         "_body",
         "_cr",
         "_header",
@@ -68,6 +82,7 @@ class FenceParser:
         self._out: list[Segment] = []
         self._held: list[str] = []  # behind it, is held back
         self._held_chars = 0  # of the opener's line
+        self._behind = ""  # what came behind a held block
         self._info_at = 0  # where in it the info string begins
         self._cr = False  # a CR, also held back
         self._recent = ""  # the last characters of raw HTML, in which its end may have begun
@@ -120,15 +135,15 @@ class FenceParser:
 
     def close(self) -> Sequence[Segment]:
         """End the text; return the segments of what was still held back."""
-        if self._cr:
-            self._cr = False
-            self._out = self._read("\r")
+        self._out = self._read("\r" if self._cr else "", ended=True)
+        self._cr = False
         if self._where == _LINE_START and self._held:
             self._close_line_start()
         if self._where == _OPENER:
             self._open()
         if self._where == _BLOCK:
-            self._finish(complete=self._body.in_closing_line)
+            closed = self._body.in_closing_line
+            self._finish(closed=closed, complete=closed)
         return self._take_out()
 
     def _is_line(self, text: str) -> bool:
@@ -137,9 +152,10 @@ class FenceParser:
             return False
         return text.find("\n") == len(text) - 1
 
-    def _read(self, text: str) -> list[Segment]:
+    def _read(self, text: str, *, ended: bool = False) -> list[Segment]:
+        text, self._behind = self._behind + text, ""
         index = 0
-        while index < len(text):
+        while index < len(text) or (ended and self._where == _BEHIND):
             if self._where == _PROSE:
                 index = self._read_prose(text, index)
             elif self._where == _LINE_START:
@@ -152,6 +168,8 @@ class FenceParser:
                 index = self._read_html(text, index)
             elif self._where == _HTML_END:
                 index = self._read_html_end(text, index)
+            elif self._where == _BEHIND:
+                index = self._look_behind(text, index, ended=ended)
             else:
                 index = self._read_block(text, index)
         return self._take_out()
@@ -235,8 +253,21 @@ class FenceParser:
             self._held.append(text[index:])
             return len(text)
         self._held.append(text[index:end])
-        self._finish(complete=True)
+        if may_have_fences(self._header):
+            self._where = _BEHIND
+        else:
+            self._finish(closed=True, complete=True)
         return end
+
+    def _look_behind(self, text: str, index: int, *, ended: bool) -> int:
+        """Find out whether the held block goes on, and is not complete then."""
+        seen = text[index : index + LONGEST_LOOK]
+        cut = goes_on(self._opener, seen, ended=ended or len(seen) == LONGEST_LOOK)
+        if cut is None:
+            self._behind = text[index:]
+            return len(text)
+        self._finish(closed=True, complete=not cut)
+        return index
 
     # --- from one state to the next ------------------------------------------------------------
 
@@ -283,13 +314,13 @@ class FenceParser:
             self._header = header
             self._where = _BLOCK
 
-    def _finish(self, *, complete: bool) -> None:
-        """Return the block that is held; its last line is the closing one if it is complete."""
+    def _finish(self, *, closed: bool, complete: bool) -> None:
+        """Return the block that is held; its last line is the closing one if it is closed."""
         text = "".join(self._held)
         self._held.clear()
         self._where = _LINE_START
         end = len(text)
-        if complete:
+        if closed:
             lines = text.rstrip()
             end = max(lines.rfind("\n"), lines.rfind("\r")) + 1
         code = code_of(self._opener, text[self._held_chars : end])
