@@ -8,6 +8,8 @@ from types import FrameType
 import pytest
 from agentd.errors import ConfigError
 from agentd.protocols import Parser
+from agentd.registry import Registry
+from agentd.turn.parser_stack import ParserStack
 from agentd.types import Block, Segment
 from agentd_parser_fence import plugin
 from agentd_parser_fence.fence import header_of
@@ -373,3 +375,45 @@ def test_a_fence_in_raw_html_is_only_shown(before: str, size: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 1000])
 def test_a_fence_behind_anything_else_counts(before: str, size: int) -> None:
     assert count(before + FENCE, size) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [
+        ("<?php\n\n", "x ?> y\n"),
+        ("  <?\n", "?>\n"),
+        ("<![CDATA[ x\n", "]]> y\n"),
+        ("<!DOCTYPE\n", "html>\n"),
+        ("<!e\n\n", ">\n"),
+        ("<div>\n", "</div>\n\n"),
+        ("text\n<DIV class='x'>\ny\n", " \t\r\n"),
+        ("<details><summary>x</summary>\r\n", "\r\n"),
+        ("</p>\n", "\n"),
+        ("<hr/>\n", "\n"),
+        ("<h1\n", "  \n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_fence_in_html_of_other_kinds_is_only_shown(before: str, end: str, size: int) -> None:
+    assert count(before + FENCE, size) == 0
+    assert count(before + FENCE + end + FENCE, size) == 1
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *("<?x?>\n", "<!DOCTYPE html>\n", "<![CDATA[x]]>\n", "<![CDAT[\n", "<!\n", "<!1\n", "x <?\n"),
+        *("<divx>\n", "<blockquotes>\n", "<div\\>\n", "<h7>\n", "a <div>\n", "    <div>\n", "<//div>\n"),
+        *("<answer>\n", "</answer>\n", "<b>\n", "<div>\n\n", "<div>\nx\n \n", "<p>\r\r"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_fence_behind_html_that_is_over_or_none_counts(before: str, size: int) -> None:
+    assert count(before + FENCE, size) == 1
+
+
+def test_a_call_in_xml_counts_behind_html_that_only_hides_fences() -> None:
+    text = '<summary>I look.</summary>\n<invoke name="bash:execute"><parameter name="code">ls</parameter></invoke>'
+    stack = ParserStack([n.parser for n in Registry().create_notations(["fence", "xml"])])
+    found = [*stack.feed(text), *stack.close()]
+    assert [s.block.source for s in found if s.block] == ["ls"]

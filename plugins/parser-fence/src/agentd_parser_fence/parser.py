@@ -2,8 +2,8 @@
 
 A fence whose info string is a header (`bash:execute`, `PATH:create`; see `fence.header_of`) becomes one
 `block` segment, once its closing line is certain. Every other fence is `opaque`: shown as it comes, and
-nothing inside it is a block. So are comments of HTML and its elements with raw text (`<pre>`, say). Fences in block
-quotes and in indented code are prose. Line ends are LF, CRLF and CR.
+nothing inside it is a block. So are comments of HTML and its elements with raw text (`<pre>`, say). Fences in its other
+elements, up to a blank line, in block quotes and in indented code are prose. Line ends are LF, CRLF and CR.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from agentd_parser_fence.fence import (
     BodyReader,
     LineStart,
     Opener,
-    RawHtml,
     code_of,
     goes_on,
     header_of,
     may_have_fences,
     next_line,
 )
+from agentd_parser_fence.html_block import LONGEST_END, HtmlBlock
 
 __all__ = ["LONGEST_LOOK", "LONGEST_OPENER", "FenceParser"]
 
@@ -34,7 +34,6 @@ LONGEST_LOOK: Final = 4096
 
 _MAY_MATTER: Final = frozenset(" \t`~-+*0123456789<")  # as the first character of a line outside of lists
 _STOPS: Final = r"\r|\n[ \t`~\-+*0-9<]"
-_LONGEST_END: Final = len("</textarea>")
 
 # Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
 # fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, in the line that ends it, and
@@ -71,7 +70,7 @@ class FenceParser:
 
     _body: BodyReader
     _header: tuple[str, str]
-    _html: RawHtml
+    _html: HtmlBlock
     _opener: Opener
 
     def __init__(self) -> None:
@@ -85,7 +84,7 @@ class FenceParser:
         self._behind = ""  # what came behind a held block
         self._info_at = 0  # where in it the info string begins
         self._cr = False  # a CR, also held back
-        self._recent = ""  # the last characters of raw HTML, in which its end may have begun
+        self._recent = ""  # the last of raw HTML, in which its end may have begun
         self._in_line = False  # only a line end can change anything, and no CR is held
 
     @property
@@ -196,7 +195,7 @@ class FenceParser:
         if isinstance(verdict, Opener):
             self._start_opener(verdict, head)
             return index + len(piece) - (len(line) - len(head))
-        if isinstance(verdict, RawHtml):
+        if isinstance(verdict, HtmlBlock):
             self._start_html(verdict, line)
         elif verdict == "more":
             self._held.append(piece)
@@ -227,10 +226,12 @@ class FenceParser:
         return end
 
     def _read_html(self, text: str, index: int) -> int:
+        if self._html.end is None:
+            return self._read_html_line(text, index)
         seen = self._recent + text[index:]
         found = self._html.end.search(seen)
         if found is None:
-            self._recent = seen[-_LONGEST_END:]
+            self._recent = seen[-LONGEST_END:]
             self._emit("opaque", text[index:])
             return len(text)
         self._where = _HTML_END
@@ -238,6 +239,17 @@ class FenceParser:
         if end > index:
             self._emit("opaque", text[index:end])
         return end
+
+    def _read_html_line(self, text: str, index: int) -> int:
+        """Read a line of HTML that lasts up to a blank one. A parser of calls in XML may find some in it."""
+        end = next_line(text, index)
+        line = text[index : end if end >= 0 else len(text)]
+        self._recent = self._recent or line.strip(" \t\r\n")[:1]  # empty as long as the line is blank
+        if end >= 0:
+            self._where = _HTML if self._recent else _LINE_START
+            self._recent = ""
+        self._prose.append(line)
+        return index + len(line)
 
     def _read_html_end(self, text: str, index: int) -> int:
         end = next_line(text, index)
@@ -289,12 +301,13 @@ class FenceParser:
         if ticks or self._held_chars > LONGEST_OPENER:
             self._give_up(self._held[0], ended=False)
 
-    def _start_html(self, html: RawHtml, line: str) -> None:
+    def _start_html(self, html: HtmlBlock, line: str) -> None:
         """Begin raw HTML with the beginning of its first line, perhaps with all of it."""
         self._held.clear()
         self._html, self._where, self._recent = html, _HTML, ""
-        index = line.index("<") + 1
-        self._emit("opaque", line[:index])
+        index = line.index("<") + 1 if html.end else 0
+        if index:
+            self._emit("opaque", line[:index])
         while index < len(line):
             read = self._read_html if self._where == _HTML else self._read_html_end
             index = read(line, index)
@@ -332,7 +345,7 @@ class FenceParser:
         verdict = self._line.read(head, ended=True)
         if isinstance(verdict, Opener):
             self._start_opener(verdict, head)
-        elif isinstance(verdict, RawHtml):
+        elif isinstance(verdict, HtmlBlock):
             self._start_html(verdict, head)
         else:
             self._give_up(head, ended=False)
