@@ -22,6 +22,7 @@ from agentd_model_openai.line_limit import MOST_BYTES
 from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.responses import ResponsesModel
 from agentd_model_openai.usage import chat_usage
+from agentd_model_openai.whole_events import MOST_ITEMS
 from hypothesis import given, strategies as st
 from openai import AsyncOpenAI, OpenAI
 
@@ -224,6 +225,31 @@ async def test_calls_and_reasoning_without_end_are_an_error_before_they_fill_the
     server.bodies = [chat(*[{name: piece}] * 5)]
     with pytest.raises(ModelStreamError, match="more than 16,777,216 characters of calls and reasoning"):
         await events(ChatModel("m", client=client))
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "message"),
+    [
+        (MOST_CHARS // 4, 5, "more than 16,777,216 characters of calls and reasoning"),
+        (1, MOST_ITEMS + 1, "more than 10,000 items"),
+    ],
+)
+async def test_items_without_end_are_an_error_before_they_fill_the_memory(
+    server: Server, client: Any, size: int, count: int, message: str
+) -> None:
+    summary = [{"type": "summary_text", "text": "x" * size}]
+    parts = (
+        {
+            "type": "response.output_item.done",
+            "output_index": number,
+            "sequence_number": number,
+            "item": {"type": "reasoning", "id": f"rs_{number}", "summary": summary},
+        }
+        for number in range(count)
+    )
+    server.bodies = [b"".join(b"data: " + json.dumps(part).encode() + b"\n\n" for part in parts)]
+    with pytest.raises(ModelStreamError, match=message):
+        await events(ResponsesModel("m", client=client))
 
 
 async def test_a_stream_without_end_is_an_error(

@@ -252,7 +252,7 @@ async def test_an_answer_that_never_ends_is_cut(tmp_path: Path) -> None:
     assert Budgets().max_answer_chars == 16 * 1024 * 1024
 
 
-async def test_an_answer_of_endless_calls_is_cut(tmp_path: Path) -> None:
+async def test_an_answer_of_endless_calls_of_the_callers_own_tools_ends(tmp_path: Path) -> None:
     class Calling(ScriptModel):
         async def _events(self, answer: str) -> AsyncIterator[ModelEvent]:
             while True:
