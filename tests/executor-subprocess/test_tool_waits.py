@@ -11,7 +11,7 @@ import pytest
 from agentd.types import Action, ActionResult, BashAction, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.host import executor as executor_module
-from agentd_runner.host.open_actions import OpenActions
+from agentd_runner.host.pending import OpenActions
 from agentd_skills import AgentSkillsRenderer
 from agentd_tools import ToolSet, tool
 

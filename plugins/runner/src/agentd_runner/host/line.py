@@ -17,9 +17,9 @@ import threading
 
 import attrs
 
-from agentd_runner.host.call_queue import CallQueue
 from agentd_runner.host.held import SMALL_BYTES, HeldBytes
 from agentd_runner.host.hub import Hub
+from agentd_runner.host.tool_calls import CallQueue
 from agentd_runner.inside import frames
 
 __all__ = ["Line", "LineEnds", "line_pair"]
