@@ -239,6 +239,29 @@ async def test_a_model_that_once_closed_unopened_reasoning_is_taken_to_begin_in_
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("before", [DRAFT, CALL, f"```\nx\n```\n{DRAFT}\n{CALL}so I\n{DRAFT}"])
+async def test_a_whole_answer_that_began_in_reasoning_runs_nothing_of_it(tmp_path: Path, before: str) -> None:
+    thought = f"I could\n{before}but no.\n"
+    model = ScriptModel(f"{thought}</think>\nI do\n{BLOCK}", f"{thought}</think>Done.", piece=10_000)
+    async with Session(model, cwd=tmp_path, tools=[]) as session:
+        events = [event async for event in session.run("go")]
+    assert [event.code for event in events if isinstance(event, CodeStart)] == ["echo real\n"]
+    assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == thought * 2
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "\nI do\nDone."
+    assert events[-1].text == "Done."  # type: ignore[union-attr]
+    assert not (tmp_path / "draft").exists()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("tags", ["<think>hm</think>", "<think>\nhm</think>\n"])
+async def test_reasoning_behind_a_block_takes_nothing_back(tmp_path: Path, tags: str) -> None:
+    model = ScriptModel(f"{BLOCK}\n{tags}", "Done.", piece=10_000)
+    async with Session(model, cwd=tmp_path, tools=[]) as session:
+        await session.ask("go")
+    assert [execution.output for execution in session.transcript.executions] == ["real\n"]
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("notation", ["fence", "xml"])
 async def test_a_first_answer_that_begins_in_reasoning_runs_nothing_of_it_if_that_is_said(
     tmp_path: Path, notation: str

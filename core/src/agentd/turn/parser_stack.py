@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final, Literal
 
 from agentd.errors import PluginError
-from agentd.protocols import Parser, SkippingParser
+from agentd.protocols import Parser
 from agentd.types import Segment
 
 __all__ = ["ParserStack"]
@@ -63,14 +63,6 @@ class _Reader:
             self.closed = False
         self.base = self.fed = self.front = position
         self.expected = 0
-
-    def stops(self) -> str | None:
-        """What can make more than prose of the text that comes next (see `ParserStack`)."""
-        return getattr(self.parser, "stops", SkippingParser.stops)
-
-    def holds(self) -> str | None:
-        """What can end that the parser holds the text back that comes next (see `ParserStack`)."""
-        return getattr(self.parser, "holds", SkippingParser.holds)
 
     def take(self, segments: Sequence[Segment]) -> None:
         """Note what the parser returned; prose in front only moves `front`."""
@@ -177,13 +169,6 @@ class ParserStack:
         self._end += len(text)
         return self._advance(final=True)
 
-    def _take_back(self, text: str) -> str:
-        """Return `text` behind what the parsers have not seen yet."""
-        self._passed.append(text)
-        text = "".join(self._passed)
-        self._passed.clear()
-        return text
-
     def _feed_level(self, text: str) -> list[Segment]:
         """Feed while no reader holds anything back. Most of what is prose is not even shown to them."""
         if self._skimmed:
@@ -198,8 +183,9 @@ class ParserStack:
             self._passed.append(text)
             self._last = text[-1]
             return [Segment("prose", text, start, end)]
-        if self._passed:
-            text = self._take_back(text)
+        if self._passed:  # the parsers have not seen that yet
+            text = "".join([*self._passed, text])
+            self._passed.clear()
         return self._feed_all(text) if len(text) <= _SMALL_FEED else self._feed_long(text)
 
     def _feed_long(self, text: str) -> list[Segment]:
@@ -212,22 +198,17 @@ class ParserStack:
         """Feed all readers at once. In prose, this is all there is to do."""
         start = self._end
         self._text, self._text_start, self._end = text, start, start + len(text)
-        whole: Segment | None = None
         for index, reader in enumerate(self._readers):
             segments = reader.parser.feed(text)
             if len(segments) == 1:
-                segment = segments[0]
-                base = reader.base
+                segment, base = segments[0], reader.base
                 if (segment.kind, segment.start, segment.end) == ("prose", start - base, self._end - base):
-                    if not base:
-                        whole = segment
                     continue
             self._leave_level(index, start)
             reader.take(segments)
             return self._advance(final=False)
         self._note_stops(text[-1:])
-        if whole is None or start < self._done:
-            whole = Segment("prose", text[self._done - start :], self._done, self._end)
+        whole = Segment("prose", text[self._done - start :], self._done, self._end)
         self._done = self._end
         return [whole] if whole.text else []
 
@@ -235,9 +216,9 @@ class ParserStack:
         """Find out what `skim` looks for; it stops at once if some parser must see all of the text."""
         self._last = last or "\n"
         if self._level:
-            self._stop = _any_of(tuple([reader.stops() for reader in self._readers]))
+            self._stop = _any_of(tuple([getattr(reader.parser, "stops", None) for reader in self._readers]))
         else:
-            self._stop = _any_of((self._lead.holds(),))
+            self._stop = _any_of((getattr(self._lead.parser, "holds", None),))
 
     def _leave_level(self, count: int, start: int) -> None:
         """Note what `_feed_level` did not: `count` readers found prose from `start` on, the next read it."""

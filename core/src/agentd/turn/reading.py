@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -75,21 +75,20 @@ class AnswerReader:
 
     def feed(self, text: str) -> None:
         """Read on."""
-        listener = self._listener
         if text:
             self._parts.append(text)
             self.length += len(text)
             skimmed = "" if self.has_blocks else self._parser.skim(text)
             if skimmed == "prose":
                 self._prose.append(text)
-                listener.emit(TextDelta(text))
+                self._listener.emit(TextDelta(text))
             elif not skimmed:
                 self._read(self._parser.feed(text))
             if not self.has_blocks:
-                listener.certain(self.length)
+                self._listener.certain(self.length)
             if skimmed != "prose" and not self.is_cut:
                 self._tell_draft(text)
-        listener.parsed()
+        self._listener.parsed()
 
     def close(self, *, ended: bool = True) -> None:
         """Read what was still held back: the answer is over.
@@ -102,7 +101,18 @@ class AnswerReader:
             self._listener.certain(self.length)
         self._listener.parsed()
 
-    def _read(self, segments: Iterable[Segment]) -> None:
+    def _read(self, segments: Sequence[Segment]) -> None:
+        tag = next(
+            (i for i, s in enumerate(segments) if s.kind == "reasoning" and s.text in OPENERS + CLOSERS), 0
+        )
+        if (
+            segments and segments[tag].text in CLOSERS
+        ):  # also without a tag that opens: what comes before was reasoning
+            self._draft = None
+            segments = [
+                *(Segment("reasoning", s.text, s.start, s.end) for s in segments[:tag]),
+                *segments[tag:],
+            ]
         for segment in segments:
             if segment.block is not None:
                 self._take_block(segment.block, segment.end)
