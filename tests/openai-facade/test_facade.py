@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 from agentd.errors import ModelError, ModelStreamError
-from agentd.turn.budgets import Budgets
+from agentd.types import Budgets
 from fake_openai import Answer
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response

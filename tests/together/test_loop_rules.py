@@ -12,11 +12,10 @@ from agentd.errors import ExecutorClosedError, ModelStreamError, RunnerDiedError
 from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta, TurnEnd
 from agentd.protocols import ModelEvent, ModelText, ModelToolCall
 from agentd.registry import Registry
-from agentd.turn.budgets import Budgets
 from agentd.turn.loop import TurnLoop
 from agentd.turn.native_tools import Offers
 from agentd.turn.observer import Listener
-from agentd.types import ActionResult, OutputChunk
+from agentd.types import ActionResult, Budgets, OutputChunk
 from agentd_parser_fence.plugin import FORMS
 from script_model import RecordingExecutor, ScriptModel
 

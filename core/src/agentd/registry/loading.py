@@ -27,7 +27,7 @@ from agentd.protocols import (
 )
 from agentd.registry.record import PluginRecord
 
-__all__ = ["Hook", "Rejected", "describe", "import_plugin", "missing_members", "verify"]
+__all__ = ["Hook", "Rejected", "describe", "missing_members", "verify"]
 
 _PROTOCOLS: dict[str, type] = {
     "executor": Executor,
@@ -59,13 +59,6 @@ class Hook:
     name: str
     function: Callable[..., Any]
     arguments: tuple[str, ...]
-
-
-def import_plugin(record: PluginRecord) -> object:
-    """Import what the entry point names. Whatever happens is raised as it comes."""
-    from agentd.registry.metadata import EntryPoint
-
-    return EntryPoint(record.name, record.value, record.group).load()
 
 
 def verify(plugin: object, record: PluginRecord) -> dict[str, Hook]:
@@ -195,5 +188,5 @@ def describe(error: BaseException) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    folders = ("importlib", "importlib_metadata", "agentd/registry")
+    folders = ("importlib", "agentd/registry")
     return filename.startswith("<frozen") or any(f"/{folder}/" in filename for folder in folders)
