@@ -24,15 +24,7 @@ from agentd.errors import (
     RunnerStartError,
     SandboxUnavailableError,
 )
-from agentd.events import (
-    CodeOutput,
-    RunEnd,
-    RunStart,
-    SourceLog,
-    ToolCall,
-    ToolProgress,
-    TurnEnd,
-)
+from agentd.events import CodeOutput, RunEnd, RunStart, SourceLog, ToolCall, ToolProgress, TurnEnd
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
 from agentd.text import valid_text
 from agentd.turn.observer import Listener, OutputRelay

@@ -63,9 +63,7 @@ class AnswerReader:
     _gap: str = attrs.field(init=False, default="")  # blank space behind a block, shown if another follows
     _prose: list[str] = attrs.field(init=False, factory=list)
     _draft: CodeDelta | None = attrs.field(init=False, default=None)  # of the block that is being written
-    _ended: bool = attrs.field(
-        init=False, default=True
-    )  # False for what is left of an answer that was cut off
+    _ended: bool = attrs.field(init=False, default=True)  # False: the answer was cut off
     has_blocks: bool = attrs.field(init=False, default=False)
     is_cut: bool = attrs.field(init=False, default=False)
     """True if prose follows a block: nothing that comes now counts."""
