@@ -40,7 +40,7 @@ _OPENERS: Final = tuple(_CLOSER_OF)
 _CLOSERS: Final = tuple(_CLOSER_OF.values())
 _LONE: Final = tuple(tag for tag in _CLOSERS if tag != "<|end|>")  # that one ends messages of any kind
 _TAGS: Final = (*_OPENERS, *_LONE)
-_MARK: Final = re.compile(r"[<\[◁]")
+_MARK: Final = re.compile(r"<(?:/?(?:[rst]|\Z)|[|c])|\[/?(?:T|\Z)|◁")  # one of them may begin there
 
 
 @attrs.define(eq=False)
@@ -207,7 +207,7 @@ class ReasoningParser:
     @property
     def stops(self) -> str | None:
         """What can make more than prose of the text that comes next; see `ParserStack`."""
-        return None if self._ends or self._tail else r"<(?:/?(?:[rst]|\Z)|[|c])|\[/?(?:T|\Z)|◁"
+        return None if self._ends or self._tail else _MARK.pattern
 
     @property
     def holds(self) -> str | None:
