@@ -10,10 +10,9 @@ import pytest
 from agentd.errors import ExecutorClosedError, ModelStreamError, RunnerDiedError
 from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta
 from agentd.registry import Registry
-from agentd.turn.budgets import Budgets
 from agentd.turn.loop import TurnLoop
 from agentd.turn.observer import Listener
-from agentd.types import ActionResult, OutputChunk
+from agentd.types import ActionResult, Budgets, OutputChunk
 from agentd_parser_fence.plugin import FORMS
 from script_model import RecordingExecutor, ScriptModel
 

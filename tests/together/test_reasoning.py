@@ -10,7 +10,7 @@ from agentd.events import CodeStart, ReasoningDelta, TextDelta
 from agentd.registry import Registry
 from agentd.session.session import Session
 from agentd.turn.parser_stack import ParserStack
-from agentd.turn.reasoning import ReasoningParser, reasoning_parsers, starts_inside
+from agentd.turn.reading import ReasoningParser, reasoning_parsers, starts_inside
 from agentd.types import Segment
 from hypothesis import given, strategies as st
 from script_model import ScriptModel

@@ -19,8 +19,8 @@ from agentd.errors import ConfigError, ModelError, UnknownPluginError, Workspace
 from agentd.events import CodeDelta, CodeOutput, RunEnd, TextDelta
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
-from agentd.turn.budgets import Budgets
 from agentd.turn.transcript import Transcript
+from agentd.types import Budgets
 from agentd_demo.replay import ReplayServer
 from fake_openai import Answer, FakeOpenAI
 from places import SUPPORT

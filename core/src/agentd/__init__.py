@@ -20,9 +20,8 @@ _MODULES = {
     "agentd.session.checkpoints": "Checkpoint",
     "agentd.session.session": "Session",
     "agentd.session.sync": "SyncSession",
-    "agentd.turn.budgets": "Budgets",
     "agentd.turn.transcript": "Transcript",
-    "agentd.types": "Blob Limits Usage",
+    "agentd.types": "Blob Budgets Limits Usage",
 }
 
 CORE_EXPORTS = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -30,9 +30,8 @@ from agentd.registry.config import PluginConfig as PluginConfig
 from agentd.session.checkpoints import Checkpoint as Checkpoint
 from agentd.session.session import Session as Session
 from agentd.session.sync import SyncSession as SyncSession
-from agentd.turn.budgets import Budgets as Budgets
 from agentd.turn.transcript import Transcript as Transcript
-from agentd.types import Blob as Blob, Limits as Limits, Usage as Usage
+from agentd.types import Blob as Blob, Budgets as Budgets, Limits as Limits, Usage as Usage
 
 __version__: str
 CORE_EXPORTS: dict[str, str]

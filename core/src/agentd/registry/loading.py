@@ -17,7 +17,7 @@ from agentd.errors import suggest
 from agentd.hookspecs import AGENTD_API, HOOKS, HOOKS_OF_ALL, OPTIONAL_HOOKS
 from agentd.registry.record import PluginRecord
 
-__all__ = ["Hook", "Rejected", "describe", "import_plugin", "missing_members", "verify"]
+__all__ = ["Hook", "Rejected", "describe", "missing_members", "verify"]
 
 _PROTOCOLS: dict[str, type] = {
     "executor": protocols.Executor,
@@ -47,13 +47,6 @@ class Hook:
     name: str
     function: Callable[..., Any]
     arguments: tuple[str, ...]
-
-
-def import_plugin(record: PluginRecord) -> object:
-    """Import what the entry point names. Whatever happens is raised as it comes."""
-    from agentd.registry.metadata import EntryPoint
-
-    return EntryPoint(record.name, record.value, record.group).load()
 
 
 def verify(plugin: object, record: PluginRecord) -> dict[str, Hook]:
@@ -183,5 +176,5 @@ def describe(error: BaseException) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    folders = ("importlib", "importlib_metadata", "agentd/registry")
+    folders = ("importlib", "agentd/registry")
     return filename.startswith("<frozen") or any(f"/{folder}/" in filename for folder in folders)

@@ -24,10 +24,9 @@ from agentd.session.acting import Acting, Prepared
 from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
 from agentd.session.resources import SessionResources
 from agentd.session.run import Run
-from agentd.turn.budgets import Budgets
 from agentd.turn.observer import ChannelListener, SinkGroup
 from agentd.turn.transcript import Message, Transcript
-from agentd.types import Usage
+from agentd.types import Budgets, Usage
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

@@ -24,14 +24,11 @@ from agentd.errors import (
     RunnerStartError,
     SandboxUnavailableError,
 )
-from agentd.events import CodeOutput, RunEnd, RunStart, SourceLog, StopReason, ToolCall, ToolProgress, TurnEnd
+from agentd.events import CodeOutput, RunEnd, RunStart, SourceLog, ToolCall, ToolProgress, TurnEnd
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
 from agentd.text import valid_text
-from agentd.turn.budgets import Budgets
-from agentd.turn.ends import end_of
-from agentd.turn.live_output import OutputRelay
-from agentd.turn.observer import Listener
-from agentd.turn.reading import AnswerReader
+from agentd.turn.observer import Listener, OutputRelay
+from agentd.turn.reading import AnswerReader, end_of
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -42,7 +39,7 @@ from agentd.turn.rounds import (
     record_calls,
 )
 from agentd.turn.transcript import Execution, Transcript
-from agentd.types import Block, Usage
+from agentd.types import Block, Budgets, StopReason, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
@@ -194,7 +191,8 @@ class TurnLoop:
         elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
         else:
-            rnd.answer.feed(valid_text(event.text))
+            text = event.text
+            rnd.answer.feed(text if text.isascii() else valid_text(text))
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 

@@ -1,23 +1,29 @@
-"""Reading an answer: what is told of it while it comes, which blocks are in it, and how much of it counts."""
+"""Reading an answer: what is told of it while it comes, which blocks are in it, how much counts, and why it ended.
+
+A model may write reasoning into its answer, `<think>...</think>`: it is shown, and never searched for blocks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 
 from agentd.events import CodeDelta, ReasoningDelta, TextDelta
 from agentd.turn.parser_stack import ParserStack
-from agentd.turn.reasoning import CLOSE, OPEN, reasoning_parsers, starts_inside
-from agentd.turn.results import target_of
-from agentd.types import Block, Segment
+from agentd.turn.transcript import target_of
+from agentd.types import Block, Segment, SegmentKind
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
+    from agentd.protocols import Parser
     from agentd.turn.observer import Listener
 
-__all__ = ["AnswerReader"]
+__all__ = ["AnswerReader", "ReasoningParser", "end_of", "reasoning_parsers", "starts_inside"]
+
+OPEN: Final = "<think>"
+CLOSE: Final = "</think>"
 
 
 @attrs.define(eq=False)
@@ -144,3 +150,135 @@ def _unfinished(segment: Segment) -> Segment:
     if segment.block is None:
         return segment
     return attrs.evolve(segment, block=attrs.evolve(segment.block, complete=False))
+
+
+# --- reasoning -----------------------------------------------------------------------------------------
+
+
+def starts_inside(answer: str) -> bool:
+    """True if an answer closed reasoning that it had not opened: the server had put the opening tag into the prompt."""
+    return OPEN not in answer.partition(CLOSE)[0] and CLOSE in answer
+
+
+def reasoning_parsers(*, inside: bool) -> Callable[[], Parser]:
+    """Return what makes the parsers of one answer; `inside`: it probably begins in reasoning."""
+    first = iter([True] if inside else [])
+    return lambda: ReasoningParser(inside=next(first, False))
+
+
+class ReasoningParser:
+    """Reads one answer; see `agentd.protocols.Parser`. Each tag is a segment of its own.
+
+    An opening tag counts at the beginning of a line, and its closing tag anywhere; a closing tag alone counts at the
+    beginning of a line. With `inside`, everything is held back until it is known whether such a tag comes.
+    """
+
+    def __init__(self, *, inside: bool = False) -> None:
+        self._inside = inside
+        self._held: list[str] | None = [] if inside else None
+        self._tail = ""  # may become a tag
+        self._before: list[str] = []  # what it was not yet asked of whether a line begins behind it
+        self._blank = True  # and whether only blanks came before that in its line
+        self._position = 0
+        self._out: list[Segment] = []
+
+    @property
+    def stops(self) -> str | None:
+        """What can make more than prose of the text that comes next; see `ParserStack`."""
+        return None if self._inside or self._tail else r"<(?:/?t|/?\Z)"
+
+    @property
+    def holds(self) -> str | None:
+        """What can end that the text is held back which comes next; see `ParserStack`."""
+        return "<" if self._held is not None and not self._tail else None
+
+    def feed(self, text: str) -> Sequence[Segment]:
+        """Take the next characters; return the segments that are certain now."""
+        if "<" not in text and not self._tail and not self._inside:  # nearly always
+            self._before.append(text)
+            start = self._position
+            self._position = end = start + len(text)
+            return (Segment("prose", text, start, end),) if text else ()
+        text, self._tail = self._tail + text, ""
+        index = 0
+        while index < len(text):
+            index = self._read_reasoning(text, index) if self._inside else self._read_prose(text, index)
+        out, self._out = self._out, []
+        return out
+
+    def close(self) -> Sequence[Segment]:
+        """End the text; return the segments of what was still held back."""
+        kind: SegmentKind = "reasoning" if self._inside and self._held is None else "prose"
+        text, self._held = "".join([*(self._held or ()), self._tail]), None
+        self._emit(kind, text)
+        return self._out
+
+    def _read_reasoning(self, text: str, index: int) -> int:
+        at = _find(text, index, CLOSE)
+        self._emit("reasoning", text[index:at])
+        if not text.startswith(CLOSE, at):
+            self._tail = text[at:]
+            return len(text)
+        held, self._held, self._inside = self._held, None, False
+        self._emit("reasoning", "".join(held or ()))
+        self._emit("reasoning", CLOSE)
+        return at + len(CLOSE)
+
+    def _read_prose(self, text: str, index: int) -> int:
+        at = _find(text, index, OPEN, CLOSE)
+        while at < len(text) and not self._begins_line(text, index, at):
+            at = _find(text, at + 1, OPEN, CLOSE)
+        self._emit("prose", text[index:at])
+        tag = next((tag for tag in (OPEN, CLOSE) if text.startswith(tag, at)), "")
+        if not tag:
+            self._tail = text[at:]
+            return len(text)
+        self._inside = tag == OPEN
+        self._emit("reasoning", tag)
+        return at + len(tag)
+
+    def _begins_line(self, text: str, index: int, at: int) -> bool:
+        self._blank = _is_blank("".join(self._before), self._blank)
+        self._before.clear()
+        return _is_blank(text[index:at], self._blank)
+
+    def _emit(self, kind: SegmentKind, text: str) -> None:
+        if self._held is not None:
+            self._held.append(text)
+        elif text:
+            self._before.append(text)
+            self._position, at = self._position + len(text), self._position
+            self._out.append(Segment(kind, text, at, self._position))
+
+
+def _find(text: str, index: int, *tags: str) -> int:
+    """Return where one of the tags begins, as far as there is text; the text's length if none does."""
+    at = text.find("<", index)
+    while at >= 0 and not any(tag.startswith(text[at : at + len(tag)]) for tag in tags):
+        at = text.find("<", at + 1)
+    return at if at >= 0 else len(text)
+
+
+def _is_blank(text: str, blank: bool) -> bool:
+    """Tell whether the line in which a text ends has only blanks; `blank` is that of the line in which it begins."""
+    start = max(text.rfind("\n"), text.rfind("\r")) + 1
+    return (start > 0 or blank) and not text[start:].strip(" \t")
+
+
+# --- the end -------------------------------------------------------------------------------------------
+
+End = Literal["answer", "refused", "cut", "provider_error", "paused"]
+
+_WORDS: Final[dict[End, str]] = {
+    "refused": "refusal content_filter content_filtered safety recitation blocklist prohibited_content spii "
+    "image_safety sensitive guardrail_intervened blocked",
+    "cut": "length max_tokens max_output_tokens model_length model_context_window_exceeded",
+    "provider_error": "error network_error insufficient_system_resource malformed_function_call unexpected_tool_call",
+    "paused": "pause_turn",
+}
+_ENDS: Final[dict[str, End]] = {word: end for end, words in _WORDS.items() for word in words.split()}
+
+
+def end_of(word: str) -> End:
+    """Return what a provider's finish reason means; one that is not known is an ordinary end."""
+    return _ENDS.get(word.lower(), "answer")

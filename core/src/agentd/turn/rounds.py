@@ -14,8 +14,11 @@ from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ExecutorError, ToolInputError
 from agentd.events import CodeExecution, CodeStart, Event, ToolCall
 from agentd.protocols import ModelFinish, ModelToolCall, ToolReply, ToolResult
-from agentd.turn.live_output import OutputRelay
-from agentd.turn.results import (
+from agentd.turn.observer import OutputRelay
+from agentd.turn.transcript import (
+    Execution,
+    NativeCall,
+    Transcript,
     action_of,
     bash_text,
     cut_middle,
@@ -27,7 +30,6 @@ from agentd.turn.results import (
     target_of,
     with_notes,
 )
-from agentd.turn.transcript import Execution, NativeCall, Transcript
 from agentd.types import Action, ActionResult, BashAction, Block
 
 if TYPE_CHECKING:

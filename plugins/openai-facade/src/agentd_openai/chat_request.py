@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from agentd.errors import ConfigError
-from agentd.turn.ends import end_of
+from agentd.turn.reading import end_of
 from agentd.types import Usage
 
 __all__ = ["add_usage", "check", "finish_reason", "restored", "tool_names", "with_instructions"]

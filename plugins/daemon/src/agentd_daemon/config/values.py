@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import attrs
 from agentd.registry.config import PluginConfig
-from agentd.turn.budgets import Budgets
+from agentd.types import Budgets
 
 from agentd_daemon.config.structuring import Bounds
 

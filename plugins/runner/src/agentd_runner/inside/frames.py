@@ -24,7 +24,8 @@ runner -> host
   READY   JSON: version, release, pid, python, bash, subreaper
   STDOUT, STDERR  id = action; the bytes as they came
   DROPPED id = action; u8 stream (1, 2), u64 bytes left out in the middle; the tail follows; once for each stream
-  EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message
+  EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message, channels (how many of its
+          channels the host was given over the direct line, if any)
   CALL    id = call; u32 action, u16 length of the tool's name, the name, the arguments as JSON
   SHELL   id = request; JSON: STATE = {workspace, cwd, source, options, shopts, unset}, or {error}
   CLOCK   id = action, whose time is up: asks for CLOCK, if HELLO has `tells_clock`. The time-out does not count its
