@@ -22,6 +22,7 @@ class SpareWorkers:
         self.setup = setup
         self.poller = poller
         self.spawner: Spawner | None = None
+        self.base = b""  # what exports the environment of the spawner's time
         self.old_spawners: list[Spawner] = []
         self.spares: dict[str, SupervisedWorker] = {}  # by kind
         self.idle: dict[str, SupervisedWorker] = {}  # by kind: a supervisor without a worker
@@ -64,11 +65,10 @@ class SpareWorkers:
 
     def new_worker(self, kind: str) -> SupervisedWorker:
         """Return a worker that was not there before. Raises `OSError` if no process can be made."""
-        base = os.fsencode(export_lines(self.setup.env))
         idle = self.idle.pop(kind, None)
         if idle is not None:
             try:
-                idle.start_worker(base)
+                idle.start_worker(self.base)
                 return idle
             except OSError:  # something has killed it
                 pass
@@ -76,8 +76,9 @@ class SpareWorkers:
             if self.spawner is None:
                 self.poller.flush()  # or the child would hold a copy of what is still to be sent
                 self.spawner = Spawner(self.setup)
+                self.base = os.fsencode(export_lines(self.setup.env))
             try:
-                return self.spawner.start_worker(kind, base)
+                return self.spawner.start_worker(kind, self.base)
             except OSError:  # the spawner was killed
                 self.retire_spawner()
         raise BlockingIOError(errno.EAGAIN, "no new process can be made")
