@@ -146,14 +146,16 @@ class Egress:
             except OSError as error:
                 log.warning("the sandbox has no network: %s", error)
                 return
-        for descriptor in descriptors:  # none if the sandbox has not started
-            listener = socket.socket(fileno=descriptor)
-            problem = _problem_of(listener)
-            if problem:
-                log.error("the sandbox has no network: %s", problem)
-                listener.close()
-            else:
-                self._serve_port(listener)
+            for descriptor in descriptors:  # none if the sandbox has not started
+                self._take_port(socket.socket(fileno=descriptor))
+
+    def _take_port(self, listener: socket.socket) -> None:
+        problem = _problem_of(listener)
+        if problem:
+            log.error("the sandbox has no network: %s", problem)
+            listener.close()
+        else:
+            self._serve_port(listener)
 
     def _serve_port(self, listener: socket.socket) -> None:
         if self._accepting is not None:
@@ -297,7 +299,13 @@ class _EgressThread:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = 1024 if soft == resource.RLIM_INFINITY else min(1024, soft // 4)  # each takes two descriptors
         self.slots = asyncio.Semaphore(max(16, most))
-        threading.Thread(target=self._run, name="agentd-network", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="agentd-network", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it, from another thread."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -325,12 +333,13 @@ def _lease(egress: Egress) -> _EgressThread:
 def _release(egress: Egress) -> None:
     global _thread
     with _lock:
-        if _thread is None:
+        if _thread is None or egress not in _thread.users:
             return
         _thread.users.discard(egress)
-        if not _thread.users:
-            _thread.loop.call_soon_threadsafe(_thread.loop.stop)
-            _thread = None
+        if _thread.users:
+            return
+        unused, _thread = _thread, None
+    unused.stop()
 
 
 def _after_fork_in_child() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -189,7 +190,7 @@ class HostGate:
             except TimeoutError:
                 problem = problem or f"no answer within {self.limits.connect_s:g} s"
             except OSError as error:
-                problem = error.strerror or str(error)
+                problem = os.strerror(error.errno) if error.errno else "it cannot be connected to"
         raise HostUnreachableError(host, port, problem)
 
     async def _addresses(self, name: str, port: int) -> list[Address]:

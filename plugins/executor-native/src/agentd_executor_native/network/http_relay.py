@@ -101,7 +101,7 @@ class HttpRelay:
     async def _tunnel_target(self, request: h11.Request) -> HttpTarget:
         if self._fixed is not None:
             raise HttpAnswerError(405, "a tunnel in a tunnel is not served")
-        if any(name in (b"content-length", b"transfer-encoding") for name, _ in request.headers):
+        if _has_body(request.headers):
             raise HttpAnswerError(400, "CONNECT has no body")
         target = read_authority(request.target.decode("ascii"))
         await self._gate.admit(*target)
@@ -128,12 +128,15 @@ class HttpRelay:
             server = HttpWire(h11.CLIENT, upstream)
             await server.send(h11.Request(method=request.method, target=path, headers=headers))
             body = asyncio.create_task(_copy_body(self._client, server))
+            # An answer that is there at once must not find the request's end unread: what is here is copied first.
+            await (asyncio.sleep(0) if _has_body(request.headers) else body)
             try:
                 await self._copy_response(server, target)
             finally:
                 body.cancel()
                 await asyncio.gather(body, return_exceptions=True)
         if self._client.state.their_state not in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED):
+            await self._client.stream.say_and_end(b"")  # such as 413: the rest of the request is dropped
             raise ConnectionAbortedError("the answer came before all of the request")
 
     def _target(self, request: h11.Request) -> tuple[HttpTarget, bytes]:
@@ -225,6 +228,10 @@ def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byt
 
 def _is_chunked(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(name == b"transfer-encoding" for name, _ in headers)  # h11 knows no other coding
+
+
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
 
 
 async def _copy_body(client: HttpWire, server: HttpWire) -> None:
