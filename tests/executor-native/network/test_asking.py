@@ -116,6 +116,20 @@ def test_what_no_setting_allows_is_not_asked_for(proxied: Proxy, host: str) -> N
     assert asked == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "[::1]", "10.0.0.5", "192.168.1.1", "[fd12::5]"])
+def test_an_address_of_somebodys_own_network_is_not_asked_for(
+    proxied: Proxy, serve: Serve, host: str
+) -> None:
+    from agentd_executor_native.network.addresses import is_public
+
+    server = serve()
+    asked: list[str] = []
+    proxy = proxied(on_host_request=lambda host, port: asked.append(host) is None, may_lead_to=is_public)
+    assert not connects(proxy, f"{host}:{server.port}")
+    assert asked == []
+    assert not server.connected
+
+
 def test_a_yes_to_a_name_is_none_to_private_addresses(proxied: Proxy, serve: Serve) -> None:
     from agentd_executor_native.network.addresses import is_public
 

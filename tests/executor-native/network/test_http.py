@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agentd_executor_native.network import tunnel
+from agentd_executor_native.network import EgressLimits, tunnel
 
 if TYPE_CHECKING:
     from conftest import LoopbackServer, Proxied
@@ -142,6 +142,16 @@ def test_what_could_be_read_in_two_ways_is_refused(proxied: Proxy, request_: byt
     answer = proxy.ask(request_)
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     assert asked == []
+
+
+def test_the_bound_of_heads_can_be_set_and_holds_for_answers_too(proxied: Proxy, serve: Serve) -> None:
+    server = serve(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: " + b"x" * 3000 + b"\r\n\r\nok"))
+    request = head(server.port, f"Host: good.example:{server.port}")
+    assert proxied(f"good.example:{server.port}").ask(request).startswith(b"HTTP/1.1 200 ")
+    small = proxied(f"good.example:{server.port}", limits=EgressLimits(head_bytes=1000))
+    assert small.ask(request).startswith(b"HTTP/1.1 502 ")
+    long = head(server.port, f"Host: good.example:{server.port}", "X: " + "x" * 3000)
+    assert small.ask(long).startswith(b"HTTP/1.1 431 ")
 
 
 def test_a_length_beside_chunks_does_not_reach_the_server(proxied: Proxy, web: LoopbackServer) -> None:

@@ -23,19 +23,16 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from agentd_executor_native.network import Egress, HostRules, proxy_environment, tunnel
+from agentd_executor_native.network import Egress, HostRules, port_command, proxy_environment, tunnel
 from agentd_executor_native.network.inside import proxy_port
 
-# What a sandbox's boot does, and then the program's own words.
-BOOT = f"""
-import os, runpy, sys
-runpy.run_path({proxy_port.__file__!r})["hand_over_port"](int(sys.argv[1]))
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
+# What bubblewrap does by itself.
 LOOPBACK_UP = """
 import fcntl, socket, struct
 with socket.socket() as one:
     fcntl.ioctl(one, 0x8914, struct.pack("16sh14x", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
+import os, sys
+os.execv(sys.argv[1], sys.argv[1:])
 """
 WAYS = {
     "bwrap": [
@@ -90,10 +87,11 @@ def run_inside(
     egress: Egress, way: str, command: Sequence[str], *, timeout_s: float = 60, **env: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a network namespace whose proxy is `egress`."""
-    boot = (LOOPBACK_UP if way == "unshare" else "") + BOOT
+    before = [sys.executable, "-c", LOOPBACK_UP] if way == "unshare" else []
+    program = shutil.which(command[0]) or command[0]
     with egress.child_end() as theirs:
         return subprocess.run(
-            [*WAYS[way], sys.executable, "-I", "-S", "-c", boot, str(theirs.fileno()), *command],
+            [*WAYS[way], *before, *port_command(sys.executable, theirs.fileno(), [program, *command[1:]])],
             pass_fds=[theirs.fileno()],
             env={"PATH": os.environ["PATH"], **proxy_environment(), **env},
             stdin=subprocess.DEVNULL,
@@ -249,6 +247,30 @@ def test_a_sandbox_that_hands_nothing_over_leaves_nothing_behind(
     made.close()
     assert len(os.listdir("/proc/self/fd")) <= before
     assert caplog.text == ""
+
+
+def test_a_sandbox_that_never_starts_ends_with_its_network(egress: Callable[..., Egress]) -> None:
+    made = egress("good.example")
+    with made.child_end() as theirs:
+        made.close()
+        assert theirs.recv(1) == b""  # the host's end is closed
+
+
+def test_no_code_runs_if_nobody_takes_the_port(egress: Callable[..., Egress], way: str) -> None:
+    made = egress("good.example")
+    theirs = made.child_end()
+    made.close()
+    made.child_end = lambda: theirs  # type: ignore[method-assign]
+    done = run_inside(made, way, [sys.executable, "-c", "print('runs')"])
+    assert done.stdout == ""
+    assert "BrokenPipeError" in done.stderr
+
+
+def test_the_command_has_no_descriptor_of_the_port(egress: Callable[..., Egress], way: str) -> None:
+    done = run_inside(
+        egress("good.example"), way, [sys.executable, "-c", "import os; print(os.listdir('/proc/self/fd'))"]
+    )
+    assert done.stdout == "['0', '1', '2', '3']\n", done.stderr  # the last is the folder's own
 
 
 # --- the programs that people use

@@ -1,7 +1,24 @@
-"""The network of a sandbox that has none: a proxy in the host's process, and the rules that it keeps."""
+"""The network of a sandbox that has none: a proxy in the host's process, and the rules that it keeps.
 
-from agentd_executor_native.network.egress import Egress, proxy_environment
+An executor whose sandbox has an empty network namespace with its loopback up uses it like this:
+
+    rules = HostRules.parse("allowed_hosts", allowed_hosts)  # ConfigError with a sentence for each wrong entry
+    egress = Egress(rules, on_host_request=on_host_request)  # one for a session; does nothing until it is used
+    ...
+    with egress.child_end() as theirs:  # for each start of the sandbox
+        command = port_command(python, theirs.fileno(), runner_command)
+        ...  # start it in the sandbox; it inherits `theirs` under the same number
+    env |= proxy_environment()  # what code sees; what the host's environment says of proxies must not get in
+    ...
+    egress.take_refused()  # sentences for the result of an action: what was refused while it ran
+    egress.close()  # with the session
+
+Nothing of it is needed, or loaded, for a sandbox without `allowed_hosts` and `on_host_request`.
+"""
+
+from agentd_executor_native.network.egress import Egress
 from agentd_executor_native.network.gate import EgressLimits, OnHostRequest
+from agentd_executor_native.network.joining import port_command, proxy_environment
 from agentd_executor_native.network.rules import HostRules
 
-__all__ = ["Egress", "EgressLimits", "HostRules", "OnHostRequest", "proxy_environment"]
+__all__ = ["Egress", "EgressLimits", "HostRules", "OnHostRequest", "port_command", "proxy_environment"]

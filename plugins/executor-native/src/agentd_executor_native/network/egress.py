@@ -31,26 +31,15 @@ from agentd_executor_native.network.gate import (
 )
 from agentd_executor_native.network.hosts import HostSyntaxError
 from agentd_executor_native.network.http_relay import HttpRelay
-from agentd_executor_native.network.inside.proxy_port import PORT
 from agentd_executor_native.network.rules import HostRules
 from agentd_executor_native.network.streams import SocketStream
 from agentd_executor_native.network.tunnel import serve_tunnel
 
-__all__ = ["Egress", "proxy_environment"]
+__all__ = ["Egress"]
 
 SO_NETNS_COOKIE = 71  # Linux 5.14; not in the socket module
 CLOSE_S = 5.0
 OUT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-def proxy_environment() -> dict[str, str]:
-    """Return the variables by which programs in the sandbox find the proxy."""
-    proxy = f"http://127.0.0.1:{PORT}"
-    # `all_proxy` names no SOCKS: httpx refuses to start with one if a package of its own is missing.
-    values = {"http_proxy": proxy, "https_proxy": proxy, "all_proxy": proxy}
-    values["no_proxy"] = "localhost,127.0.0.1,::1"  # what code itself listens on
-    both = values | {name.upper(): value for name, value in values.items()}
-    return both | {"NODE_USE_ENV_PROXY": "1"}  # Node's own fetch looks at the others only then
 
 
 class Egress:
@@ -91,6 +80,7 @@ class Egress:
             self._listener.close()
         self._listener = None
         self._thread: _EgressThread | None = None
+        self._channels: set[socket.socket] = set()  # of sandboxes that have not handed anything over yet
         self._accepting: asyncio.Task[None] | None = None
         self._serving: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(self._limits.connections)
@@ -136,10 +126,11 @@ class Egress:
     # --- in the loop
 
     def _await_port(self, channel: socket.socket) -> None:
+        self._channels.add(channel)
         asyncio.get_running_loop().add_reader(channel, self._receive_port, channel)
 
     def _receive_port(self, channel: socket.socket) -> None:
-        asyncio.get_running_loop().remove_reader(channel)
+        self._forget_channel(channel)
         with channel:
             try:
                 _, descriptors, _, _ = socket.recv_fds(channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
@@ -148,6 +139,10 @@ class Egress:
                 return
             for descriptor in descriptors:  # none if the sandbox has not started
                 self._take_port(socket.socket(fileno=descriptor))
+
+    def _forget_channel(self, channel: socket.socket) -> None:
+        self._channels.discard(channel)
+        asyncio.get_running_loop().remove_reader(channel)
 
     def _take_port(self, listener: socket.socket) -> None:
         problem = _problem_of(listener)
@@ -226,6 +221,9 @@ class Egress:
             await client.say_and_end(socks.socks_reply(socks.UNREACHABLE))
 
     async def _end(self) -> None:
+        for channel in list(self._channels):
+            self._forget_channel(channel)
+            channel.close()
         tasks = [*self._serving, *self._gate.tasks()]
         if self._accepting is not None:
             tasks.append(self._accepting)

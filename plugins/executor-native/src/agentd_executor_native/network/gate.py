@@ -55,6 +55,7 @@ class EgressLimits:
     A connection holds at most two blocks of 64 KiB in this process, so a session has no more than 8 MiB in flight.
 
     :param connections: at once; further ones wait in the kernel.
+    :param head_bytes: of a request's or an answer's first line and headers together; more is refused (431, 502).
     :param opening_s: seconds in which a connection must have said where it wants to, and sent its first message.
     :param lookup_s: seconds for the name. :param connect_s: seconds for all of its addresses together.
     :param idle_s: seconds without a byte in either direction after which a connection ends.
@@ -62,6 +63,7 @@ class EgressLimits:
     """
 
     connections: int = attrs.field(default=64, validator=_positive)
+    head_bytes: int = attrs.field(default=1 << 16, validator=_positive)
     opening_s: float = attrs.field(default=20.0, validator=_positive)
     lookup_s: float = attrs.field(default=10.0, validator=_positive)
     connect_s: float = attrs.field(default=20.0, validator=_positive)
@@ -126,9 +128,17 @@ class HostGate:
         """Return if code may reach a host. :raises HostRefusedError: if not."""
         if self.rules.allows(host, port):
             return
-        closed = not isinstance(host, str) and is_closed(host)
-        if closed or self._on_host_request is None or not await self._asked(host, port):
+        if not self._may_be_asked_for(host) or not await self._asked(host, port):
             raise self.refusal(host, port)
+
+    def _may_be_asked_for(self, host: Host) -> bool:
+        """Tell whether somebody may allow a host at run time: never an address that no name may have either.
+
+        Whoever answers may be a program that says yes to everything, and knows little of this machine's network.
+        """
+        if self._on_host_request is None:
+            return False
+        return isinstance(host, str) or (not is_closed(host) and self._may_lead_to(host))
 
     def refusal(self, host: Host, port: int, why: str = "is not in allowed_hosts") -> HostRefusedError:
         """Make the error, and remember it for `take_refused`."""

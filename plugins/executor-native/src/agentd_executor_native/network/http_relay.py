@@ -19,7 +19,6 @@ from agentd_executor_native.network.streams import SocketStream
 __all__ = ["HttpRelay"]
 
 HTTP_PORT = 80
-HEAD_BYTES = 1 << 16
 
 _ABSOLUTE = re.compile(r"http://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?", re.IGNORECASE)
 _HOP_BY_HOP = {
@@ -40,14 +39,20 @@ class HttpAnswerError(Exception):
 class HttpWire:
     """h11's state of one connection, and the stream that it is on."""
 
-    def __init__(self, role: type[h11.CLIENT] | type[h11.SERVER], stream: SocketStream) -> None:
-        self.state = h11.Connection(role, max_incomplete_event_size=HEAD_BYTES)
+    def __init__(
+        self, role: type[h11.CLIENT] | type[h11.SERVER], stream: SocketStream, head_bytes: int
+    ) -> None:
+        self.state = h11.Connection(role, max_incomplete_event_size=head_bytes)
+        self._head_bytes = head_bytes
         self.stream = stream
 
     async def receive(self) -> Any:
         """Return the next event. :raises h11.RemoteProtocolError: if the other side breaks the protocol."""
         while (event := self.state.next_event()) is h11.NEED_DATA:
             self.state.receive_data(await self.stream.read())
+        # h11 looks at the size of what is not whole yet, and a head may come whole.
+        if _head_size(event) > self._head_bytes:
+            raise h11.RemoteProtocolError("the head is too long", error_status_hint=431)
         return event
 
     async def send(self, event: Any) -> None:
@@ -64,7 +69,7 @@ class HttpRelay:
     """
 
     def __init__(self, stream: SocketStream, gate: HostGate, *, fixed: HttpTarget | None = None) -> None:
-        self._client = HttpWire(h11.SERVER, stream)
+        self._client = HttpWire(h11.SERVER, stream, gate.limits.head_bytes)
         self._gate = gate
         self._fixed = fixed
 
@@ -125,7 +130,7 @@ class HttpRelay:
         headers = [(b"Host", host.encode()), *_end_to_end(request.headers), (b"Connection", b"close")]
         with await self._gate.connect(*target) as upstream:
             upstream.clock = self._client.stream.clock
-            server = HttpWire(h11.CLIENT, upstream)
+            server = HttpWire(h11.CLIENT, upstream, self._gate.limits.head_bytes)
             await server.send(h11.Request(method=request.method, target=path, headers=headers))
             body = asyncio.create_task(_copy_body(self._client, server))
             # An answer that is there at once must not find the request's end unread: what is here is copied first.
@@ -203,6 +208,13 @@ class HttpRelay:
         )
         parts = [self._client.state.send(event) for event in (head, h11.Data(data=body), h11.EndOfMessage())]
         await self._client.stream.say_and_end(b"".join(part or b"" for part in parts))
+
+
+def _head_size(event: object) -> int:
+    if not isinstance(event, h11.Request | h11.InformationalResponse | h11.Response):
+        return 0
+    first = event.target if isinstance(event, h11.Request) else event.reason
+    return len(first) + sum(len(name) + len(value) + 4 for name, value in event.headers)
 
 
 def _end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
