@@ -23,7 +23,14 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from agentd_executor_native.network import Egress, HostRules, port_command, proxy_environment, tunnel
+from agentd_executor_native.network import (
+    Egress,
+    HostRules,
+    HostSecrets,
+    port_command,
+    proxy_environment,
+    tunnel,
+)
 from agentd_executor_native.network.inside import proxy_port
 
 # What bubblewrap does by itself.
@@ -105,8 +112,13 @@ def run_inside(
 class WebServer:
     """Serves a folder on this machine's loopback, with TLS if there is a context."""
 
-    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
-        handler = functools.partial(QuietHandler, directory=str(folder))
+    def __init__(
+        self,
+        folder: Path,
+        tls: ssl.SSLContext | None = None,
+        answers: type[http.server.SimpleHTTPRequestHandler] | None = None,
+    ) -> None:
+        handler = functools.partial(answers or QuietHandler, directory=str(folder))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
@@ -174,6 +186,49 @@ def test_programs_reach_what_is_allowed_and_nothing_else(
         f"<urlopen error Tunnel connection failed: 403 other.example:{secure.port} is not in allowed_hosts>",
     ], done.stderr
     assert len(made.take_refused()) == 2
+
+
+ASK = """
+import os, sys, urllib.request
+request = urllib.request.Request(sys.argv[1], headers={"Authorization": "Bearer " + os.environ["TOKEN"]})
+print(urllib.request.urlopen(request, timeout=10).read().decode())
+"""
+
+
+class MirrorHandler(QuietHandler):
+    """Answers with what it was sent to know the asker by."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        answer = self.headers["Authorization"].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+
+def test_a_program_uses_a_secret_that_it_has_not(
+    way: str, server_tls: ssl.SSLContext, client_tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    server = WebServer(tmp_path, server_tls, MirrorHandler)
+    about = {"TOKEN": {"hosts": [f"good.example:{server.port}"], "value": "v4lue"}}
+    secrets = HostSecrets.parse("secrets", about, {})
+    made = Egress(
+        HostRules(),
+        secrets=secrets,
+        resolve=lambda name, port: [ip_address("127.0.0.1")],
+        may_lead_to=lambda address: True,
+        to_servers=client_tls,
+    )
+    bundle = tmp_path / "authorities.pem"
+    bundle.write_text(made.trusted_authorities() or "")
+    command = [sys.executable, "-c", ASK, f"https://good.example:{server.port}/"]
+    try:
+        done = run_inside(made, way, command, **secrets.environment(str(bundle)))
+    finally:
+        made.close()
+        server.close()
+    assert done.stdout == "Bearer v4lue\n", done.stderr
 
 
 TRY = """

@@ -13,6 +13,13 @@ An executor whose sandbox has an empty network namespace with its loopback up us
     egress.take_refused()  # sentences for the result of an action: what was refused while it ran
     egress.close()  # with the session
 
+With secrets:
+
+    secrets = HostSecrets.parse("secrets", given, os.environ)
+    egress = Egress(rules, secrets=secrets)
+    egress.trusted_authorities()  # the sandbox shows a file with this text, if it is not None, at a path
+    env |= secrets.environment(path)
+
 Nothing of it is needed, or loaded, for a sandbox without `allowed_hosts` and `on_host_request`.
 """
 
@@ -20,5 +27,14 @@ from agentd_executor_native.network.egress import Egress
 from agentd_executor_native.network.gate import EgressLimits, OnHostRequest
 from agentd_executor_native.network.joining import port_command, proxy_environment
 from agentd_executor_native.network.rules import HostRules
+from agentd_executor_native.network.secrets import HostSecrets
 
-__all__ = ["Egress", "EgressLimits", "HostRules", "OnHostRequest", "port_command", "proxy_environment"]
+__all__ = [
+    "Egress",
+    "EgressLimits",
+    "HostRules",
+    "HostSecrets",
+    "OnHostRequest",
+    "port_command",
+    "proxy_environment",
+]

@@ -12,6 +12,7 @@ import errno
 import os
 import resource
 import socket
+import ssl
 import threading
 import weakref
 from collections.abc import Callable
@@ -32,7 +33,9 @@ from agentd_executor_native.network.gate import (
 from agentd_executor_native.network.hosts import HostSyntaxError
 from agentd_executor_native.network.http_relay import HttpRelay
 from agentd_executor_native.network.rules import HostRules
+from agentd_executor_native.network.secrets import HostSecrets
 from agentd_executor_native.network.streams import SocketStream
+from agentd_executor_native.network.tls_ends import TlsEnds, trusted_by_machine
 from agentd_executor_native.network.tunnel import serve_tunnel
 
 __all__ = ["Egress"]
@@ -48,9 +51,11 @@ class Egress:
     :param rules: of `allowed_hosts`.
     :param on_host_request: called with `(host, port)` in a thread, once for each that is not allowed by the rules;
         `True` allows it for this session. It may be asynchronous: then it has an event loop of its own. Not asked for
-        what no setting allows.
-    :param resolve: looks a name up, and `may_lead_to` says which addresses it may have. For tests, which must not
-        leave this machine.
+        addresses that are not public: only `rules` allow those.
+    :param secrets: their hosts are allowed thereby. The sandbox must show the file of `trusted_authorities`.
+    :param resolve: looks a name up; `may_lead_to` says which addresses it may have; `to_servers` verifies the servers
+        that get secrets. For tests, which must not leave this machine.
+    :raises ConfigError: if there are secrets, and the package that makes certificates is not installed.
     """
 
     def __init__(
@@ -59,16 +64,23 @@ class Egress:
         *,
         on_host_request: OnHostRequest | None = None,
         limits: EgressLimits | None = None,
+        secrets: HostSecrets | None = None,
         resolve: Resolver = look_up,
         may_lead_to: Callable[[Address], bool] = is_public,
+        to_servers: ssl.SSLContext | None = None,
     ) -> None:
         self._limits = limits or EgressLimits()
+        self._tls_ends = None
+        if secrets is not None and secrets.entries:
+            self._tls_ends = TlsEnds(secrets, to_servers or ssl.create_default_context())
+            rules = HostRules.parse("allowed_hosts", [*rules.entries, *secrets.hosts])
         self._gate = HostGate(
             rules,
             on_host_request=on_host_request,
             limits=self._limits,
             resolve=resolve,
             may_lead_to=may_lead_to,
+            tls_ends=self._tls_ends,
         )
         self._listener: socket.socket | None = None
         self.forget_loop()
@@ -101,6 +113,12 @@ class Egress:
     def serve(self, listener: socket.socket) -> None:
         """Serve the connections of a listening socket, which is this object's from now on."""
         self._in_loop().call_soon_threadsafe(self._serve_port, listener)
+
+    def trusted_authorities(self) -> str | None:
+        """Return the file of certificates that programs in the sandbox must trust; None if they need not."""
+        if self._tls_ends is None:
+            return None
+        return f"{self._tls_ends.authority.pem}\n{trusted_by_machine()}"
 
     def take_refused(self) -> list[str]:
         """Return what was refused since the last call, a sentence each; each is told once, and fifty at most."""

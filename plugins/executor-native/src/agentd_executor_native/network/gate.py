@@ -15,9 +15,10 @@ import attrs
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError
 from agentd_executor_native.network.addresses import Address, is_closed, read_address
-from agentd_executor_native.network.hosts import Host, host_and_port
+from agentd_executor_native.network.hosts import Host, HttpTarget, host_and_port
 from agentd_executor_native.network.rules import HostRules
 from agentd_executor_native.network.streams import SocketStream
+from agentd_executor_native.network.tls_ends import TlsEnds
 
 __all__ = [
     "EgressLimits",
@@ -102,9 +103,11 @@ class HostGate:
         limits: EgressLimits,
         resolve: Resolver,
         may_lead_to: Callable[[Address], bool],
+        tls_ends: TlsEnds | None = None,
     ) -> None:
         self.rules = rules
         self.limits = limits
+        self._tls_ends = tls_ends
         self._on_host_request = on_host_request
         self._resolve = resolve
         self._may_lead_to = may_lead_to
@@ -181,6 +184,11 @@ class HostGate:
             self._asking.pop((host, port), None)
         self._answers[(host, port)] = answer
         return answer
+
+    def tls_ends_for(self, target: HttpTarget) -> TlsEnds | None:
+        """Return the proxy's ends of TLS if code has a secret for a host: then what it says there must be read."""
+        ends = self._tls_ends
+        return ends if ends is not None and ends.secrets.concern(target) else None
 
     # --- the way there
 

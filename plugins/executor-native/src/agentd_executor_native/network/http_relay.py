@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,10 +16,11 @@ import h11
 from agentd_executor_native.network.gate import HostGate, HostRefusedError, HostUnreachableError
 from agentd_executor_native.network.hosts import HostSyntaxError, HttpTarget, host_and_port, read_authority
 from agentd_executor_native.network.streams import SocketStream
+from agentd_executor_native.network.tls_ends import TlsEnds
 
 __all__ = ["HttpRelay"]
 
-HTTP_PORT = 80
+HTTP_PORT, HTTPS_PORT = 80, 443
 
 _ABSOLUTE = re.compile(r"http://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?", re.IGNORECASE)
 _HOP_BY_HOP = {
@@ -66,12 +68,22 @@ class HttpRelay:
 
     :param fixed: the one host that it may speak of, if the connection is a tunnel to it. Then requests have the form
         that servers get, and no CONNECT goes through.
+    :param tls_ends: given if the stream came in TLS: so it goes on in TLS, with the secrets of the host filled in.
     """
 
-    def __init__(self, stream: SocketStream, gate: HostGate, *, fixed: HttpTarget | None = None) -> None:
+    def __init__(
+        self,
+        stream: SocketStream,
+        gate: HostGate,
+        *,
+        fixed: HttpTarget | None = None,
+        tls_ends: TlsEnds | None = None,
+    ) -> None:
         self._client = HttpWire(h11.SERVER, stream, gate.limits.head_bytes)
         self._gate = gate
         self._fixed = fixed
+        self._tls_ends = tls_ends
+        self._default_port = HTTP_PORT if tls_ends is None else HTTPS_PORT
 
     async def serve(self) -> HttpTarget | None:
         """Answer requests until the client ends, or asks for a tunnel: then return where to; code may go there."""
@@ -125,11 +137,11 @@ class HttpRelay:
 
     async def _forward(self, request: h11.Request) -> None:
         target, path = self._target(request)
-        default = target[1] == HTTP_PORT
-        host = host_and_port(*target).removesuffix(f":{HTTP_PORT}") if default else host_and_port(*target)
+        host = host_and_port(*target).removesuffix(f":{self._default_port}")
         headers = [(b"Host", host.encode()), *_end_to_end(request.headers), (b"Connection", b"close")]
-        with await self._gate.connect(*target) as upstream:
-            upstream.clock = self._client.stream.clock
+        if self._tls_ends is not None:
+            headers = self._tls_ends.secrets.filled_in(headers, target)
+        with await self._connect(target) as upstream:
             server = HttpWire(h11.CLIENT, upstream, self._gate.limits.head_bytes)
             await server.send(h11.Request(method=request.method, target=path, headers=headers))
             body = asyncio.create_task(_copy_body(self._client, server))
@@ -143,6 +155,20 @@ class HttpRelay:
         if self._client.state.their_state not in (h11.DONE, h11.MUST_CLOSE, h11.CLOSED):
             await self._client.stream.say_and_end(b"")  # such as 413: the rest of the request is dropped
             raise ConnectionAbortedError("the answer came before all of the request")
+
+    async def _connect(self, target: HttpTarget) -> SocketStream:
+        upstream = await self._gate.connect(*target)
+        upstream.clock = self._client.stream.clock
+        if self._tls_ends is None:
+            return upstream
+        try:
+            async with asyncio.timeout(self._gate.limits.connect_s):
+                return await self._tls_ends.towards_server(upstream, str(target[0]))
+        except BaseException as error:
+            upstream.__exit__()
+            if isinstance(error, OSError):
+                raise HostUnreachableError(*target, _tls_problem(error)) from None
+            raise
 
     def _target(self, request: h11.Request) -> tuple[HttpTarget, bytes]:
         """Return where a request goes, and what its target is there. Its Host must say the same."""
@@ -158,7 +184,7 @@ class HttpRelay:
         else:
             raise HttpAnswerError(400, "this is a proxy: the request must name a host (http://HOST/PATH)")
         names = [value.decode("latin-1") for name, value in request.headers if name == b"host"]
-        named = read_authority(names[0], HTTP_PORT) if names else target
+        named = read_authority(names[0], self._default_port) if names else target
         if named != target or (self._fixed is not None and target != self._fixed):
             raise HttpAnswerError(
                 403, f"the request names more than one host, not only {host_and_port(*target)}"
@@ -208,6 +234,12 @@ class HttpRelay:
         )
         parts = [self._client.state.send(event) for event in (head, h11.Data(data=body), h11.EndOfMessage())]
         await self._client.stream.say_and_end(b"".join(part or b"" for part in parts))
+
+
+def _tls_problem(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid ({error.verify_message})"
+    return "it does not speak TLS as it should"
 
 
 def _head_size(event: object) -> int:

@@ -69,6 +69,11 @@ class HostRules:
             name = _name(host)
             self._names[name] = self._names.get(name, frozenset()) | ports
 
+    @property
+    def has_addresses(self) -> bool:
+        """Whether an entry is an address or a network."""
+        return bool(self._networks)
+
     def allows(self, host: Host, port: int) -> bool:
         """Tell whether code may ask for a canonical host at this port."""
         if not isinstance(host, str):

@@ -39,14 +39,14 @@ async def serve_tunnel(
     """Serve a tunnel; `confirm` tells the client that it is there.
 
     To port 80 it is HTTP, and each request is read; to port 443 it is TLS, whose server name must be the host's; to
-    other ports it may be both, with the same checks, or anything else.
+    other ports it may be both, with the same checks, or anything else. To a host that gets secrets it is HTTP in TLS.
 
     :raises HostRefusedError:, HostUnreachableError: before it is confirmed, and never later.
     """
-    if target[1] == HTTP_PORT:
+    if target[1] == HTTP_PORT or gate.tls_ends_for(target) is not None:
         await gate.admit(*target)
         await confirm()
-        await HttpRelay(client, gate, fixed=target).serve()
+        await _serve_read(client, gate, target)
         return
     with await gate.connect(*target) as upstream:
         upstream.clock = client.clock
@@ -66,7 +66,21 @@ async def serve_tunnel(
         await HttpRelay(client, gate, fixed=target).serve()
 
 
-async def _read_opening(client: SocketStream, gate: HostGate, target: HttpTarget) -> Opening | None:
+async def _serve_read(client: SocketStream, gate: HostGate, target: HttpTarget) -> None:
+    """Serve a tunnel whose requests are all read: to port 80, or to a host that gets secrets over TLS alone."""
+    ends = gate.tls_ends_for(target)
+    if ends is None or target[1] == HTTP_PORT:
+        await HttpRelay(client, gate, fixed=target).serve()
+        return
+    if await _read_opening(client, gate, target, must_be_tls=True) == "tls":
+        async with asyncio.timeout(gate.limits.opening_s):
+            decrypted = await ends.towards_client(client, str(target[0]))
+        await HttpRelay(decrypted, gate, fixed=target, tls_ends=ends).serve()
+
+
+async def _read_opening(
+    client: SocketStream, gate: HostGate, target: HttpTarget, *, must_be_tls: bool = False
+) -> Opening | None:
     """Return what the client speaks; None, and the client was told, if that must not go there."""
     if not client.buffered and not await client.fill_some():
         return "other"  # it only listens
@@ -75,7 +89,7 @@ async def _read_opening(client: SocketStream, gate: HostGate, target: HttpTarget
             opening = await _opening(client)
             if opening == "tls":
                 await _check_server_name(client, target[0])
-            elif target[1] == TLS_PORT:
+            elif must_be_tls or target[1] == TLS_PORT:
                 raise TlsSyntaxError("not TLS")
             return opening
     except (TlsSyntaxError, HostSyntaxError) as error:
