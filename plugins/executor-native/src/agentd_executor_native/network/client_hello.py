@@ -66,8 +66,12 @@ def server_name(hello: bytes) -> str | None:
 
     :raises TlsSyntaxError: if it is not well-formed.
     """
-    cursor = _ByteCursor(hello)
-    cursor.take(4 + 2 + 32)  # header, version, random
+    message = _ByteCursor(hello)
+    message.take(1)  # its type
+    cursor = _ByteCursor(message.vector(3))
+    if not message.at_end:
+        raise TlsSyntaxError("bytes behind the message")
+    cursor.take(2 + 32)  # version, random
     for size in (1, 2, 1):  # session id, cipher suites, compression methods
         cursor.vector(size)
     if cursor.at_end:
