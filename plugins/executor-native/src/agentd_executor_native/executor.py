@@ -11,16 +11,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
 from agentd.protocols import Layout, ToolDispatcher
 from agentd.registry.options import check_options
 from agentd.statedir import make_private, user_state_dir
-from agentd.types import Limits, PythonState
+from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import COMMON_OPTIONS, RunnerExecutor
 from agentd_runner.host.connection import Connection
+from agentd_runner.host.pending import Pending
 from agentd_runner.host.process import LocalProcess
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
@@ -28,10 +29,14 @@ from agentd_executor_native import root_launcher
 from agentd_executor_native.call_filter import filter_program
 from agentd_executor_native.interpreter import needed_paths
 from agentd_executor_native.launching import held, start_sandboxed
+from agentd_executor_native.outlet import NetworkOutlet
 from agentd_executor_native.places import check_readable, check_writable, guarded_settings, read_paths
 from agentd_executor_native.requirements import Bubblewrap, explain, find_bubblewrap
 from agentd_executor_native.sources import MountSource, opened
 from agentd_executor_native.view import Account, View, covered_by
+
+if TYPE_CHECKING:
+    from agentd_executor_native.network import OnHostRequest
 
 __all__ = ["NativeExecutor", "from_options"]
 
@@ -39,7 +44,7 @@ Backend = Literal["auto", "bubblewrap"]
 
 OPTIONS: Final = {
     **COMMON_OPTIONS,
-    **dict.fromkeys(("read", "write", "deny"), object),
+    **dict.fromkeys(("read", "write", "deny", "allowed_hosts", "secrets", "on_host_request"), object),
     "allow_git_config": bool,
     "backend": Literal["auto", "bubblewrap"],
 }
@@ -87,10 +92,17 @@ class NativeExecutor(RunnerExecutor):
     :param read: files and folders that code may read as well.
     :param write: folders that it may also change. Of entries in each other, the inner one counts.
     :param deny: files and folders that it cannot read, in the workspace as well. Beats all others.
+    :param allowed_hosts: what code may reach: `example.com` and `*.example.com` (ports 443 and 80), `example.com:8443`,
+        an address or a network of this machine's surroundings; nothing by default.
+    :param on_host_request: called with a host and a port that code asks for and is not allowed; `True` allows it for
+        the session. It may be asynchronous.
+    :param secrets: by name of a variable `{"hosts": [...], "value": ...}`: code sees a placeholder, and the proxy puts
+        the value (by default, this program's variable of that name) into what is sent to the named hosts, which are
+        allowed thereby.
     :param allow_git_config: whether it may change the settings of the workspace's git repository (`.git/config`), which
         can name commands that git runs outside.
     :param backend: what makes the sandbox: `auto` takes what this machine has, which is `bubblewrap` so far.
-    :raises ConfigError: for a path or backend that cannot be used.
+    :raises ConfigError: for a path, host, secret or backend that cannot be used.
     :raises WorkspaceError: if the workspace cannot be used.
 
     `python`, `limits`, `timeout`, `state`, `env` and `base_dir` as in `agentd_runner.host.RunnerExecutor`. What is
@@ -107,6 +119,9 @@ class NativeExecutor(RunnerExecutor):
         read: Sequence[str | Path] | None = None,
         write: Sequence[str | Path] | None = None,
         deny: Sequence[str | Path] | None = None,
+        allowed_hosts: Sequence[str] | None = None,
+        on_host_request: OnHostRequest | None = None,
+        secrets: Mapping[str, Any] | None = None,
         allow_git_config: bool = False,
         backend: Backend = "auto",
         python: str | Path | None = None,
@@ -133,6 +148,7 @@ class NativeExecutor(RunnerExecutor):
         self.deny = read_paths("deny", deny, self.workspace_dir)
         self.allow_git_config = allow_git_config
         self.backend = backend
+        self._outlet = NetworkOutlet.of(allowed_hosts, on_host_request, secrets)
         self._check_places()
         self._guarded: tuple[
             Path, ...
@@ -158,17 +174,19 @@ class NativeExecutor(RunnerExecutor):
         with ExitStack() as stack:
             sources = stack.enter_context(opened(view))
             account = self._account(env["HOME"])
-            files = {name: held(text.encode(), stack) for name, text in account.files().items()}
+            contents = {**account.files(), **self._outlet.files()}
+            files = {name: held(text.encode(), stack) for name, text in contents.items()}
             calls = held(filter_program(os.uname().machine), stack)
             before = [*self._namespaces(self._bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
             for name, descriptor in files.items():
                 before += ["--perms", "0444", "--file", str(descriptor), name]
-            started = _Start(self._bubblewrap.path, before, view.after_mounts(), list(command))
+            inherited, command = self._outlet.joined(self.python, command, stack)
+            started = _Start(self._bubblewrap.path, before, view.after_mounts(), command)
             if os.geteuid() == 0:
                 given, start = started.as_user(account.uid, sources, stack)
             else:
                 given, start = started.as_we_are(sources, stack)
-            inherited = [*(source.descriptor for source in sources), *files.values(), calls, given]
+            inherited += [*(source.descriptor for source in sources), *files.values(), calls, given]
             return start_sandboxed(start, inherited)
 
     def _view(self) -> View:
@@ -232,7 +250,24 @@ class NativeExecutor(RunnerExecutor):
     def _environment(self) -> dict[str, str]:
         env = super()._environment()
         name = self._account(env["HOME"]).name
-        return {**env, **{key: name for key in ("USER", "LOGNAME") if key in env and key not in self.env}}
+        own: dict[str, str] = {key: name for key in ("USER", "LOGNAME") if key in env}
+        dropped = self._outlet.dropped
+        kept = {key: value for key, value in env.items() if key not in dropped}
+        return {**kept, **own, **self._outlet.environment(), **self.env}
+
+    def _result(self, pending: Pending) -> ActionResult:
+        result = super()._result(pending)
+        refused = self._outlet.take_refused()
+        return (
+            attrs.evolve(result, message="; ".join(filter(None, (result.message, *refused))))
+            if refused
+            else result
+        )
+
+    def close(self) -> None:
+        """As in `RunnerExecutor`; the connections of code end, too."""
+        super().close()
+        self._outlet.close()
 
     # --- skills
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from agentd.types import Action, ActionResult, PythonAction
 
+from agentd_executor_native.network.inside.proxy_port import PORT
+
 __all__ = ["probe"]
 
 _CODE = """
@@ -37,11 +39,18 @@ def pairs_of_datagrams():
         end.close()
     return True
 
+def asks_proxy():
+    with socket.create_connection(("127.0.0.1", GIVEN["proxy"]), 5) as connection:
+        connection.settimeout(5)
+        connection.sendall(b"CONNECT 127.0.0.1:%%d HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n" %% GIVEN["port"])
+        return b" 200 " in connection.recv(200)
+
 GIVEN = json.loads(%r)
 print(json.dumps({
     "write": tries(lambda: opens(GIVEN["outside"], os.O_WRONLY)),
     "read": tries(lambda: opens(GIVEN["outside"], os.O_RDONLY)),
     "loopback": tries(lambda: connects(socket.AF_INET, ("127.0.0.1", GIVEN["port"]))),
+    "proxy": tries(asks_proxy),
     "processes": os.path.isdir("/proc/%%d" %% GIVEN["pid"]) and os.readlink("/proc/self/ns/pid") == GIVEN["pid_view"],
     "ipc": os.readlink("/proc/self/ns/ipc") == GIVEN["ipc"],
     "root": os.getuid() == 0,
@@ -52,6 +61,7 @@ _MEANING = {
     "write": "code can write outside of the workspace",
     "read": "code can read outside of the workspace",
     "loopback": "code reaches this machine's loopback",
+    "proxy": "the proxy lets code reach a host that is not allowed",
     "processes": "code sees this machine's processes",
     "ipc": "code shares System V memory and queues with this machine's programs",
     "root": "code runs as root",
@@ -81,6 +91,7 @@ def probe(executor: ProbedSandbox) -> tuple[bool, str]:
         given = {
             "outside": str(outside),
             "port": server.getsockname()[1],
+            "proxy": PORT,
             "pid": os.getpid(),
             "pid_view": os.readlink("/proc/self/ns/pid"),
             "ipc": os.readlink("/proc/self/ns/ipc"),

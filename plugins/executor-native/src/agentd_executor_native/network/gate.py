@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import attrs
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError
+
 from agentd_executor_native.network.addresses import Address, is_closed, read_address
 from agentd_executor_native.network.hosts import Host, HttpTarget, host_and_port
 from agentd_executor_native.network.rules import HostRules

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import h11
+
 from agentd_executor_native.network.gate import HostGate, HostRefusedError, HostUnreachableError
 from agentd_executor_native.network.hosts import HostSyntaxError, HttpTarget, host_and_port, read_authority
 from agentd_executor_native.network.streams import SocketStream

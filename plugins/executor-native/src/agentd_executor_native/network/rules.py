@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, ip_address, ip_network
 
 import attrs
 from agentd.errors import ConfigError
+
 from agentd_executor_native.network.addresses import Address, Network, is_closed, true_address
 from agentd_executor_native.network.hosts import Host, HostSyntaxError, read_host
 

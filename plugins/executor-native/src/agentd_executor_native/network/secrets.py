@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 from agentd.errors import ConfigError
+
 from agentd_executor_native.network.hosts import HttpTarget
 from agentd_executor_native.network.rules import HostRules
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from agentd.errors import ConfigError
+
 from agentd_executor_native.network.secrets import HostSecrets
 from agentd_executor_native.network.streams import BLOCK_BYTES, SocketStream
 
