@@ -40,7 +40,9 @@ def check(done: subprocess.CompletedProcess[str], known: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(data["cases"]) == len(load_cases())
     was_open = {f"{case['group']}/{case['id']}" for case in data["cases"] if case["outcome"] == "open"}
-    assert was_open == set(load_expectation(known).known_open)
+    listed = load_expectation(known).known_open
+    always = {name for name, entry in listed.items() if entry.when == "always"}
+    assert always <= was_open <= set(listed)
     assert data["summary"]["blocked"] > 130, "hardly a case was tried"
 
 

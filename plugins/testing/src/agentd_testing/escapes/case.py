@@ -13,8 +13,8 @@ from agentd.errors import ConfigError
 __all__ = ["GROUPS", "Case", "Judge", "Language", "load_cases", "select"]
 
 GROUPS: Final = (
-    "files", "links", "hooks", "secrets", "proc", "network", "sockets", "ipc", "processes", "resources", "output",
-    "bridge", "skills", "create",
+    "files", "links", "hooks", "secrets", "proc", "network", "sockets", "ipc", "kernel", "processes", "resources",
+    "output", "bridge", "skills", "create",
 )  # fmt: skip
 Language = Literal["python", "bash", "create"]
 Judge = Literal["says", "outside", "survivor", "timeout", "bounded", "survives", "next", "rerender"]

@@ -71,6 +71,9 @@ class World:
             if sys.platform == "linux":
                 stack.enter_context(_listener(socket.AF_UNIX, f"\0{self._abstract}"))
             variables = {"HOME": str(self.home), SECRET_VARIABLE: self.secret}
+            variables["XDG_STATE_HOME"] = str(
+                self.home / ".local/state"
+            )  # where the bait of agentd's own tokens is
             stack.enter_context(_variables(self.environ, variables))
             self.decoy = stack.enter_context(_decoy(self.secret))
             self._key = stack.enter_context(bait_key(f"agentd-{self.secret}", self.secret))

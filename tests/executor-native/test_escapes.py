@@ -1,0 +1,63 @@
+"""The abuse suite in a real sandbox: what code can do is what the checked-in list says, as root and as anybody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import native
+import pytest
+from agentd_testing.escapes import load_cases, load_expectation
+from unprivileged import run_as_nobody
+
+TIMEOUT_S = 110
+PROGRAM = "from agentd.__main__ import main; main()"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(TIMEOUT_S + 10)]
+
+
+@pytest.fixture
+def known(repository: Path) -> Path:
+    """The file of the list."""
+    native.need_native()
+    return repository / "docs/escapes/native.yaml"
+
+
+def arguments(known: Path) -> list[str]:
+    return ["escape-test", "native", "--json", "--expect", str(known)]
+
+
+def check(done: subprocess.CompletedProcess[str], known: Path) -> None:
+    assert done.stdout, done.stderr
+    data = json.loads(done.stdout)
+    assert data["differences"] == []
+    assert done.returncode == 0, done.stderr
+    assert len(data["cases"]) == len(load_cases())
+    was_open = {f"{case['group']}/{case['id']}" for case in data["cases"] if case["outcome"] == "open"}
+    assert was_open == set(load_expectation(known).known_open)
+    assert data["summary"]["blocked"] > 160, "hardly a case was tried"
+
+
+def test_what_is_open_is_what_the_list_says(known: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments(known)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+    check(done, known)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the test above ran as an unprivileged user already")
+def test_the_same_is_open_to_an_unprivileged_user(known: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="agentd-nobody-") as folder:
+        copy = Path(shutil.copy(known, folder))  # the lists may lie where that user cannot read
+        done = run_as_nobody(PROGRAM, *arguments(copy), home=Path(folder), timeout_s=TIMEOUT_S)
+    check(done, known)
