@@ -37,6 +37,7 @@ LINES = (
     "json_loop",
     "prompt_bytes",
     "daemon",
+    "native",
     "srt",
 )
 WORKER = Path(__file__).with_name("worker.py")

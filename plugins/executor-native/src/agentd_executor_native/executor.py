@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
 import pwd
 import random
@@ -77,7 +77,7 @@ class _Start:
             {"descriptor": source.descriptor, "path": str(source.path), "writable": source.writable}
             for source in sources
         ]
-        given = held(json.dumps({**attrs.asdict(self), "uid": uid, "mounts": mounts}).encode(), stack)
+        given = held(marshal.dumps({**attrs.asdict(self), "uid": uid, "mounts": mounts}), stack)
         return given, [sys.executable, "-I", "-S", "-X", "utf8", root_launcher.__file__, str(given)]
 
 

@@ -18,7 +18,7 @@ __all__ = ["MASKED", "Account", "View", "covered_by"]
 
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 
-# Names, certificates, the linker's cache. Services keep readable secrets in /etc, and some keep them in /etc/ssl.
+# Names, certificates, the linker's cache; each mount takes time. Services keep readable secrets in /etc and /etc/ssl.
 _ETC: Final = (
     *(
         "alternatives",
@@ -27,19 +27,11 @@ _ETC: Final = (
         "crypto-policies",
         "debian_version",
         "fonts",
-        "gai.conf",
+        "ld.so.cache",
     ),
-    *("inputrc", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "magic", "mime.types", "networks"),
-    *(
-        "nsswitch.conf",
-        "os-release",
-        "pki/tls/certs",
-        "pki/tls/openssl.cnf",
-        "pki/ca-trust",
-        "profile",
-        "protocols",
-    ),
-    *("services", "shells", "ssl/certs", "ssl/openssl.cnf", "ssl/cert.pem", "terminfo", "timezone"),
+    *("localtime", "mime.types", "nsswitch.conf", "os-release", "pki/tls/certs", "pki/tls/openssl.cnf"),
+    *("pki/ca-trust", "profile", "protocols", "services", "ssl/certs", "ssl/openssl.cnf", "ssl/cert.pem"),
+    *("terminfo", "timezone"),
 )
 
 MASKED: Final = (
