@@ -5,9 +5,9 @@ In a mount namespace of its own, each folder that the sandbox is to see is mount
 one that code gets (an idmapped mount, Linux 5.12): no file's owner changes, what code makes is the owner's, and nothing
 has to be put right at the end. Files of others stay theirs.
 
-The descriptor gives a dict (marshal): `uid`, the new user and group; `mounts`, a list of `{descriptor, path, writable}`;
-`before` and `after`, bubblewrap's options up to the mounts and behind them; `bubblewrap` and `command`. The exit code is 125,
-with a line on standard error, if it does not become bubblewrap.
+The descriptor gives a dict (marshal): `uid`, the new user and group; `mounts`, a list of `{descriptor, path,
+writable}`; `before` and `after`, bubblewrap's options up to the mounts and behind them; `bubblewrap` and `command`.
+The exit code is 125, with a line on standard error, if it does not become bubblewrap.
 """
 
 from __future__ import annotations
