@@ -185,12 +185,16 @@ class ActionResult:
     @property
     def output(self) -> str:
         """Both streams in the order of arrival, decoded as UTF-8 (bad bytes replaced), then `message`."""
-        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
-        parts = [
-            decoders[chunk.stream].decode(chunk.data) for chunk in self.chunks
-        ]  # a character may be in two
-        text = "".join([*parts, *(decoder.decode(b"", True) for decoder in decoders.values())])
+        if len({chunk.stream for chunk in self.chunks}) < 2:
+            text = b"".join(chunk.data for chunk in self.chunks).decode("utf-8", "replace")
+        else:
+            text = self._interleaved()
         return text + ("\n" if self.message and text and not text.endswith("\n") else "") + self.message
+
+    def _interleaved(self) -> str:
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        parts = [decoders[c.stream].decode(c.data) for c in self.chunks]  # a character may be in two
+        return "".join([*parts, *(decoder.decode(b"", True) for decoder in decoders.values())])
 
 
 @attrs.frozen(kw_only=True)

@@ -24,28 +24,12 @@ from agentd.errors import (
     RunnerStartError,
     SandboxUnavailableError,
 )
-from agentd.events import (
-    CodeOutput,
-    RunEnd,
-    RunStart,
-    SourceLog,
-    ToolCall,
-    ToolProgress,
-    TurnEnd,
-)
+from agentd.events import CodeOutput, RunEnd, RunStart, SourceLog, ToolCall, ToolProgress, TurnEnd
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
 from agentd.text import valid_text
 from agentd.turn.observer import Listener, OutputRelay
 from agentd.turn.reading import AnswerReader, end_of
-from agentd.turn.rounds import (
-    CodeJob,
-    Round,
-    RoundJob,
-    block_job,
-    native_job,
-    record_blocks,
-    record_calls,
-)
+from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Budgets, StopReason, Usage
 
@@ -165,6 +149,7 @@ class TurnLoop:
             rnd.over_time = scope.cancelled_caught
         finally:
             reason = self._settle(rnd)
+            del rnd.answer  # it knows the round: both would stay until the garbage collector comes
         if rnd.failure is not None:
             raise rnd.failure
         return reason
