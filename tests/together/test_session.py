@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,23 @@ def test_a_sync_session_that_a_forked_child_inherits_says_so_and_goes_on_in_the_
             os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert session.ask("more").text == "two"
+
+
+def test_a_forked_child_cannot_go_on_with_the_run_of_its_parent_which_goes_on_there(tmp_path: Path) -> None:
+    with SyncSession(ScriptModel(bash("echo 1"), "done"), cwd=tmp_path, tools=[]) as session:
+        events = session.run("go")
+        next(events)
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)  # it must not wait for ever
+            try:
+                deque(events, maxlen=0)
+            except ConfigError as error:
+                os._exit(7 if "parent of this process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert list(events)[-1].type == "run_end"
 
 
 def test_leaving_the_sync_iteration_ends_the_code(tmp_path: Path, marker: str) -> None:
