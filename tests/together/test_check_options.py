@@ -38,9 +38,9 @@ def test_options_that_a_plugin_does_not_take_are_named_at_their_place(agentd: Co
         "agents.yaml:8:38: agents[0].renderer[1].tokens: unknown option 'tokens' of the skill renderer",
         "agents.yaml:9:33: agents[0].snapshots[1].ignore: option 'ignore' of the snapshot store 'packs': must be",
         "agents.yaml:10:19: agents[0].event_sinks[0]: jsonl sink: path must name",
-        "agents.yaml:10:39: agents[0].event_sinks[1]: unknown event_sink 'consol'",
-        "agents.yaml:13:15: agents[1].renderer: unknown skill_renderer 'nowhere'",
-        "agents.yaml:14:16: agents[1].snapshots: unknown snapshot_store 'nowhere'",
+        "agents.yaml:10:39: agents[0].event_sinks[1]: unknown event sink 'consol'",
+        "agents.yaml:13:15: agents[1].renderer: unknown skill renderer 'nowhere'",
+        "agents.yaml:14:16: agents[1].snapshots: unknown snapshot store 'nowhere'",
     ):
         assert expected in done.stderr, expected
     assert done.stderr.endswith("agentd: 11 errors\n"), done.stderr
