@@ -535,7 +535,7 @@ def test_an_argument_of_another_type_is_refused_by_name(argument: dict[str, Any]
         ({"renderer": ("agentskills", {"x": 1})}, "unknown option 'x'"),
         ({"sinks": ["consol"]}, "unknown event sink 'consol'"),
         ({"snapshots": "pack"}, "unknown snapshot store 'pack'; installed: 'packs'; did you mean 'packs'?"),
-        ({"model": 5}, "model: must be a name or an agentd.protocols.Model, got 5"),
+        ({"model": 5}, "model: must be a name or a Model object, got 5"),
     ],
 )
 async def test_a_name_that_there_is_not_is_told_when_a_session_is_opened(

@@ -192,9 +192,7 @@ class Session:
             )
         self._acting.check()
         if not isinstance(self._model_wanted, str | tuple) and not hasattr(self._model_wanted, "start"):
-            raise ConfigError(
-                f"model: must be a name or an agentd.protocols.Model, got {self._model_wanted!r}"
-            )
+            raise ConfigError(f"model: must be a name or a Model object, got {self._model_wanted!r}")
         if (snapshots := self._snapshots[0]) != "packs":
             self.resources.registry().find("snapshot_store", split_spec(snapshots, where="snapshots")[0])
         self._sinks.open(self.resources.registry)
