@@ -10,27 +10,10 @@ import attrs
 from agentd.errors import ConfigError
 
 __all__ = [
-    "LANGUAGES",
-    "Action",
-    "ActionResult",
-    "ActionStatus",
-    "BashAction",
-    "Binding",
-    "Blob",
-    "Block",
-    "Budgets",
-    "CreateAction",
-    "Limits",
-    "OutputChunk",
-    "OutputStream",
-    "PythonAction",
-    "PythonState",
-    "Segment",
-    "SegmentKind",
-    "StopReason",
-    "ToolSpec",
-    "Usage",
-]
+    "LANGUAGES", "Action", "ActionResult", "ActionStatus", "BashAction", "Binding", "Blob", "Block",
+    "Budgets", "CreateAction", "Limits", "OutputChunk", "OutputStream", "PythonAction", "PythonState",
+    "Segment", "SegmentKind", "StopReason", "ToolSpec", "Usage",
+]  # fmt: skip
 
 OutputStream = Literal["stdout", "stderr"]
 PythonState = Literal["fresh", "kept"]
@@ -235,10 +218,19 @@ class Limits:
     host_mib: int = 64
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
-            if value is not None and (value < 0 or (value == 0 and field.name != "grace_s")):
-                raise ConfigError(f"Limits.{field.name}: must be above 0, got {value!r}")
+        _check_limits(self)
+
+
+def _check_limits(limits: Limits | Budgets) -> None:
+    for field in attrs.fields(type(limits)):
+        value, types = getattr(limits, field.name), str(field.type).split(" | ")
+        if value is None and "None" in types:
+            continue
+        fits = type(value) is int or (type(value) is float and "float" in types)
+        if not fits or (not value > 0 and (value != 0 or field.name != "grace_s")):
+            what = "above 0" if fits else "a number" if "float" in types else "a whole number"
+            free = " or None (no limit)" if "None" in types else ""
+            raise ConfigError(f"{type(limits).__name__}.{field.name}: must be {what}{free}, got {value!r}")
 
 
 # --- tools -------------------------------------------------------------------------------------
@@ -322,13 +314,14 @@ class Budgets:
 
     Turns, tokens and tool calls are looked at before each request to the model, so the last round may go
     over them. The wall time also ends a round that is under way: running code is stopped and its output so
-    far is kept.
+    far is kept. An answer that becomes too long is not read further, and counts as cut.
 
     :ivar max_turns: requests to the model.
     :ivar wall_time_s: seconds from the start of the run.
     :ivar max_tokens: input and output tokens of all rounds together.
     :ivar max_tool_calls: tool calls of all rounds together.
     :ivar max_rejected_rounds: rounds in a row in which no block could be run (an unknown language, say).
+    :ivar max_answer_chars: characters of one answer: its text, and its native calls.
     :ivar max_result_chars: characters of one block's output that the model reads; the middle is cut.
     :ivar max_round_chars: the same for all blocks of a round together.
     """
@@ -338,14 +331,12 @@ class Budgets:
     max_tokens: int | None = 2_000_000
     max_tool_calls: int | None = 1_000
     max_rejected_rounds: int | None = 3
+    max_answer_chars: int | None = 16 * 1024 * 1024
     max_result_chars: int = 40_000
     max_round_chars: int = 120_000
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"Budgets.{field.name}: must be above 0 or None (no limit), got {value!r}")
+        _check_limits(self)
 
     def exceeded(self, *, turns: int, elapsed_s: float, usage: Usage, tool_calls: int) -> StopReason | None:
         """Return which limit forbids another round, or None."""

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
-from functools import partial
 from typing import Any, Final, Protocol
 
 import anyio
@@ -17,7 +16,7 @@ from agentd.types import ActionResult, OutputChunk, OutputStream
 
 from agentd_runner.inside import frames
 
-__all__ = ["OpenActions", "Pending", "Reply", "Waiter", "is_set_in_time", "is_set_in_time_sync"]
+__all__ = ["OpenAction", "OpenActions", "Pending", "Reply", "Waiter", "is_set_in_time", "is_set_in_time_sync"]
 
 log = logging.getLogger("agentd.execution")
 
@@ -158,10 +157,12 @@ class Pending:
 # --- tools
 
 
-class _OpenAction:
-    def __init__(self, name: str) -> None:
+class OpenAction:
+    """An action: what the session calls it, the context in which it was sent, and how long it has waited for tools."""
+
+    def __init__(self, name: str, context: Context) -> None:
         self.name = name
-        self.context = copy_context()
+        self.context = context
         self.calls = 0
         self.since = 0.0
         self.waited_s = 0.0
@@ -172,44 +173,34 @@ class OpenActions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._actions: dict[int, _OpenAction] = {}
+        self._actions: dict[int, OpenAction] = {}
 
     def __len__(self) -> int:
         return len(self._actions)
 
     def add(self, action: int, name: str) -> None:
-        self._actions[action] = _OpenAction(name)
+        self._actions[action] = OpenAction(name, copy_context())
 
     def remove(self, action: int) -> None:
         self._actions.pop(action, None)
 
-    def name(self, action: int) -> str:
-        """Return what the session calls it; empty if it has ended."""
-        found = self._actions.get(action)
-        return found.name if found is not None else ""
+    def begin_call(self, action: int) -> OpenAction:
+        """Return the action, whose clock stands still until `end_call`; one without a name if it has ended.
 
-    def context(self, action: int) -> Context:
-        """Return a copy of the context in which it was sent: its tools run there."""
-        found = self._actions.get(action)
-        return found.context.copy() if found is not None else Context()
-
-    def timed(self, action: int, reply: Reply) -> Reply:
-        """Begin a call; return who answers it and ends the wait. A tool's own time-out bounds that."""
-        found = self._actions.get(action)
-        if found is None:
-            return reply
+        A tool's own time-out bounds the wait.
+        """
+        found = self._actions.get(action) or OpenAction("", Context())
         with self._lock:
             found.calls += 1
             if found.calls == 1:
                 found.since = time.monotonic()
-        return partial(self._answer, found, reply)
+        return found
 
-    def _answer(self, found: _OpenAction, reply: Reply, ok: bool, payload: bytes) -> None:
+    def end_call(self, found: OpenAction) -> None:
         with self._lock:
             found.calls -= 1
             if not found.calls:
                 found.waited_s += time.monotonic() - found.since
-        reply(ok, payload)
 
     def waited(self, action: int) -> tuple[float, bool]:
         """Return for how many seconds an action has waited, and whether it does so now."""

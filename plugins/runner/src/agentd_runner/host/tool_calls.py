@@ -102,23 +102,23 @@ class CodeCalls:
 
     def dispatch(self, action: int, name: str, arguments: bytes, answer: Reply) -> None:
         """Have the session's tools answer a call. In the I/O thread: nothing here raises or waits."""
-
-        answer = self.actions.timed(action, answer)
+        actions = self.actions
+        opened = actions.begin_call(action)
 
         def reply(result: ToolReply) -> None:
-            if len(result.payload) > frames.MAX_CALL:
-                answer(False, _tool_error(f"{name}() gave {len(result.payload)} bytes"))
+            actions.end_call(opened)
+            payload = result.payload
+            if len(payload) > frames.MAX_CALL:
+                answer(False, _tool_error(f"{name}() gave {len(payload)} bytes"))
             else:
-                answer(result.ok, result.payload)
+                answer(result.ok, payload)
 
         if self.tools is None:
             reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
             return
         try:
-            context = self.actions.context(action)
-            job = context.run(
-                self.tools.submit, name, arguments, self.actions.name(action), reply, may_hand_back=True
-            )
+            context = opened.context.copy()
+            job = context.run(self.tools.submit, name, arguments, opened.name, reply, may_hand_back=True)
             if job is not None:
                 shared_hub().run(job)
         except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread
