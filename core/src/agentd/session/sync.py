@@ -137,10 +137,9 @@ class SyncSession:
 
     def _events(self, portal: BlockingPortal, run: Run) -> Iterator[Event]:
         try:
-            while batch := portal.call(run.batch):
+            # The portal is looked up anew: in a child that was forked meanwhile, its thread is not there.
+            while batch := (portal if self._lease is None else self._portal()).call(run.batch):
                 yield from batch
-                if self._lease is not None:
-                    self._portal()  # a child that was forked meanwhile would wait for a thread that it does not have
         finally:
             if self._lease is not None and self._lease.is_open:
                 portal.call(run.aclose)

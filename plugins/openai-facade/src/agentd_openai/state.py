@@ -63,14 +63,19 @@ class SyncTask:
 
         self.future: Future[Any] = portal.start_task_soon(work)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has begun it, and not the one that it was forked from."""
+        return self._pid == os.getpid()
+
     def stop(self) -> None:
         """Cancel it. Does not wait."""
-        if self._pid == os.getpid():
+        if self.is_ours:
             self.future.cancel()
 
     def join(self, timeout_s: float = STOP_S) -> None:
         """Wait until its code is gone, within reason."""
-        if threading.current_thread() is not self._thread and self._pid == os.getpid():
+        if threading.current_thread() is not self._thread and self.is_ours:
             self._gone.wait(timeout_s)
 
     def result(self) -> Any:
