@@ -350,7 +350,7 @@ async def test_a_session_is_opened_once(tmp_path: Path) -> None:
     async with session:
         pass
     with pytest.raises(
-        ConfigError, match=r"opened once; make another one with transcript=session\.transcript"
+        ConfigError, match=r"opened once; to go on, make one with transcript=session\.transcript"
     ):
         await session.__aenter__()
 

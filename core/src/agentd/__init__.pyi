@@ -9,21 +9,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from agentd.errors import *
+
+# fmt: off
 from agentd.events import (
-    CodeDelta as CodeDelta,
-    CodeExecution as CodeExecution,
-    CodeOutput as CodeOutput,
-    CodeStart as CodeStart,
-    Event as Event,
-    ReasoningDelta as ReasoningDelta,
-    RunEnd as RunEnd,
-    RunStart as RunStart,
-    SourceLog as SourceLog,
-    TextDelta as TextDelta,
-    ToolCall as ToolCall,
-    ToolProgress as ToolProgress,
-    TurnEnd as TurnEnd,
+    CodeDelta as CodeDelta, CodeExecution as CodeExecution, CodeOutput as CodeOutput,
+    CodeStart as CodeStart, Event as Event, ReasoningDelta as ReasoningDelta, RunEnd as RunEnd,
+    RunStart as RunStart, SourceLog as SourceLog, TextDelta as TextDelta, ToolCall as ToolCall,
+    ToolProgress as ToolProgress, TurnEnd as TurnEnd
 )
+# fmt: on
 from agentd.notation import Notation as Notation
 from agentd.registry import PluginRecord as PluginRecord, Registry as Registry
 from agentd.registry.config import PluginConfig as PluginConfig

@@ -318,13 +318,14 @@ class Budgets:
 
     Turns, tokens and tool calls are looked at before each request to the model, so the last round may go
     over them. The wall time also ends a round that is under way: running code is stopped and its output so
-    far is kept.
+    far is kept. An answer that becomes too long is not read further, and counts as cut.
 
     :ivar max_turns: requests to the model.
     :ivar wall_time_s: seconds from the start of the run.
     :ivar max_tokens: input and output tokens of all rounds together.
     :ivar max_tool_calls: tool calls of all rounds together.
     :ivar max_rejected_rounds: rounds in a row in which no block could be run (an unknown language, say).
+    :ivar max_answer_chars: characters of one answer: its text, and its native calls.
     :ivar max_result_chars: characters of one block's output that the model reads; the middle is cut.
     :ivar max_round_chars: the same for all blocks of a round together.
     """
@@ -334,6 +335,7 @@ class Budgets:
     max_tokens: int | None = 2_000_000
     max_tool_calls: int | None = 1_000
     max_rejected_rounds: int | None = 3
+    max_answer_chars: int | None = 16 * 1024 * 1024
     max_result_chars: int = 40_000
     max_round_chars: int = 120_000
 

@@ -45,11 +45,13 @@ def core_version() -> str:
 
 
 def _resolve_plugin_name(name: str, core: Iterable[str]) -> Any:
+    from importlib.util import find_spec
+
     from agentd.errors import MissingPluginError, PluginLoadError, suggest
     from agentd.registry.official import OFFICIAL_EXPORTS
 
     owner = OFFICIAL_EXPORTS.get(name, "")
-    if not owner and _is_module(name):
+    if not owner and find_spec(f"agentd.{name}") is not None:  # `from agentd import MODULE` asks for it first
         raise AttributeError(f"module 'agentd' has no attribute {name!r}")
     found = _find(name, owner)
     if found is None and owner:
@@ -71,13 +73,6 @@ def _resolve_plugin_name(name: str, core: Iterable[str]) -> Any:
         from agentd.registry.loading import describe
 
         raise PluginLoadError("export", name, found.distribution, describe(error)) from error
-
-
-def _is_module(name: str) -> bool:
-    """`from agentd import MODULE` asks for an attribute first."""
-    from importlib.util import find_spec
-
-    return find_spec(f"agentd.{name}") is not None
 
 
 def _find(name: str, owner: str) -> Found | None:

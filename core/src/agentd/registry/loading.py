@@ -12,36 +12,24 @@ from typing import Any
 import attrs
 import pluggy
 
-from agentd import hookspecs
+from agentd import hookspecs, protocols
 from agentd.errors import suggest
 from agentd.hookspecs import AGENTD_API, HOOKS, HOOKS_OF_ALL, OPTIONAL_HOOKS
-from agentd.protocols import (
-    EventSink,
-    Executor,
-    Model,
-    Parser,
-    SkillRenderer,
-    SnapshotStore,
-    Toolbox,
-    ToolSource,
-)
 from agentd.registry.record import PluginRecord
 
 __all__ = ["Hook", "Rejected", "describe", "missing_members", "verify"]
 
 _PROTOCOLS: dict[str, type] = {
-    "executor": Executor,
-    "parser": Parser,
-    "tool_source": ToolSource,
-    "skill_renderer": SkillRenderer,
-    "event_sink": EventSink,
-    "model": Model,
-    "snapshot_store": SnapshotStore,
-    "toolbox": Toolbox,
+    "executor": protocols.Executor,
+    "parser": protocols.Parser,
+    "tool_source": protocols.ToolSource,
+    "skill_renderer": protocols.SkillRenderer,
+    "event_sink": protocols.EventSink,
+    "model": protocols.Model,
+    "snapshot_store": protocols.SnapshotStore,
+    "toolbox": protocols.Toolbox,
 }
-_FOR_NATIVE_CALLS = frozenset(
-    {"add_tool_results", "offer"}
-)  # of models: those that only write blocks need neither
+_FOR_NATIVE_CALLS = {"add_tool_results", "offer"}  # of models: those that only write blocks need neither
 
 
 class Rejected(Exception):

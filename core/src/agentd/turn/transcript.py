@@ -264,7 +264,8 @@ def action_of(block: Block) -> Action | None:
 def rejection(block: Block, forms: str) -> str:
     """Return what the model is told about a block that `action_of` refused: why, and the forms that there are."""
     if not block.complete:
-        why = f"The block {header(block)} was not closed, so it was not run."
+        cut = ", or a fence in the file ended it" if block.action == "create" else ""
+        why = f"The block {header(block)} was not closed{cut}, so it was not run."
     elif block.action == "execute":
         why = f"Blocks in the language {block.target!r} cannot be run: bash and python can."
     elif block.action == "create":

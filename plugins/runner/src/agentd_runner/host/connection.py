@@ -31,9 +31,7 @@ from agentd_runner.inside.timings import SPARE_IDLE_S
 __all__ = ["Connection"]
 
 READ_SIZE = 1 << 16  # below malloc's mmap threshold: larger buffers cost small frames dear
-PIPE_SIZE = (
-    1 << 20
-)  # of a pipe that large frames go through; a user has 64 of these, so the others stay as they are
+PIPE_SIZE = 1 << 20  # of a pipe that large frames go through; a user has 64 of these
 SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
 MAX_CALLS = 1024  # tool calls of one runner at once

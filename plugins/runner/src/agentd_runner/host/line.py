@@ -71,7 +71,7 @@ class Line:
 
     def _take(self, _events: int) -> None:
         """Take the channels that the runner passes on."""
-        for _ in range(frames.MAX_CHANNELS):
+        for _ in range(frames.MAX_LINE_CHANNELS):
             try:
                 data, ancillary, *_ = self._sock.recvmsg(16, socket.CMSG_SPACE(4), RECEIVE_RIGHTS)
             except BlockingIOError:
@@ -92,7 +92,7 @@ class Line:
             os.close(descriptor)
             return
         of_its_kind = sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM
-        if of_its_kind and len(data) == frames.U32.size and len(self._channels) < frames.MAX_CHANNELS:
+        if of_its_kind and len(data) == frames.U32.size and len(self._channels) < frames.MAX_LINE_CHANNELS:
             self._channels.add(_DirectChannel(self, sock, *frames.U32.unpack(data)))
         else:
             sock.close()
