@@ -17,7 +17,7 @@ import pytest
 from agentd.errors import ConfigError, MissingPluginError, UnknownPluginError, WorkspaceError
 from agentd.registry import Registry
 from agentd.registry.config import PluginConfig
-from agentd_openai import patch_openai_with_ptc, unpatch_openai
+from agentd_openai import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
 from fake_openai import Answer, FakeOpenAI
 from ways import WAYS, call
 
@@ -203,6 +203,22 @@ def test_bad_settings_are_told_when_patching(tmp_path: Path) -> None:
             patch_openai_with_ptc(client, cwd=tmp_path, executor="srtt")
         with pytest.raises(ConfigError, match="executor: must be"):
             patch_openai_with_ptc(client, cwd=tmp_path, executor=3)
+        with pytest.raises(ConfigError, match=r"parsers: must be a list, got 'xml'; write \['xml'\]"):
+            patch_openai_with_ptc(client, cwd=tmp_path, parsers="xml")
+        with pytest.raises(UnknownPluginError, match="unknown parser 'xmll'"):
+            patch_openai_with_ptc(client, cwd=tmp_path, parsers=["xmll"])
+        with pytest.raises(UnknownPluginError, match="unknown skill renderer 'agentskill'"):
+            patch_openai_with_ptc(client, cwd=tmp_path, renderer="agentskill")
+        with pytest.raises(ConfigError, match="unknown option 'x' of the skill renderer"):
+            patch_openai_with_ptc(client, cwd=tmp_path, renderer=("agentskills", {"x": 1}))
+        for patch in (patch_openai_with_ptc, patch_openai_with_mcp):
+            with pytest.raises(UnknownPluginError, match="unknown event sink 'consol'"):
+                patch(client, sinks=["consol"])
+            with pytest.raises(ConfigError, match="sinks: must be names, or objects"):
+                patch(client, sinks=[5])
+            with pytest.raises(ConfigError, match="budgets: must be a Budgets, got a mapping"):
+                patch(client, budgets={"max_turns": 3})
+        assert not hasattr(client, "cleanup_mcp")
         assert not hasattr(client, "cleanup_ptc")
     with pytest.raises(ConfigError, match="must be an OpenAI or AsyncOpenAI object, got str"):
         patch_openai_with_ptc("client", cwd=tmp_path)

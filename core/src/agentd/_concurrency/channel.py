@@ -7,11 +7,13 @@ here a reader that comes late takes everything at once.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from agentd._concurrency.waiting import AsyncWaiter, LoopCaller, call_quietly, loop_caller
+from agentd.errors import ConfigError
 
 __all__ = ["Channel"]
 
@@ -36,6 +38,7 @@ class Channel(Generic[T]):
         self._on_room: tuple[LoopCaller, Callable[[], object]] | None = None
         self._error: BaseException | None = None
         self._closed = False
+        self._pid = os.getpid()
 
     # --- to write: from any thread ---------------------------------------------------------------
 
@@ -97,7 +100,9 @@ class Channel(Generic[T]):
         return items
 
     def batch_sync(self) -> list[T]:
-        """The same in a thread."""
+        """The same in a thread. Raises `ConfigError` in a forked child: who writes is a thread of the parent."""
+        if self._pid != os.getpid():
+            raise ConfigError("this stream was opened in the parent of this process: open another one here")
         items = self._take(None)
         while items is None:
             waiter = threading.Event()

@@ -139,6 +139,8 @@ class SyncSession:
         try:
             while batch := portal.call(run.batch):
                 yield from batch
+                if self._lease is not None:
+                    self._portal()  # a child that was forked meanwhile would wait for a thread that it does not have
         finally:
             if self._lease is not None and self._lease.is_open:
                 portal.call(run.aclose)

@@ -29,15 +29,7 @@ from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelTool
 from agentd.text import valid_text
 from agentd.turn.observer import Listener, OutputRelay
 from agentd.turn.reading import AnswerReader, end_of
-from agentd.turn.rounds import (
-    CodeJob,
-    Round,
-    RoundJob,
-    block_job,
-    native_job,
-    record_blocks,
-    record_calls,
-)
+from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Budgets, StopReason, Usage
 

@@ -73,16 +73,19 @@ def patch_openai_with_ptc(
     Raises `ConfigError`, `PluginError` and `WorkspaceError`. A call raises the SDK's exceptions; they are
     `ModelError` too and have an attribute `agentd` with what was done before.
     """
+    given = dict(locals())
     holder: Holder | None = getattr(client, MARK, None)
     if holder is not None and holder.state.ptc is not None:
         return client
     _check_client(client)
-    from agentd.session.acting import Acting
+    from agentd.registry.options import check_options
+    from agentd.session.acting import SETTINGS, Acting
     from agentd.session.resources import SessionResources
 
     from agentd_openai.legacy_executor import as_executor
     from agentd_openai.state import Mode
 
+    check_options("", {name: given[name] for name in SETTINGS.keys() & given.keys()}, SETTINGS)
     resources = SessionResources(
         cwd=cwd,
         executor=as_executor(executor, cwd),
@@ -94,14 +97,13 @@ def patch_openai_with_ptc(
         skills=skills,
         registry=registry,
     )
-    _ = resources.executor  # an unknown or missing one is told here, not in the first call
+    settings: dict[str, Any] = {"bash_tool": bash_tool, "parsers": parsers, "budgets": budgets or Budgets()}
+    Acting(lambda: resources, **settings).check()  # before anything of the client changes
+    _check_sinks(resources, sinks)
     state = _state(client, resources)
     if state.resources is not resources:
         state.use(resources)
-    current = state.current
-    state.ptc = Mode(
-        current, Acting(current, bash_tool=bash_tool, parsers=parsers, budgets=budgets or Budgets()), sinks
-    )
+    state.ptc = Mode(state.current, Acting(state.current, **settings), sinks)
     client.cleanup_ptc = state.close  # type: ignore[attr-defined]
     return client
 
@@ -137,12 +139,15 @@ def patch_openai_with_mcp(
     if holder is not None and holder.state.tools is not None:
         return client
     _check_client(client)
-    from agentd.session.acting import Acting
+    from agentd.registry.options import check_options
+    from agentd.session.acting import SETTINGS, Acting
     from agentd.session.resources import SessionResources
 
     from agentd_openai.state import Mode
 
+    check_options("", {"tools": tools, "budgets": budgets, "sinks": sinks}, SETTINGS)
     resources = SessionResources(tools=tools, registry=registry)
+    _check_sinks(resources, sinks)
     state = _state(client, resources)
     if state.resources is not resources:
         state.resources.take_over(resources)
@@ -159,6 +164,15 @@ def _check_client(client: object) -> None:
         raise MissingPluginError("openai", "openai") from exc
     if not hasattr(client, "chat") or not hasattr(client, "responses"):
         raise ConfigError(f"client: must be an OpenAI or AsyncOpenAI object, got {type(client).__name__}")
+
+
+def _check_sinks(resources: SessionResources, sinks: Sequence[object]) -> None:
+    """Refuse names that there are not; the first call makes the sinks."""
+    from agentd.registry.options import split_spec
+
+    for sink in sinks:
+        if isinstance(sink, str | tuple | list):
+            resources.registry().find("event_sink", split_spec(sink, where="sinks")[0])
 
 
 def _state(client: object, resources: SessionResources) -> PatchState:
