@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import sandbox
+from agentd_runner.host import RunnerExecutor
 
 OTHERS = Path(__file__).parents[1] / "executor-subprocess"
 
@@ -73,7 +74,7 @@ pytestmark = [
 ]
 
 
-def test_modules_are_there_already_if_code_cannot_write_them(executor: SandboxRuntimeExecutor) -> None:
+def test_modules_are_there_already_if_code_cannot_write_them(executor: RunnerExecutor) -> None:
     code = "import sys\nprint('wave' in sys.modules)\nimport wave"
     assert executor.execute_python(code) == ("False\n", 0)
     until = time.monotonic() + 20
