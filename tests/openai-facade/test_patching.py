@@ -47,6 +47,31 @@ def test_unpatching_gives_the_sdks_own_methods_back(serve: Any, patched: Any) ->
     assert unpatch_openai(client) is client
 
 
+LOADED = """
+import sys
+import openai
+from agentd_openai import patch_openai_with_ptc, unpatch_openai
+client = patch_openai_with_ptc(openai.OpenAI(api_key="x", base_url="http://127.0.0.1:9/v1"))
+print("openai.resources.beta.beta" in sys.modules)
+def patched(beta):
+    return "create" in beta.chat.completions.__dict__
+first = client.beta
+print(patched(client.with_options(timeout=3).beta), type(client.beta) is type(first))
+print(patched(first), patched(client.beta), type(client.beta).__name__)
+print(patched(unpatch_openai(client).beta))
+other = unpatch_openai(patch_openai_with_ptc(openai.OpenAI(api_key="x", base_url="http://127.0.0.1:9/v1")))
+print(type(other.beta).__name__)
+"""
+
+
+def test_the_sdks_beta_is_loaded_and_patched_when_it_is_used(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOADED]
+    said = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True
+    ).stdout
+    assert said.splitlines() == ["False", "True True", "True True Beta", "False", "Beta"]
+
+
 def test_no_class_is_changed(serve: Any, patched: Any) -> None:
     from openai.resources.chat.completions import Completions
     from openai.resources.responses import Responses

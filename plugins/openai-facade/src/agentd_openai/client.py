@@ -190,11 +190,13 @@ def unpatch_openai(client: C) -> C:
     """Give a client its own methods back and return it, whatever patches it had. What it ran is ended, unless
     a patched copy shares it."""
     if getattr(client, MARK, None) is not None:
-        from agentd_openai.methods import patched_resources, unpatch_resource
+        from agentd_openai.methods import LaterBeta, patched_resources, unpatch_resource
 
         parts: Any = client
         for _, resource in patched_resources(parts):
             unpatch_resource(resource)
+        if isinstance(parts.__dict__.get("beta"), LaterBeta):
+            del parts.beta
         getattr(parts, "embeddings", parts).__dict__.pop("create", None)
         for name in ("copy", "with_options", "cleanup_ptc", "cleanup_mcp", MARK):
             client.__dict__.pop(name, None)
@@ -206,10 +208,12 @@ def _patch(client: Any, holder: Holder) -> None:
 
     from agentd_openai.embeddings import async_embed, sync_embed
     from agentd_openai.forks import guard_connections
-    from agentd_openai.methods import patch_resource, patched_resources
+    from agentd_openai.methods import LaterBeta, patch_resource, patched_resources
 
     for api, resource in patched_resources(client):
         patch_resource(client, resource, api, holder)
+    if "beta" not in client.__dict__ and hasattr(type(client), "beta"):
+        LaterBeta(client, lambda resource: patch_resource(client, resource, "chat", holder))
     if hasattr(client, "embeddings"):
         embed = async_embed if isinstance(client, openai.AsyncOpenAI) else sync_embed
         client.embeddings.create = embed(client.embeddings.create, str(client.base_url), holder)
