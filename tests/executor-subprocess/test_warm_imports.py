@@ -55,6 +55,22 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     )
 
 
+def test_where_modules_are_looked_for_is_the_same(executor: SubprocessExecutor) -> None:
+    looks = "print(sys.path)\nprint([getattr(f, '__name__', type(f)) for f in sys.meta_path])\n"
+    bare = executor.execute_python(f"import sys\n{looks}")
+    executor.execute_python(WAVE)
+    run_until(executor, WAVE, "True\n")
+    assert executor.execute_python(f"import sys\nassert 'wave' in sys.modules\nimport wave\n{looks}") == bare
+
+
+def test_what_code_can_write_is_not_run_ahead(executor: SubprocessExecutor) -> None:
+    executor.execute_bash('echo \'import os; open("ran", "a").write(str(os.getpid()))\' >mine.py')
+    code = "import os\nprint(os.getpid())\nimport mine, wave"
+    first, second = (executor.execute_python(code)[0].strip() for _ in range(2))
+    run_until(executor, WAVE, "True\n")
+    assert (executor.workspace_dir / "ran").read_text() == first + second
+
+
 def test_a_module_of_the_blocks_own_comes_first(executor: SubprocessExecutor) -> None:
     executor.execute_python(WAVE)
     run_until(executor, WAVE, "True\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from agentd.errors import ConfigError
-from agentd_runner.host.imports import MOST, imports_of, read_preload
+from agentd_runner.host.imports import MOST, MOST_TOLD, imports_of, read_preload, tell_left_out
 from agentd_runner.inside.setup import RunnerSetup
 from agentd_runner.inside.warm_imports import trusted_folders
 from agentd_runner.inside.warm_python import MAX_ENTRIES, holds
@@ -49,6 +50,17 @@ def test_what_is_no_module_is_said(given: object) -> None:
         read_preload(given)  # type: ignore[arg-type]
 
 
+def test_what_a_runner_says_of_modules_harms_no_terminal_and_is_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "agentd.execution")
+    tell_left_out("numpy: \x1b]0;title\x07 \r" + "x" * 10_000 + "\n" * 100_000, ["numpy"])
+    assert len(caplog.records) == MOST_TOLD
+    assert caplog.records[0].levelno == logging.WARNING
+    assert caplog.records[0].getMessage().isprintable()
+    assert len(caplog.records[0].getMessage()) < 600
+
+
 MODULES = {
     "fine": ("import fractions", ""),
     "absent": (None, "None"),
@@ -66,6 +78,7 @@ MODULES = {
     "environment": ("import os; os.environ['X'] = '1'", "its import changes the environment"),
     "path": ("import sys; sys.path.append('/x')", "its import changes sys.path"),
     "directory": ("import os; os.chdir('/')", "its import changes the directory"),
+    "configures": ("import logging; logging.basicConfig()", "its import sets up logging"),
     "handles": (
         "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
         "its import handles a signal",

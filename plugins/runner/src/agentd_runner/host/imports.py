@@ -15,6 +15,8 @@ log = logging.getLogger("agentd.execution")
 
 LOOKED_AT: Final = 1 << 16  # characters of a block: imports stand at its head
 MOST: Final = 32  # names of one block
+MOST_TOLD: Final = 128  # modules that a runner may have left out
+LONGEST_TOLD: Final = 500  # characters of one of them and its reason
 # What a fresh Python has anyway; for anything else a process would be made.
 PRESENT: Final = frozenset(
     [
@@ -87,7 +89,7 @@ def read_preload(names: Sequence[str] | None) -> list[str]:
 
 def tell_left_out(said: str, preload: Sequence[str]) -> None:
     """Log which modules the runner does not import ahead, and why; as a warning if the user asked for one."""
-    names = [line.partition(": ")[0] for line in said.splitlines()]
-    level = logging.WARNING if set(names) & set(preload) else logging.DEBUG
-    for line in said.splitlines():
-        log.log(level, "not imported ahead of the blocks: %s", line)
+    for line in said.split("\n", MOST_TOLD)[:MOST_TOLD]:
+        level = logging.WARNING if line.partition(": ")[0] in preload else logging.DEBUG
+        shown = "".join(char if char.isprintable() else "\ufffd" for char in line[:LONGEST_TOLD])
+        log.log(level, "not imported ahead of the blocks: %s", shown)

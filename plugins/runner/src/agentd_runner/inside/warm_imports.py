@@ -27,13 +27,18 @@ def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) ->
     After one that is left out this process is of no use, and ends; not after one that does not exist (null). The last
     message is the top-level names of what was imported: of the standard library, and others.
     """
+    from importlib import machinery
+
     os.environ.clear()
     os.environ.update(setup.env)
     os.chdir("/")
     output = anonymous_file()
     _let_print_to(output)
-    folders = tuple(os.path.realpath(folder) + "/" for folder in trusted_folders(setup))
-    sys.path[:] = [folder for folder in sys.path if (os.path.realpath(folder) + "/").startswith(folders)]
+    path, finders = sys.path[:], sys.meta_path[:]
+    sys.path[:] = trusted_folders(setup)
+    # Others find modules anywhere: a package that is installed to be edited may lie in the workspace.
+    sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, machinery.PathFinder]
+    folders = tuple(os.path.realpath(folder) + "/" for folder in sys.path)
     had = set(sys.modules)
     for name in names:
         reason = _import_one(name, folders)
@@ -43,6 +48,8 @@ def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) ->
     tops = {name.partition(".")[0] for name in set(sys.modules) - had}
     standard = tops & sys.stdlib_module_names
     runner.send(json.dumps([sorted(standard), sorted(tops - standard)]).encode())
+    sys.path[:] = path
+    sys.meta_path[:] = [*finders, *(finder for finder in sys.meta_path if finder not in finders)]
     _let_print_to(os.open(os.devnull, os.O_RDWR))
     gc.collect()
     gc.freeze()  # or a worker's first collection would look at, and so copy, all of it
@@ -93,6 +100,7 @@ def _state() -> dict[str, object]:
         "changes the environment": dict(os.environ),
         "changes sys.path": sys.path[:],
         "changes the directory": os.getcwd(),
+        "sets up logging": len(logging.root.handlers) if (logging := sys.modules.get("logging")) else 0,
         "handles a signal": [signal.getsignal(number) for number in range(1, 32)],
     }
 
