@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from agentd.protocols import Layout
 from agentd.types import PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.host import RunnerExecutor, connection
@@ -118,6 +119,21 @@ def test_new_tools_do_not_lose_what_was_imported(executor: SubprocessExecutor) -
     run_until(executor, WAVE, "True\n")
     executor.attach(tools=None, layout=None)
     run_until(executor, WAVE, "True\n")
+
+
+def test_bindings_alone_are_no_reason_for_another_process(
+    executor: SubprocessExecutor, tmp_path: Path
+) -> None:
+    path = tmp_path / "bindings"
+    sources = {path / "lib" / "__init__.py": "", path / "lib" / "tools.py": "def echo(): return 'on'"}
+    executor.attach(tools=None, layout=Layout(importable=(path,), preload=("lib.tools",), sources=sources))
+    code = "import os\nfrom lib.tools import echo\nprint(echo())"
+    runner = 0
+    for _ in range(3):
+        assert executor.execute_python(code) == ("on\n", 0)
+        time.sleep(0.1)
+        runner = executor._connected().process.pid  # type: ignore[union-attr]
+    assert len(Path(f"/proc/{runner}/task/{runner}/children").read_text().split()) == 1
 
 
 # --- what a fork must leave right

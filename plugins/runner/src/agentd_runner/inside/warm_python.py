@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 
 from .poller import Poller
@@ -50,9 +51,10 @@ class WarmPython:
         return bool(self.imported) and self.due == float("inf")
 
     def want(self, names: Iterable[str]) -> None:
-        """Note what a block imports."""
+        """Note what a block imports and a bare Python does not have, which has all that the runner has."""
         for name in names:
-            if name not in self.left_out and len(self.wanted) < MAX_MODULES:
+            here = name in sys.modules or name.partition(".")[0] in self.setup.shipped
+            if not here and name not in self.left_out and len(self.wanted) < MAX_MODULES:
                 self.wanted[name] = None
 
     def begin(self) -> bool:
