@@ -25,6 +25,7 @@ LINES = (
     "bash_output",
     "bash_flood",
     "python_block",
+    "warm_imports",
     "tool_calls",
     "tool_call_1mb",
     "turns",

@@ -7,11 +7,13 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from agentd.registry.command import run_command_line
+from agentd_cli import main as command_line
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
 RUN = [sys.executable, "-c", "from agentd_cli.plugins_command import plugins; plugins()"]
@@ -203,6 +205,17 @@ def test_the_core_alone_says_what_brings_a_command(
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("agentd: error: ")
     assert line.endswith(told)
+
+
+@pytest.mark.parametrize("run", [run_command_line, command_line.run_command_line])
+def test_a_bare_command_shows_its_help_and_no_error(
+    run: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([]) == 2
+    told = capsys.readouterr().err
+    assert "error:" not in told
+    assert told.lower().startswith("usage: agentd")
+    assert "plugins" in told
 
 
 @pytest.mark.parametrize("words", [("--json",), ()])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from agentd._concurrency.portal import PortalLease
 from agentd.errors import ConfigError, WorkspaceError
 from agentd.turn.observer import KEPT_BYTES, PENDING_BYTES, OutputRelay
 from agentd.turn.transcript import Execution, Transcript, cut_middle, format_results, output_text
-from agentd.types import ActionResult, Budgets, OutputChunk
+from agentd.types import ActionResult, Budgets, Limits, OutputChunk
 from agentd.workspace import open_workspace
 from hypothesis import given, strategies as st
 
@@ -72,10 +73,40 @@ def test_many_blocks_share_the_rounds_characters() -> None:
     assert [budgets.result_chars(n) for n in (1, 3, 6, 1000)] == [40_000, 40_000, 20_000, 1_000]
 
 
-@pytest.mark.parametrize("field", ["max_turns", "wall_time_s", "max_result_chars"])
-def test_a_budget_of_nothing_is_refused(field: str) -> None:
-    with pytest.raises(ConfigError, match=rf"Budgets\.{field}: must be above 0 or None \(no limit\), got 0"):
-        Budgets(**{field: 0})
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("max_turns", 0, "above 0 or None (no limit)"),
+        ("wall_time_s", -1.5, "above 0 or None (no limit)"),
+        ("wall_time_s", float("nan"), "above 0 or None (no limit)"),
+        ("max_result_chars", 0, "above 0"),
+        ("max_turns", "5", "a whole number or None (no limit)"),
+        ("max_turns", True, "a whole number or None (no limit)"),
+        ("max_tool_calls", 2.5, "a whole number or None (no limit)"),
+        ("wall_time_s", [1], "a number or None (no limit)"),
+        ("max_round_chars", None, "a whole number"),
+    ],
+)
+def test_a_budget_of_nothing_or_of_another_type_is_refused(field: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Budgets(**{field: value})
+    assert str(refused.value) == f"Budgets.{field}: must be {wanted}, got {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("memory_mib", "8G", "a whole number or None (no limit)"),
+        ("cpu_s", 2.5, "a whole number or None (no limit)"),
+        ("output_bytes", None, "a whole number"),
+        ("grace_s", -1, "above 0"),
+    ],
+)
+def test_a_limit_of_another_type_is_refused(field: str, value: Any, wanted: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Limits(**{field: value})
+    assert str(refused.value) == f"Limits.{field}: must be {wanted}, got {value!r}"
+    assert Limits(grace_s=0, timeout_s=5, memory_mib=None).timeout_s == 5
 
 
 # --- live output -----------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_plugins_that_are_not_there_are_named_where_they_are_asked_for(agentd: C
     executor, sink, blocked, _ = done.stderr.splitlines()
     assert executor.startswith("agents.yaml:5:15: agents[0].executor: unknown executor 'srtt'; installed: ")
     assert executor.endswith("did you mean 'srt'?")
-    assert sink.startswith("agents.yaml:6:35: agents[0].event_sinks[2]: unknown event_sink 'nowhere'")
+    assert sink.startswith("agents.yaml:6:35: agents[0].event_sinks[2]: unknown event sink 'nowhere'")
     assert blocked.startswith(
         "agents.yaml:11:15: agents[1].executor: the executor plugin 'msb' is installed but blocked"
     )

@@ -237,7 +237,7 @@ def test_plugins_that_the_configuration_blocks_are_not_used(home: Home) -> None:
     assert "blocked" in first
     assert "agents[1].executor: " in second
     assert "blocked" in second
-    assert "agents[2].event_sinks[0]: unknown event_sink 'nowhere'" in third
+    assert "agents[2].event_sinks[0]: unknown event sink 'nowhere'" in third
     life.send(signal.SIGHUP)
     life.logs("the old one stays")
     life.logs("blocked", 2)

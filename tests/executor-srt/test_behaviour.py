@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import sandbox
+from agentd_runner.host import RunnerExecutor
 
 OTHERS = Path(__file__).parents[1] / "executor-subprocess"
 
@@ -70,3 +72,12 @@ pytestmark = [
         bool(sandbox.missing()) and os.environ.get("CI") != "true", reason=sandbox.missing() or "-"
     ),
 ]
+
+
+def test_modules_are_there_already_if_code_cannot_write_them(executor: RunnerExecutor) -> None:
+    code = "import sys\nprint('wave' in sys.modules)\nimport wave"
+    assert executor.execute_python(code) == ("False\n", 0)
+    until = time.monotonic() + 20
+    while (said := executor.execute_python(code)) != ("True\n", 0) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert said == ("True\n", 0)

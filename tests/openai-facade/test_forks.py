@@ -10,12 +10,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agentd.errors import ConfigError
+from agentd_openai import patch_openai_with_ptc, unpatch_openai
 from fake_openai import Answer, FakeOpenAI
+from openai import OpenAI
 from places import ROOT
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -71,6 +75,28 @@ def test_children_of_a_fork_use_the_client_at_the_same_time_as_its_parent(env: d
 
 
 @pytest.mark.slow
+def test_a_forked_child_cannot_go_on_with_the_stream_of_its_parent_which_goes_on_there(
+    server: FakeOpenAI, tmp_path: Path
+) -> None:
+    client = patch_openai_with_ptc(OpenAI(base_url=server.base_url, api_key="none"), cwd=tmp_path)
+    messages: Any = [{"role": "user", "content": "task 0"}]
+    stream = client.chat.completions.create(model="m", messages=messages, stream=True)
+    next(iter(stream))
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)  # it must not wait for ever
+        try:
+            deque(stream, maxlen=0)
+        except ConfigError as error:
+            os._exit(7 if "parent of this process" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    assert "task 0 said hello from" in said
+    unpatch_openai(client)
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_workers_of_multiprocessing_use_the_client(env: dict[str, str], method: str) -> None:
     answers = run({**env, "FORKING_APP_WARM": "1"}, method)

@@ -17,7 +17,7 @@ import pytest
 from agentd.errors import ConfigError, MissingPluginError, UnknownPluginError, WorkspaceError
 from agentd.registry import Registry
 from agentd.registry.config import PluginConfig
-from agentd_openai import patch_openai_with_ptc, unpatch_openai
+from agentd_openai import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
 from fake_openai import Answer, FakeOpenAI
 from ways import WAYS, call
 
@@ -45,6 +45,31 @@ def test_unpatching_gives_the_sdks_own_methods_back(serve: Any, patched: Any) ->
     assert not hasattr(client, "cleanup_ptc")
     assert client.with_options(timeout=3).chat.completions.create.__self__ is not None
     assert unpatch_openai(client) is client
+
+
+LOADED = """
+import sys
+import openai
+from agentd_openai import patch_openai_with_ptc, unpatch_openai
+client = patch_openai_with_ptc(openai.OpenAI(api_key="x", base_url="http://127.0.0.1:9/v1"))
+print("openai.resources.beta.beta" in sys.modules)
+def patched(beta):
+    return "create" in beta.chat.completions.__dict__
+first = client.beta
+print(patched(client.with_options(timeout=3).beta), type(client.beta) is type(first))
+print(patched(first), patched(client.beta), type(client.beta).__name__)
+print(patched(unpatch_openai(client).beta))
+other = unpatch_openai(patch_openai_with_ptc(openai.OpenAI(api_key="x", base_url="http://127.0.0.1:9/v1")))
+print(type(other.beta).__name__)
+"""
+
+
+def test_the_sdks_beta_is_loaded_and_patched_when_it_is_used(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOADED]
+    said = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True
+    ).stdout
+    assert said.splitlines() == ["False", "True True", "True True Beta", "False", "Beta"]
 
 
 def test_no_class_is_changed(serve: Any, patched: Any) -> None:
@@ -203,6 +228,22 @@ def test_bad_settings_are_told_when_patching(tmp_path: Path) -> None:
             patch_openai_with_ptc(client, cwd=tmp_path, executor="srtt")
         with pytest.raises(ConfigError, match="executor: must be"):
             patch_openai_with_ptc(client, cwd=tmp_path, executor=3)
+        with pytest.raises(ConfigError, match=r"parsers: must be a list, got 'xml'; write \['xml'\]"):
+            patch_openai_with_ptc(client, cwd=tmp_path, parsers="xml")
+        with pytest.raises(UnknownPluginError, match="unknown parser 'xmll'"):
+            patch_openai_with_ptc(client, cwd=tmp_path, parsers=["xmll"])
+        with pytest.raises(UnknownPluginError, match="unknown skill renderer 'agentskill'"):
+            patch_openai_with_ptc(client, cwd=tmp_path, renderer="agentskill")
+        with pytest.raises(ConfigError, match="unknown option 'x' of the skill renderer"):
+            patch_openai_with_ptc(client, cwd=tmp_path, renderer=("agentskills", {"x": 1}))
+        for patch in (patch_openai_with_ptc, patch_openai_with_mcp):
+            with pytest.raises(UnknownPluginError, match="unknown event sink 'consol'"):
+                patch(client, sinks=["consol"])
+            with pytest.raises(ConfigError, match="sinks: must be names, or objects"):
+                patch(client, sinks=[5])
+            with pytest.raises(ConfigError, match="budgets: must be a Budgets, got a mapping"):
+                patch(client, budgets={"max_turns": 3})
+        assert not hasattr(client, "cleanup_mcp")
         assert not hasattr(client, "cleanup_ptc")
     with pytest.raises(ConfigError, match="must be an OpenAI or AsyncOpenAI object, got str"):
         patch_openai_with_ptc("client", cwd=tmp_path)

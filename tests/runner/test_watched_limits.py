@@ -231,8 +231,8 @@ def test_limits_come_as_plain_data_and_are_read_strictly() -> None:
     for plain, words in (
         ({"memory_mib": "512"}, "limits: memory_mib: must be a whole number, got '512'"),
         ({"memory": 512}, "memory: unknown key"),
-        ({"processes": 0}, "processes: must be above 0, got 0"),
-        ({"workspace_mib": -1}, "workspace_mib: must be above 0, got -1"),
+        ({"processes": 0}, r"processes: must be above 0 or None \(no limit\), got 0"),
+        ({"workspace_mib": -1}, r"workspace_mib: must be above 0 or None \(no limit\), got -1"),
         (512, "limits: must be a mapping such as .*, got 512"),
     ):
         with pytest.raises(ConfigError, match=words):

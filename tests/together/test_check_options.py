@@ -38,9 +38,9 @@ def test_options_that_a_plugin_does_not_take_are_named_at_their_place(agentd: Co
         "agents.yaml:8:38: agents[0].renderer[1].tokens: unknown option 'tokens' of the skill renderer",
         "agents.yaml:9:33: agents[0].snapshots[1].ignore: option 'ignore' of the snapshot store 'packs': must be",
         "agents.yaml:10:19: agents[0].event_sinks[0]: jsonl sink: path must name",
-        "agents.yaml:10:39: agents[0].event_sinks[1]: unknown event_sink 'consol'",
-        "agents.yaml:13:15: agents[1].renderer: unknown skill_renderer 'nowhere'",
-        "agents.yaml:14:16: agents[1].snapshots: unknown snapshot_store 'nowhere'",
+        "agents.yaml:10:39: agents[0].event_sinks[1]: unknown event sink 'consol'",
+        "agents.yaml:13:15: agents[1].renderer: unknown skill renderer 'nowhere'",
+        "agents.yaml:14:16: agents[1].snapshots: unknown snapshot store 'nowhere'",
     ):
         assert expected in done.stderr, expected
     assert done.stderr.endswith("agentd: 11 errors\n"), done.stderr
@@ -67,3 +67,47 @@ def test_what_is_in_options_is_never_shown(agentd: Command) -> None:
     assert done.returncode == 2
     assert "ecret" not in done.stdout + done.stderr
     assert "executor[1].timeout: option 'timeout'" in done.stderr
+
+
+MIXED = """\
+plugins: {block: x}
+defaults:
+  poll_interval: soon
+  event_sinks: [nowhere]
+agents:
+  - name: a
+    modell: gpt-5
+    mode: ptc
+    executor: srtt
+    parsers: [[xml, {strict: true}]]
+  - model: gpt-5
+    renderer: lound
+    budgets: {max_turns: many}
+    snapshots: pack
+  - name: c
+    model: 5
+    executor: {srt: {}}
+    executor_options: {whose: unknown}
+"""
+
+
+def test_mistakes_of_every_kind_are_named_at_once_in_the_order_of_the_file(agentd: Command) -> None:
+    (agentd.cwd / "agents.yaml").write_text(MIXED)
+    for command in (["check", "agents.yaml"], ["agents.yaml"]):
+        done = agentd(*command)
+        assert done.returncode == 2
+        told = [line.partition(": ") for line in done.stderr.splitlines() if line.startswith("agents.yaml:")]
+        assert [(place.removeprefix("agents.yaml:"), text.partition(";")[0]) for place, _, text in told] == [
+            ("1:18", "plugins.block: must be a list, got 'x'"),
+            ("3:18", "defaults.poll_interval: must be a number, got 'soon'"),
+            ("4:17", "defaults.event_sinks[0]: unknown event sink 'nowhere'"),
+            ("7:5", "agents[0].modell: unknown key"),
+            ("9:15", "agents[0].executor: unknown executor 'srtt'"),
+            ("10:30", "agents[0].parsers[0][1].strict: unknown option 'strict' of the parser 'xml'"),
+            ("11:5", "agents[1].name: is missing"),
+            ("12:15", "agents[1].renderer: unknown skill renderer 'lound'"),
+            ("13:26", "agents[1].budgets.max_turns: must be a whole number, got 'many'"),
+            ("14:16", "agents[1].snapshots: unknown snapshot store 'pack'"),
+            ("16:12", "agents[2].model: must be a string, got 5"),
+            ("17:15", "agents[2].executor: must be a string or a list, got a mapping"),
+        ]

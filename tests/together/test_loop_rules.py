@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from agentd.registry import Registry
 from agentd.turn.loop import TurnLoop
 from agentd.turn.native_tools import Offers
 from agentd.turn.observer import Listener
+from agentd.turn.reading import AnswerReader
+from agentd.turn.rounds import Round
 from agentd.types import ActionResult, Budgets, OutputChunk
 from agentd_parser_fence.plugin import FORMS
 from script_model import RecordingExecutor, ScriptModel
@@ -58,6 +61,16 @@ async def test_an_answer_without_blocks_ends_the_run_and_is_its_text(tmp_path: P
     assert (end.stop_reason, end.text, end.turns) == ("answer", "Two and two is four.", 1)
     assert executor.log == []
     assert "".join(e.text for e in recorder.of(TextDelta)) == "Two and two is four."
+
+
+async def test_a_round_is_gone_without_the_garbage_collector(tmp_path: Path) -> None:
+    loop, _, _ = make_loop(ScriptModel(bash("true"), bash("true"), "Done."), tmp_path)
+    gc.disable()
+    try:
+        assert (await loop.run()).turns == 3
+        assert not [o for o in gc.get_objects() if isinstance(o, Round | AnswerReader)]
+    finally:
+        gc.enable()
 
 
 async def test_a_block_starts_while_the_answer_still_streams(tmp_path: Path) -> None:

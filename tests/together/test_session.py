@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from agentd.errors import ConfigError, ModelError, UnknownPluginError, WorkspaceError
+from agentd.errors import ConfigError, MissingPluginError, ModelError, UnknownPluginError, WorkspaceError
 from agentd.events import CodeDelta, CodeOutput, RunEnd, TextDelta
+from agentd.registry import Registry
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
 from agentd.turn.transcript import Transcript
@@ -382,6 +384,23 @@ def test_a_sync_session_that_a_forked_child_inherits_says_so_and_goes_on_in_the_
         assert session.ask("more").text == "two"
 
 
+def test_a_forked_child_cannot_go_on_with_the_run_of_its_parent_which_goes_on_there(tmp_path: Path) -> None:
+    with SyncSession(ScriptModel(bash("echo 1"), "done"), cwd=tmp_path, tools=[]) as session:
+        events = session.run("go")
+        next(events)
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)  # it must not wait for ever
+            try:
+                deque(events, maxlen=0)
+            except ConfigError as error:
+                os._exit(7 if "parent of this process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert list(events)[-1].type == "run_end"
+
+
 def test_leaving_the_sync_iteration_ends_the_code(tmp_path: Path, marker: str) -> None:
     with SyncSession(
         ScriptModel(bash(f"echo on; sleep {marker}"), "never"), cwd=tmp_path, tools=[]
@@ -484,7 +503,81 @@ async def test_a_prepared_session_has_its_tools_and_client_and_has_asked_nobody(
 @pytest.mark.anyio
 async def test_what_is_wrong_is_told_by_prepare_and_again_by_the_run(tmp_path: Path) -> None:
     model = ScriptModel(["never said"])
-    async with Session(model, executor="nosuch", cwd=tmp_path) as session:
+    async with Session(model, tools=[5], cwd=tmp_path) as session:
         for work in (session.prepare, lambda: session.ask("Hi")):
-            with pytest.raises(UnknownPluginError, match="nosuch"):
+            with pytest.raises(ConfigError, match="no tool source plugin takes"):
                 await work()
+
+
+# --- arguments -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ({"parsers": "xml"}, r"parsers: must be a list, got 'xml'; write \['xml'\]"),
+        ({"sinks": "console"}, r"sinks: must be a list, got 'console'; write \['console'\]"),
+        ({"mcp_servers": "npx x"}, r"mcp_servers: must be a list, got 'npx x'; write \['npx x'\]"),
+        ({"mcp_servers": {"command": "x"}}, "mcp_servers: must be a list, got a mapping"),
+        ({"tools": print}, "tools: must be a list, got <built-in function print>"),
+        ({"skills": "a"}, r"skills: must be a list, got 'a'; write \['a'\]"),
+        ({"sinks": [5]}, r"sinks: must be names, or objects with emit\(\) and close\(\), got \[5\]"),
+        ({"budgets": {"max_turns": 3}}, "budgets: must be a Budgets, got a mapping"),
+        ({"executor_options": "x"}, "executor_options: must be a mapping, got 'x'"),
+        ({"bash_tool": "yes"}, "bash_tool: must be true or false, got 'yes'"),
+        ({"instructions": None}, "instructions: must be a string, got nothing"),
+        ({"cwd": 5}, "cwd: must be a string or a PathLike, got 5"),
+        ({"skills_dir": 5}, "skills_dir: must be a string or a PathLike, got 5"),
+        ({"transcript": []}, "transcript: must be a Transcript, got a list"),
+        ({"mode": "tool"}, "mode: must be 'ptc' or 'tools', got 'tool'; did you mean 'tools'?"),
+        ({"api": "respones"}, "did you mean 'responses'?"),
+        ({"prices": 5, "base_url": 5}, "prices: must be a mapping, got 5\nbase_url: must be a string, got 5"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_name(argument: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Session("gpt-5", **argument)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ({"executor": "srtt"}, "unknown executor 'srtt'.*did you mean 'srt'?"),
+        ({"executor_options": {"timeot": 3}}, "unknown option 'timeot'"),
+        ({"parsers": ["xmll"]}, "unknown parser 'xmll'"),
+        ({"parsers": [("xml", {"strict": True})]}, "unknown option 'strict' of the parser 'xml'"),
+        ({"parsers": []}, "parsers: must name at least one"),
+        ({"parsers": [5]}, "parsers: must be a plugin's name or a pair"),
+        ({"renderer": "agentskill"}, "unknown skill renderer 'agentskill'"),
+        ({"renderer": ("agentskills", {"x": 1})}, "unknown option 'x'"),
+        ({"sinks": ["consol"]}, "unknown event sink 'consol'"),
+        ({"snapshots": "pack"}, "unknown snapshot store 'pack'; installed: 'packs'; did you mean 'packs'?"),
+        ({"model": 5}, "model: must be a name or a Model object, got 5"),
+    ],
+)
+async def test_a_name_that_there_is_not_is_told_when_a_session_is_opened(
+    argument: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    session = Session(**{"model": ScriptModel("never said"), "cwd": tmp_path, **argument})
+    with pytest.raises((ConfigError, UnknownPluginError), match=told):
+        await session.open()
+    with pytest.raises(ConfigError, match="not open"):
+        session.run("go")
+    await session.aclose()
+
+
+@pytest.mark.anyio
+async def test_without_any_plugin_opening_names_what_to_install(tmp_path: Path) -> None:
+    nothing = Registry(distributions=[])
+    for settings, brings in [
+        ({}, "agentd-executor-subprocess"),
+        ({"executor": RecordingExecutor(tmp_path)}, "agentd-parser-fence"),
+        ({"executor": "srt"}, "agentd-executor-srt"),
+        ({"mode": "tools", "sinks": ["jsonl"]}, "agentd-sink-jsonl"),
+    ]:
+        with pytest.raises(MissingPluginError, match=f"pip install {brings}$"):
+            await Session("gpt-5", cwd=tmp_path, registry=nothing, **settings).open()
+    async with Session("gpt-5", mode="tools", cwd=tmp_path, registry=nothing) as session:
+        with pytest.raises(MissingPluginError, match=r"pip install agentd-tools$"):
+            await session.ask("go")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import pytest
 import sandbox
-from agentd.errors import ConfigError
+from agentd.errors import ConfigError, UnknownPluginError
 from agentd.events import CodeOutput
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
@@ -188,3 +191,93 @@ def test_a_sync_session_is_opened_and_closed_without_with(tmp_path: Path) -> Non
     assert session.ask("go").text == "done"
     session.close()
     session.close()
+
+
+async def processes_end(before: set[str]) -> None:
+    with anyio.fail_after(30):
+        while children() - before:
+            await anyio.sleep(0.02)
+
+
+def children() -> set[str]:
+    """The processes that this one has started, as far as they still live."""
+    found = set()
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with suppress(OSError):
+            found |= set((task / "children").read_text().split())
+    return found
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+async def test_several_sessions_are_closed_in_any_order_and_leave_nothing(
+    order: tuple[int, ...], tmp_path: Path
+) -> None:
+    before, threads = children(), threading.active_count()
+    models = [ScriptModel(bash(f"echo {i}"), f"done {i}", bash("sleep 100"), "never") for i in range(4)]
+    sessions = [Session(m, cwd=tmp_path / str(i), tools=[]) for i, m in enumerate(models)]
+    fds = len(os.listdir("/proc/self/fd"))
+    for session in sessions:
+        await in_a_task(session.open)
+    async with anyio.create_task_group() as group:
+        for session in sessions:
+            group.start_soon(session.ask, "go")
+    with anyio.move_on_after(0.2):  # cancelled in the middle of a block
+        await sessions[1].ask("sleep")
+    left = sessions[3].run("sleep")
+    await left.__anext__()  # nobody reads on
+    for number in order:
+        with anyio.CancelScope() as scope:
+            if number == 2:
+                scope.cancel()  # it closes all the same
+            await sessions[number].aclose()
+        open_still = [s for s in sessions if s._owner is not None and s._owner.group is not None]
+        assert sessions[number] not in open_still
+    with pytest.raises(ExceptionGroup) as refused:
+        async with anyio.create_task_group() as group:
+            group.start_soon(sessions[0].ask, "again")
+    assert refused.group_contains(ConfigError, match="not open")
+    assert [s.transcript.executions[0].output for s in sessions] == ["0\n", "1\n", "2\n", "3\n"]
+    await processes_end(before)
+    del left
+    gc.collect()
+    assert (
+        len(os.listdir("/proc/self/fd")) <= fds + 8
+    )  # the fork server and the I/O thread are kept for the next
+    assert threading.active_count() <= threads + 4
+
+
+@pytest.mark.anyio
+async def test_opening_that_is_cancelled_or_fails_leaves_nothing_open(tmp_path: Path) -> None:
+    session = Session(ScriptModel("x"), cwd=tmp_path, tools=[])
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await session.open()
+    assert scope.cancelled_caught
+    with pytest.raises(ConfigError, match="not open"):
+        session.run("go")
+    await session.aclose()
+    unknown = Session(ScriptModel("x"), cwd=tmp_path, executor="nosuch")
+    with pytest.raises(UnknownPluginError):
+        await unknown.open()
+    await unknown.aclose()
+
+
+@pytest.mark.anyio
+async def test_with_and_without_async_with_side_by_side(tmp_path: Path) -> None:
+    outer = await Session(ScriptModel(bash("echo outer"), "one"), cwd=tmp_path / "a", tools=[]).open()
+    inner = Session(ScriptModel(bash("echo inner"), "two"), cwd=tmp_path / "b", tools=[])
+
+    async def fail_inside() -> None:
+        async with inner:
+            await inner.ask("go")
+            await in_a_task(outer.ask, "go")
+            await outer.aclose()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_inside()
+    for session in (outer, inner):
+        with pytest.raises(ConfigError, match="not open"):
+            session.run("go")
+    assert [s.transcript.executions[0].output for s in (outer, inner)] == ["outer\n", "inner\n"]

@@ -9,34 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
-    "AgentdError",
-    "BlockedPluginError",
-    "ConfigError",
-    "ContextLengthError",
-    "CorruptSnapshotError",
-    "ExecutorClosedError",
-    "ExecutorError",
-    "IncompatiblePluginError",
-    "MissingPluginError",
-    "ModelError",
-    "ModelStreamError",
-    "PluginError",
-    "PluginLoadError",
-    "ProtocolError",
-    "RunnerDiedError",
-    "RunnerStartError",
-    "SandboxUnavailableError",
-    "SessionBusyError",
-    "SnapshotError",
-    "ToolError",
-    "ToolInputError",
-    "ToolTimeoutError",
-    "UnknownPluginError",
-    "UnknownSnapshotError",
-    "UnknownToolError",
-    "UnsafePathError",
-    "WorkspaceError",
-]
+    "AgentdError", "BlockedPluginError", "ConfigError", "ContextLengthError", "CorruptSnapshotError",
+    "ExecutorClosedError", "ExecutorError", "IncompatiblePluginError", "MissingPluginError", "ModelError",
+    "ModelStreamError", "PluginError", "PluginLoadError", "ProtocolError", "RunnerDiedError",
+    "RunnerStartError", "SandboxUnavailableError", "SessionBusyError", "SnapshotError", "ToolError",
+    "ToolInputError", "ToolTimeoutError", "UnknownPluginError", "UnknownSnapshotError",
+    "UnknownToolError", "UnsafePathError", "WorkspaceError",
+]  # fmt: skip
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -95,7 +74,9 @@ class UnknownPluginError(PluginError, LookupError):
         self.name = name
         self.installed = tuple(sorted(installed))
         listed = ", ".join(map(repr, self.installed)) or "none"
-        super().__init__(f"unknown {kind} {name!r}; installed: {listed}{suggest(name, self.installed)}{hint}")
+        super().__init__(
+            f"unknown {kind.replace('_', ' ')} {name!r}; installed: {listed}{suggest(name, self.installed)}{hint}"
+        )
 
 
 class PluginLoadError(PluginError):
@@ -107,7 +88,7 @@ class PluginLoadError(PluginError):
         self.distribution = distribution
         self.reason = reason
         super().__init__(
-            f"the {kind} plugin {name!r} of {distribution} failed: {reason}; "
+            f"the {kind.replace('_', ' ')} plugin {name!r} of {distribution} failed: {reason}; "
             f"see `agentd plugins --check`, update or uninstall {distribution}"
         )
 
@@ -122,7 +103,7 @@ class BlockedPluginError(PluginError):
     def __init__(self, kind: str, name: str, reason: str) -> None:
         self.kind = kind
         self.name = name
-        super().__init__(f"the {kind} plugin {name!r} is installed but blocked: {reason}")
+        super().__init__(f"the {kind.replace('_', ' ')} plugin {name!r} is installed but blocked: {reason}")
 
 
 # --- executing -------------------------------------------------------------------------------

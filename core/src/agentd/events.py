@@ -13,21 +13,9 @@ import attrs
 from agentd.types import OutputStream, StopReason, Usage
 
 __all__ = [
-    "CodeDelta",
-    "CodeExecution",
-    "CodeOutput",
-    "CodeStart",
-    "Event",
-    "ReasoningDelta",
-    "RunEnd",
-    "RunStart",
-    "SourceLog",
-    "TextDelta",
-    "ToolCall",
-    "ToolProgress",
-    "TurnEnd",
-    "as_dict",
-]
+    "CodeDelta", "CodeExecution", "CodeOutput", "CodeStart", "Event", "ReasoningDelta", "RunEnd",
+    "RunStart", "SourceLog", "TextDelta", "ToolCall", "ToolProgress", "TurnEnd", "as_dict",
+]  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)

@@ -38,25 +38,12 @@ from agentd.protocols import (
 )
 
 __all__ = [
-    "AGENTD_API",
-    "GROUPS",
-    "HOOKS",
-    "HOOKS_OF_ALL",
-    "OPTIONAL_HOOKS",
-    "agentd_create_event_sink",
-    "agentd_create_executor",
-    "agentd_create_parser",
-    "agentd_create_skill_renderer",
-    "agentd_create_snapshot_store",
-    "agentd_create_tool_sources",
-    "agentd_create_toolbox",
-    "agentd_list_requirements",
-    "agentd_open_model",
-    "agentd_serve_requests",
-    "agentd_settle_workspace",
-    "hookimpl",
-    "hookspec",
-]
+    "AGENTD_API", "GROUPS", "HOOKS", "HOOKS_OF_ALL", "OPTIONAL_HOOKS", "agentd_create_event_sink",
+    "agentd_create_executor", "agentd_create_parser", "agentd_create_skill_renderer",
+    "agentd_create_snapshot_store", "agentd_create_tool_sources", "agentd_create_toolbox",
+    "agentd_list_requirements", "agentd_open_model", "agentd_serve_requests", "agentd_settle_workspace",
+    "hookimpl", "hookspec",
+]  # fmt: skip
 
 AGENTD_API: Final = 1
 """The version of this interface. A plugin's `AGENTD_API` must be the same number."""

@@ -10,27 +10,10 @@ import attrs
 from agentd.errors import ConfigError
 
 __all__ = [
-    "LANGUAGES",
-    "Action",
-    "ActionResult",
-    "ActionStatus",
-    "BashAction",
-    "Binding",
-    "Blob",
-    "Block",
-    "Budgets",
-    "CreateAction",
-    "Limits",
-    "OutputChunk",
-    "OutputStream",
-    "PythonAction",
-    "PythonState",
-    "Segment",
-    "SegmentKind",
-    "StopReason",
-    "ToolSpec",
-    "Usage",
-]
+    "LANGUAGES", "Action", "ActionResult", "ActionStatus", "BashAction", "Binding", "Blob", "Block",
+    "Budgets", "CreateAction", "Limits", "OutputChunk", "OutputStream", "PythonAction", "PythonState",
+    "Segment", "SegmentKind", "StopReason", "ToolSpec", "Usage",
+]  # fmt: skip
 
 OutputStream = Literal["stdout", "stderr"]
 PythonState = Literal["fresh", "kept"]
@@ -185,12 +168,16 @@ class ActionResult:
     @property
     def output(self) -> str:
         """Both streams in the order of arrival, decoded as UTF-8 (bad bytes replaced), then `message`."""
-        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
-        parts = [
-            decoders[chunk.stream].decode(chunk.data) for chunk in self.chunks
-        ]  # a character may be in two
-        text = "".join([*parts, *(decoder.decode(b"", True) for decoder in decoders.values())])
+        if len({chunk.stream for chunk in self.chunks}) < 2:
+            text = b"".join(chunk.data for chunk in self.chunks).decode("utf-8", "replace")
+        else:
+            text = self._interleaved()
         return text + ("\n" if self.message and text and not text.endswith("\n") else "") + self.message
+
+    def _interleaved(self) -> str:
+        decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+        parts = [decoders[c.stream].decode(c.data) for c in self.chunks]  # a character may be in two
+        return "".join([*parts, *(decoder.decode(b"", True) for decoder in decoders.values())])
 
 
 @attrs.frozen(kw_only=True)
@@ -231,10 +218,19 @@ class Limits:
     host_mib: int = 64
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
-            if value is not None and (value < 0 or (value == 0 and field.name != "grace_s")):
-                raise ConfigError(f"Limits.{field.name}: must be above 0, got {value!r}")
+        _check_limits(self)
+
+
+def _check_limits(limits: Limits | Budgets) -> None:
+    for field in attrs.fields(type(limits)):
+        value, types = getattr(limits, field.name), str(field.type).split(" | ")
+        if value is None and "None" in types:
+            continue
+        fits = type(value) is int or (type(value) is float and "float" in types)
+        if not fits or (not value > 0 and (value != 0 or field.name != "grace_s")):
+            what = "above 0" if fits else "a number" if "float" in types else "a whole number"
+            free = " or None (no limit)" if "None" in types else ""
+            raise ConfigError(f"{type(limits).__name__}.{field.name}: must be {what}{free}, got {value!r}")
 
 
 # --- tools -------------------------------------------------------------------------------------
@@ -340,10 +336,7 @@ class Budgets:
     max_round_chars: int = 120_000
 
     def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"Budgets.{field.name}: must be above 0 or None (no limit), got {value!r}")
+        _check_limits(self)
 
     def exceeded(self, *, turns: int, elapsed_s: float, usage: Usage, tool_calls: int) -> StopReason | None:
         """Return which limit forbids another round, or None."""

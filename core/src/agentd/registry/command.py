@@ -33,6 +33,9 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     plugins.add_argument("--check", action="store_true", help="load every plugin; exit 1 if one fails")
     plugins.add_argument("--kind", choices=list(GROUPS), help="list only plugins of this kind")
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words:
+        parser.print_help(sys.stderr)
+        return 2
     if missing := _missing(next((word for word in words if not word.startswith("-")), "plugins")):
         print(f"agentd: error: {missing}", file=sys.stderr)
         return 2

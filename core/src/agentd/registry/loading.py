@@ -20,14 +20,7 @@ from agentd.registry.record import PluginRecord
 __all__ = ["Hook", "Rejected", "describe", "missing_members", "verify"]
 
 _PROTOCOLS: dict[str, type] = {
-    "executor": protocols.Executor,
-    "parser": protocols.Parser,
-    "tool_source": protocols.ToolSource,
-    "skill_renderer": protocols.SkillRenderer,
-    "event_sink": protocols.EventSink,
-    "model": protocols.Model,
-    "snapshot_store": protocols.SnapshotStore,
-    "toolbox": protocols.Toolbox,
+    kind: getattr(protocols, kind.title().replace("_", "")) for kind in (*HOOKS, "toolbox")
 }
 _FOR_NATIVE_CALLS = {"add_tool_results", "offer"}  # of models: those that only write blocks need neither
 

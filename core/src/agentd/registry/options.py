@@ -37,11 +37,7 @@ def split_spec(spec: object, *, where: str) -> tuple[str, dict[str, Any]]:
         return spec, {}
     if isinstance(spec, tuple | list) and len(spec) == 2:
         name, options = spec
-        if (
-            isinstance(name, str)
-            and isinstance(options, Mapping)
-            and all(isinstance(k, str) for k in options)
-        ):
+        if isinstance(options, Mapping) and all(isinstance(k, str) for k in (name, *options)):
             return name, dict(options)
     raise ConfigError(
         f"{where}: must be a plugin's name or a pair of a name and a mapping of options, got {shown(spec)}"
@@ -51,7 +47,7 @@ def split_spec(spec: object, *, where: str) -> tuple[str, dict[str, Any]]:
 def check_options(what: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Refuse options that a plugin does not have, and values of another type. All faults at once.
 
-    :param what: whose options they are, `the executor 'subprocess'` say.
+    :param what: whose options they are, `the executor 'subprocess'` say; empty for arguments of a function.
     :param known: the type by name: `str`, `int`, `float` (takes whole numbers too), `bool`, `list`, `dict`, a
         `Literal`, a union of those, or `object` for what the plugin checks itself.
     :raises ConfigError: with a line for each fault.
@@ -62,7 +58,7 @@ def check_options(what: str, options: Mapping[str, Any], known: Mapping[str, Any
             there = f"there are: {', '.join(known)}" if known else "it has none"
             faults.append(f"unknown option {name!r} of {what}; {there}{suggest(name, known)}")
         elif wrong := objection(value, known[name]):
-            faults.append(f"option {name!r} of {what}: {wrong}")
+            faults.append(f"option {name!r} of {what}: {wrong}" if what else f"{name}: {wrong}")
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -76,9 +72,8 @@ def objection(value: object, wanted: Any) -> str:
     choices = [str(word) for member in _members(wanted) if (word := _word(member))]
     hint = ""
     if isinstance(value, str):
-        hint = suggest(
-            value, [c for member in _members(wanted) for c in get_args(member) if isinstance(c, str)]
-        )
+        words = [c for member in _members(wanted) for c in get_args(member) if isinstance(c, str)]
+        hint = f"; write [{shown(value)}]" if list in _members(wanted) else suggest(value, words)
     return f"must be {' or '.join(choices)}, got {shown(value)}{hint}"
 
 

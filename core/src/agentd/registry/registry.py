@@ -91,6 +91,8 @@ class Registry(PluginTable):
             chosen: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in usable]
         else:
             chosen = [split_spec(name, where="parsers") for name in names]
+        if not chosen and names is not None:
+            raise ConfigError("parsers: must name at least one; None is for all that are installed")
         if not chosen:
             raise MissingPluginError(TAUGHT, official_distribution("parser", TAUGHT))
         return [self._notation(name, options) for name, options in chosen]

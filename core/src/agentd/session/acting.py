@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
@@ -14,6 +15,7 @@ from agentd.events import RunEnd
 from agentd.turn.loop import TurnLoop
 from agentd.turn.native_tools import Offers
 from agentd.turn.prompt import instructions, tool_instructions
+from agentd.turn.transcript import Transcript
 from agentd.types import Budgets
 
 if TYPE_CHECKING:
@@ -24,9 +26,26 @@ if TYPE_CHECKING:
     from agentd.session.resources import SessionResources
     from agentd.turn.native_tools import StrictSchemas
     from agentd.turn.observer import Listener
-    from agentd.turn.transcript import Transcript
 
-__all__ = ["Acting", "Prepared"]
+__all__ = ["SETTINGS", "Acting", "Prepared"]
+
+_PATH: Final[Any] = str | os.PathLike
+SETTINGS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("mcp_servers", "sinks", "skills"), list),
+    **dict.fromkeys(("tools", "parsers"), list | None),
+    **dict.fromkeys(("executor_options", "model_options", "prices"), dict | None),
+    **dict.fromkeys(("bash_tool", "checkpoint_every_turn"), bool),
+    **dict.fromkeys(("skills_dir", "snapshots_dir"), _PATH | None),
+    **dict.fromkeys(("base_url", "api_key"), str | None),
+    "cwd": _PATH,
+    "instructions": str,
+    "skills_prompt_tokens": int | None,
+    "mode": Literal["ptc", "tools"],
+    "api": Literal["chat", "responses"],
+    "budgets": Budgets | None,
+    "transcript": Transcript | None,
+}
+"""The types of a session's arguments, for `check_options`; plugins and what they take are `Acting.check`'s."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +63,7 @@ class Acting:
     """The way in which a model acts: by writing code (`ptc`), or by calling tools natively (`tools`).
 
     :param resources: what its code works with; asked for each run. The others are those of `Session`.
-    :raises ConfigError: for a mode that there is not, or `bash_tool` without `ptc`.
+    :raises ConfigError: for `bash_tool` without `ptc`.
     """
 
     _resources: Callable[[], SessionResources]
@@ -55,10 +74,15 @@ class Acting:
     _notations: list[Notation] = attrs.field(init=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
-        if self.mode not in ("ptc", "tools"):
-            raise ConfigError(f"mode: must be 'ptc' or 'tools', got {self.mode!r}")
         if self.bash_tool and self.mode != "ptc":
             raise ConfigError("bash_tool: goes with mode='ptc' only")
+
+    def check(self) -> None:
+        """Raise now what the first run would raise for names of plugins and their options. Nothing starts."""
+        if self.mode == "ptc":
+            self._resources().check()
+            if not self.bash_tool:
+                self._notations = self._resources().registry().create_notations(self._parsers)
 
     async def prepare(
         self,

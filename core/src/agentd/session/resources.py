@@ -235,6 +235,12 @@ class SessionResources:
             )
         self._published = bindings
 
+    def check(self) -> None:
+        """Make the executor, and the renderer if it was chosen; without tools, the default may be missing."""
+        _ = self.executor
+        if self._renderer_wanted != "agentskills" or self._renderer_options:
+            self._make_renderer()
+
     def _make_renderer(self) -> SkillRenderer:
         if self._renderer is None:
             self._renderer = self.registry().create_skill_renderer(

@@ -20,7 +20,8 @@ from agentd._concurrency.owner import GroupOwner
 from agentd.errors import ConfigError, ModelError, SessionBusyError, SnapshotError
 from agentd.events import Event, RunEnd
 from agentd.protocols import OwnedModel, PreparingModel, ResettableModel
-from agentd.session.acting import Acting, Prepared
+from agentd.registry.options import check_options, split_spec
+from agentd.session.acting import SETTINGS, Acting, Prepared
 from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
 from agentd.session.resources import SessionResources
 from agentd.session.run import Run
@@ -116,6 +117,7 @@ class Session:
         prices: Mapping[str, tuple[float, ...]] | None = None,
     ) -> None:
         self._made_with = {name: value for name, value in locals().items() if name != "self"}
+        check_options("", {name: self._made_with[name] for name in SETTINGS}, SETTINGS)
         self.mode = mode
         self.transcript = Transcript() if transcript is None else transcript
         self.resources = SessionResources(
@@ -188,6 +190,11 @@ class Session:
             raise ConfigError(
                 "a Session is opened once; to go on, make one with transcript=session.transcript"
             )
+        self._acting.check()
+        if not isinstance(self._model_wanted, str | tuple) and not hasattr(self._model_wanted, "start"):
+            raise ConfigError(f"model: must be a name or a Model object, got {self._model_wanted!r}")
+        if (snapshots := self._snapshots[0]) != "packs":
+            self.resources.registry().find("snapshot_store", split_spec(snapshots, where="snapshots")[0])
         self._sinks.open(self.resources.registry)
         self._busy = anyio.Lock()
         self._owner = GroupOwner(self._close)

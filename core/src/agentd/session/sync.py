@@ -137,7 +137,8 @@ class SyncSession:
 
     def _events(self, portal: BlockingPortal, run: Run) -> Iterator[Event]:
         try:
-            while batch := portal.call(run.batch):
+            # The portal is looked up anew: in a child that was forked meanwhile, its thread is not there.
+            while batch := (portal if self._lease is None else self._portal()).call(run.batch):
                 yield from batch
         finally:
             if self._lease is not None and self._lease.is_open:

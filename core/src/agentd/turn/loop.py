@@ -29,15 +29,7 @@ from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelTool
 from agentd.text import valid_text
 from agentd.turn.observer import Listener, OutputRelay
 from agentd.turn.reading import AnswerReader, end_of
-from agentd.turn.rounds import (
-    CodeJob,
-    Round,
-    RoundJob,
-    block_job,
-    native_job,
-    record_blocks,
-    record_calls,
-)
+from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Budgets, StopReason, Usage
 
@@ -156,6 +148,7 @@ class TurnLoop:
             rnd.over_time = scope.cancelled_caught
         finally:
             reason = self._settle(rnd)
+            del rnd.answer  # it knows the round: both would stay until the garbage collector comes
         if rnd.failure is not None:
             raise rnd.failure
         return reason

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from agentd._concurrency.waiting import LoopCaller, call_quietly
+from agentd.errors import ConfigError
 from agentd.events import Event, SourceLog, ToolCall, ToolProgress
 from agentd.types import ActionResult, OutputChunk, OutputStream
 
@@ -90,6 +91,8 @@ class SinkGroup:
 
     def __init__(self, wanted: Sequence[PluginSpec | EventSink] = ()) -> None:
         self._wanted = tuple(wanted)
+        if not all(isinstance(s, str | tuple | list) or hasattr(s, "emit") for s in self._wanted):
+            raise ConfigError(f"sinks: must be names, or objects with emit() and close(), got {wanted!r}")
         self._open: list[EventSink] | None = None
 
     def open(self, registry: Callable[[], Registry]) -> None:

@@ -71,6 +71,7 @@ class RoundJob(ABC):
     refused: str = ""  # what the model reads in place of a result
     error: ExecutorError | None = None
     told: str = ""  # what the model reads about the call
+    _record: tuple[int, Execution] | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -99,10 +100,12 @@ class RoundJob(ABC):
         """Return output (at most `limit` characters), status, exit code and wall time, as far as it got."""
 
     def execution(self, turn: int, limit: int) -> Execution:
-        """Return the record, as far as it got, with at most `limit` characters of output."""
+        """Return the record with at most `limit` characters of output. It is over: for one limit, there is one."""
+        if self._record is not None and self._record[0] == limit:
+            return self._record[1]
         header, code = self.asked
         output, status, exit_code, wall_s = self.outcome(limit)
-        return Execution(
+        done = Execution(
             id=self.id,
             turn=turn,
             header=header,
@@ -112,6 +115,8 @@ class RoundJob(ABC):
             exit_code=exit_code,
             wall_s=wall_s,
         )
+        self._record = limit, done
+        return done
 
     def answer(self, done: Execution) -> str:
         """Return what the model reads if this is a native call."""

@@ -111,6 +111,11 @@ def _quiet_pipe() -> int:
 def _report_usage(error: click.ClickException) -> int:
     from agentd_sink_console.neutral import neutral
 
+    if isinstance(
+        error, getattr(click.exceptions, "NoArgsIsHelpError", ())
+    ):  # click 8.2 and newer raise the help
+        click.echo(neutral(error.format_message()), err=True)
+        return exits.USAGE
     click.echo(f"agentd: error: {neutral(error.format_message())}", err=True)
     context = getattr(error, "ctx", None)
     if context is not None:

@@ -91,7 +91,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
     Starting raises `SandboxUnavailableError` with a sentence for each thing that is missing here.
     """
 
-    own_loopback = True
+    own_loopback = trusts_interpreter = True  # the guest is the session's own
 
     def __init__(
         self,
@@ -116,10 +116,17 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
         idle_timeout_s: float = 900.0,
         vm_snapshot: disks.VmSnapshot | str | None = None,
         base_dir: str | Path | None = None,
+        preload: Sequence[str] | None = None,
     ) -> None:
         check_conversation(conversation_id)
         super().__init__(
-            workspace_dir, limits=limits, timeout=timeout, state=state, env=envs, base_dir=base_dir
+            workspace_dir,
+            limits=limits,
+            timeout=timeout,
+            state=state,
+            env=envs,
+            base_dir=base_dir,
+            preload=preload,
         )
         if not isinstance(python, str) or not python:
             raise ConfigError(f"python: must be a path or a name in the guest, got {python!r}")
@@ -376,6 +383,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
             idle_timeout_s=own.idle_timeout_s,
             vm_snapshot="fork",  # its id is known when the disk has been kept
             base_dir=self.base_dir,
+            preload=self.preload,
         )
 
     async def _in_sdk(self, work: Coroutine[Any, Any, T]) -> T:

@@ -108,6 +108,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         limits: Limits | Mapping[str, Any] | None = None,
         state: PythonState = "fresh",
         env: Mapping[str, str] | None = None,
+        preload: Sequence[str] | None = None,
     ) -> None:
         if profile not in ("default", "strict"):
             raise ConfigError(f"profile: must be 'default' or 'strict', got {profile!r}")
@@ -121,6 +122,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             state=state,
             env=env,
             base_dir=self.base_dir,
+            preload=preload,
         )
         self.profile = profile
         self.allowed_domains = check_domains("allowed_domains", allowed_domains)

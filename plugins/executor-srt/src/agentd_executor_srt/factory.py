@@ -47,6 +47,7 @@ def create_sandbox_runtime_executor(
     limits: Limits | Mapping[str, Any] | None = None,
     state: PythonState = "fresh",
     env: Mapping[str, str] | None = None,
+    preload: Sequence[str] | None = None,
 ) -> SandboxRuntimeExecutor:
     """Return a `SandboxRuntimeExecutor`; the parameters are its own. `timeout` is in seconds."""
     return SandboxRuntimeExecutor(
@@ -69,6 +70,7 @@ def create_sandbox_runtime_executor(
         limits=limits,
         state=state,
         env=env,
+        preload=preload,
     )
 
 

@@ -20,6 +20,8 @@ class SubprocessExecutor(RunnerExecutor):
     hostile code. Parameters as in `agentd_runner.host.RunnerExecutor`.
     """
 
+    trusts_interpreter = True
+
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
         return start_runner(command, env)
 

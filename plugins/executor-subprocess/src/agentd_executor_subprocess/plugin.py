@@ -17,7 +17,7 @@ AGENTD_API = 1
 
 @hookimpl
 def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> SubprocessExecutor:
-    """Options: `python`, `timeout`, `limits`, `state`, `env`, `base_dir`; see `SubprocessExecutor`."""
+    """Options: `python`, `timeout`, `limits`, `state`, `env`, `base_dir`, `preload`; see `SubprocessExecutor`."""
     from agentd_executor_subprocess.executor import from_options
 
     return from_options(workspace_dir, options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
-__all__ = ["MOST_BYTES", "MOST_STREAM_BYTES", "LineTooLongError", "limit_lines"]
+__all__ = ["MOST_BYTES", "MOST_STREAM_BYTES", "LineTooLongError", "limit_lines", "unlimit_lines"]
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 MOST_STREAM_BYTES: Final = 1024 * 1024 * 1024
@@ -63,6 +63,12 @@ def limit_lines(response: Any) -> None:
     response.aiter_bytes = _async_metered(response.aiter_bytes)
 
 
+def unlimit_lines(response: Any) -> None:
+    """Take that back: the response is closed, and would else stay until the garbage collector comes."""
+    for name in ("iter_raw", "aiter_raw", "iter_bytes", "aiter_bytes"):
+        getattr(response, "__dict__", {}).pop(name, None)
+
+
 def _slices(data: bytes) -> Iterator[bytes]:
     return (data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES))
 
@@ -93,10 +99,23 @@ def _metered(read: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[byt
     return metered
 
 
-def _async_metered(read: Callable[..., AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
-    async def metered(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        meter = _Meter()
-        async for data in read(*args, **kwargs):
-            yield meter.add(data)
+class _AsyncMetered:
+    """Not an asynchronous generator: the SDK leaves those unfinished, and an event loop makes a task to end each."""
 
-    return metered
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._meter = _Meter()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._meter.add(await anext(self._pieces))
+
+    async def aclose(self) -> None:
+        """End the reading, as that of a generator does."""
+        await self._pieces.aclose()  # type: ignore[attr-defined]  # httpx's are generators
+
+
+def _async_metered(read: Callable[..., AsyncIterator[bytes]]) -> Callable[..., AsyncIterator[bytes]]:
+    return lambda *args, **kwargs: _AsyncMetered(aiter(read(*args, **kwargs)))

@@ -18,6 +18,7 @@ __all__ = ["is_sdk_method", "past_transformation"]
 
 _LONG: Final = ("messages", "input")
 """The parameters that grow with the conversation."""
+_LEAVES: Final = frozenset({str, bool, int, float, type(None)})
 
 
 def is_sdk_method(create: Callable[..., Any]) -> bool:
@@ -51,10 +52,13 @@ def past_transformation(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {**arguments, **{name: [] for name in moved}, "extra_body": extra}
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain(value: Any) -> bool:
     kind = type(value)
-    if kind is str or value is None or kind is bool or kind is int or kind is float:
-        return True
     if kind is dict:
-        return all(type(key) is str and _is_plain(item) for key, item in value.items())  # type: ignore[attr-defined]
-    return kind is list and all(map(_is_plain, value))  # type: ignore[call-overload]
+        if not all(type(key) is str for key in value):
+            return False
+        value = value.values()
+    elif kind is not list:
+        return kind in _LEAVES
+    # A call for each text of a conversation, in each round, would take longer than all the rest.
+    return all(type(item) in _LEAVES or _is_plain(item) for item in value)

@@ -20,7 +20,7 @@ from agentd._concurrency.pool import call_in_thread, unbounded_pool
 from agentd._concurrency.waiting import AsyncWaiter
 from anyio.lowlevel import RunVar
 
-from agentd_model_openai.line_limit import limit_lines
+from agentd_model_openai.line_limit import limit_lines, unlimit_lines
 from agentd_model_openai.plain import is_sdk_method, past_transformation
 from agentd_model_openai.retry import (
     HEAD,
@@ -134,6 +134,7 @@ class Source:
                 yield aiter(stream)
             finally:
                 await _aclose(stream)
+                unlimit_lines(getattr(stream, "response", None))
             return
         pipe = _Pipe(lambda: self._call(kwargs))
         unbounded_pool.submit(pipe)
@@ -271,6 +272,7 @@ class _Pipe:
                         self.stream.close()
                 except Exception:  # given up: how it broke does not matter
                     pass
+                unlimit_lines(getattr(self.stream, "response", None))
         return self._tell
 
     def _tell(self) -> None:

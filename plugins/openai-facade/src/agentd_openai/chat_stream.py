@@ -96,7 +96,9 @@ class ChatStreamer(Collector):
         if delta.tool_calls:
             delta.tool_calls = self._callers_own(delta.tool_calls)
         # Some servers leave the role out, and each round has one: ours stands in the first chunk.
-        delta.role, self._has_role = (None if self._has_role else "assistant"), True
+        role, self._has_role = (None if self._has_role else "assistant"), True
+        if delta.role != role:
+            delta.role = role
         more = delta.model_fields_set - {"content", "role", "tool_calls"}
         if event.text or delta.role or delta.tool_calls or more or delta.model_extra:
             self._held.append((chunk, start, self._length))
@@ -163,7 +165,8 @@ class ChatStreamer(Collector):
             if chunk.system_fingerprint is not None:
                 self._base["system_fingerprint"] = chunk.system_fingerprint
         for name in ("id", "created", "model", "object"):
-            setattr(chunk, name, self._base[name])
+            if getattr(chunk, name, None) != self._base[name]:  # to set it takes ten times as long as to look
+                setattr(chunk, name, self._base[name])
         if chunk.usage is not None:
             chunk.usage = None
 

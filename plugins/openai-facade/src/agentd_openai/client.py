@@ -73,16 +73,19 @@ def patch_openai_with_ptc(
     Raises `ConfigError`, `PluginError` and `WorkspaceError`. A call raises the SDK's exceptions; they are
     `ModelError` too and have an attribute `agentd` with what was done before.
     """
+    given = dict(locals())
     holder: Holder | None = getattr(client, MARK, None)
     if holder is not None and holder.state.ptc is not None:
         return client
     _check_client(client)
-    from agentd.session.acting import Acting
+    from agentd.registry.options import check_options
+    from agentd.session.acting import SETTINGS, Acting
     from agentd.session.resources import SessionResources
 
     from agentd_openai.legacy_executor import as_executor
     from agentd_openai.state import Mode
 
+    check_options("", {name: given[name] for name in SETTINGS.keys() & given.keys()}, SETTINGS)
     resources = SessionResources(
         cwd=cwd,
         executor=as_executor(executor, cwd),
@@ -94,14 +97,13 @@ def patch_openai_with_ptc(
         skills=skills,
         registry=registry,
     )
-    _ = resources.executor  # an unknown or missing one is told here, not in the first call
+    settings: dict[str, Any] = {"bash_tool": bash_tool, "parsers": parsers, "budgets": budgets or Budgets()}
+    Acting(lambda: resources, **settings).check()  # before anything of the client changes
+    _check_sinks(resources, sinks)
     state = _state(client, resources)
     if state.resources is not resources:
         state.use(resources)
-    current = state.current
-    state.ptc = Mode(
-        current, Acting(current, bash_tool=bash_tool, parsers=parsers, budgets=budgets or Budgets()), sinks
-    )
+    state.ptc = Mode(state.current, Acting(state.current, **settings), sinks)
     client.cleanup_ptc = state.close  # type: ignore[attr-defined]
     return client
 
@@ -137,12 +139,15 @@ def patch_openai_with_mcp(
     if holder is not None and holder.state.tools is not None:
         return client
     _check_client(client)
-    from agentd.session.acting import Acting
+    from agentd.registry.options import check_options
+    from agentd.session.acting import SETTINGS, Acting
     from agentd.session.resources import SessionResources
 
     from agentd_openai.state import Mode
 
+    check_options("", {"tools": tools, "budgets": budgets, "sinks": sinks}, SETTINGS)
     resources = SessionResources(tools=tools, registry=registry)
+    _check_sinks(resources, sinks)
     state = _state(client, resources)
     if state.resources is not resources:
         state.resources.take_over(resources)
@@ -161,6 +166,15 @@ def _check_client(client: object) -> None:
         raise ConfigError(f"client: must be an OpenAI or AsyncOpenAI object, got {type(client).__name__}")
 
 
+def _check_sinks(resources: SessionResources, sinks: Sequence[object]) -> None:
+    """Refuse names that there are not; the first call makes the sinks."""
+    from agentd.registry.options import split_spec
+
+    for sink in sinks:
+        if isinstance(sink, str | tuple | list):
+            resources.registry().find("event_sink", split_spec(sink, where="sinks")[0])
+
+
 def _state(client: object, resources: SessionResources) -> PatchState:
     """Return the state of the client's patches, with these resources if it is the first patch."""
     from agentd_openai.state import Holder, PatchState
@@ -176,11 +190,13 @@ def unpatch_openai(client: C) -> C:
     """Give a client its own methods back and return it, whatever patches it had. What it ran is ended, unless
     a patched copy shares it."""
     if getattr(client, MARK, None) is not None:
-        from agentd_openai.methods import patched_resources, unpatch_resource
+        from agentd_openai.methods import LaterBeta, patched_resources, unpatch_resource
 
         parts: Any = client
         for _, resource in patched_resources(parts):
             unpatch_resource(resource)
+        if isinstance(parts.__dict__.get("beta"), LaterBeta):
+            del parts.beta
         getattr(parts, "embeddings", parts).__dict__.pop("create", None)
         for name in ("copy", "with_options", "cleanup_ptc", "cleanup_mcp", MARK):
             client.__dict__.pop(name, None)
@@ -192,10 +208,12 @@ def _patch(client: Any, holder: Holder) -> None:
 
     from agentd_openai.embeddings import async_embed, sync_embed
     from agentd_openai.forks import guard_connections
-    from agentd_openai.methods import patch_resource, patched_resources
+    from agentd_openai.methods import LaterBeta, patch_resource, patched_resources
 
     for api, resource in patched_resources(client):
         patch_resource(client, resource, api, holder)
+    if "beta" not in client.__dict__ and hasattr(type(client), "beta"):
+        LaterBeta(client, lambda resource: patch_resource(client, resource, "chat", holder))
     if hasattr(client, "embeddings"):
         embed = async_embed if isinstance(client, openai.AsyncOpenAI) else sync_embed
         client.embeddings.create = embed(client.embeddings.create, str(client.base_url), holder)

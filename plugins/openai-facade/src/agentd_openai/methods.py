@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agentd_openai.state import Holder, Mode
     from agentd_openai.through import RunTransport
 
-__all__ = ["patch_resource", "patched_resources", "unpatch_resource"]
+__all__ = ["LaterBeta", "patch_resource", "patched_resources", "unpatch_resource"]
 
 METHODS: Final = ("create", "parse", "stream")
 MADE_OF_THEM: Final = ("with_raw_response", "with_streaming_response")
@@ -31,9 +31,30 @@ def patched_resources(client: Any) -> Iterable[tuple[str, Any]]:
     """Return what is patched of a client: the API that it speaks, and the resource."""
     yield "chat", client.chat.completions
     yield "responses", client.responses
-    beta = getattr(getattr(client, "beta", None), "chat", None)  # the same methods under their old name
-    if beta is not None:
-        yield "chat", beta.completions
+    beta = client.__dict__.get("beta")
+    if beta is not None and not isinstance(beta, LaterBeta) and hasattr(beta, "chat"):
+        yield "chat", beta.chat.completions  # the same methods under their old name
+
+
+class LaterBeta:
+    """Stands for `client.beta` until it is used, and then patches the SDK's own: to import that takes most of a second
+    and 680 modules.
+
+    :param patch: puts our methods in place of a resource's.
+    """
+
+    def __init__(self, client: Any, patch: Callable[[Any], None]) -> None:
+        self._client = client
+        self._patch = patch
+        client.beta = self
+
+    def __getattr__(self, name: str) -> Any:
+        client = self._client
+        if client.__dict__.get("beta") is self:
+            del client.beta
+            if hasattr(client.beta, "chat"):
+                self._patch(client.beta.chat.completions)
+        return getattr(client.beta, name)
 
 
 def patch_resource(client: Any, resource: Any, api: str, holder: Holder) -> None:

@@ -43,9 +43,13 @@ class Stoppable(Protocol):
 
 
 class SyncTask:
-    """A coroutine in the portal's thread, with the means to end it and to wait until it is gone."""
+    """A coroutine in the portal's thread, with the means to end it and to wait until it is gone.
+
+    In a forked child that thread is not there: the task is the parent's to end.
+    """
 
     def __init__(self, portal: BlockingPortal, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._pid = os.getpid()
         self._gone = threading.Event()
         self._thread: threading.Thread | None = None
         gone = self._gone
@@ -59,13 +63,19 @@ class SyncTask:
 
         self.future: Future[Any] = portal.start_task_soon(work)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process has begun it, and not the one that it was forked from."""
+        return self._pid == os.getpid()
+
     def stop(self) -> None:
         """Cancel it. Does not wait."""
-        self.future.cancel()
+        if self.is_ours:
+            self.future.cancel()
 
     def join(self, timeout_s: float = STOP_S) -> None:
         """Wait until its code is gone, within reason."""
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and self.is_ours:
             self._gone.wait(timeout_s)
 
     def result(self) -> Any:

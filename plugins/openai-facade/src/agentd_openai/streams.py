@@ -9,6 +9,7 @@ from typing import Any
 import openai
 from agentd._concurrency.channel import Channel
 from agentd._concurrency.waiting import call_quietly
+from agentd.errors import ConfigError
 
 from agentd_openai.state import SyncTask
 
@@ -38,6 +39,8 @@ class AgentStream(openai.Stream[Any]):
         self._buffer = self._take()
 
     def _take(self) -> list[Any]:
+        if not self._task.is_ours:
+            raise ConfigError("this stream was opened in the parent of this process: open another one here")
         try:
             return self._channel.batch_sync()
         except Exception:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from agentd_cli.exits import USAGE
 
 if TYPE_CHECKING:
     from agentd.registry import Registry
+    from agentd.registry.config import PluginConfig
 
     from agentd_daemon.config.checks import Finding
     from agentd_daemon.config.loading import Examination
     from agentd_daemon.config.problems import Problem
     from agentd_daemon.config.structuring import DataPath
-    from agentd_daemon.config.values import AgentConfig, DaemonConfig, Plugin
+    from agentd_daemon.config.values import AgentConfig, Plugin
 
 __all__ = ["check", "unfit_plugins"]
 
@@ -33,7 +34,7 @@ def check(*, files: tuple[str, ...], as_json: bool) -> int:
     from agentd_daemon.config.loading import examine
 
     found = examine(files)
-    errors = [*found.problems, *unfit_plugins(found, broken=True)]
+    errors = found.with_problems(unfit_plugins(found, broken=True))
     if as_json:
         _print_json(found, errors)
     else:
@@ -41,7 +42,7 @@ def check(*, files: tuple[str, ...], as_json: bool) -> int:
     return USAGE if errors else 0
 
 
-def _print_lines(found: Examination, errors: list[Problem]) -> None:
+def _print_lines(found: Examination, errors: Sequence[Problem]) -> None:
     from agentd_sink_console.neutral import one_line
 
     for error in errors:
@@ -57,7 +58,7 @@ def _print_lines(found: Examination, errors: list[Problem]) -> None:
     click.echo(f"ok: {count} {'agent' if count == 1 else 'agents'}: {names}")
 
 
-def _print_json(found: Examination, errors: list[Problem]) -> None:
+def _print_json(found: Examination, errors: Sequence[Problem]) -> None:
     import json
 
     agents = found.config.agents if found.config is not None else ()
@@ -81,6 +82,9 @@ def _as_dict(problem: Problem) -> dict[str, Any]:
     }
 
 
+_PTC_KEYS: Final = ("executor", "parsers", "renderer")
+
+
 # --- plugins -----------------------------------------------------------------------------------
 
 
@@ -89,32 +93,33 @@ def unfit_plugins(found: Examination, *, broken: bool) -> Iterator[Problem]:
 
     :param broken: also for one that fails when it is asked. (The daemon parks its agent, and the others work.)
     """
-    if found.config is None:
-        return
-    registry = _registry(found.config)
+    registry = _registry(found.plugins)
     seen: set[Problem] = set()  # what stands in the defaults is one mistake, not one for each agent
-    for agent, origin in zip(found.config.agents, found.origins, strict=True):
-        for finding in _plugin_findings(agent, registry, broken=broken):
+    for agent, origin in zip(found.agents, found.origins, strict=True):
+        own = {key for key in _PTC_KEYS if ("agents", origin.index, key) in origin.document.values}
+        for finding in _plugin_findings(agent, own, registry, broken=broken):
             problem = origin.problem(finding)
             if problem not in seen:
                 seen.add(problem)
                 yield problem
 
 
-def _registry(config: DaemonConfig) -> Registry:
+def _registry(plugins: PluginConfig) -> Registry:
     from agentd.registry import Registry
 
-    return Registry(config=config.plugins)
+    return Registry(config=plugins)
 
 
-def _plugin_findings(agent: AgentConfig, registry: Registry, *, broken: bool) -> Iterator[Finding]:
+def _plugin_findings(
+    agent: AgentConfig, own: Container[str], registry: Registry, *, broken: bool
+) -> Iterator[Finding]:
     from agentd_daemon.config.checks import Finding
     from agentd_daemon.config.values import plugin_name, plugin_options
 
-    for path, kind, plugin in _plugins(agent):
+    for path, kind, plugin in _plugins(agent, own):
         name, options = plugin_name(plugin), plugin_options(plugin)
         if kind != "model" and (objection := _objection(registry, kind, name)):
-            yield Finding(path, objection, f"the {kind} cannot be used")
+            yield Finding(path, objection, f"the {kind.replace('_', ' ')} cannot be used")
             continue
         places = {option: (*path, 1, option) for option in options}
         if kind == "executor":
@@ -132,15 +137,19 @@ def _plugin_findings(agent: AgentConfig, registry: Registry, *, broken: bool) ->
         yield Finding(("mcp_servers",), _objection(registry, "tool_source", "mcp"))
 
 
-def _plugins(agent: AgentConfig) -> Iterator[tuple[DataPath, str, Plugin]]:
-    """Yield the plugins that an agent names, with their places. What is only a default need not be installed."""
+def _plugins(agent: AgentConfig, own: Container[str]) -> Iterator[tuple[DataPath, str, Plugin]]:
+    """Yield the plugins that an agent names, with their places. What is only a default need not be installed.
+
+    :param own: keys that go with `mode: ptc` alone and stand in the agent's own entry: they are looked at in any mode.
+    """
     yield ("model",), "model", agent.model
-    if agent.mode == "ptc":
+    if agent.mode == "ptc" or "executor" in own:
         yield ("executor",), "executor", agent.executor
+    if agent.mode == "ptc" or "parsers" in own:
         for index, parser in enumerate(agent.parsers or ()):
             yield ("parsers", index), "parser", parser
-        if agent.renderer != "agentskills":
-            yield ("renderer",), "skill_renderer", agent.renderer
+    if (agent.mode == "ptc" or "renderer" in own) and agent.renderer != "agentskills":
+        yield ("renderer",), "skill_renderer", agent.renderer
     if agent.snapshots != "packs":
         yield ("snapshots",), "snapshot_store", agent.snapshots
     for index, sink in enumerate(agent.event_sinks):
@@ -196,7 +205,7 @@ def _without_values(line: str, kind: str, name: str, options: Mapping[str, Any])
     """Return a plugin's sentence without what was given: options may be secrets."""
     text = re.sub(r", got .*", "", line)
     if any(value in text for value in _texts(options)):
-        return f"the {kind} {name!r} does not take these options"
+        return f"the {kind.replace('_', ' ')} {name!r} does not take these options"
     return text
 
 

@@ -125,7 +125,7 @@ def _read(files: tuple[Path, ...]) -> DaemonConfig:
     found = examine(files)
     for warning in found.warnings:
         log.warning("%s", warning)
-    problems = [*found.problems, *unfit_plugins(found, broken=False)]
+    problems = found.with_problems(unfit_plugins(found, broken=False))
     if problems or found.config is None:
         raise InvalidConfigError(problems)
     return found.config

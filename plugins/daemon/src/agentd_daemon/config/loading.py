@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 import attrs
+from agentd.registry.config import PluginConfig
 
 from agentd_daemon.config.checks import Finding, agent_findings, agent_warnings
 from agentd_daemon.config.document import Document, read_document
@@ -33,6 +34,9 @@ SECRET_KEYS: Final = frozenset(
 PLUGIN_LISTS: Final = frozenset({"parsers", "event_sinks"})
 PLUGIN_KEYS: Final = PLUGIN_LISTS | {"model", "executor", "renderer", "snapshots"}
 """Keys at which plugins are named, with options perhaps, which are not shown either."""
+
+UNNAMED: Final = "unnamed"
+"""An agent without a name that can be used, in further checks of a configuration that is wrong."""
 
 _MERGED_KEYS: Final = frozenset({"budgets", "history", "on_error", "executor_options", "model_options"})
 """Mappings that agents and defaults have in common key by key; every other key is replaced as a whole."""
@@ -68,13 +72,22 @@ class Origin:
 class Examination:
     """What reading files gave: a configuration, or problems.
 
-    :ivar origins: for each agent of the configuration, where its values are written.
+    :ivar agents: those of the configuration; if there are problems, what can be read of them, for further checks.
+    :ivar plugins: which plugins may be used.
+    :ivar origins: for each of `agents`, where its values are written.
     """
 
     config: DaemonConfig | None
+    agents: tuple[AgentConfig, ...] = ()
+    plugins: PluginConfig = attrs.field(factory=PluginConfig)
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
     origins: tuple[Origin, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def with_problems(self, more: Iterable[Problem]) -> tuple[Problem, ...]:
+        """Return all problems and some more, in the order of their places."""
+        return _in_order([*self.problems, *more], self.files)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +96,7 @@ class _Part:
 
     document: Document
     top: dict[str, Any]
+    faults: Sequence[DataPath]
     spoilt: set[DataPath]
 
     def entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -93,6 +107,13 @@ class _Part:
 
     def usable(self, path: DataPath) -> bool:
         return path not in self.spoilt and path[:1] not in self.spoilt
+
+    def sound(self, path: DataPath, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the keys of a mapping in which nothing is wrong."""
+        wrong = {fault[len(path)] for fault in self.faults if fault[:-1][: len(path)] == path}
+        if "executor" in wrong:
+            wrong.add("executor_options")  # whose they are is not known
+        return {key: value for key, value in entry.items() if key not in wrong}
 
 
 def load(
@@ -154,17 +175,16 @@ class _Reading:
         if not self._problems:
             config = self._converter.structure({**top, "defaults": defaults}, DaemonConfig)
             config = attrs.evolve(config, agents=tuple(agents))
+        files = tuple(document.file for document in self._documents)
         return Examination(
             config=config,
-            problems=self._in_order(self._problems),
-            warnings=self._in_order(self._warnings),
+            agents=tuple(agents),
+            plugins=self._converter.structure(top["plugins"], PluginConfig),
+            problems=_in_order(self._problems, files),
+            warnings=_in_order(self._warnings, files),
             origins=tuple(origins),
+            files=files,
         )
-
-    def _in_order(self, problems: Iterable[Problem]) -> tuple[Problem, ...]:
-        """Sort by place; what is wrong in the defaults is one problem, not one of each agent."""
-        order = [document.file for document in self._documents]
-        return tuple(sorted(dict.fromkeys(problems), key=lambda problem: _rank(problem, order)))
 
     def _part(self, document: Document) -> _Part | None:
         """Note what in a file does not fit the classes."""
@@ -184,33 +204,32 @@ class _Reading:
         return _Part(
             document=document,
             top=top,
+            faults=wrong,
             spoilt={path[:2] for path in wrong} | {path[:1] for path in wrong if path[:1] != ("agents",)},
         )
 
     def _agents(self, parts: Sequence[_Part]) -> tuple[dict[str, Any], list[AgentConfig], list[Origin]]:
-        """Return the defaults of all files, and the agents whose entries can be used; note what is wrong with them."""
+        """Return the defaults of all files, and the agents, as far as their entries can be used; note what is wrong."""
         defaults: dict[str, Any] = {}
         known = len(parts) == len(self._documents)
         for part in parts:
-            if part.usable(("defaults",)):
-                defaults = merge(defaults, part.top.get("defaults", {}))
-            else:
-                known = False
+            known = known and part.usable(("defaults",))
+            if isinstance(own := part.top.get("defaults", {}), dict):
+                defaults = merge(defaults, part.sound(("defaults",), own))
         agents: list[AgentConfig] = []
         origins: list[Origin] = []
         for part in parts:
             for index, entry in part.entries():
+                read = {"name": UNNAMED, **part.sound(("agents", index), entry)}
+                agents.append(agent := self._converter.structure(merge(defaults, read), AgentConfig))
+                origins.append(origin := Origin(part.document, index, self._documents))
                 if not part.usable(("agents", index)):
                     continue
-                agent = self._converter.structure(merge(defaults, entry), AgentConfig)
-                origin = Origin(part.document, index, self._documents)
                 findings = list(agent_findings(agent, entry))
                 if not agent.model and known:
                     findings.append(Finding(("model",), "is missing; give it here or under `defaults:`"))
                 self._problems += map(origin.problem, findings)
                 self._warnings += map(origin.problem, agent_warnings(agent))
-                agents.append(agent)
-                origins.append(origin)
         return defaults, agents, origins
 
     def _same_names(self, parts: Iterable[_Part]) -> None:
@@ -287,6 +306,11 @@ def _is_option(path: DataPath) -> bool:
             places = path[index + 1 :]
             return 1 in (places[1:2] if part in PLUGIN_LISTS else places[:1])
     return False
+
+
+def _in_order(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
+    """Sort by place; what is wrong in the defaults is one problem, not one of each agent."""
+    return tuple(sorted(dict.fromkeys(problems), key=lambda problem: _rank(problem, files)))
 
 
 def _rank(problem: Problem, order: Sequence[str]) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import attrs
 from agentd.errors import ConfigError, suggest
 from agentd.types import Action, BashAction, CreateAction, Limits, PythonState
 
+from agentd_runner.host.imports import imports_of
 from agentd_runner.host.limits import runner_limits
 
 __all__ = ["encode_action", "timeout_of"]
@@ -40,6 +41,8 @@ def encode_action(action: Action, limits: Limits, state: PythonState) -> tuple[d
             "limits: a kept interpreter has those of the executor; run the block with state='fresh'"
         )
     header |= {"type": "python", "state": state, "pythonpath": list(action.pythonpath)}
+    if state == "fresh" and (imports := imports_of(action.code)):
+        header["imports"] = imports
     return header, _bytes(action.code) + stdin
 
 

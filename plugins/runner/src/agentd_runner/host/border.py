@@ -48,7 +48,7 @@ def read_ready(payload: bytes) -> dict[str, Any]:
 
 
 def read_exit(payload: bytes) -> dict[str, Any]:
-    """Return what EXIT carries: the fields of an `ActionResult`, and `channels`. Its message is valid Unicode."""
+    """Return what EXIT carries: the fields of an `ActionResult`, `channels` and `left_out`. Texts are valid Unicode."""
     usual = _USUAL_EXIT.fullmatch(payload)
     if usual is not None:  # nearly always; what does not look so is looked at in full
         status, exit_code, wall_s, cpu_s, memory, message = usual.groups()
@@ -65,8 +65,9 @@ def read_exit(payload: bytes) -> dict[str, Any]:
     _check(result, optional, "EXIT")
     if unknown := result.keys() - _EXIT.keys():
         raise FrameError(f"EXIT with the unknown field {_shown(min(unknown))}")
-    if "message" in result:
-        result["message"] = valid_text(result["message"])
+    for name in ("message", "left_out"):
+        if name in result:
+            result[name] = valid_text(result[name])
     return result
 
 
@@ -222,6 +223,7 @@ _EXIT: Final[dict[str, Callable[[Any], bool]]] = {
     "peak_memory_bytes": _is_count,
     "message": _is_text,
     "channels": _is_count,
+    "left_out": _is_text,
 }
 _SECONDS: Final = rb"((?:0|[1-9]\d{0,7})(?:\.\d{1,20})?(?:e-\d\d)?)"
 _USUAL_EXIT: Final = re.compile(

@@ -42,6 +42,7 @@ from agentd_runner.host.environment import Place, base_environment, find_interpr
 from agentd_runner.host.file_transfer import FileTransfer
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
+from agentd_runner.host.imports import read_preload, tell_left_out
 from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
 from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.pending import Pending, is_set_in_time, is_set_in_time_sync
@@ -60,6 +61,7 @@ COMMON_OPTIONS: Final = {
     "state": Literal["fresh", "kept"],
     "env": dict | None,
     "base_dir": str | Path | None,
+    "preload": list | None,
 }
 """The options that every executor on a runner has, with their types, for `agentd.registry.options.check_options`."""
 
@@ -84,6 +86,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             other, in one namespace that lasts until a time-out or the end.
         env: variables added to the session's environment. Nothing else of the host's environment gets in
             but the names in `agentd_runner.host.environment.ALLOWED`.
+        preload: modules to import before the first block asks for them, as what blocks import is for later ones.
         base_dir: where snapshots of the workspace lie; by default in the user's state folder. Outside the workspace.
     Raises
         WorkspaceError: the workspace is a file or cannot be made.
@@ -92,6 +95,9 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
 
     own_loopback = False
     """True if the place has a loopback interface of its own, so that the runner may listen there."""
+
+    trusts_interpreter = False
+    """True if code could change the interpreter's own packages, and the runner, anyhow."""
 
     def __init__(
         self,
@@ -103,6 +109,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         state: PythonState = "fresh",
         env: Mapping[str, str] | None = None,
         base_dir: str | Path | None = None,
+        preload: Sequence[str] | None = None,
     ) -> None:
         if state not in ("fresh", "kept"):
             raise ConfigError(f"state: must be 'fresh' or 'kept', got {state!r}")
@@ -113,6 +120,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         if timeout is not None:
             self.limits = attrs.evolve(self.limits, timeout_s=timeout)
         self.env = dict(env or {})
+        self.preload = read_preload(preload)
         self.base_dir = Path(base_dir).expanduser().absolute() if base_dir is not None else None
         self._place = Place(self.workspace_dir)
         self._calls = CodeCalls()
@@ -220,6 +228,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
             "tells_clock": True,
+            "trusts_interpreter": self.trusts_interpreter,
+            "imports": self.preload,
             "token": os.urandom(24).hex(),
             **self._bindings(),
         }
@@ -337,6 +347,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         if pending.result is None:
             raise RunnerDiedError("the runner gave no result", partial=pending.partial("no result"))
         result, note, self._note = pending.result, self._note, ""
+        if pending.left_out:
+            tell_left_out(pending.left_out, self.preload)
         if note:
             result = attrs.evolve(result, message="; ".join(filter(None, (result.message, note))))
         return result
@@ -378,8 +390,6 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             problem = f"no answer within {HUNG_MARGIN_S:g} s" if answer is None else answer["error"]
             raise ExecutorError(f"the state of the shell cannot be had: {problem}")
         return dict(answer)
-
-    # --- tool calls
 
     # --- the end
 

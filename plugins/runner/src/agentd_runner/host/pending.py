@@ -82,6 +82,7 @@ class Pending:
         self.result: ActionResult | None = None
         self.answer: dict[str, Any] | None = None
         """For a request that is no action: what the runner answered."""
+        self.left_out = ""
         self.error: Exception | None = None
         self.kept_bytes = 0
         self._kept = KeptOutput()
@@ -132,7 +133,9 @@ class Pending:
     def end(self, end: Mapping[str, Any]) -> None:
         if self._refused:
             self._leave_out("stdout", self._refused)
-        self.result = ActionResult(chunks=self._kept.chunks(), dropped_bytes=self._dropped, **end)
+        fields = dict(end)
+        self.left_out = fields.pop("left_out", "")
+        self.result = ActionResult(chunks=self._kept.chunks(), dropped_bytes=self._dropped, **fields)
         self.waiter.set()
 
     def reply(self, answer: dict[str, Any]) -> None:

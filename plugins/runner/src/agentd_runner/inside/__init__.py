@@ -40,7 +40,7 @@ Modules, each of which imports only those above it
     setup       what forked code needs: workspace, environment, limits
     poller      what sockets and outputs need: watch, unwatch, send
     main_module what processes that code starts afresh find as `__main__`
-    supervisor, shell_state, shell, python, spawner
-    workers, worker_pool, output, action, tool_calls, http_calls, kept_python, actions, limit_watch
+    supervisor, shell_state, shell, warm_imports, python, spawner
+    workers, warm_python, worker_pool, output, action, tool_calls, http_calls, kept_python, actions, limit_watch
     loop, fork_server, __main__
 """

@@ -66,8 +66,16 @@ class SessionActions:
             )
         elif header["type"] == "python" and header["state"] == "kept":
             self.kept.add(RunningBlock(ident, order, header, body))
-        elif (worker := self.pool.take_worker_or_refuse(header["type"], ident)) is not None:
+        elif (worker := self.pool.take_worker_or_refuse(self.kind_for(header), ident)) is not None:
             self.begin(worker, ident, order, header, body)
+
+    def kind_for(self, header: dict[str, Any]) -> str:
+        """Return the kind of worker that an action needs."""
+        imports = header.get("imports")
+        if not imports or header.get("env"):  # what is imported already has seen another environment
+            return str(header["type"])
+        where = os.path.join(self.shell.cwd, header.get("cwd") or "")
+        return self.pool.python_kind(imports, [where, *(header.get("pythonpath") or ())])
 
     def refuse(self, ident: int, message: str) -> None:
         self.poller.send_json(EXIT, ident, {"status": "failed", "exit_code": 1, "message": message})
@@ -255,9 +263,16 @@ class SessionActions:
         if action.worker.files is not None:
             self.keep_shell_state(action, action.worker.files)
         notice, self.notice = self.notice, ""
-        self.poller.send_json(EXIT, action.ident, action.result(wall_s, self.setup.limits, notice))
+        self.poller.send_json(
+            EXIT, action.ident, self.with_imports(action.result(wall_s, self.setup.limits, notice))
+        )
         self.pool.action_ended()
         self.kept.action_ended(action)
+
+    def with_imports(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Add which modules were not imported ahead, and why, if the host does not know yet."""
+        untold, self.pool.warm.untold = self.pool.warm.untold, {}
+        return {**result, "left_out": "\n".join(map(": ".join, untold.items()))} if untold else result
 
     def keep_shell_state(self, action: RunningAction, files: BashFiles) -> None:
         try:

@@ -25,7 +25,8 @@ runner -> host
   STDOUT, STDERR  id = action; the bytes as they came
   DROPPED id = action; u8 stream (1, 2), u64 bytes left out in the middle; the tail follows; once for each stream
   EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message, channels (how many of its
-          channels the host was given over the direct line, if any)
+          channels the host was given over the direct line, if any),
+          left_out (lines "module: reason" of those that are not imported ahead, if there are new ones)
   CALL    id = call; u32 action, u16 length of the tool's name, the name, the arguments as JSON
   SHELL   id = request; JSON: STATE = {workspace, cwd, source, options, shopts, unset}, or {error}
   CLOCK   id = action, whose time is up: asks for CLOCK, if HELLO has `tells_clock`. The time-out does not count its

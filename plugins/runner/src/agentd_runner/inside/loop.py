@@ -74,6 +74,8 @@ class Runner:
                 self.poller.flush()
                 if self.pool.wanted and now >= self.pool.refill_due:
                     self.pool.refill()
+                if self.pool.warm_wanted:
+                    self.pool.import_ahead()
         except FrameError as error:
             self.poller.send_json(FATAL, 0, {"message": str(error)})
             self.poller.flush()
@@ -162,6 +164,9 @@ class Runner:
         had_others = self.setup.take_bindings(given)
         self.actions.shell.base_changes()
         self.pool.retire_spawner()  # it has the old ones
+        if self.setup.imports:
+            self.pool.action_ended()  # they are kept for as long as after an action
+            self.pool.want_ahead(self.setup.imports)
         if had_others:
             gc.collect()
         gc.freeze()

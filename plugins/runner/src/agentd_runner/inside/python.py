@@ -21,6 +21,7 @@ from .main_module import MainModule
 from .processes import LINUX, PR_SET_DUMPABLE
 from .setup import RunnerSetup
 from .startup import VARIABLE, output_variable
+from .warm_imports import after_fork
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class PythonWorker:
         os.environ.clear()
         os.environ.update(setup.env)
         self.kept = False
+        after_fork()
         warm_up()
         self.main = _main_module()
         gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited

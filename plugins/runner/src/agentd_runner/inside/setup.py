@@ -26,6 +26,8 @@ class RunnerSetup:
         self.pythonpath: list[str] = []
         self.site: list[str] = []
         self.site_at = 0  # where in sys.path the standard library ends
+        self.trusts_interpreter = False  # its folders are as good as code's own: there is no wall between
+        self.imports: list[str] = []  # modules to import before a block asks for them
         self.shipped: list[str] = []  # modules that were imported from the host's text
         self.catalog = "[]"
         # From the host's HELLO:
@@ -55,6 +57,8 @@ class RunnerSetup:
         self.grace_s = given["grace_s"]
         self.tells_clock = given.get("tells_clock", False)
         self.token = given["token"]
+        self.trusts_interpreter = given.get("trusts_interpreter", False)
+        self.imports = given.get("imports", [])
         self.bash = self.find_bash()
         self.socket_path = given.get("socket") or ""
         self.folders = given.get("folders", ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import errno
+import json
 import os
 import select
 import signal
@@ -17,6 +18,9 @@ from .python import PythonWorker, import_for_python
 from .setup import RunnerSetup
 from .shell import spawn_bash
 from .supervisor import COMMAND, ActionSupervisor
+from .warm_imports import import_ahead
+
+MAX_ORDER = 1 << 16
 
 
 def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
@@ -39,7 +43,7 @@ def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
             os._exit(0)
         if not poll.poll(20 if retired else None):
             continue
-        data, ancillary, *_ = sock.recvmsg(64, socket.CMSG_SPACE(4))
+        data, ancillary, *_ = sock.recvmsg(MAX_ORDER, socket.CMSG_SPACE(4))
         if data[:1] == b"F":
             number, kind = data[1:].split()
             (control,) = array.array("i", ancillary[0][2])
@@ -52,6 +56,11 @@ def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
             elif pid > 0:  # else the runner sees the supervisor's socket close
                 supervisors[int(number)] = pid
             os.close(control)
+        elif data[:1] == b"I":
+            if not has_python:
+                import_for_python(setup)
+                has_python = True
+            import_ahead(setup, json.loads(data[1:]), sock)
         elif data[:1] == b"K":
             _kill_supervisor(supervisors, int(data[1:]))
             sock.send(b"K")

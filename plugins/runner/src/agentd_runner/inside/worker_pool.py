@@ -8,15 +8,20 @@ import time
 
 from .frames import EXIT
 from .poller import Poller
-from .processes import children_of, kill_below
+from .processes import LINUX, children_of, kill_below
 from .setup import RunnerSetup
 from .shell import export_lines
-from .timings import KILL_MARGIN_S, PAUSE_S, REFILL_S, SPARE_IDLE_S, SPARE_LEAST_S
+from .timings import KILL_MARGIN_S, PAUSE_S, REFILL_S, SPARE_IDLE_S, SPARE_LEAST_S, WARM_TIMES
+from .warm_python import WarmPython
 from .workers import Spawner, SupervisedWorker
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 class SpareWorkers:
-    """The pool, with the spawner that its supervisors come from."""
+    """The pool, with the spawners that its supervisors come from: a bare one, and one with modules imported."""
 
     def __init__(self, setup: RunnerSetup, poller: Poller) -> None:
         self.setup = setup
@@ -24,6 +29,8 @@ class SpareWorkers:
         self.spawner: Spawner | None = None
         self.base = b""  # what exports the environment of the spawner's time
         self.old_spawners: list[Spawner] = []
+        self.warm = WarmPython(setup, poller, self.retire)
+        self.warm_wanted = False  # whether to look for modules that are not imported
         self.spares: dict[str, SupervisedWorker] = {}  # by kind
         self.idle: dict[str, SupervisedWorker] = {}  # by kind: a supervisor without a worker
         self.wanted: set[str] = set()  # kinds whose spare was taken
@@ -39,23 +46,54 @@ class SpareWorkers:
             deadlines.append(self.refill_due)
         if self.spares or self.idle:
             deadlines.append(self.idle_due())
+        if self.warm.spawner is not None:
+            deadlines.append(min(self.warm.due, self.warm_due()))
         if self.old_spawners:  # look whether they have ended
             deadlines.append(time.monotonic() + 0.1)
         return deadlines
 
     def idle_due(self) -> float:
-        return max(self.last_end, *self.last_start.values()) + self.keep_s
+        return self.last_action() + self.keep_s
+
+    def warm_due(self) -> float:
+        return self.last_action() + self.keep_s * WARM_TIMES
+
+    def last_action(self) -> float:
+        return max([self.last_end, *self.last_start.values()])
 
     def check_clocks(self, now: float) -> None:
         if self.old_spawners:
             self.sweep_spawners()
         if (self.spares or self.idle) and now >= self.idle_due():
-            self.retire_spawner()  # an idle session gives its memory back
+            self.retire_workers()  # an idle session gives its memory back
+        self.warm.check_clocks(now)
+        if self.warm.spawner is not None and now >= self.warm_due():
+            self.warm.close()
+
+    def python_kind(self, imports: Sequence[str], folders: Sequence[str]) -> str:
+        """Return the kind of Python for a block that imports these modules, its own folders being these."""
+        self.want_ahead(imports)
+        return self.warm.kind if self.warm.suits(imports, folders) else "python"
+
+    def want_ahead(self, imports: Iterable[str]) -> None:
+        """Have these imported when there is time for it, unless so many sessions are open that none keeps workers."""
+        self.warm.want(imports)
+        self.warm_wanted = LINUX and self.keep_s >= SPARE_LEAST_S
+
+    def import_ahead(self) -> None:
+        """Have what blocks import imported for the later ones."""
+        self.warm_wanted = False
+        try:
+            begun = self.warm.begin()
+        except OSError:  # no more processes
+            return
+        if begun:  # those from before have less
+            self.close_workers({*self.spares, *self.idle} - {"bash", "python"})
 
     def refill(self) -> None:
         """Make the spares that were taken, now that what took them has been sent on its way."""
         for kind in self.wanted:
-            if kind not in self.spares:
+            if kind not in self.spares and kind in ("bash", "python", self.warm.kind):
                 try:
                     self.spares[kind] = self.new_worker(kind)
                 except OSError:  # no more processes, until what uses them up has ended
@@ -72,6 +110,8 @@ class SpareWorkers:
                 return idle
             except OSError:  # something has killed it
                 pass
+        if kind not in ("bash", "python"):
+            return self.warm.start_worker(self.base)
         for _ in range(2):
             if self.spawner is None:
                 self.poller.flush()  # or the child would hold a copy of what is still to be sent
@@ -96,7 +136,13 @@ class SpareWorkers:
         if worker is not None and not worker.is_alive():
             worker.close()
             worker = None
-        return worker or self.new_worker(kind)
+        try:
+            return worker or self.new_worker(kind)
+        except OSError:
+            if kind in ("bash", "python"):
+                raise
+            self.warm.close()  # something has killed its spawner
+            return self.take_worker("python")
 
     def take_worker_or_refuse(self, kind: str, ident: int) -> SupervisedWorker | None:
         """The same; without one the action is told that it is not run."""
@@ -112,11 +158,17 @@ class SpareWorkers:
 
     def dismiss(self, worker: SupervisedWorker, reported: bool) -> None:
         """Keep a supervisor for the next worker if it has done its part and there is none yet."""
-        if reported and worker.spawner is self.spawner and worker.kind not in self.idle:
+        if reported and self.is_of_use(worker):
             worker.release_worker()
             self.idle[worker.kind] = worker
         else:
             worker.close()
+
+    def is_of_use(self, worker: SupervisedWorker) -> bool:
+        spawner, kind = (self.spawner, worker.kind)
+        if kind not in ("bash", "python"):
+            spawner, kind = self.warm.spawner, self.warm.kind
+        return worker.spawner is spawner and worker.kind == kind and kind not in self.idle
 
     def kill_worker(self, worker: SupervisedWorker) -> None:
         """End a worker whose supervisor does not. If the spawner was killed too, all that it watched fell to us."""
@@ -127,18 +179,28 @@ class SpareWorkers:
         kill_below([pid for pid in children_of(os.getpid()) if pid not in spawners])
 
     def retire_spawner(self) -> None:
-        """Let the spawner end when its last supervisor does; the next worker comes from a new one."""
-        for worker in self.spares.values():
-            worker.close()
-        for worker in self.idle.values():
-            worker.control.close()
-        self.spares.clear()
-        self.idle.clear()
+        """Let the spawners end when their last supervisor does; the next worker comes from a new one."""
+        self.warm.close()
+        self.retire_workers()
+
+    def retire_workers(self) -> None:
+        """The same, but keep what has modules imported: that takes long."""
+        self.close_workers({*self.spares, *self.idle})
         if self.spawner is not None:
-            self.spawner.retire()
-            self.old_spawners.append(self.spawner)
+            self.retire(self.spawner)
             self.spawner = None
         self.sweep_spawners()
+
+    def close_workers(self, kinds: Iterable[str]) -> None:
+        for kind in kinds:
+            if kind in self.spares:
+                self.spares.pop(kind).close()
+            if kind in self.idle:
+                self.idle.pop(kind).control.close()
+
+    def retire(self, spawner: Spawner) -> None:
+        spawner.retire()
+        self.old_spawners.append(spawner)
 
     def sweep_spawners(self) -> None:
         for spawner in self.old_spawners[:]:

@@ -26,8 +26,9 @@ class Spawner:
 
     Messages: `F`, the worker's number and its kind, with the supervisor's end of the control socket, forks a
     supervisor; `K` and a number kills that supervisor, what is below it, and every process that fell to the spawner,
-    and is answered with `K`; `R` retires the spawner: it ends when its last supervisor does. A closed socket does
-    the same.
+    and is answered with `K`; `I` and names as JSON imports these modules for all Pythons that it forks from then on
+    (`warm_imports.import_ahead` has the answers); `R` retires the spawner: it ends when its last supervisor does. A
+    closed socket does the same.
     """
 
     def __init__(self, setup: RunnerSetup) -> None:
@@ -45,7 +46,7 @@ class Spawner:
         theirs.close()
 
     def start_worker(self, kind: str, base: bytes) -> SupervisedWorker:
-        """Fork a supervisor and let it start a worker: `bash`, which exports `base`, or `python`.
+        """Fork a supervisor and let it start a worker: `bash`, which exports `base`, or a Python.
 
         Raises `OSError` if the spawner is gone.
         """
