@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 ALWAYS_SLOW = ("soak", "packaging", "network")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what tests leave in the user's state folder (snapshots, journals, marks) out of that of the person."""
+    folder = tempfile.mkdtemp(prefix="agentd-tests-state-")
+    os.environ["XDG_STATE_HOME"] = folder  # before any fixture; what tests start inherits it
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by marker

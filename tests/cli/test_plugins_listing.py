@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from agentd.registry.command import run_command_line
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
 RUN = [sys.executable, "-c", "from agentd_cli.plugins_command import plugins; plugins()"]
@@ -180,6 +181,28 @@ def test_the_list_of_the_core_alone_is_not_mixed_with_what_a_plugin_prints(tmp_p
     )
     assert "loaded" in [record["state"] for record in json.loads(done.stdout)]
     assert "hello" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "Count the files."], "for 'run': pip install agentd-cli"),
+        (["doctor", "--json"], "for 'doctor': pip install agentd-cli"),
+        (["check", "a.yaml"], "for 'check': pip install agentd-cli agentd-daemon"),
+        (["daemon", "a.yaml"], "for 'daemon': pip install agentd-cli agentd-daemon"),
+        (["agents.yaml"], "for 'agents.yaml': pip install agentd-cli agentd-daemon"),
+        (["--debug", "escape-test", "srt"], "for 'escape-test': pip install agentd-cli agentd-testing"),
+        (["new-plugin", "sink", "x"], "for 'new-plugin': pip install agentd-cli agentd-new-plugin"),
+        (["docter"], "for 'docter': pip install agentd-cli"),
+    ],
+)
+def test_the_core_alone_says_what_brings_a_command(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command_line(words) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("agentd: error: ")
+    assert line.endswith(told)
 
 
 @pytest.mark.parametrize("words", [("--json",), ()])

@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 from agentd._concurrency.portal import PortalLease
 from agentd.errors import ConfigError, WorkspaceError
-from agentd.turn.budgets import Budgets
-from agentd.turn.live_output import KEPT_BYTES, PENDING_BYTES, OutputRelay
-from agentd.turn.results import cut_middle, format_results, output_text
-from agentd.turn.transcript import Execution, Transcript
-from agentd.types import ActionResult, OutputChunk
+from agentd.turn.observer import KEPT_BYTES, PENDING_BYTES, OutputRelay
+from agentd.turn.transcript import Execution, Transcript, cut_middle, format_results, output_text
+from agentd.types import ActionResult, Budgets, OutputChunk
 from agentd.workspace import open_workspace
 from hypothesis import given, strategies as st
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +22,7 @@ from agentd.errors import (
 )
 from agentd.hookspecs import GROUPS
 from agentd.protocols import Executor, Parser
-from agentd.registry import PluginRecord, Registry, loading
+from agentd.registry import Registry, scan
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
 Make = Callable[..., Registry]
@@ -203,15 +207,15 @@ def test_threads_load_a_plugin_once(install, registry: Make, monkeypatch: pytest
     imports: list[object] = []
     got: list[object] = []
 
-    def import_plugin(record: PluginRecord) -> object:
-        imports.append(record)
-        return loading.import_plugin(record)
+    def import_object(value: str) -> object:
+        imports.append(value)
+        return scan.import_object(value)
 
     def load() -> None:
         start.wait()
         got.append(made.load("executor", "ours"))
 
-    monkeypatch.setattr("agentd.registry.table.import_plugin", import_plugin)
+    monkeypatch.setattr("agentd.registry.table.import_object", import_object)
     threads = [threading.Thread(target=load) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -229,3 +233,82 @@ def test_a_process_scans_once_and_again_when_asked(tmp_path: Path, monkeypatch: 
     fake_distribution(tmp_path, "acme-late", entry_points=points)
     assert {r.name for r in Registry(environ={}).records()} == before
     assert {r.name for r in Registry(environ={}, refresh=True).records()} == {*before, "latecomer"}
+
+
+def names_after(put: Callable[[Path], object], tmp_path: Path) -> str:
+    """Return what a new process finds of the executors once `put` has installed some; the folder is `sys.path[0]`."""
+    put(tmp_path)
+    show = (
+        "import sys; from agentd import Registry; print(*[r.name for r in Registry().records('executor')]); "
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{show}print('importlib.metadata' in sys.modules)"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "here")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout
+
+
+def acme(folder: Path) -> None:
+    points = {"agentd.executors": {"acme_one": "fake_acme"}}
+    fake_distribution(folder, "acme-one", entry_points=points, modules={"fake_acme": ""})
+
+
+def test_folders_are_read_without_importlib_metadata(tmp_path: Path) -> None:
+    found, loaded = names_after(lambda folder: acme(folder / "here"), tmp_path).splitlines()
+    assert "acme_one" in found.split()
+    assert loaded == "False"
+
+
+def test_a_distribution_in_an_archive_is_found(tmp_path: Path) -> None:
+    def put(folder: Path) -> None:
+        acme(folder / "packed")
+        shutil.make_archive(str(folder / "packed"), "zip", folder / "packed")
+        (folder / "packed.zip").rename(folder / "here")
+
+    found, loaded = names_after(put, tmp_path).splitlines()
+    assert "acme_one" in found.split()
+    assert loaded == "True"
+
+
+def test_what_an_import_system_of_its_own_finds_is_found(tmp_path: Path) -> None:
+    finder = """
+        import sys
+        from pathlib import Path
+
+        class Finder:
+            def find_spec(self, *_):
+                return None
+
+            def find_distributions(self, *_):
+                from importlib.metadata import Distribution
+                return [Distribution.at(path) for path in Path(__file__, "..", "..", "elsewhere").resolve().iterdir()]
+
+        sys.meta_path.append(Finder())
+    """
+
+    def put(folder: Path) -> None:
+        acme(folder / "elsewhere")
+        (folder / "elsewhere" / "fake_acme.py").unlink()
+        (folder / "here").mkdir()
+        (folder / "here" / "sitecustomize.py").write_text(textwrap.dedent(finder))
+
+    found, loaded = names_after(put, tmp_path).splitlines()
+    assert "acme_one" in found.split()
+    assert loaded == "True"
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "agentd_tools-1.0.dist-info",
+        "Agentd.Tools-1.0.egg-info",
+        "agentd_tools.egg-info",
+        "agentd_tools-1.0-py3.11.egg/EGG-INFO",
+    ],
+)
+def test_a_folder_says_whose_metadata_it_has(folder: str) -> None:
+    assert scan.DistributionFolder(f"/somewhere/{folder}").project == "agentd-tools"

@@ -7,7 +7,8 @@ from pathlib import Path
 import importlib_metadata
 import pytest
 from agentd.registry import Registry
-from agentd.registry.config import PluginConfig, normalize
+from agentd.registry.config import PluginConfig
+from agentd.registry.official import normalize
 from agentd_testing import fake_distribution
 from hypothesis import given, strategies as st
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,11 @@ def test_folders_that_are_there_keep_their_mode_and_a_file_is_in_the_way(tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         make_private(tmp_path / "file" / "x")
+
+
+def test_what_tests_leave_there_is_not_in_the_folder_of_the_person_who_runs_them() -> None:
+    ask = "from agentd.statedir import user_state_dir; print(user_state_dir())"
+    started = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert user_state_dir() == Path(started.stdout.strip())
+    assert not user_state_dir().is_relative_to(Path.home())
+    assert stat.S_IMODE(user_state_dir().parent.stat().st_mode) == 0o700

@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from agentd.turn.results import format_results
-from agentd.turn.transcript import Execution, NativeCall, Transcript
+from agentd.turn.transcript import Execution, NativeCall, Transcript, format_results
 from agentd.types import Usage
 from agentd_daemon.history import Message, bound, estimate, tokens
 from hypothesis import example, given, settings, strategies as st

@@ -11,7 +11,7 @@ import attrs
 import pytest
 from agentd.errors import ConfigError
 from agentd.registry.config import PluginConfig
-from agentd.turn.budgets import Budgets
+from agentd.types import Budgets
 from agentd_daemon.config.loading import examine, load
 from agentd_daemon.config.problems import InvalidConfigError
 from agentd_daemon.config.values import (

@@ -10,8 +10,7 @@ import attrs
 import pytest
 from agentd import CORE_EXPORTS
 from agentd.registry.official import OFFICIAL_EXPORTS
-from agentd.turn.budgets import Budgets
-from agentd.types import BashAction, Limits
+from agentd.types import BashAction, Budgets, Limits
 from agentd_cli.exits import EXIT_CODES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import pytest
+from agentd.errors import ConfigError
 from agentd_demo.replay import ReplayServer
 from fake_openai import Answer, FakeOpenAI
 from places import ROOT
@@ -154,3 +160,49 @@ def test_the_readme_shows_the_example_as_it_is() -> None:
     source = (EXAMPLES / "drop_in.py").read_text()
     body = source.split('"""\n\n', 1)[1]
     assert body in (ROOT / "README.md").read_text()
+
+
+def test_requests_of_a_web_service_open_ask_and_close_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fastapi", reason="fastapi is not installed: pip install fastapi")
+    from starlette.testclient import TestClient
+
+    monkeypatch.chdir(tmp_path)
+    with FakeOpenAI("```bash:execute\necho 42\n```\n", "It is 42.", "Again.") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        names = runpy.run_path(str(EXAMPLES / "fastapi_sessions.py"))
+        with TestClient(names["app"]) as web:
+            first, second = (web.post("/conversations").json() for _ in range(2))
+            assert web.post(f"/conversations/{first}", params={"task": "go"}).json() == "It is 42."
+            assert web.post(f"/conversations/{second}", params={"task": "go"}).json() == "Again."
+            web.delete(f"/conversations/{first}")
+            assert list(names["sessions"]) == [second]
+        [left] = names["sessions"].values()
+        with pytest.raises(ConfigError, match="not open"):
+            left.run("go")
+
+
+def test_the_cells_of_a_notebook_are_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "sessions.md").read_text()
+    cells = re.findall("```python\n(.*?)```", page.partition("In a notebook (Jupyter)")[2], re.DOTALL)[:3]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+
+    async def notebook() -> None:
+        for cell in cells:
+            code = compile(cell, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            task = FunctionType(code, names)()
+            if task is not None:
+                await asyncio.create_task(task)
+
+    with FakeOpenAI("```bash:execute\necho a.txt\n```\n", "One file.") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        asyncio.run(notebook())
+    assert capsys.readouterr().out == "a.txt\nOne file."
+    with pytest.raises(ConfigError, match="not open"):
+        names["session"].run("go")

@@ -59,10 +59,9 @@ def test_what_is_kept_of_repositories(workspace: Path) -> None:
     git(workspace / "node_modules" / "x", "init", "-q")
     guard = guard_repositories(workspace)
     assert guard.wanted == {
-        ".git/commondir": HERE,
-        ".git/modules/sub/commondir": HERE,
-        ".git/modules/sub/config": "",
-        ".git/modules/sub/hooks": FOLDER,
+        f"{folder}/{name}": absent
+        for folder in (".git", ".git/modules/sub")
+        for name, absent in (("commondir", HERE), ("config", ""), ("hooks", FOLDER))
     }
     linked = ".git/worktrees/linked"
     assert sorted(guard.denied) == sorted(
@@ -118,6 +117,78 @@ def test_what_a_repositorys_settings_name_in_the_workspace_is_kept(workspace: Pa
             assert code != 0, output
     assert not (workspace / "tools").exists()
     assert not (workspace / "shared").exists()
+
+
+def test_what_included_settings_and_those_of_a_repository_above_name_is_kept(tmp_path: Path) -> None:
+    workspace = tmp_path / "above" / "w"
+    workspace.mkdir(parents=True)
+    git(workspace.parent, "init", "-q")
+    git(workspace.parent, "config", "core.hooksPath", "w/hooks")
+    git(workspace.parent, "config", "include.path", "../w/one")
+    (workspace / "one").write_text("[include]\n\tpath = two\n")
+    (workspace / "two").write_text("[core]\n\thooksPath = w/others\n[include]\n\tpath = one\n")
+    wanted = {"hooks": FOLDER, "one": "", "two": "", "others": FOLDER}
+    assert guard_repositories(workspace).wanted == wanted
+
+
+LAYOUTS = {
+    "a link": "mv .git store && ln -s store .git",
+    "a link below": "git init -q below && mv below/.git store && ln -s ../store below/.git",
+    "a file": "rm -rf .git && git init -q --separate-git-dir store .",
+    "a bare one with worktrees": (
+        "git clone -q --bare . /tmp/x.$$ && rm -rf .git linked && mv /tmp/x.$$ store && "
+        "git -C store worktree add -q ../linked && echo 'gitdir: ./store' > .git"
+    ),
+    "no settings and no hooks": "rm -r .git/config .git/hooks && ln -s .git store",
+    "a bare one": "git clone -q --bare . store",
+    "deep": "mkdir -p a/b/c/d && git init -q a/b/c/d/e && ln -s a/b/c/d/e/.git store",
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_hooks_and_settings_are_kept_wherever_a_repository_lies(tmp_path: Path, layout: str) -> None:
+    workspace = tmp_path / "w"
+    workspace.mkdir()
+    git(workspace, "init", "-q")
+    commit(workspace, "file")
+    env = {**os.environ, **IDENTITY, "GIT_CONFIG_GLOBAL": os.devnull}
+    subprocess.run(["bash", "-ec", LAYOUTS[layout]], cwd=workspace, check=True, env=env)
+    with sandbox.make(workspace, timeout=30) as executor:
+        for path in ("hooks/post-checkout", "config", "commondir", "worktrees/linked/commondir"):
+            made = f"[ -e store/{path} ] && chmod u+w store/{path} || : 3>>store/{path}"  # nothing is written
+            if path.startswith("worktrees") and not (workspace / "store" / path).exists():
+                continue
+            output, code = executor.execute_bash(made)
+            assert code != 0, path
+            assert "Read-only" in output, path
+        output, code = executor.execute_bash("mv store/hooks store/aside || mv store/config store/aside")
+        assert code != 0
+        assert "busy" in output
+
+
+def test_a_workspace_may_have_many_repositories(tmp_path: Path) -> None:
+    for number in range(200):
+        for name in ("HEAD", "objects", "refs"):
+            (tmp_path / "w" / f"{number:0>230}" / ".git" / name).mkdir(parents=True)
+    with sandbox.make(tmp_path / "w", timeout=30) as executor:  # its names are too long for one argument
+        made = ": 3>>$(ls | tail -n 1)/.git/hooks/post-checkout"
+        assert "Read-only" in executor.execute_bash(made)[0]
+
+
+@pytest.mark.parametrize("name", ["hooks", "config"])
+def test_a_repository_whose_hooks_or_settings_are_links_is_kept_as_a_whole(
+    workspace: Path, name: str
+) -> None:
+    (workspace / ".git" / name).rename(workspace / "shared")
+    (workspace / ".git" / name).symlink_to("../shared")
+    with sandbox.make(workspace, timeout=30, env=IDENTITY) as executor:
+        for command in (f"rm .git/{name}", "touch .git/new", "touch shared/new || : 3>>shared"):
+            output, code = executor.execute_bash(command)
+            assert code != 0
+            assert "Read-only" in output
+        assert executor.execute_bash("git log --format=%s -1") == ("with a submodule\n", 0)
+        assert "symbolic links" in executor.run_sync(BashAction(command="git commit -qam x")).message
+    assert (workspace / ".git" / name).is_symlink()
 
 
 def test_git_works_inside_and_outside_meanwhile_and_nothing_stays_behind(workspace: Path) -> None:

@@ -8,6 +8,8 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -113,8 +115,134 @@ def test_other_folders_are_handed_over_unless_they_are_everybody_s(workspace: Pa
     held = Tenancy(str(workspace), [str(tmp_path / "mine"), str(tmp_path / "all"), "/etc"])
     owners = [(tmp_path / "mine").stat().st_uid, (tmp_path / "all").stat().st_uid, Path("/etc").stat().st_uid]
     held.give_back()
+    held.give_back_more()
     assert owners == [held.uid, 0, 0]
     assert (tmp_path / "mine").stat().st_uid == 0
+
+
+def many_files(folder: Path, number: int = 2000) -> Path:
+    for at in range(number):
+        (folder / f"{at % 20}").mkdir(parents=True, exist_ok=True)
+        (folder / f"{at % 20}" / f"{at}").touch()
+    return folder
+
+
+def owners(folder: Path) -> set[int]:
+    return {path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
+
+
+def test_other_folders_come_back_after_the_workspace_and_within_a_bound(
+    workspace: Path, tmp_path: Path
+) -> None:
+    more = many_files(tmp_path / "more")
+    held = Tenancy(str(workspace), [str(more)])
+    assert held.give_back() == []
+    assert workspace.stat().st_uid == 0
+    assert owners(more) == {held.uid}
+    (missed,) = held.give_back_more(giving_back_s=0)
+    assert missed.startswith(f"{more}/what comes after ")
+    assert held.uid in owners(more)
+    Tenancy(str(workspace)).give_back()  # the next session does what was left
+    assert owners(more) == {0}
+    assert not os.path.exists(f"{held._folder}/{held.uid}")
+
+
+def test_a_session_waits_for_a_folder_that_another_one_is_giving_back(
+    workspace: Path, tmp_path: Path
+) -> None:
+    more = many_files(tmp_path / "more", 40)
+    (tmp_path / "other").mkdir()
+    held = Tenancy(str(workspace), [str(more)])
+    held.give_back()
+    Tenancy(str(workspace)).give_back()  # which is not held up where that folder is not wanted
+    began: list[Tenancy] = []
+    waiting = threading.Thread(target=lambda: began.append(Tenancy(str(tmp_path / "other"), [str(more)])))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()
+    held.give_back_more()
+    waiting.join(20)
+    assert owners(more) == {began[0].uid}
+    began[0].give_back()
+    began[0].give_back_more()
+    assert owners(more) == {0}
+
+
+def test_the_end_of_a_session_does_not_wait_for_a_folder_with_very_many_files(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentd_executor_srt.process.MORE_S", 0)
+    more = many_files(tmp_path / "more", 20_000)
+    before = set(threading.enumerate())
+    with sandbox.make(workspace, allow_write=[more]) as executor:
+        assert executor.execute_bash(f"touch {more}/0/new new") == ("", 0)
+        inside = workspace.stat().st_uid
+    assert owners(workspace) == {0}
+    endings = [thread for thread in threading.enumerate() if thread not in before and "ending" in thread.name]
+    assert more.stat().st_uid == inside  # a folder comes back after what it holds
+    assert len(endings) == 1
+    endings[0].join(60)
+    assert owners(more) == {0}
+    assert (more / "0/new").exists()
+
+
+def test_a_session_begins_before_a_folder_with_very_many_files_is_handed_over(
+    workspace: Path, tmp_path: Path
+) -> None:
+    more = many_files(tmp_path / "more")
+    many_files(workspace, 40)
+    for folder in (more, workspace):
+        os.link(folder / "0" / "0", folder / "second")
+    held = Tenancy(str(workspace), [str(more)], giving_s=0)
+    assert owners(workspace) == {held.uid}
+    assert owners(more) == {held.uid, 0}
+    steps = 0
+    while held.hand_on(time.monotonic()):
+        steps += 1
+    assert steps > 2000
+    still_root_s = {path for path in more.rglob("*") if path.lstat().st_uid != held.uid}
+    assert still_root_s == {more / "0/0", more / "second"}
+    held.give_back()
+    held.give_back_more()
+    assert owners(more) == owners(workspace) == {0}
+
+
+def test_a_session_may_end_before_its_folders_are_handed_over(workspace: Path, tmp_path: Path) -> None:
+    more = many_files(tmp_path / "more")
+    for folder in more.iterdir():
+        folder.chmod(0o000)
+    held = Tenancy(str(workspace), [str(more)], giving_s=0)
+    assert held.hand_on(time.monotonic())
+    held.give_back()
+    held.give_back_more()
+    assert owners(more) == {0}
+    assert {folder.stat().st_mode & 0o777 for folder in more.iterdir()} == {0}
+
+
+def test_code_runs_while_a_folder_is_handed_over(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentd_executor_srt.executor.GIVING_S", 0)
+    more = many_files(tmp_path / "more", 5000)
+    everything = f'until [ -z "$(find {more} ! -user $(id -u))" ]; do :; done'
+    with sandbox.make(workspace, allow_write=[more], timeout=60) as executor:
+        assert executor.execute_bash(f"touch {more}/new && {everything} && echo x > {more}/3/3") == ("", 0)
+    assert owners(more) == {0}
+    assert (more / "3/3").read_text() == "x\n"
+
+
+def test_a_file_with_a_name_outside_is_not_handed_over_where_code_runs_already(workspace: Path) -> None:
+    first = Tenancy(str(workspace))
+    outside = workspace.parent / "outside"
+    outside.touch()
+    for name in ("one", "two"):  # code could move one name to and fro, and have it seen as often as it likes
+        os.link(outside, workspace / name)
+    outside.unlink()
+    second = Tenancy(str(workspace))
+    assert (workspace / "one").stat().st_uid == 0
+    second.give_back()
+    first.give_back()
+    assert owners(workspace) == {0}
 
 
 def test_what_a_session_that_was_lost_had_is_given_back_by_the_next(workspace: Path, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_what_a_killed_session_has_left_is_used_on_or_taken_away(workspace: Path
 
 def test_a_record_that_was_cut_short_is_no_hindrance(workspace: Path, mark: str) -> None:
     os.makedirs(mark)
-    Path(mark, "1-cut").write_text('{"a": ')
+    Path(mark, "1-cut").write_bytes(b".envrc\0\0.vscode\0")
     StandIns(mark, str(workspace), WANTED).remove()
     assert names(workspace) == {".git"}
     assert not os.path.exists(mark)

@@ -14,7 +14,7 @@ import pytest
 from agentd.errors import RunnerDiedError
 from agentd.types import PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
-from agentd_runner.host import forkserver
+from agentd_runner.host import connection, forkserver
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks its runners on Linux only")
 
@@ -166,3 +166,24 @@ def test_a_forked_child_of_the_program_does_not_hold_the_process_that_forks(tmp_
         os.waitpid(child, 0)
         os.close(read)
         os.close(write)
+
+
+def below(pid: int) -> list[int]:
+    own = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return own + [deeper for child in own for deeper in below(child)]
+
+
+def test_many_keep_their_workers_for_a_shorter_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FLEET", 1)
+    with ExitStack() as stack:
+        fleet = [stack.enter_context(SubprocessExecutor(tmp_path / str(number))) for number in range(12)]
+        for _ in range(2):  # by the second round all of them are open
+            for executor in fleet:
+                assert executor.execute_python("print('on')") == ("on\n", 0)
+        until = time.monotonic() + 8  # one alone keeps them for 10 s
+        while any(map(below, map(pid_of, fleet))) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not any(map(below, map(pid_of, fleet)))
+        for executor in fleet:
+            assert executor.execute_python("print('again')") == ("again\n", 0)
+            assert executor.execute_bash("echo and so on") == ("and so on\n", 0)

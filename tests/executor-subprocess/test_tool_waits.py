@@ -11,7 +11,7 @@ import pytest
 from agentd.types import Action, ActionResult, BashAction, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.host import executor as executor_module
-from agentd_runner.host.open_actions import OpenActions
+from agentd_runner.host.pending import OpenActions
 from agentd_skills import AgentSkillsRenderer
 from agentd_tools import ToolSet, tool
 
@@ -112,15 +112,17 @@ def test_a_tool_s_own_time_out_bounds_the_wait(executor: SubprocessExecutor) -> 
 
 def test_a_call_whose_block_has_ended_counts_for_none() -> None:
     actions = OpenActions()
-    answers: list[bool] = []
     actions.add(1, "one")
-    reply = actions.timed(1, lambda ok, payload: answers.append(ok))
+    opened = actions.begin_call(1)
+    assert opened.name == "one"
     assert actions.waited(1)[1]
     actions.remove(1)
     assert actions.waited(1) == (0.0, False)
-    reply(True, b"1")
-    actions.timed(1, lambda ok, payload: answers.append(ok))(False, b"2")
-    assert (answers, actions.name(1)) == ([True, False], "")
+    actions.end_call(opened)
+    late = actions.begin_call(1)
+    assert late.name == ""
+    assert not actions.waited(1)[1]
+    actions.end_call(late)
 
 
 def test_a_host_that_does_not_tell_the_time_has_blocks_ended_in_time(

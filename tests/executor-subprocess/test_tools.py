@@ -349,6 +349,45 @@ def test_more_threads_than_the_host_gives_channels_to_call_at_once(world: World)
     assert world.python(code) == ("True\n", 0)
 
 
+BURST = (
+    "import threading\n"
+    "from lib.tools import double, later\n"
+    "meet, got = threading.Barrier(1000), []\n"
+    "def work(i):\n"
+    "    meet.wait(20); got.append(double(i) == 2 * i and later(i) == i); meet.wait(20)\n"
+    "threads = [threading.Thread(target=work, args=(i,)) for i in range(1000)]\n"
+    "[t.start() for t in threads]; [t.join() for t in threads]\n"
+    "print(len(got), all(got))\n"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("state", ["fresh", "kept"])
+def test_a_thousand_calls_at_once_wait_their_turn_and_all_are_answered(
+    world: World, state: PythonState
+) -> None:
+    result = world.executor.run_sync(PythonAction(code=BURST, state=state, timeout_s=60))
+    assert (result.output, result.exit_code) == ("1000 True\n", 0)
+
+
+@pytest.mark.slow
+def test_many_blocks_with_many_threads_each_are_all_answered(world: World) -> None:
+    async def run_all() -> list[bool]:
+        code = BURST.replace("1000", "100")
+        done: list[bool] = []
+
+        async def run_one() -> None:
+            result = await world.executor.run(PythonAction(code=code, timeout_s=60))
+            done.append(result.output == "100 True\n")
+
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(run_one)
+        return done
+
+    assert anyio.run(run_all) == [True] * 20
+
+
 @BEFORE
 def test_a_call_that_nobody_waits_for_is_carried_out(world: World, before: int) -> None:
     code = f"before = [channel() for _ in range({before})]; channel().sendall(double); os._exit(0)"

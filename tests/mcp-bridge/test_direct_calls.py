@@ -16,6 +16,7 @@ import pytest
 from agentd.errors import ToolError, ToolTimeoutError
 from agentd.events import ToolProgress
 from agentd.types import Blob
+from agentd_mcp_bridge.loop import on_mcp_loop_sync
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_tools import ToolSet
 from helpers import numbers, source, wait_for_line
@@ -151,6 +152,25 @@ def test_closing_ends_the_calls_under_way(tmp_path: Path) -> None:
     other.join(10)
     assert not other.is_alive()
     assert "given up" in outcome[0] or "closed" in outcome[0]
+
+
+def test_a_call_while_a_connection_ends_waits_for_the_next_one(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    made = source(journal=journal)
+    tools = ToolSet([], [made])
+    anyio.run(tools.start)
+    connection = made._backend.connection
+
+    async def begun_while_it_ends() -> object:
+        connection.life.broke()
+        return made.begin("echo", {"text": "lost"}, lambda value, error: None)
+
+    try:
+        assert on_mcp_loop_sync(begun_while_it_ends) is None
+        assert tools.call_sync("echo", {"text": "again"}) == "again"
+        assert len(numbers(journal, "start")) == 2
+    finally:
+        anyio.run(tools.aclose)
 
 
 def test_a_server_of_the_newest_revision_is_called_the_same_way() -> None:

@@ -178,6 +178,13 @@ def test_a_text_that_repeats_the_structure_is_left_out(repeated: str) -> None:
     assert tool_value(result({"n": 1}, text(repeated)), "count()") == {"n": 1}
 
 
+def test_a_text_that_repeats_the_only_part_of_the_structure_is_left_out() -> None:
+    made = {"entities": [{"name": "x", "observations": []}]}
+    assert tool_value(result(made, text('[{"name": "x", "observations": []}]')), "create()") == made
+    told = tool_value(result(made, text('[{"name": "y"}]')), "create()")
+    assert told == {**made, "_content": ['[{"name": "y"}]']}
+
+
 def test_a_file_sent_as_text_and_in_structure_is_there_once() -> None:
     assert tool_value(result({"content": "a\nb"}, text("a\nb")), "read()") == {"content": "a\nb"}
 

@@ -17,11 +17,12 @@ from agentd.errors import ModelStreamError
 from agentd.protocols import ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.text import valid_text
 from agentd_model_openai.chat import ChatModel
-from agentd_model_openai.chat_calls import text_of
+from agentd_model_openai.chat_calls import MOST_CHARS, text_of
 from agentd_model_openai.line_limit import MOST_BYTES
 from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.responses import ResponsesModel
 from agentd_model_openai.usage import chat_usage
+from agentd_model_openai.whole_events import MOST_ITEMS
 from hypothesis import given, strategies as st
 from openai import AsyncOpenAI, OpenAI
 
@@ -211,6 +212,52 @@ async def test_an_event_without_end_is_an_error_before_it_is_in_memory(
     server.bodies = [gzip.compress(body) if packed else body]
     server.headers = {"Content-Encoding": "gzip"} if packed else {}
     with pytest.raises(ModelStreamError, match="a line of the stream is longer than 16 MiB"):
+        await events(ChatModel("m", client=client))
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "tool_calls"])
+async def test_calls_and_reasoning_without_end_are_an_error_before_they_fill_the_memory(
+    server: Server, client: Any, name: str
+) -> None:
+    piece: Any = "x" * (MOST_CHARS // 4)
+    if name == "tool_calls":
+        piece = [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": piece}}]
+    server.bodies = [chat(*[{name: piece}] * 5)]
+    with pytest.raises(ModelStreamError, match="more than 16,777,216 characters of calls and reasoning"):
+        await events(ChatModel("m", client=client))
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "message"),
+    [
+        (MOST_CHARS // 4, 5, "more than 16,777,216 characters of calls and reasoning"),
+        (1, MOST_ITEMS + 1, "more than 10,000 items"),
+    ],
+)
+async def test_items_without_end_are_an_error_before_they_fill_the_memory(
+    server: Server, client: Any, size: int, count: int, message: str
+) -> None:
+    summary = [{"type": "summary_text", "text": "x" * size}]
+    parts = (
+        {
+            "type": "response.output_item.done",
+            "output_index": number,
+            "sequence_number": number,
+            "item": {"type": "reasoning", "id": f"rs_{number}", "summary": summary},
+        }
+        for number in range(count)
+    )
+    server.bodies = [b"".join(b"data: " + json.dumps(part).encode() + b"\n\n" for part in parts)]
+    with pytest.raises(ModelStreamError, match=message):
+        await events(ResponsesModel("m", client=client))
+
+
+async def test_a_stream_without_end_is_an_error(
+    server: Server, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentd_model_openai.line_limit.MOST_STREAM_BYTES", 4 << 20)
+    server.bodies = [chat(*[{"content": "x" * 1000}] * 5000)]
+    with pytest.raises(ModelStreamError, match="the stream of one answer is longer than 4 MiB"):
         await events(ChatModel("m", client=client))
 
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 from agentd.errors import ContextLengthError, ModelError
 from agentd.session.sync import SyncSession
-from agentd.turn.ends import end_of
+from agentd.turn.reading import end_of
 from fake_openai import Answer, FakeOpenAI
 from ways import WAYS, call, text_of
 

@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 from agentd.errors import ModelError, ModelStreamError
+from agentd.types import Budgets
 from fake_openai import Answer
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
@@ -161,6 +162,21 @@ def test_a_model_that_writes_for_ever_behind_a_block_is_hung_up_on(
     outcome = call(way, patched(server, asynchronous=way.startswith("async")))
     assert text_of(way, outcome) == "done"
     assert server.hung_up.wait(10)
+
+
+@every_stream
+def test_an_answer_without_end_is_hung_up_on_and_is_incomplete(way: str, serve: Any, patched: Any) -> None:
+    server = serve(Answer(text="and so on", forever=True))
+    budgets = Budgets(max_answer_chars=2000)
+    outcome = call(way, patched(server, asynchronous=way.startswith("async"), budgets=budgets))
+    assert server.hung_up.wait(10)
+    last = outcome.items[-1]
+    assert last.agentd[-1]["stop_reason"] == "cut"
+    assert "max_answer_chars" in last.agentd[-1]["error"]
+    if "chat" in way:
+        assert last.choices[0].finish_reason == "length"
+    else:
+        assert (last.type, last.response.status) == ("response.incomplete", "incomplete")
 
 
 # --- whole answers -------------------------------------------------------------------------------------

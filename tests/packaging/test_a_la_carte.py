@@ -109,6 +109,9 @@ def test_without_agentd_cli_the_core_lists_plugins_and_says_what_brings_the_rest
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].split()[:3] == ["srt", "executor", "agentd-executor-srt"]
     assert "pip install agentd-cli" in alone.run("agentd", "--help").stdout
+    refused = alone.run("agentd", "daemon", "agents.yaml")
+    assert refused.returncode == 2
+    assert "pip install agentd-cli agentd-daemon" in refused.stderr
 
 
 def test_a_broken_command_is_listed_with_its_error_and_the_others_work(

@@ -106,10 +106,38 @@ LINES = st.sampled_from(
         "```js",
     ]
 )
+HTML_LINES = st.sampled_from(
+    [
+        "<div>",
+        "</DIV >",
+        "  <details open><summary>x</summary>",
+        "<p>x",
+        "<hr/>",
+        "<td/ x",
+        "a <div>",
+        "    <div>",
+        "<divx>y",
+        "<!-- x",
+        "<!-->",
+        "-->",
+        "<?php",
+        "<?x?> y",
+        "?>",
+        "<!DOCTYPE html",
+        "<!",
+        ">",
+        "<![CDATA[",
+        "]]>",
+        "<pre>",
+        "</pre> x",
+        "<script>x</script>",
+        "  \t ",
+    ]
+)
 
 
 @settings(max_examples=400)
-@given(st.lists(LINES, max_size=14))
+@given(st.lists(LINES, max_size=14) | st.lists(LINES | HTML_LINES, max_size=14))
 def test_markdown_it_finds_the_same_blocks(lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
     theirs = [

@@ -8,6 +8,8 @@ from types import FrameType
 import pytest
 from agentd.errors import ConfigError
 from agentd.protocols import Parser
+from agentd.registry import Registry
+from agentd.turn.parser_stack import ParserStack
 from agentd.types import Block, Segment
 from agentd_parser_fence import plugin
 from agentd_parser_fence.fence import header_of
@@ -76,7 +78,9 @@ def test_a_path_with_a_drive_and_blanks_is_taken_whole() -> None:
 def test_the_plugin_makes_a_parser_and_refuses_options() -> None:
     assert plugin.AGENTD_API == 1
     assert isinstance(plugin.agentd_create_parser(options={}).parser(), Parser)
-    with pytest.raises(ConfigError, match="unknown option 'colour' of the parser 'fence'; it has none"):
+    with pytest.raises(
+        ConfigError, match="unknown option 'colour' of the parser 'fence'; there are: starts_in"
+    ):
         plugin.agentd_create_parser(options={"colour": 1})
 
 
@@ -137,6 +141,50 @@ def test_an_inner_fence_that_is_never_closed_leaves_the_last_fence_to_the_file(e
     block = the_block(f"```prompt.txt:create\nAnswer in\n```python\n```{end}")
     assert (block.source, block.complete) == ("Answer in\n```python\n", True)
     assert not the_block("```prompt.txt:create\n```python\n```\nx\n").complete
+
+
+CUT = "code\n```\nmore\n```\n"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10_000])
+@pytest.mark.parametrize(
+    ("path", "behind", "complete"),
+    [
+        ("README.md", CUT, False),
+        ("docs/a b.MDX", CUT.replace("\n", "\r\n"), False),
+        ("README", "  <b>code</b>\n   ````  ", False),
+        ("a.md", "x" * 4000 + "\n```\n", False),
+        ("a.md", "x" * 5000 + "\n```\n", True),
+        ("a.md", "", True),
+        ("a.md", "  ", True),
+        ("a.md", " \n" + CUT, True),
+        ("a.md", "Look:\n```bash:execute\nls\n```\n", True),
+        ("a.md", "Look:\n```js\nx\n```\n", True),
+        ("a.md", "``` `x` ```\n" + CUT, True),
+        ("a.md", "code\n``` `x` ```\n~~~\n    ```\n``\n", True),
+        ("a.py", CUT, True),
+        ("a.md.py", CUT, True),
+    ],
+)
+def test_a_markdown_file_that_seems_to_go_on_behind_a_bare_fence_is_not_complete(
+    path: str, behind: str, complete: bool, size: int
+) -> None:
+    text = f"```{path}:create\n# A\n```\n{behind}"
+    parser = FenceParser()
+    found = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+    found += parser.close()
+    assert "".join(s.text for s in found) == text
+    assert found[0].block == Block.of(path, "create", "# A\n", complete=complete)
+    assert found[0].text.endswith("# A\n```\n")
+
+
+@pytest.mark.parametrize("behind", ["\n", "`", "~", "\r\n"])
+def test_a_markdown_file_is_there_as_soon_as_it_cannot_go_on(behind: str) -> None:
+    parser = FenceParser()
+    assert parser.feed("```a.md:create\n# A\n```\n") == []
+    assert parser.draft is None
+    file, *_ = parser.feed(behind)
+    assert file.block == Block.of("a.md", "create", "# A\n")
 
 
 def test_the_code_of_a_block_that_runs_ends_at_the_first_closing_fence() -> None:
@@ -327,3 +375,45 @@ def test_a_fence_in_raw_html_is_only_shown(before: str, size: int) -> None:
 @pytest.mark.parametrize("size", [1, 2, 1000])
 def test_a_fence_behind_anything_else_counts(before: str, size: int) -> None:
     assert count(before + FENCE, size) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "end"),
+    [
+        ("<?php\n\n", "x ?> y\n"),
+        ("  <?\n", "?>\n"),
+        ("<![CDATA[ x\n", "]]> y\n"),
+        ("<!DOCTYPE\n", "html>\n"),
+        ("<!e\n\n", ">\n"),
+        ("<div>\n", "</div>\n\n"),
+        ("text\n<DIV class='x'>\ny\n", " \t\r\n"),
+        ("<details><summary>x</summary>\r\n", "\r\n"),
+        ("</p>\n", "\n"),
+        ("<hr/>\n", "\n"),
+        ("<h1\n", "  \n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_fence_in_html_of_other_kinds_is_only_shown(before: str, end: str, size: int) -> None:
+    assert count(before + FENCE, size) == 0
+    assert count(before + FENCE + end + FENCE, size) == 1
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *("<?x?>\n", "<!DOCTYPE html>\n", "<![CDATA[x]]>\n", "<![CDAT[\n", "<!\n", "<!1\n", "x <?\n"),
+        *("<divx>\n", "<blockquotes>\n", "<div\\>\n", "<h7>\n", "a <div>\n", "    <div>\n", "<//div>\n"),
+        *("<answer>\n", "</answer>\n", "<b>\n", "<div>\n\n", "<div>\nx\n \n", "<p>\r\r"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_fence_behind_html_that_is_over_or_none_counts(before: str, size: int) -> None:
+    assert count(before + FENCE, size) == 1
+
+
+def test_a_call_in_xml_counts_behind_html_that_only_hides_fences() -> None:
+    text = '<summary>I look.</summary>\n<invoke name="bash:execute"><parameter name="code">ls</parameter></invoke>'
+    stack = ParserStack([n.parser for n in Registry().create_notations(["fence", "xml"])])
+    found = [*stack.feed(text), *stack.close()]
+    assert [s.block.source for s in found if s.block] == ["ls"]

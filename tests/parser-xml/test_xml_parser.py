@@ -160,6 +160,7 @@ def test_a_fence_in_the_code_is_code() -> None:
         # raw HTML
         *("<!-- ", "<!--\n\n", "text <!-- x\n", "<pre>\n", "<PRE class='x'>\n\n", "<script>", "<style>\n"),
         *("<textarea >", "<!-- a --> <!-- ", "<pre>\n</script>\n"),
+        *("<?php\n\n", "a <? -->\n", "<![CDATA[\n\n", "<![CDATA[ ?> "),
     ],
 )
 def test_a_call_that_markdown_only_shows_is_prose(before: str) -> None:
@@ -173,6 +174,7 @@ def test_a_call_that_markdown_only_shows_is_prose(before: str) -> None:
         *("`\n\n", "it`s\n \t\r\n", "``a`b`` ", "`a\nb` ", "\\` ", "`` ` ``\n"),
         *("> x\n\n", "- > x\n\n", "> x\r\n\r\n", "a > b ", "-> "),
         *("<!-- x --> ", "<!-- x\n\ny -->\n", "<pre>\nx</pre>\n", "<prefix>", "`<!--` ", "<style>a</STYLE >"),
+        *("<?x?> ", "<?\n\n?>\n", "<![CDATA[x]]>\n", "`<?` ", "a ?> ]]> ", "<div>\n"),
     ],
 )
 def test_a_call_behind_anything_else_counts(before: str) -> None:
@@ -258,5 +260,7 @@ def test_five_megabytes_in_one_call_pass_through() -> None:
 def test_the_plugin_makes_a_parser_and_refuses_options() -> None:
     assert plugin.AGENTD_API == 1
     assert isinstance(plugin.agentd_create_parser(options={}).parser(), Parser)
-    with pytest.raises(ConfigError, match="unknown option 'colour' of the parser 'xml'; it has none"):
+    with pytest.raises(
+        ConfigError, match="unknown option 'colour' of the parser 'xml'; there are: starts_in"
+    ):
         plugin.agentd_create_parser(options={"colour": 1})

@@ -161,7 +161,9 @@ def test_without_full_text_search_it_says_so_and_looks_for_substrings(tmp_path: 
 def test_damaged_index_lines_are_passed_over(tmp_path: Path) -> None:
     AgentSkillsRenderer().render(CORPUS, tmp_path)
     with open(tmp_path / "lib" / ".search" / "git.jsonl", "ab") as file:
-        file.write(b'\xff\n{}\n[1]\n[1, 2, 3, 4, 5, 6]\n["\\ud800 log", "", "git", "", "", ""]\nnull\n')
+        file.write(
+            b'\xff\n{}\n[1]\n["log", "", "git"]\n[1, 2, 3, 4, 5, 6]\n["\\ud800 log", "", "git", "", "", ""]\nnull\n'
+        )
     assert found(tmp_path, "log")[0] == "git_log"
     os.unlink(tmp_path / "lib" / ".search" / "git.jsonl")
     assert search(tmp_path, "commit", "logs").stdout.startswith("git  (skills read git)  - ")

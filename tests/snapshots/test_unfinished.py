@@ -13,7 +13,9 @@ import pytest
 from agentd.errors import SnapshotError
 from agentd.workspace import settle_workspace, unfinished_dir
 from agentd_snapshots import Snapshots, UnfinishedRestoreError
-from killed_restore import kill_a_restore
+from agentd_snapshots.journal import RestoreJournal
+from killed_restore import kill_a_finish, kill_a_restore
+from killed_steps import killed_at_every_step
 from snapshot_trees import write
 
 WORK: dict[str, Callable[[Path], object]] = {
@@ -155,3 +157,136 @@ def contents(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file() or not any(path.iterdir())
     }
+
+
+# --- both choices may be killed as well ---------------------------------------------------------------------------
+
+
+def interrupted(folder: Path) -> Snapshots:
+    """A workspace in which a restore was killed and somebody has worked since; nothing is settled."""
+    folder.mkdir()
+    workspace, base_dir = folder / "workspace", folder / "snapshots"
+    workspace.mkdir()
+    kill_a_restore(workspace, base_dir, replaced=2)
+    write(workspace, {"notes": "mine", "tree": "mine"})
+    return Snapshots(workspace, base_dir, settle=False)
+
+
+def known_texts(workspace: Path) -> set[tuple[str, str]]:
+    """Name and content of every file, wherever it lies."""
+    return {(Path(path).name, text) for path, text in contents(workspace).items() if text != "folder"} | {
+        (name, (workspace / staged).read_text())
+        for name, staged in taken_away(workspace)
+        if (workspace / staged).is_file()
+    }
+
+
+def taken_away(workspace: Path) -> list[tuple[str, str]]:
+    """What the first restore has moved away: the file `edited` and the folder with three files."""
+    return [
+        ("edited", str(path.relative_to(workspace)))
+        for path in workspace.glob(".agentd-restore-*/o*")
+        if path.is_file() and path.read_text() == "two"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("again", ["finish", "abandon"])
+@pytest.mark.parametrize("later", [False, True], ids=["untouched", "worked in again"])
+def test_both_choices_are_there_and_right_after_a_kill_at_any_step_of_finishing(
+    tmp_path: Path, again: str, later: bool
+) -> None:
+    current = [interrupted(tmp_path / "0")]
+    seen: set[bool] = set()
+    for step in killed_at_every_step(lambda: current[0].finish_restore(), every=3):
+        snapshots = current[0]
+        workspace, base_dir = snapshots.workspace_dir, snapshots.store.folder.parent
+        if later:
+            write(workspace, {"later": "mine"})
+        snapshots = Snapshots(workspace, base_dir)
+        if RestoreJournal.left(snapshots.store):
+            with pytest.raises(UnfinishedRestoreError) as caught:
+                settle_workspace(workspace)
+            assert {"notes", "tree", *(["later"] if later else [])} <= {*caught.value.paths}
+            seen.add(True)
+            if again == "finish":
+                check_finish(snapshots, later=later)
+            else:
+                check_abandon(snapshots, later=later)
+        else:  # it was over, but for its staging folders
+            seen.add(False)
+            assert (workspace / "later").exists() == later
+            (workspace / "later").unlink(missing_ok=True)
+            assert not snapshots.diff("first")
+            assert snapshots.abandon_restore() is None
+        assert settle_workspace(workspace) == []
+        assert not list(workspace.glob(".agentd*"))
+        current[0] = interrupted(tmp_path / str(step))
+    assert seen == {True, False}
+
+
+def check_finish(snapshots: Snapshots, *, later: bool) -> None:
+    kept = snapshots.finish_restore()
+    assert kept is not None
+    assert not snapshots.diff("first")
+    everything = set()
+    for one in snapshots.list_snapshots():
+        if one.label and one.label.startswith("before finishing"):
+            snapshots.restore(one)
+            everything |= known_texts(snapshots.workspace_dir)
+    assert {("notes", "mine"), ("tree", "mine"), *([("later", "mine")] if later else [])} <= everything
+    snapshots.restore(kept)
+    assert (snapshots.workspace_dir / ("later" if later else "notes")).read_text() == "mine"
+
+
+def check_abandon(snapshots: Snapshots, *, later: bool) -> None:
+    workspace = snapshots.workspace_dir
+    before = {path: text for path, text in contents(workspace).items() if not path.startswith(".agentd")}
+    folder = snapshots.abandon_restore()
+    assert folder is not None
+    after = contents(workspace)
+    assert before.items() <= after.items()  # as it was, and beside that what was taken away, by all attempts
+    expected = {("notes", "mine"), ("tree", "mine"), ("edited", "two"), *((str(n), "two") for n in range(3))}
+    assert expected <= {(Path(path).name, text) for path, text in after.items()}
+    assert (workspace / "later").exists() == later
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finished", [False, True], ids=["at once", "after a killed finish"])
+def test_leaving_the_workspace_as_it_is_is_ended_by_whoever_opens_it_next(
+    tmp_path: Path, finished: bool
+) -> None:
+    def prepared(name: str) -> Snapshots:
+        made = interrupted(tmp_path / name)
+        if finished:
+            kill_a_finish(made)
+        return made
+
+    current = [prepared("0")]
+    said: list[str] = []
+    for step in killed_at_every_step(lambda: current[0].abandon_restore()):
+        workspace, base_dir = current[0].workspace_dir, current[0].store.folder.parent
+        try:
+            said += settle_workspace(workspace)
+        except UnfinishedRestoreError:  # it had not begun
+            check_abandon(Snapshots(workspace, base_dir), later=False)
+        expected = {("notes", "mine"), ("tree", "mine"), ("edited", "two"), ("0", "two")}
+        assert expected <= known_texts(workspace)
+        assert len(list(workspace.glob("replaced-by-*"))) == 1
+        assert not list(workspace.glob(".agentd*"))
+        current[0] = prepared(str(step))
+    assert said
+    assert "replaced-by-turn_0001" in said[0]
+
+
+def test_the_command_leaves_a_workspace_as_it_is_though_nobody_has_worked_there(
+    workspace: Path, base_dir: Path
+) -> None:
+    kill_a_restore(workspace, base_dir, replaced=2)
+    before = {path: text for path, text in contents(workspace).items() if not path.startswith(".agentd")}
+    command = [sys.executable, "-m", "agentd_snapshots", "abandon", str(workspace)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "replaced-by-turn_0001" in done.stdout
+    assert before.items() <= contents(workspace).items()
+    assert settle_workspace(workspace) == []

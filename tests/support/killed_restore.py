@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from agentd_snapshots import Snapshots
 from agentd_snapshots.journal import RestoreJournal
 from snapshot_trees import write
 
-__all__ = ["kill_a_restore"]
+__all__ = ["kill_a_finish", "kill_a_restore"]
 
 
 def kill_a_restore(
@@ -31,15 +31,25 @@ def kill_a_restore(
     write(workspace, {"edited": "two", "gone": None, **{f"new/{n}": "two" for n in range(3)}, "tree": "two"})
     snapshots.snapshot("second")
     write(workspace, {f"{name}/file": "kept" for name in exclude})
+    _killed(lambda: snapshots.restore("first"), replaced)
+    assert RestoreJournal.left(snapshots.store)
+
+
+def kill_a_finish(snapshots: Snapshots, *, replaced: int = 1) -> None:
+    """Have a person finish the restore that was killed, and kill that when it has taken away so many entries."""
+    _killed(snapshots.finish_restore, replaced)
+    assert RestoreJournal.left(snapshots.store)
+
+
+def _killed(work: Callable[[], object], replaced: int) -> None:
     pid = os.fork()
     if pid == 0:
         try:
             _kill_after(replaced)
-            snapshots.restore("first")
+            work()
         finally:
             os._exit(1)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
-    assert RestoreJournal.left(snapshots.store)
 
 
 def _kill_after(replaced: int) -> None:

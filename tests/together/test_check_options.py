@@ -34,7 +34,7 @@ def test_options_that_a_plugin_does_not_take_are_named_at_their_place(agentd: Co
         "agents.yaml:5:38: agents[0].executor[1].timeuot: unknown option 'timeuot' of the executor 'subprocess'",
         "agents.yaml:6:31: agents[0].executor_options.state: option 'state' of the executor 'subprocess': must be ",
         "agents.yaml:7:15: agents[0].parsers[0]: unknown parser 'fenc'",
-        "agents.yaml:7:36: agents[0].parsers[1][1].strict: unknown option 'strict' of the parser 'xml'; it has none",
+        "agents.yaml:7:36: agents[0].parsers[1][1].strict: unknown option 'strict' of the parser 'xml'; there",
         "agents.yaml:8:38: agents[0].renderer[1].tokens: unknown option 'tokens' of the skill renderer",
         "agents.yaml:9:33: agents[0].snapshots[1].ignore: option 'ignore' of the snapshot store 'packs': must be",
         "agents.yaml:10:19: agents[0].event_sinks[0]: jsonl sink: path must name",

@@ -40,6 +40,7 @@ class UnderSupervisor(HostileExecutor):
             "command": list(command),
             "workspace": str(self.workspace_dir),
             "writable": [],
+            "giving_s": 1.0,
             "run_dir": str(run_dir),
             "readable": [sys.prefix, sys.base_prefix, str(ROOT)],
             "mark": str(self.workspace_dir.parent / "mark"),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 from agentd.errors import ExecutorClosedError, ModelStreamError, RunnerDiedError
-from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta
+from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta, TurnEnd
+from agentd.protocols import ModelEvent, ModelText, ModelToolCall
 from agentd.registry import Registry
-from agentd.turn.budgets import Budgets
 from agentd.turn.loop import TurnLoop
+from agentd.turn.native_tools import Offers
 from agentd.turn.observer import Listener
-from agentd.types import ActionResult, OutputChunk
+from agentd.types import ActionResult, Budgets, OutputChunk
 from agentd_parser_fence.plugin import FORMS
 from script_model import RecordingExecutor, ScriptModel
 
@@ -224,6 +226,61 @@ async def test_an_answer_cut_by_the_token_limit_says_so_to_the_model(tmp_path: P
     assert "[note: your answer was cut off at the token limit" in model.results[0]
 
 
+async def test_an_answer_that_never_ends_is_cut(tmp_path: Path) -> None:
+    class Endless(ScriptModel):
+        async def _events(self, answer: str) -> AsyncIterator[ModelEvent]:
+            try:
+                while True:
+                    self.read += len(answer)
+                    yield ModelText(answer)
+            finally:
+                self.closed_early += 1
+
+    model = Endless("and so on ")
+    loop, _, recorder = make_loop(model, tmp_path, budgets=Budgets(max_answer_chars=10_000))
+    with anyio.fail_after(20):
+        end = await loop.run()
+    assert (end.stop_reason, end.error) == (
+        "cut",
+        "the answer was cut off at 10,000 characters (max_answer_chars)",
+    )
+    assert (model.read, model.closed_early) == (10_010, 1)
+    assert len(end.text) == 10_010
+    assert end.usage.output_tokens > 2_000
+    assert len(recorder.of(TurnEnd)) == 1
+    assert Budgets().max_answer_chars == 16 * 1024 * 1024
+
+
+async def test_an_answer_of_endless_calls_of_the_callers_own_tools_ends(tmp_path: Path) -> None:
+    class Calling(ScriptModel):
+        async def _events(self, answer: str) -> AsyncIterator[ModelEvent]:
+            while True:
+                self.read += 1
+                yield ModelToolCall(id=f"c{self.read}", name=answer, arguments="{}")
+
+        def offer(self, tools: Any) -> None:
+            pass
+
+        def add_answer(self, text: str, calls: Any = ()) -> None:
+            pass
+
+    offers = Offers(taken=["other"])
+    loop, _, _ = make_loop(Calling("other"), tmp_path, budgets=Budgets(max_answer_chars=1000), offers=offers)
+    with anyio.fail_after(20):
+        assert (await loop.run()).stop_reason == "answer"  # the caller carries its own calls out
+
+
+async def test_blocks_before_the_limit_of_an_answer_run_and_the_model_is_told(tmp_path: Path) -> None:
+    model = ScriptModel(bash("one") + "```bash:execute\n" + "x" * 500, "done")
+    loop, executor, _ = make_loop(model, tmp_path, budgets=Budgets(max_answer_chars=200))
+    assert (await loop.run()).stop_reason == "answer"
+    assert [s for what, s in executor.log if what == "start"] == ["one"]
+    assert (
+        "[note: the answer was cut off at 200 characters (max_answer_chars); what came after the last"
+        in model.results[0]
+    )
+
+
 async def test_a_file_that_the_token_limit_cuts_at_an_inner_fence_is_not_written(tmp_path: Path) -> None:
     model = ScriptModel("```a.md:create\n# A\n```sh\nls\n```\n", "done", finish="length")
     loop, executor, _ = make_loop(model, tmp_path)
@@ -232,17 +289,82 @@ async def test_a_file_that_the_token_limit_cuts_at_an_inner_fence_is_not_written
     assert "[note: your answer was cut off at the token limit" in model.results[0]
 
 
-@pytest.mark.parametrize(
-    ("behind", "told"), [("code\n```\n", True), ("\nIt is written.", False), ("", False)]
-)
-async def test_a_file_that_a_bare_inner_fence_may_have_cut_is_told_of(
-    tmp_path: Path, behind: str, told: bool
+INNER = "code\n```\nmore\n```\n"
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize("fence", ["```", "~~~", "````"])
+async def test_a_file_that_a_bare_inner_fence_has_cut_is_not_written(
+    tmp_path: Path, fence: str, size: int
 ) -> None:
-    model = ScriptModel(f"```a.md:create\n# A\n```\n{behind}", "done")
-    loop, _, _ = make_loop(model, tmp_path)
+    text = f"```README.md:create\n# A\n```\n{INNER}Done.\n".replace("```", fence)
+    model = ScriptModel(text, "done", piece=size)
+    loop, executor, recorder = make_loop(model, tmp_path)
+    assert (await loop.run()).stop_reason == "answer"
+    assert executor.log == []
+    (told,) = recorder.of(CodeExecution)
+    assert (told.status, told.code) == ("failed", "# A\n")
+    assert "[result 1 of 1: README.md:create, rejected]" in model.results[0]
+    assert "was not closed, or a fence in the file ended it, so it was not run" in model.results[0]
+    assert "give the block a longer fence (````)" in model.results[0]
+    assert "[note:" not in model.results[0]
+    assert model.said[0] == "# A".join([f"{fence}README.md:create\n", f"\n{fence}\n"])
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    ("name", "behind", "noted"),
+    [
+        ("README.md", "", False),
+        ("README.md", "\nIt is written.\n" + INNER, False),
+        ("README.md", "I look at it:\n" + bash("cat README.md"), True),
+        ("README.md", "It is written.", True),
+        ("README.md", "x" * 5000 + "\n" + INNER, True),
+        ("a.py", INNER, True),
+    ],
+)
+async def test_a_file_that_perhaps_goes_on_is_written_and_the_model_is_told(
+    tmp_path: Path, name: str, behind: str, noted: bool, size: int
+) -> None:
+    model = ScriptModel(f"```{name}:create\n# A\n```\n{behind}", "done", piece=size)
+    loop, executor, recorder = make_loop(model, tmp_path)
     await loop.run()
-    assert ("text followed the end of 'a.md'" in model.results[0]) is told
-    assert ("longer fence (````)" in model.results[0]) is told
+    assert [e.status for e in recorder.of(CodeExecution)] == ["completed"]
+    assert (f"text followed the end of {name!r}" in model.results[0]) is noted
+    assert ("longer fence (````)" in model.results[0]) is noted
+    assert len(executor.log) == 2
+    assert model.read < 4300 + 2 * size
+
+
+async def test_a_file_is_written_before_the_next_block_is(tmp_path: Path) -> None:
+    recorder = Recorder()
+
+    async def wait() -> None:
+        with anyio.fail_after(5):
+            while not recorder.of(CodeExecution):
+                await anyio.sleep(0.001)
+
+    model = ScriptModel(["```README.md:create\n# A\n```\n`", wait, "``bash:execute\nls\n```\n"], "done")
+    loop, _, _ = make_loop(model, tmp_path)
+    loop.listener = recorder
+    await loop.run()
+    kinds = [(type(e), e.target) for e in recorder.events if isinstance(e, (CodeStart, CodeExecution))]
+    assert kinds == [
+        (CodeStart, "README.md"),
+        (CodeExecution, "README.md"),
+        (CodeStart, "bash"),
+        (CodeExecution, "bash"),
+    ]
+
+
+async def test_text_behind_a_call_in_xml_says_nothing_of_fences(tmp_path: Path) -> None:
+    call = '<invoke name="README.md:create"><parameter name="content"># A</parameter></invoke> It is done.'
+    model = ScriptModel(call, "done")
+    loop, _, recorder = make_loop(model, tmp_path)
+    loop.notations = Registry().create_notations(["fence", "xml"])
+    await loop.run()
+    assert [e.status for e in recorder.of(CodeExecution)] == ["completed"]
+    assert "fence" not in model.results[0]
 
 
 async def test_a_model_that_never_stops_is_stopped_by_the_turns(tmp_path: Path) -> None:

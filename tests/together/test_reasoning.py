@@ -10,7 +10,7 @@ from agentd.events import CodeStart, ReasoningDelta, TextDelta
 from agentd.registry import Registry
 from agentd.session.session import Session
 from agentd.turn.parser_stack import ParserStack
-from agentd.turn.reasoning import ReasoningParser, reasoning_parsers, starts_inside
+from agentd.turn.reading import ReasoningParser, reasoning_parsers, starts_inside
 from agentd.types import Segment
 from hypothesis import given, strategies as st
 from script_model import ScriptModel
@@ -34,6 +34,10 @@ def read(text: str, cuts: list[int] | None = None, *, inside: bool = False) -> l
     segments += made.close()
     assert "".join(segment.text for segment in segments) == text
     assert [s.start for s in segments] == [0, *[s.end for s in segments][:-1]][: len(segments)]
+    return merge(segments)
+
+
+def merge(segments: list[Segment]) -> list[tuple[str, str]]:
     merged: list[tuple[str, str]] = []
     for segment in segments:
         if merged and merged[-1][0] == segment.kind != "block":
@@ -55,6 +59,57 @@ def test_blocks_in_reasoning_are_not_blocks(draft: str, size: int) -> None:
     ]
 
 
+TAGS = [
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<thought>", "</thought>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>", "<channel|>"),
+    ("<|channel|>analysis", "<|end|>"),
+]
+
+
+@pytest.mark.parametrize(("opener", "closer"), TAGS)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_every_spelling_of_reasoning_is_known(opener: str, closer: str, size: int) -> None:
+    thought = f"{opener}\nI could <b> do </think> [x] ◁\n{DRAFT}{CALL}{closer}"
+    text = f" {thought}\nI do\n{BLOCK}"
+    assert read(text, list(range(0, len(text), size))) == [
+        ("prose", " "),
+        ("reasoning", thought),
+        ("prose", "\nI do\n"),
+        ("block", BLOCK),
+    ]
+
+
+@pytest.mark.parametrize(("opener", "closer"), TAGS[:-1])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_every_closing_tag_alone_ends_reasoning_that_is_open_from_the_start(
+    opener: str, closer: str, size: int
+) -> None:
+    text = f"I could\n{DRAFT}{closer}{BLOCK}"
+    assert starts_inside(text)
+    assert not starts_inside(f"{opener}{text}")
+    found = read(text, list(range(0, len(text), size)), inside=True)
+    assert found == [("reasoning", f"I could\n{DRAFT}{closer}"), ("block", BLOCK)]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_reasoning_goes_on_directly_behind_reasoning(size: int) -> None:
+    more = "<|start|>assistant<|channel|>analysis<|message|>\n" + DRAFT + "<|end|>"
+    thought = f"<|channel|>analysis<|message|>Hm.<|end|>{more}"
+    text = f"{thought}\n{BLOCK}"
+    assert read(text, list(range(0, len(text), size))) == [
+        ("reasoning", thought),
+        ("prose", "\n"),
+        ("block", BLOCK),
+    ]
+    assert not starts_inside("Done.<|end|>")
+
+
 @pytest.mark.parametrize("draft", [DRAFT, CALL])
 def test_reasoning_that_is_never_closed_lasts_to_the_end(draft: str) -> None:
     text = f"Well.\n  <think>\n{draft}</thin"
@@ -67,7 +122,9 @@ def test_reasoning_that_is_never_closed_lasts_to_the_end(draft: str) -> None:
         "Use the <think> tag.\n",
         "a </think> b\n",
         "`<think>` is a tag\n",
-        "<thinking> is no such tag\n",
+        "<thinker> is no such tag\n",
+        "[THINKER] [THINK](x)\n",
+        "a ◁think▷ b\n",
         "```\n<think>\n```\n",
         "<",
         "</",
@@ -114,6 +171,13 @@ pieces = st.sampled_from(
         CALL,
         BLOCK,
         "> ",
+        "[THINK]",
+        "[/THINK]",
+        "[/",
+        "<|channel|>analysis",
+        "<|end|>",
+        "<thinking>",
+        "◁",
     ]
 )
 
@@ -131,10 +195,7 @@ def test_alone_it_does_the_same(text: str, cuts: list[int]) -> None:
     found += alone.close()
     assert "".join(s.text for s in found) == text
     whole = ReasoningParser()
-    expected = [*whole.feed(text), *whole.close()]
-    assert [s.text for s in found if s.kind == "reasoning" and s.text in ("<think>", "</think>")] == [
-        s.text for s in expected if s.kind == "reasoning" and s.text in ("<think>", "</think>")
-    ]
+    assert merge(found) == merge([*whole.feed(text), *whole.close()])
 
 
 def test_who_closes_what_it_has_not_opened_began_inside() -> None:
@@ -174,4 +235,56 @@ async def test_a_model_that_once_closed_unopened_reasoning_is_taken_to_begin_in_
         assert end.text.strip() == "Done."
         await session.ask("again, without thinking")
     assert [execution.output for execution in session.transcript.executions] == ["real\n"] * 3
+    assert not (tmp_path / "draft").exists()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("before", [DRAFT, CALL, f"```\nx\n```\n{DRAFT}\n{CALL}so I\n{DRAFT}"])
+async def test_a_whole_answer_that_began_in_reasoning_runs_nothing_of_it(tmp_path: Path, before: str) -> None:
+    thought = f"I could\n{before}but no.\n"
+    model = ScriptModel(f"{thought}</think>\nI do\n{BLOCK}", f"{thought}</think>Done.", piece=10_000)
+    async with Session(model, cwd=tmp_path, tools=[]) as session:
+        events = [event async for event in session.run("go")]
+    assert [event.code for event in events if isinstance(event, CodeStart)] == ["echo real\n"]
+    assert "".join(e.text for e in events if isinstance(e, ReasoningDelta)) == thought * 2
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == "\nI do\nDone."
+    assert events[-1].text == "Done."  # type: ignore[union-attr]
+    assert not (tmp_path / "draft").exists()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("tags", ["<think>hm</think>", "<think>\nhm</think>\n"])
+async def test_reasoning_behind_a_block_takes_nothing_back(tmp_path: Path, tags: str) -> None:
+    model = ScriptModel(f"{BLOCK}\n{tags}", "Done.", piece=10_000)
+    async with Session(model, cwd=tmp_path, tools=[]) as session:
+        await session.ask("go")
+    assert [execution.output for execution in session.transcript.executions] == ["real\n"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("notation", ["fence", "xml"])
+async def test_a_first_answer_that_begins_in_reasoning_runs_nothing_of_it_if_that_is_said(
+    tmp_path: Path, notation: str
+) -> None:
+    real = BLOCK if notation == "fence" else CALL.replace("touch draft", "echo real")
+    model = ScriptModel(f"I could\n{DRAFT}{CALL}but no.\n</think>\nI do\n{real}", "hm</think>Done.")
+    option = {"starts_in_reasoning": True}
+    async with Session(model, cwd=tmp_path, tools=[], parsers=[(notation, option)]) as session:
+        events = [event async for event in session.run("go")]
+    assert [event.code for event in events if isinstance(event, CodeStart)] == [
+        "echo real\n" if notation == "fence" else "echo real"
+    ]
+    thought = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+    assert thought == f"I could\n{DRAFT}{CALL}but no.\nhm"
+    assert events[-1].text == "Done."  # type: ignore[union-attr]
+    assert not (tmp_path / "draft").exists()
+
+
+@pytest.mark.anyio
+async def test_reasoning_that_the_token_limit_ends_runs_nothing(tmp_path: Path) -> None:
+    model = ScriptModel(f"I could\n{DRAFT}", "</think>Done.", finish="length")
+    option = {"starts_in_reasoning": True}
+    async with Session(model, cwd=tmp_path, tools=[], parsers=[("fence", option)]) as session:
+        await session.ask("go")
+    assert [execution.status for execution in session.transcript.executions] == ["rejected"]
     assert not (tmp_path / "draft").exists()

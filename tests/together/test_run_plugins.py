@@ -92,7 +92,7 @@ def test_log_and_options_of_its_sink_go_together(doors: Agentd) -> None:
         (["-o", "executor.timeout=1"], ["must look like executor.NAME.KEY=VALUE"]),
         (["--mode", "tools", "-o", "state=kept"], ["this run has no executor"]),
         (["-o", "parser.bang.x=1"], ["unknown option 'x' of the parser 'bang'; there are: mark"]),
-        (["-o", "parser.xml.x=1"], ["unknown option 'x' of the parser 'xml'; it has none"]),
+        (["-o", "parser.xml.x=1"], ["unknown option 'x' of the parser 'xml'; there are: starts_in_reasoning"]),
         (["-o", "parser.bang.mark=1"], ["option 'mark' of the parser 'bang': must be a string, got 1"]),
         (["-o", "renderer.agentskills.x=1"], ["unknown option 'x' of the skill renderer 'agentskills'"]),
         (["-o", "snapshots.packs.ignore=3"], ["option 'ignore' of the snapshot store 'packs': must be a list"]),

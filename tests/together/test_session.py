@@ -19,8 +19,8 @@ from agentd.errors import ConfigError, ModelError, UnknownPluginError, Workspace
 from agentd.events import CodeDelta, CodeOutput, RunEnd, TextDelta
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
-from agentd.turn.budgets import Budgets
 from agentd.turn.transcript import Transcript
+from agentd.types import Budgets
 from agentd_demo.replay import ReplayServer
 from fake_openai import Answer, FakeOpenAI
 from places import SUPPORT
@@ -350,7 +350,7 @@ async def test_a_session_is_opened_once(tmp_path: Path) -> None:
     async with session:
         pass
     with pytest.raises(
-        ConfigError, match=r"opened once; make another one with transcript=session\.transcript"
+        ConfigError, match=r"opened once; to go on, make one with transcript=session\.transcript"
     ):
         await session.__aenter__()
 

@@ -7,62 +7,24 @@ those of the official plugins' names, are in `__init__.pyi`.
 from __future__ import annotations
 
 _MODULES = {
-    "agentd.errors": (
-        "AgentdError",
-        "BlockedPluginError",
-        "ConfigError",
-        "ContextLengthError",
-        "CorruptSnapshotError",
-        "ExecutorClosedError",
-        "ExecutorError",
-        "IncompatiblePluginError",
-        "MissingPluginError",
-        "ModelError",
-        "ModelStreamError",
-        "PluginError",
-        "PluginLoadError",
-        "ProtocolError",
-        "RunnerDiedError",
-        "RunnerStartError",
-        "SandboxUnavailableError",
-        "SessionBusyError",
-        "SnapshotError",
-        "ToolError",
-        "ToolInputError",
-        "ToolTimeoutError",
-        "UnknownPluginError",
-        "UnknownSnapshotError",
-        "UnknownToolError",
-        "UnsafePathError",
-        "WorkspaceError",
-    ),
-    "agentd.events": (
-        "CodeDelta",
-        "CodeExecution",
-        "CodeOutput",
-        "CodeStart",
-        "Event",
-        "ReasoningDelta",
-        "RunEnd",
-        "RunStart",
-        "SourceLog",
-        "TextDelta",
-        "ToolCall",
-        "ToolProgress",
-        "TurnEnd",
-    ),
-    "agentd.notation": ("Notation",),
-    "agentd.registry": ("PluginRecord", "Registry"),
-    "agentd.registry.config": ("PluginConfig",),
-    "agentd.session.checkpoints": ("Checkpoint",),
-    "agentd.session.session": ("Session",),
-    "agentd.session.sync": ("SyncSession",),
-    "agentd.turn.budgets": ("Budgets",),
-    "agentd.turn.transcript": ("Transcript",),
-    "agentd.types": ("Blob", "Limits", "Usage"),
+    "agentd.errors": "AgentdError BlockedPluginError ConfigError ContextLengthError CorruptSnapshotError "
+    "ExecutorClosedError ExecutorError IncompatiblePluginError MissingPluginError ModelError "
+    "ModelStreamError PluginError PluginLoadError ProtocolError RunnerDiedError RunnerStartError "
+    "SandboxUnavailableError SessionBusyError SnapshotError ToolError ToolInputError ToolTimeoutError "
+    "UnknownPluginError UnknownSnapshotError UnknownToolError UnsafePathError WorkspaceError",
+    "agentd.events": "CodeDelta CodeExecution CodeOutput CodeStart Event ReasoningDelta RunEnd RunStart SourceLog "
+    "TextDelta ToolCall ToolProgress TurnEnd",
+    "agentd.notation": "Notation",
+    "agentd.registry": "PluginRecord Registry",
+    "agentd.registry.config": "PluginConfig",
+    "agentd.session.checkpoints": "Checkpoint",
+    "agentd.session.session": "Session",
+    "agentd.session.sync": "SyncSession",
+    "agentd.turn.transcript": "Transcript",
+    "agentd.types": "Blob Budgets Limits Usage",
 }
 
-CORE_EXPORTS = {name: module for module, names in _MODULES.items() for name in names}
+CORE_EXPORTS = {name: module for module, names in _MODULES.items() for name in names.split()}
 """Module by public name, for what belongs to core itself."""
 
 # Names of plugins (`tool`, `patch_openai_with_ptc`, ...) are reachable too, but are left out here: a star import

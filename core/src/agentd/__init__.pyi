@@ -9,30 +9,23 @@ from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from agentd.errors import *
+
+# fmt: off
 from agentd.events import (
-    CodeDelta as CodeDelta,
-    CodeExecution as CodeExecution,
-    CodeOutput as CodeOutput,
-    CodeStart as CodeStart,
-    Event as Event,
-    ReasoningDelta as ReasoningDelta,
-    RunEnd as RunEnd,
-    RunStart as RunStart,
-    SourceLog as SourceLog,
-    TextDelta as TextDelta,
-    ToolCall as ToolCall,
-    ToolProgress as ToolProgress,
-    TurnEnd as TurnEnd,
+    CodeDelta as CodeDelta, CodeExecution as CodeExecution, CodeOutput as CodeOutput,
+    CodeStart as CodeStart, Event as Event, ReasoningDelta as ReasoningDelta, RunEnd as RunEnd,
+    RunStart as RunStart, SourceLog as SourceLog, TextDelta as TextDelta, ToolCall as ToolCall,
+    ToolProgress as ToolProgress, TurnEnd as TurnEnd
 )
+# fmt: on
 from agentd.notation import Notation as Notation
 from agentd.registry import PluginRecord as PluginRecord, Registry as Registry
 from agentd.registry.config import PluginConfig as PluginConfig
 from agentd.session.checkpoints import Checkpoint as Checkpoint
 from agentd.session.session import Session as Session
 from agentd.session.sync import SyncSession as SyncSession
-from agentd.turn.budgets import Budgets as Budgets
 from agentd.turn.transcript import Transcript as Transcript
-from agentd.types import Blob as Blob, Limits as Limits, Usage as Usage
+from agentd.types import Blob as Blob, Budgets as Budgets, Limits as Limits, Usage as Usage
 
 __version__: str
 CORE_EXPORTS: dict[str, str]

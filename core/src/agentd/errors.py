@@ -7,7 +7,6 @@ allowed, and the next step. Where a builtin is what a caller would catch, the cl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 __all__ = [
     "AgentdError",
@@ -42,6 +41,8 @@ __all__ = [
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the known name closest to `word`, or an empty string."""
+    from difflib import get_close_matches  # most programs suggest nothing, and it takes a millisecond
+
     close = get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import attrs
 
-from agentd.types import OutputStream, Usage
+from agentd.types import OutputStream, StopReason, Usage
 
 __all__ = [
     "CodeDelta",
@@ -22,18 +22,12 @@ __all__ = [
     "RunEnd",
     "RunStart",
     "SourceLog",
-    "StopReason",
     "TextDelta",
     "ToolCall",
     "ToolProgress",
     "TurnEnd",
     "as_dict",
 ]
-
-StopReason = Literal[
-    "answer", "refused", "cut", "provider_error", "max_turns", "wall_time", "tokens", "tool_calls", "rejected_blocks",
-    "cancelled", "error",
-]  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)

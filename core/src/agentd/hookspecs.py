@@ -231,10 +231,7 @@ HOOKS: Final = {
 }
 """The hook that every plugin of a kind implements. A command has none: its entry point is the click command."""
 
-OPTIONAL_HOOKS: Final = {
-    "tool_source": ("agentd_create_toolbox",),
-    "model": ("agentd_serve_requests",),
-}
+OPTIONAL_HOOKS: Final = {"tool_source": ("agentd_create_toolbox",), "model": ("agentd_serve_requests",)}
 """What a plugin of a kind may implement besides."""
 
 HOOKS_OF_ALL: Final = ("agentd_list_requirements", "agentd_settle_workspace")

@@ -40,6 +40,8 @@ class Notation:
     :ivar rules: what else holds for this notation, a sentence each.
     :ivar parser: makes a parser for one answer; called for each one, and again after each block that another parser
         found, so it must be cheap.
+    :ivar starts_in_reasoning: the server puts the tag that opens the model's reasoning into the prompt, so that answers
+        begin in it: what comes before the closing tag is not searched for blocks, nor shown until that has come.
     :raises ConfigError: if `guide` or `forms` is empty: the model would not know how to act.
     """
 
@@ -47,6 +49,7 @@ class Notation:
     forms: str
     parser: Callable[[], Parser]
     rules: tuple[str, ...] = ()
+    starts_in_reasoning: bool = False
 
     def __attrs_post_init__(self) -> None:
         for name in ("guide", "forms"):

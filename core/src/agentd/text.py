@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 __all__ = ["valid_data", "valid_text"]
 
-_HALF = re.compile("[\ud800-\udfff]")
-
 
 def valid_text(text: str) -> str:
     """Return text that every encoding can hold: pairs of surrogates become their character, single ones U+FFFD."""
-    if text.isascii() or _HALF.search(text) is None:
+    if text.isascii():
         return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def valid_data(value: Any) -> Any:

@@ -41,7 +41,7 @@ def _block(size: int) -> list[str]:
 def ours(quick: bool) -> Figures:
     """Both parsers and the reader of reasoning on one stream, made as a session does; the blocks are counted."""
     from agentd.turn.parser_stack import ParserStack
-    from agentd.turn.reasoning import reasoning_parsers
+    from agentd.turn.reading import reasoning_parsers
     from agentd_parser_fence.plugin import agentd_create_parser as fence
     from agentd_parser_xml.plugin import agentd_create_parser as xml
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from agentd.turn.budgets import Budgets
+from agentd.types import Budgets
 from fake_openai import Answer
 from kit import FakeSource, Meeting, add, ask, offered, results, spec
 from ways import WAYS, Outcome, call, text_of

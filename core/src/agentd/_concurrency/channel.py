@@ -11,12 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from agentd._concurrency.waiting import (
-    AsyncWaiter,
-    LoopCaller,
-    call_quietly,
-    loop_caller,
-)
+from agentd._concurrency.waiting import AsyncWaiter, LoopCaller, call_quietly, loop_caller
 
 __all__ = ["Channel"]
 

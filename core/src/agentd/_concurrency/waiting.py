@@ -10,17 +10,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 
 import anyio
 
-__all__ = [
-    "AsyncWaiter",
-    "CrossLock",
-    "LoopCaller",
-    "call_quietly",
-    "loop_caller",
-]
+__all__ = ["AsyncWaiter", "CrossLock", "LoopCaller", "call_quietly", "loop_caller"]
 
 LoopCaller = Callable[[Callable[[], object]], object]
 
@@ -101,9 +94,7 @@ class CrossLock:
             self._release()  # it had been handed over already
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._release()
 
     def _release(self) -> None:

@@ -13,6 +13,7 @@ import attrs
 from agentd.hookspecs import GROUPS
 from agentd.registry import PluginRecord, Registry
 from agentd.registry.exports import core_version
+from agentd.registry.official import official_distribution
 
 __all__ = ["COLUMNS", "is_broken", "plain_table", "run_command_line"]
 
@@ -31,8 +32,12 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     plugins.add_argument("--json", action="store_true", help="print a JSON array")
     plugins.add_argument("--check", action="store_true", help="load every plugin; exit 1 if one fails")
     plugins.add_argument("--kind", choices=list(GROUPS), help="list only plugins of this kind")
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if missing := _missing(next((word for word in words if not word.startswith("-")), "plugins")):
+        print(f"agentd: error: {missing}", file=sys.stderr)
+        return 2
     try:
-        given = parser.parse_args(arguments)
+        given = parser.parse_args(words)
     except SystemExit as stop:
         return int(stop.code or 0)
     registry = Registry()
@@ -44,6 +49,14 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(plain_table(records)))
     sys.stdout.flush()
     return 1 if given.check and any(map(is_broken, records)) else 0
+
+
+def _missing(command: str) -> str:
+    """Say what brings a command that the core does not have; nothing for its own."""
+    name = "daemon" if command.endswith((".yaml", ".yml")) else command
+    brings = {"agentd-cli", official_distribution("command", name) or "agentd-cli"}
+    what = f"agentd-core alone has the command `plugins`; for {command!r}: pip install {' '.join(sorted(brings))}"
+    return "" if name == "plugins" else what
 
 
 def is_broken(record: PluginRecord) -> bool:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
 import attrs
 
-from agentd.registry.official import UNDERLYING
+from agentd.registry.official import UNDERLYING, normalize
 
-__all__ = ["ALLOW_VARIABLE", "BLOCK_VARIABLE", "PluginConfig", "normalize"]
+__all__ = ["ALLOW_VARIABLE", "BLOCK_VARIABLE", "PluginConfig"]
 
 ALLOW_VARIABLE: Final = "AGENTD_PLUGINS_ALLOW"
 BLOCK_VARIABLE: Final = "AGENTD_PLUGINS_BLOCK"
-
-
-def normalize(distribution: str) -> str:
-    """Return a distribution's name as PEP 503 compares them: `Agentd_Foo` is `agentd-foo`."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _names(given: Iterable[str]) -> tuple[str, ...]:

@@ -12,36 +12,24 @@ from typing import Any
 import attrs
 import pluggy
 
-from agentd import hookspecs
+from agentd import hookspecs, protocols
 from agentd.errors import suggest
 from agentd.hookspecs import AGENTD_API, HOOKS, HOOKS_OF_ALL, OPTIONAL_HOOKS
-from agentd.protocols import (
-    EventSink,
-    Executor,
-    Model,
-    Parser,
-    SkillRenderer,
-    SnapshotStore,
-    Toolbox,
-    ToolSource,
-)
 from agentd.registry.record import PluginRecord
 
-__all__ = ["Hook", "Rejected", "describe", "import_plugin", "missing_members", "verify"]
+__all__ = ["Hook", "Rejected", "describe", "missing_members", "verify"]
 
 _PROTOCOLS: dict[str, type] = {
-    "executor": Executor,
-    "parser": Parser,
-    "tool_source": ToolSource,
-    "skill_renderer": SkillRenderer,
-    "event_sink": EventSink,
-    "model": Model,
-    "snapshot_store": SnapshotStore,
-    "toolbox": Toolbox,
+    "executor": protocols.Executor,
+    "parser": protocols.Parser,
+    "tool_source": protocols.ToolSource,
+    "skill_renderer": protocols.SkillRenderer,
+    "event_sink": protocols.EventSink,
+    "model": protocols.Model,
+    "snapshot_store": protocols.SnapshotStore,
+    "toolbox": protocols.Toolbox,
 }
-_FOR_NATIVE_CALLS = frozenset(
-    {"add_tool_results", "offer"}
-)  # of models: those that only write blocks need neither
+_FOR_NATIVE_CALLS = {"add_tool_results", "offer"}  # of models: those that only write blocks need neither
 
 
 class Rejected(Exception):
@@ -59,13 +47,6 @@ class Hook:
     name: str
     function: Callable[..., Any]
     arguments: tuple[str, ...]
-
-
-def import_plugin(record: PluginRecord) -> object:
-    """Import what the entry point names. Whatever happens is raised as it comes."""
-    from agentd.registry.metadata import EntryPoint
-
-    return EntryPoint(record.name, record.value, record.group).load()
 
 
 def verify(plugin: object, record: PluginRecord) -> dict[str, Hook]:
@@ -195,5 +176,5 @@ def describe(error: BaseException) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    folders = ("importlib", "importlib_metadata", "agentd/registry")
+    folders = ("importlib", "agentd/registry")
     return filename.startswith("<frozen") or any(f"/{folder}/" in filename for folder in folders)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-__all__ = ["OFFICIAL_EXPORTS", "OFFICIAL_PLUGINS", "UNDERLYING", "official_distribution"]
+__all__ = ["OFFICIAL_EXPORTS", "OFFICIAL_PLUGINS", "UNDERLYING", "normalize", "official_distribution"]
 
 OFFICIAL_PLUGINS: Final = {
     ("executor", "subprocess"): "agentd-executor-subprocess",
@@ -62,3 +63,8 @@ UNDERLYING: Final = frozenset(
 def official_distribution(kind: str, name: str) -> str:
     """Return the distribution that brings this plugin, or an empty string if agentd knows none."""
     return OFFICIAL_PLUGINS.get((kind, name), "")
+
+
+def normalize(distribution: str) -> str:
+    """Return a distribution's name as PEP 503 compares them: `Agentd_Foo` is `agentd-foo`."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -8,8 +8,8 @@ from typing import Literal
 import attrs
 
 from agentd.hookspecs import GROUPS
-from agentd.registry.config import PluginConfig, normalize
-from agentd.registry.official import official_distribution
+from agentd.registry.config import PluginConfig
+from agentd.registry.official import normalize, official_distribution
 from agentd.registry.scan import Found
 
 __all__ = ["PluginRecord", "PluginState", "make_records"]

@@ -63,12 +63,15 @@ class Registry(PluginTable):
 
     def create_executor(self, name: PluginSpec, workspace_dir: str | Path, **options: Any) -> Executor:
         """Make an executor for one session. `workspace_dir` must exist; `options` win over those of a pair."""
-        name, given = split_spec(name, where="executor")
-        workspace_dir = Path(workspace_dir).resolve()
-        made: Executor = self._make(
-            "executor", name, workspace_dir=workspace_dir, options={**given, **options}
-        )
+        folder = Path(workspace_dir).resolve()
+        made: Executor = self._make_named("executor", name, "executor", options, workspace_dir=folder)
         return made
+
+    def _make_named(
+        self, kind: str, spec: PluginSpec, where: str, options: Mapping[str, Any], **arguments: Any
+    ) -> Any:
+        name, given = split_spec(spec, where=where)
+        return self._make(kind, name, options={**given, **options}, **arguments)
 
     # --- parsers ---------------------------------------------------------------------------------
 
@@ -172,16 +175,14 @@ class Registry(PluginTable):
 
     def create_skill_renderer(self, name: PluginSpec = "agentskills", **options: Any) -> SkillRenderer:
         """Make a skill renderer for one session."""
-        name, given = split_spec(name, where="renderer")
-        made: SkillRenderer = self._make("skill_renderer", name, options={**given, **options})
+        made: SkillRenderer = self._make_named("skill_renderer", name, "renderer", options)
         return made
 
     # --- the rest --------------------------------------------------------------------------------
 
     def create_event_sink(self, name: PluginSpec, **options: Any) -> EventSink:
         """Make an event sink for one session."""
-        name, given = split_spec(name, where="sinks")
-        made: EventSink = self._make("event_sink", name, options={**given, **options})
+        made: EventSink = self._make_named("event_sink", name, "sinks", options)
         return made
 
     def create_snapshot_store(
@@ -192,15 +193,8 @@ class Registry(PluginTable):
         exclude: Callable[[], Sequence[str]],
     ) -> SnapshotStore:
         """Open the store of a workspace's snapshots. May read the disk."""
-        name, given = split_spec(name, where="snapshots")
-        made: SnapshotStore = self._make(
-            "snapshot_store",
-            name,
-            workspace_dir=workspace_dir,
-            base_dir=base_dir,
-            exclude=exclude,
-            options=given,
-        )
+        arguments = {"workspace_dir": workspace_dir, "base_dir": base_dir, "exclude": exclude}
+        made: SnapshotStore = self._make_named("snapshot_store", name, "snapshots", {}, **arguments)
         return made
 
     def open_model(self, name: PluginSpec, options: Mapping[str, Any] | None = None) -> Model:

@@ -1,29 +1,49 @@
-"""Reads what installed distributions say of themselves. Imports no plugin and survives broken metadata."""
+"""Reads what installed distributions say of themselves. Imports no plugin and survives broken metadata.
+
+The folders on `sys.path` are listed by ourselves: to import importlib.metadata takes as long as all the rest. It is
+asked only where distributions may lie elsewhere: in an archive, or in what an import system of its own finds.
+"""
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import PurePath
-from typing import Protocol
+from functools import lru_cache, reduce
+from typing import Any, Final, Protocol
 
 import attrs
 
-from agentd.registry.config import normalize
+from agentd.registry.official import normalize
 
-__all__ = ["Found", "InstalledDistribution", "scan", "scan_distributions"]
+__all__ = ["Found", "InstalledDistribution", "import_object", "scan", "scan_distributions"]
 
-_CACHE_SIZE = 8
-_cache: dict[tuple[str, ...], tuple[Found, ...]] = {}
+_CACHE_SIZE: Final = 16
+_cache: dict[tuple[tuple[str, ...], str], tuple[Found, ...]] = {}
 _lock = threading.Lock()
+_METADATA_FOLDERS: Final = (".dist-info", ".egg-info", "EGG-INFO")
+_PATH_FINDERS: Final = ("_frozen_importlib_external", "importlib_metadata")  # find what we find
 
 
 class InstalledDistribution(Protocol):
-    """What is asked of a distribution: a part of `importlib_metadata.Distribution`."""
+    """What is asked of a distribution: a part of `importlib.metadata.Distribution`."""
 
     def read_text(self, filename: str, /) -> str | None: ...
+
+
+class DistributionFolder:
+    """The metadata of one distribution: a folder `NAME-VERSION.dist-info` or the like."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        folder = os.path.basename(path.removesuffix("/EGG-INFO"))  # which lies in `NAME-VERSION.egg`
+        self.project = normalize(os.path.splitext(folder)[0].partition("-")[0])
+
+    def read_text(self, filename: str, /) -> str:
+        with open(f"{self._path}/{filename}", encoding="utf-8") as file:
+            return file.read()
 
 
 @attrs.frozen
@@ -38,31 +58,59 @@ class Found:
     problem: str = ""
 
 
-def scan(*, refresh: bool = False) -> tuple[Found, ...]:
-    """Return the entry points of all distributions on `sys.path`.
+def import_object(value: str) -> Any:
+    """Return what an entry point names: `MODULE` or `MODULE:NAME`. Whatever happens is raised as it comes."""
+    module, _, name = value.partition("[")[0].partition(":")  # extras may follow, for historical reasons
+    return reduce(getattr, filter(None, name.strip().split(".")), importlib.import_module(module.strip()))
+
+
+def scan(*, only: str = "", refresh: bool = False) -> tuple[Found, ...]:
+    """Return the entry points of all distributions on `sys.path`, or of one.
 
     A process scans each `sys.path` once; `refresh` scans again, for what was installed since.
+
+    :param only: the distribution's normalized name.
     """
-    key = tuple(sys.path)
+    key = (tuple(sys.path), only)
     with _lock:
         if refresh:
-            _forget()
+            _cache.clear()
+            _folders.cache_clear()
+            importlib.invalidate_caches()
         found = _cache.get(key)
         if found is None:
-            from agentd.registry.metadata import distributions
-
             if len(_cache) >= _CACHE_SIZE:
                 _cache.clear()
-            found = _cache[key] = scan_distributions(distributions())
+            found = _cache[key] = scan_distributions(_installed(key[0], only))
         return found
 
 
-def _forget() -> None:
-    from agentd.registry.metadata import MetadataPathFinder
+def _installed(path: tuple[str, ...], only: str) -> Iterable[InstalledDistribution]:
+    folders = None if any(map(_finds_others, sys.meta_path)) else _folders(path)
+    if folders is not None:
+        return [folder for folder in folders if only in ("", folder.project)]
+    from importlib.metadata import distributions
 
-    _cache.clear()
-    importlib.invalidate_caches()
-    MetadataPathFinder().invalidate_caches()  # an instance: it is no class method in importlib-metadata 7.0
+    return distributions(name=only or None)
+
+
+def _finds_others(finder: object) -> bool:
+    return hasattr(finder, "find_distributions") and getattr(finder, "__module__", "") not in _PATH_FINDERS
+
+
+@lru_cache(maxsize=4)
+def _folders(path: tuple[str, ...]) -> list[DistributionFolder] | None:
+    """Return the distributions in these folders; None if one of them is an archive."""
+    found = []
+    for place in path:
+        try:
+            names = os.listdir(place or ".")
+        except NotADirectoryError:
+            return None
+        except OSError:  # it is not there, or not ours to read
+            continue
+        found += [DistributionFolder(f"{place or '.'}/{n}") for n in names if n.endswith(_METADATA_FOLDERS)]
+    return found
 
 
 def scan_distributions(distributions: Iterable[InstalledDistribution]) -> tuple[Found, ...]:
@@ -91,11 +139,12 @@ def _read(distribution: InstalledDistribution, filename: str) -> str:
 
 def _identity(distribution: InstalledDistribution) -> tuple[str, str, str]:
     """Return name, version and problem. (`.name` of a half-removed distribution raises or is None.)"""
-    folder = PurePath(str(getattr(distribution, "_path", "")))
-    stem_name, _, stem_version = folder.stem.partition("-")
+    folder = str(getattr(distribution, "_path", ""))
+    last = os.path.basename(folder)
+    stem_name, _, stem_version = os.path.splitext(last)[0].partition("-")
     text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO")
     name, version = _header(text, "name"), _header(text, "version")
-    if name and version and not folder.name.startswith("~"):
+    if name and version and not last.startswith("~"):
         return name, version, ""
     # pip leaves `~gentd_foo-1.0.dist-info` behind when it is stopped while it uninstalls.
     problem = (

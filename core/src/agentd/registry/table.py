@@ -23,10 +23,10 @@ from agentd.errors import (
 )
 from agentd.hookspecs import GROUPS, HOOKS
 from agentd.registry.config import PluginConfig
-from agentd.registry.loading import Hook, Rejected, describe, import_plugin, missing_members, verify
+from agentd.registry.loading import Hook, Rejected, describe, missing_members, verify
 from agentd.registry.official import OFFICIAL_PLUGINS, official_distribution
 from agentd.registry.record import PluginRecord, make_records
-from agentd.registry.scan import InstalledDistribution, scan, scan_distributions
+from agentd.registry.scan import InstalledDistribution, import_object, scan, scan_distributions
 
 __all__ = ["PluginTable", "label"]
 
@@ -122,7 +122,7 @@ class PluginTable:
 
     def _load(self, key: _Key, record: PluginRecord) -> None:
         try:
-            plugin = import_plugin(record)
+            plugin = import_object(record.value)
             self._hooks[key] = verify(plugin, record)
         except KeyboardInterrupt:
             raise

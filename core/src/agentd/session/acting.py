@@ -11,10 +11,10 @@ import attrs
 from agentd._concurrency.waiting import loop_caller
 from agentd.errors import ConfigError
 from agentd.events import RunEnd
-from agentd.turn.budgets import Budgets
 from agentd.turn.loop import TurnLoop
 from agentd.turn.native_tools import Offers
 from agentd.turn.prompt import instructions, tool_instructions
+from agentd.types import Budgets
 
 if TYPE_CHECKING:
     from agentd._concurrency.channel import Channel

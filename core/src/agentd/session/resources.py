@@ -17,7 +17,7 @@ from agentd.errors import ConfigError, MissingPluginError
 from agentd.events import SourceLog
 from agentd.protocols import StatefulExecutor
 from agentd.registry.options import PluginSpec, split_spec
-from agentd.session.tool_events import ToolEventRouter
+from agentd.turn.observer import ToolEventRouter
 from agentd.workspace import open_workspace, settle_workspace
 
 if TYPE_CHECKING:

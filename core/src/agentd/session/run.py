@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import anyio
 
@@ -23,6 +23,20 @@ class RunState:
         self.done = anyio.Event()
         self.call = loop_caller()
 
+    async def drive(self, work: Callable[[Channel[Event]], Awaitable[object]]) -> None:
+        """Do the run's work, and tell its reader what ended it."""
+        error: BaseException | None = None
+        try:
+            with self.scope:
+                await work(self.channel)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as exc:  # Ctrl-C on trio, too: it is for whoever reads
+            error = exc
+        finally:
+            self.channel.close(error)
+            self.done.set()
+
 
 class Run(AsyncIterator[Event]):
     """The events of one run, as they happen.
@@ -31,7 +45,7 @@ class Run(AsyncIterator[Event]):
     that waits for the next event. After the last event the run's error is raised, if one ended it.
     """
 
-    def __init__(self, launch: Callable[[RunState], None]) -> None:
+    def __init__(self, launch: Callable[[RunState], object]) -> None:
         self._launch = launch
         self._state: RunState | None = None
         self._items: list[Event] = []

@@ -9,24 +9,24 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
 from agentd._concurrency.channel import Channel
+from agentd._concurrency.owner import GroupOwner
 from agentd.errors import ConfigError, ModelError, SessionBusyError, SnapshotError
 from agentd.events import Event, RunEnd
 from agentd.protocols import OwnedModel, PreparingModel, ResettableModel
 from agentd.session.acting import Acting, Prepared
 from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
 from agentd.session.resources import SessionResources
-from agentd.session.run import Run, RunState
-from agentd.turn.budgets import Budgets
+from agentd.session.run import Run
 from agentd.turn.observer import ChannelListener, SinkGroup
 from agentd.turn.transcript import Message, Transcript
-from agentd.types import Usage
+from agentd.types import Budgets, Usage
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -149,8 +149,9 @@ class Session:
         self._model: Model | None = None
         self._prepared: Prepared | None = None
         self._started = False
-        self._group: TaskGroup | None = None
+        self._owner: GroupOwner | None = None
         self._busy: anyio.Lock | None = None
+        self._asking: list[anyio.CancelScope] = []
 
     # --- what can be asked ---------------------------------------------------------------------------
 
@@ -181,35 +182,33 @@ class Session:
 
     # --- opening and closing -------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Session:
-        if self._busy is not None:
+    async def open(self) -> Session:
+        """Open it, for whoever cannot write `async with`; returns the session. `aclose` is to be called then."""
+        if self._owner is not None:
             raise ConfigError(
-                "a Session is opened once; make another one with transcript=session.transcript to go on"
+                "a Session is opened once; to go on, make one with transcript=session.transcript"
             )
         self._sinks.open(self.resources.registry)
         self._busy = anyio.Lock()
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        group = self._group
-        self.resources.serve = lambda tools: group.start(tools.serve)
+        self._owner = GroupOwner(self._close)
+        await self._owner.open()
+        self.resources.serve = lambda tools: self._check_open().start(tools.serve)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._group is not None
-        self._group.cancel_scope.cancel()
-        try:
-            await self._group.__aexit__(None, None, None)  # an error of the body is not this group's
-        finally:
-            self._group = None
-            with anyio.CancelScope(shield=True):
-                await self._close()
+    async def aclose(self) -> None:
+        """End all runs and whatever the session has started. From any task of its event loop; may be called again."""
+        if self._owner is not None:
+            await self._owner.aclose()
+
+    async def __aenter__(self) -> Session:
+        return await self.open()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
 
     async def _close(self) -> None:
+        for scope in self._asking:
+            scope.cancel()
         try:
             await self.resources.aclose()
         finally:
@@ -227,14 +226,21 @@ class Session:
         `ExecutorError`, `PluginError` and what a plugin raises.
         """
         self._check_open()
-        told = Message.of_task(task)
+        work = partial(self._run, Message.of_task(task))
         context = copy_context()  # of this call, not of the first event's: tools run in it
-        return Run(lambda state: context.run(self._launch, state, told))
+        return Run(lambda state: context.run(self._check_open().start_soon, state.drive, work))
 
     async def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
-        """Give the model a task, wait for the end and return it. Raises what `run` raises."""
+        """Give the model a task, wait for the end and return it. Raises what `run` raises; `ConfigError` if closed."""
         self._check_open()
-        return await self._run(Message.of_task(task), None)
+        told = Message.of_task(task)
+        with anyio.CancelScope() as scope:
+            self._asking.append(scope)
+            try:
+                return await self._run(told, None)
+            finally:
+                self._asking.remove(scope)
+        raise ConfigError("ask: this Session was closed meanwhile")
 
     async def prepare(self) -> None:
         """Do now what the first run would do before its first request: list the tools, make the model's client.
@@ -257,23 +263,11 @@ class Session:
         return self._kept
 
     def _check_open(self) -> TaskGroup:
-        if self._group is None:
-            raise ConfigError("this Session is not open: use it as `async with Session(...) as session:`")
-        return self._group
-
-    def _launch(self, state: RunState, task: Message) -> None:
-        self._check_open().start_soon(self._drive, state, task)
-
-    async def _drive(self, state: RunState, task: Message) -> None:
-        error: BaseException | None = None
-        try:
-            with state.scope:
-                await self._run(task, state.channel)
-        except Exception as exc:
-            error = exc
-        finally:
-            state.channel.close(error)
-            state.done.set()
+        if self._owner is None or self._owner.group is None:
+            raise ConfigError(
+                "this Session is not open: use `async with Session(...)`, or `open()` in the same event loop"
+            )
+        return self._owner.group
 
     async def _run(self, task: Message, channel: Channel[Event] | None) -> RunEnd:
         assert self._busy is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,6 @@ class SyncSession:
     def _set_up(self, session: Session) -> None:
         self.session = session
         self._lease: PortalLease | None = None
-        self._context: AbstractContextManager[Session] | None = None
 
     @property
     def workspace(self) -> Path:
@@ -63,28 +61,30 @@ class SyncSession:
         """What all runs have cost, or None without a price for the model."""
         return self.session.cost_usd
 
-    def __enter__(self) -> SyncSession:
-        self._lease = PortalLease(self.close)
+    def open(self) -> SyncSession:
+        """Open it, for whoever cannot write `with`; returns the session. `close` is to be called then."""
+        lease = PortalLease(self.close)
         try:
-            self._context = self._lease.portal.wrap_async_context_manager(self.session)
-            self._context.__enter__()
+            lease.portal.call(self.session.open)
         except BaseException:
-            self._context = None
-            self.close()
+            lease.close()
             raise
+        self._lease = lease
         return self
+
+    def __enter__(self) -> SyncSession:
+        return self.open()
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End everything. May be called again."""
-        context, self._context = self._context, None
         lease, self._lease = self._lease, None
         try:
             # If the lease is not open, the session is the parent process's.
-            if context is not None and lease is not None and lease.is_open:
-                context.__exit__(None, None, None)
+            if lease is not None and lease.is_open:
+                lease.portal.call(self.session.aclose)
         finally:
             if lease is not None:
                 lease.close()

@@ -24,23 +24,11 @@ from agentd.errors import (
     RunnerStartError,
     SandboxUnavailableError,
 )
-from agentd.events import (
-    CodeOutput,
-    RunEnd,
-    RunStart,
-    SourceLog,
-    StopReason,
-    ToolCall,
-    ToolProgress,
-    TurnEnd,
-)
+from agentd.events import CodeOutput, RunEnd, RunStart, SourceLog, ToolCall, ToolProgress, TurnEnd
 from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
 from agentd.text import valid_text
-from agentd.turn.budgets import Budgets
-from agentd.turn.ends import end_of
-from agentd.turn.live_output import OutputRelay
-from agentd.turn.observer import Listener
-from agentd.turn.reading import AnswerReader
+from agentd.turn.observer import Listener, OutputRelay
+from agentd.turn.reading import AnswerReader, end_of
 from agentd.turn.rounds import (
     CodeJob,
     Round,
@@ -51,7 +39,7 @@ from agentd.turn.rounds import (
     record_calls,
 )
 from agentd.turn.transcript import Execution, Transcript
-from agentd.types import Block, Usage
+from agentd.types import Block, Budgets, StopReason, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
@@ -63,7 +51,8 @@ __all__ = ["TurnLoop"]
 FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
 """Executor errors that the model can do nothing about: they end the run at once."""
 
-LENGTH_NOTE = "your answer was cut off at the token limit; what came after the last closed block is lost"
+TOO_LONG = "the answer was cut off at {:,} characters (max_answer_chars)"
+TOKEN_LIMIT = "your answer was cut off at the token limit"
 CUT_FILE_NOTE = (
     "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
     "block and the file is not complete: write it again in a longer fence (````)"
@@ -158,11 +147,9 @@ class TurnLoop:
         rnd = Round(turn=self.turns)
         rnd.answer = AnswerReader(self.listener, self.ids, partial(self._block, rnd))
         limit = self.budgets.wall_time_s
-        deadline = (
-            float("inf") if limit is None else anyio.current_time() + limit - (time.monotonic() - self._begin)
-        )
+        left = None if limit is None else self._begin + limit - time.monotonic()
         try:
-            with anyio.CancelScope(deadline=deadline) as scope:
+            with anyio.move_on_after(left) as scope:
                 await self._play(rnd)
                 if rnd.jobs and self.news is not None:
                     self._told = await self.news()
@@ -184,7 +171,7 @@ class TurnLoop:
                     begun = 0
                     async for event in events:
                         self._take(rnd, event)
-                        if answer.is_cut:
+                        if answer.is_cut or self._is_too_long(rnd):
                             break
                         for job in rnd.jobs[begun:]:  # it starts before more is read of what has come along
                             await job.taken.wait()
@@ -203,12 +190,23 @@ class TurnLoop:
         elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
         else:
-            rnd.answer.feed(valid_text(event.text))
+            text = event.text
+            rnd.answer.feed(text if text.isascii() else valid_text(text))
+
+    def _is_too_long(self, rnd: Round) -> bool:
+        """End an answer that never stops: it would fill the memory."""
+        limit = self.budgets.max_answer_chars
+        if limit is not None and rnd.finish is None and rnd.answer.length + rnd.call_chars > limit:
+            rnd.finish = ModelFinish(
+                reason="length", detail=TOO_LONG.format(limit), usage=self._estimated(rnd)
+            )
+            return True
+        return False
 
     # --- doing what the answer asks for ---------------------------------------------------------------
 
     def _block(self, rnd: Round, id: str, block: Block) -> None:
-        forms = self.notations[0].forms
+        forms = "\n\n".join([self.notations[0].forms, *self.notations[0].rules])
         self._begin_job(rnd, block_job(id, block, self.executor, after=rnd.before(block), forms=forms))
 
     def _native(self, rnd: Round, call: ModelToolCall) -> None:
@@ -217,6 +215,7 @@ class TurnLoop:
         if offers is None or rnd.answer.has_blocks:
             return
         rnd.calls.append(call)
+        rnd.call_chars += len(call.id) + len(call.name) + len(call.arguments)
         if offers.handles(call.name):
             job = native_job(self.ids(), call, offers, self.executor)
             self.listener.call_begun(job.id, call)
@@ -308,7 +307,7 @@ class TurnLoop:
             record_blocks(self.model, self.transcript, answer, executions, notes)
         else:
             record_calls(self.model, self.transcript, answer, rnd, notes)
-        self._count(rnd, rnd.answer.raw)
+        self._count(rnd)
         reason = self._verdict(rnd)
         self.listener.turn_over(answer, cut=rnd.answer.is_cut, last=reason is not None and rnd.is_last)
         return reason
@@ -316,30 +315,29 @@ class TurnLoop:
     def _notes(self, rnd: Round) -> list[str]:
         notes, self._told = self._told, []
         if rnd.finish is not None and end_of(rnd.finish.reason) == "cut":
-            notes.append(LENGTH_NOTE)
+            notes.append(f"{rnd.finish.detail or TOKEN_LIMIT}; what came after the last closed block is lost")
         if rnd.over_time:
             notes.append(WALL_TIME_NOTE)
-        last = rnd.jobs[-1] if rnd.jobs else None
-        if rnd.answer.goes_on and isinstance(last, CodeJob) and last.block.action == "create":
+        last = rnd.jobs[-1] if rnd.answer.goes_on else None
+        if isinstance(last, CodeJob) and last.started and last.block.action == "create":
             notes.append(CUT_FILE_NOTE.format(last.block.target))
         return notes
 
-    def _count(self, rnd: Round, raw: str) -> None:
-        """Add the round's usage. A provider says nothing about a stream that was closed early: 4 characters
-        a token."""
-        if rnd.failure is not None and not raw and rnd.finish is None:
+    def _count(self, rnd: Round) -> None:
+        """Add the round's usage."""
+        if rnd.failure is not None and not rnd.answer.raw and rnd.finish is None:
             return  # refused: there was no answer
-        if rnd.finish is not None:
-            usage = rnd.finish.usage
-        else:
-            model = self.model
-            if isinstance(model, EstimatingModel):
-                usage = model.estimate(raw)
-            else:
-                usage = Usage(output_tokens=len(raw) // 4, requests=1)
+        usage = self._estimated(rnd) if rnd.finish is None else rnd.finish.usage
         self.usage += usage
         self.transcript.usage += usage
         self.listener.emit(TurnEnd(turn=rnd.turn, usage=usage))
+
+    def _estimated(self, rnd: Round) -> Usage:
+        """Guess the usage of a stream that was closed early, of which a provider says nothing: 4 characters a token."""
+        raw, model = rnd.answer.raw, self.model
+        if isinstance(model, EstimatingModel):
+            return model.estimate(raw)
+        return Usage(output_tokens=len(raw) // 4, requests=1)
 
     def _verdict(self, rnd: Round) -> StopReason | None:
         if rnd.failure is not None:

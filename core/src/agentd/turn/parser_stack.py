@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final, Literal
 
 from agentd.errors import PluginError
-from agentd.protocols import Parser, SkippingParser
+from agentd.protocols import Parser
 from agentd.types import Segment
 
 __all__ = ["ParserStack"]
@@ -63,14 +63,6 @@ class _Reader:
             self.closed = False
         self.base = self.fed = self.front = position
         self.expected = 0
-
-    def stops(self) -> str | None:
-        """What can make more than prose of the text that comes next (see `ParserStack`)."""
-        return getattr(self.parser, "stops", SkippingParser.stops)
-
-    def holds(self) -> str | None:
-        """What can end that the parser holds the text back that comes next (see `ParserStack`)."""
-        return getattr(self.parser, "holds", SkippingParser.holds)
 
     def take(self, segments: Sequence[Segment]) -> None:
         """Note what the parser returned; prose in front only moves `front`."""
@@ -177,23 +169,12 @@ class ParserStack:
         self._end += len(text)
         return self._advance(final=True)
 
-    def _count_skimmed(self) -> None:
-        text = "".join(self._skimmed)
-        self._skimmed.clear()
-        self._passed.append(text)
-        self._done += len(text)
-
-    def _take_back(self, text: str) -> str:
-        """Return `text` behind what the parsers have not seen yet."""
-        self._passed.append(text)
-        text = "".join(self._passed)
-        self._passed.clear()
-        return text
-
     def _feed_level(self, text: str) -> list[Segment]:
         """Feed while no reader holds anything back. Most of what is prose is not even shown to them."""
         if self._skimmed:
-            self._count_skimmed()
+            self._passed.append("".join(self._skimmed))
+            self._done += len(self._passed[-1])
+            self._skimmed.clear()
         if self._stop(self._last + text) is None:
             if not text:
                 return []
@@ -202,8 +183,9 @@ class ParserStack:
             self._passed.append(text)
             self._last = text[-1]
             return [Segment("prose", text, start, end)]
-        if self._passed:
-            text = self._take_back(text)
+        if self._passed:  # the parsers have not seen that yet
+            text = "".join([*self._passed, text])
+            self._passed.clear()
         return self._feed_all(text) if len(text) <= _SMALL_FEED else self._feed_long(text)
 
     def _feed_long(self, text: str) -> list[Segment]:
@@ -216,26 +198,17 @@ class ParserStack:
         """Feed all readers at once. In prose, this is all there is to do."""
         start = self._end
         self._text, self._text_start, self._end = text, start, start + len(text)
-        whole: Segment | None = None
         for index, reader in enumerate(self._readers):
             segments = reader.parser.feed(text)
             if len(segments) == 1:
-                segment = segments[0]
-                base = reader.base
-                if (
-                    segment.kind == "prose"
-                    and segment.start == start - base
-                    and segment.end == self._end - base
-                ):
-                    if not base:
-                        whole = segment
+                segment, base = segments[0], reader.base
+                if (segment.kind, segment.start, segment.end) == ("prose", start - base, self._end - base):
                     continue
             self._leave_level(index, start)
             reader.take(segments)
             return self._advance(final=False)
         self._note_stops(text[-1:])
-        if whole is None or start < self._done:
-            whole = Segment("prose", text[self._done - start :], self._done, self._end)
+        whole = Segment("prose", text[self._done - start :], self._done, self._end)
         self._done = self._end
         return [whole] if whole.text else []
 
@@ -243,9 +216,9 @@ class ParserStack:
         """Find out what `skim` looks for; it stops at once if some parser must see all of the text."""
         self._last = last or "\n"
         if self._level:
-            self._stop = _any_of(tuple([reader.stops() for reader in self._readers]))
+            self._stop = _any_of(tuple([getattr(reader.parser, "stops", None) for reader in self._readers]))
         else:
-            self._stop = _any_of((self._lead.holds(),))
+            self._stop = _any_of((getattr(self._lead.parser, "holds", None),))
 
     def _leave_level(self, count: int, start: int) -> None:
         """Note what `_feed_level` did not: `count` readers found prose from `start` on, the next read it."""
@@ -292,7 +265,9 @@ class ParserStack:
         self._level = reader.front == self._end and self._winner is None
         fresh = any(reader.fed == reader.base for reader in self._readers)  # for it, a line begins here
         self._note_stops("" if fresh else self._text[-1:])
-        self._trim()
+        gone = self._done - self._text_start
+        if 2 * gone >= len(self._text):  # what was returned is forgotten when it is the larger half
+            self._text, self._text_start = self._text[gone:], self._done
         return out
 
     def _furthest_back(self) -> _Reader:
@@ -333,10 +308,3 @@ class ParserStack:
             out.append(Segment("prose", self._text[start - offset : end - offset], start, end))
             self._done = end
             self._winner = None
-
-    def _trim(self) -> None:
-        """Forget the text that has been returned, not at each step but when it is the larger half."""
-        gone = self._done - self._text_start
-        if 2 * gone >= len(self._text):
-            self._text = self._text[gone:]
-            self._text_start = self._done

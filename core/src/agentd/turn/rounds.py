@@ -14,8 +14,11 @@ from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ExecutorError, ToolInputError
 from agentd.events import CodeExecution, CodeStart, Event, ToolCall
 from agentd.protocols import ModelFinish, ModelToolCall, ToolReply, ToolResult
-from agentd.turn.live_output import OutputRelay
-from agentd.turn.results import (
+from agentd.turn.observer import OutputRelay
+from agentd.turn.transcript import (
+    Execution,
+    NativeCall,
+    Transcript,
     action_of,
     bash_text,
     cut_middle,
@@ -27,7 +30,6 @@ from agentd.turn.results import (
     target_of,
     with_notes,
 )
-from agentd.turn.transcript import Execution, NativeCall, Transcript
 from agentd.types import Action, ActionResult, BashAction, Block
 
 if TYPE_CHECKING:
@@ -204,10 +206,9 @@ class ToolJob(RoundJob):
 
     def outcome(self, limit: int) -> tuple[str, str, int, float]:
         wall_s = (self.end or time.monotonic()) - self.begin if self.started else 0.0
-        if self.reply is not None and self.reply.ok:
-            return cut_middle(self.text, limit), "completed", 0, wall_s
         if self.reply is not None:
-            return cut_middle(self.text, limit), "failed", 1, wall_s
+            status, exit_code = ("completed", 0) if self.reply.ok else ("failed", 1)
+            return cut_middle(self.text, limit), status, exit_code, wall_s
         if self.refused:
             return cut_middle(self.refused, limit), "rejected", 1, wall_s
         return ("(stopped before its end)" if self.started else "(not started)"), "cancelled", 1, wall_s
@@ -250,6 +251,7 @@ class Round:
     group: TaskGroup | None = None
     jobs: list[RoundJob] = attrs.field(factory=list)
     calls: list[ModelToolCall] = attrs.field(factory=list)  # all native calls, the caller's too
+    call_chars: int = 0  # in their names and arguments
     finish: ModelFinish | None = None
     over_time: bool = False
     failure: BaseException | None = None

@@ -250,7 +250,7 @@ async def _work(order: _Order, progress: Progress, interrupts: Interrupts) -> No
 
     import anyio
     from agentd.session.session import Session
-    from agentd.turn.budgets import Budgets
+    from agentd.types import Budgets
 
     loop = asyncio.get_running_loop()
     session = Session(

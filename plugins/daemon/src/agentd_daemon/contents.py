@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import attrs
 from agentd.errors import ConfigError, ToolError, UnknownToolError, suggest
-from agentd.turn.results import cut_middle
+from agentd.turn.transcript import cut_middle
 from agentd.types import Blob
 
 from agentd_daemon.arguments import typed_arguments

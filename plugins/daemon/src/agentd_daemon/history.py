@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 import attrs
-from agentd.turn.results import cut_middle
-from agentd.turn.transcript import Execution, Message, Transcript
+from agentd.turn.transcript import Execution, Message, Transcript, cut_middle
 
 __all__ = ["bound", "estimate", "tokens"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from agentd.turn.results import cut_middle
+from agentd.turn.transcript import cut_middle
 
 from agentd_daemon.config.values import SubscriptionConfig
 from agentd_daemon.journal import Trigger

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import shlex
-import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,18 +26,22 @@ from agentd_runner.inside.timings import KILL_MARGIN_S
 from agentd_executor_srt import settings as rules
 from agentd_executor_srt.additions import filtered
 from agentd_executor_srt.domains import check_domains
+from agentd_executor_srt.ending import end_later
 from agentd_executor_srt.placeholders import git_excludes, guard_workspace, write_git_excludes
 from agentd_executor_srt.process import SandboxProcess, start_sandbox
 from agentd_executor_srt.repositories import kept_settings_note
 from agentd_executor_srt.requirements import Programs, explain, find_programs, safe_path
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
-from agentd_executor_srt.run_dir import make_run_dir, run_base, what_was_missed
+from agentd_executor_srt.run_dir import make_run_dir, remove_run_dir, run_base
 from agentd_executor_srt.settings import Policy, Profile, read_secrets
 from agentd_executor_srt.settling import mark_dir
 from agentd_executor_srt.stand_ins import FOLDER, standing_in
 
 __all__ = ["SandboxRuntimeExecutor"]
 
+GIVING_S = (
+    1.0  # how long the start waits for folders of `allow_write` to be handed over to the sandbox's user
+)
 END_S = 15.0  # beyond the grace, how long the supervisor may take to kill, to tidy up and to hand back
 
 # What srt says when `which` has not told it within a second where a program is: all are there, `find_programs` has seen
@@ -173,7 +176,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             host_env = rules.host_environment(os.environ, self._sandbox_dir, path, policy)
             self._process = start_sandbox(self._job(policy, self._sandbox_dir, command), host_env)
         except BaseException:
-            self._remove_sandbox_dir()
+            remove_run_dir(self._sandbox_dir)
             raise
         if self._before is None:  # while srt starts
             self._before = find_risky_files(self.workspace_dir)
@@ -199,6 +202,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             "made": ["skills"] if self._attached else [],
             "home": self.env.get("HOME", str(self._place.home)),
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
+            "giving_s": GIVING_S,
         }
 
     def _own_folders(self) -> list[str]:
@@ -406,18 +410,13 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             self._log_risks()
 
     def _await_end(self) -> None:
-        if self._process is not None:
-            self._process.wait_gone(self.limits.grace_s + END_S)
-        if self._sandbox_dir is not None and (missed := what_was_missed(self._sandbox_dir)):
-            log.warning("files still belong to the sandbox's user, until the next session here: %s", missed)
-        self._remove_sandbox_dir()  # the supervisor has done it, unless it was killed
-
-    def _remove_sandbox_dir(self) -> None:
-        if self._sandbox_dir is not None and self._made_by == os.getpid():  # not in a forked child
-            shutil.rmtree(self._sandbox_dir, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other sandboxes are in it
-                run_base(self._sandbox_dir).rmdir()
-        self._sandbox_dir = None
+        process, run_dir = self._process, self._sandbox_dir
+        self._process = self._sandbox_dir = None
+        if run_dir is None or self._made_by != os.getpid():  # in a forked child it is not ours
+            return
+        if process is not None and not process.wait_gone(self.limits.grace_s + END_S):
+            end_later(process, run_dir, [path for path in self.allow_write if path.is_dir()])
+        remove_run_dir(run_dir)  # the supervisor has done it, unless it was killed
 
     def _log_risks(self) -> None:
         risky = self.risky_files()

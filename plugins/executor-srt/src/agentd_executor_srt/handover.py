@@ -9,24 +9,18 @@ the last one gives back. A session that was killed altogether leaves the files t
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pwd
 import stat
 import time
 
-from agentd_executor_srt.tree_walk import TreeWalk
+from agentd_executor_srt.ownership import UIDS, TreeGift, take_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # without importing typing, which takes longer than all the rest
     from collections.abc import Sequence
 
-    from agentd_executor_srt.tree_walk import TreeEntry
-
-__all__ = ["MISSED", "UIDS", "HandoverError", "Tenancy", "give_back_lost"]
-
-UIDS = range(58000, 60000)
-"""Where ids are taken from: below what systems give away by themselves, above what accounts use."""
+__all__ = ["GIVING_BACK_S", "MISSED", "UIDS", "HandoverError", "Tenancy", "give_back_lost"]
 
 MISSED = "missed"
 """The file in the run folder that says, at the end, what could not be given back."""
@@ -35,6 +29,7 @@ MISSED = "missed"
 SYSTEM = ("bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
 TOP = ("", "home", "lost+found", "media", "mnt", "nix", "opt", "root", "run", "snap", "srv", "tmp", "var")
 ENDING_S = 2.0  # how long a killed session's processes may take to end
+GIVING_BACK_S = 120.0  # how long giving those back may take at the end: millions of files
 LOCK_FOLDERS = ("/run/agentd-srt", "/var/tmp/.agentd-srt")
 
 
@@ -43,16 +38,18 @@ class HandoverError(Exception):
 
 
 class Tenancy:
-    """A user id for one workspace, held until `give_back`.
+    """A user id for one workspace, held until `give_back` and `give_back_more`.
 
     What was handed over is noted in the id's lock file, which the sessions that share the id hold: so the last of
-    them gives back what all of them got, and a later one what a killed one has left.
+    them gives back what all of them got, and a later one what a killed one has left. While files are given back, the
+    lock is that session's alone.
     """
 
-    def __init__(self, workspace: str, more: Sequence[str] = ()) -> None:
+    def __init__(self, workspace: str, more: Sequence[str] = (), giving_s: float = 1.0) -> None:
         """Choose the id and hand over the workspace, and those of the folders `more` that are not everybody's anyway.
 
-        Raises `HandoverError`.
+        What is left to do in those after `giving_s` is up to `hand_on`. Waits for sessions that are still giving such a
+        folder back. Raises `HandoverError`.
         """
         real = os.path.realpath(workspace)
         if real != workspace:  # code of a session around it has put a link there
@@ -63,46 +60,109 @@ class Tenancy:
                 "one to give away; give a folder of its own as the workspace"
             )
         self._folder = _lock_folder()
+        self._more = tuple(path for path in more if path != workspace)
+        self._held: dict[str, int] = {}
+        self._gifts: list[TreeGift] = []
+        self._left: dict[str, tuple[int, int]] = {}
+        self._later: dict[str, tuple[int, int]] = {}
+        deadline = time.monotonic() + GIVING_BACK_S
+        while not self._begin(workspace, giving_s):
+            if time.monotonic() > deadline:
+                raise HandoverError("another sandbox still gives a folder back to its owner; try again later")
+            time.sleep(0.02)
+
+    def _begin(self, workspace: str, giving_s: float) -> bool:
+        """Hand over, unless a folder is just being given back."""
         with _Mutex(self._folder):
+            if _being_given_back(self._folder, self._more):
+                return False
             used = _used_uids()
             _sweep(self._folder, used)
-            self.uid = self._choose(workspace, used)
+            try:
+                self.uid = self._choose(workspace, used)
+            except BlockingIOError:
+                return False
             folders = _noted(self._lock)
             folders.setdefault(workspace, self._owner(workspace, folders))
-            for path in more:
+            for path in self._more:
                 if _may_be_given(path):
                     folders.setdefault(path, self._owner(path, folders))
-            _note(
-                self._lock, folders
-            )  # before anything changes: a crash must not leave files that nobody knows of
-            self._held: dict[str, int] = {}
-            for path in {workspace, *more} & set(folders):
-                try:
-                    self._held[path] = _open(path)
-                    _give(self._held[path], folders[path][0], self.uid)
-                except OSError as error:
-                    raise HandoverError(
-                        f"cannot hand {path} over to an unprivileged user: {error.strerror}"
-                    ) from None
+            # Before anything changes: a crash must not leave files that nobody knows of.
+            _note(self._lock, folders)
+            self._give(workspace, folders[workspace][0])
+            self._gifts.pop().go_on()
+            for path in self._more:
+                if path in folders:
+                    self._give(path, folders[path][0])
+            self.hand_on(time.monotonic() + giving_s)
+            for gift in self._gifts:
+                gift.code_runs = True
+            return True
+
+    def _give(self, path: str, owner: int) -> None:
+        try:
+            self._held[path] = _open(path)
+            self._gifts.append(TreeGift(self._held[path], owner, self.uid))
+        except OSError as error:
+            raise HandoverError(
+                f"cannot hand {path} over to an unprivileged user: {error.strerror}"
+            ) from None
+
+    def hand_on(self, deadline: float) -> bool:
+        """Go on handing over until `deadline`, of the monotonic clock; return whether there is more to do."""
+        while self._gifts:
+            if not self._gifts[0].go_on(deadline):
+                return True
+            self._gifts.pop(0)
+        return False
 
     def give_back(self) -> list[str]:
-        """Give everything back, unless another session still uses the id; return what could not be reached, and why.
+        """Give the workspace back, unless another session still uses the id; return what was not reached, and why.
 
-        The folders of this session are given back wherever they have been moved to meanwhile.
+        The folders of this session are given back wherever they have been moved to meanwhile. What is left to do is up
+        to `give_back_more`.
         """
+        while self._gifts:
+            self._gifts.pop().close()
         with _Mutex(self._folder):
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                os.close(self._lock)
+                self._let_go()
                 return []
-            finally:
-                held, self._held = self._held, {}
-            try:
-                return [f"{path}/{what}" for path, what in _settle(self._folder, self.uid, self._lock, held)]
-            finally:
-                for descriptor in held.values():
-                    os.close(descriptor)
+            noted = _noted(self._lock)
+            self._later = {path: noted.pop(path) for path in self._more if path in noted}
+            missed = self._take_back(noted, None)
+            if not self._later:
+                self._free()
+            return missed
+
+    def give_back_more(self, giving_back_s: float = GIVING_BACK_S) -> list[str]:
+        """Give the other folders back, while other sessions begin and end; return what was not reached, and why.
+
+        The id stays taken for that, and the next session goes on with it.
+        """
+        if not self._later:
+            return []
+        missed = self._take_back(self._later, time.monotonic() + giving_back_s)
+        with _Mutex(self._folder):
+            self._free()
+        return missed
+
+    def _take_back(self, folders: dict[str, tuple[int, int]], deadline: float | None) -> list[str]:
+        left, missed = _take_back_each(folders, self.uid, self._held, deadline)
+        self._left |= left
+        return [f"{path}/{what}" for path, what in missed]
+
+    def _free(self) -> None:
+        """Forget what was given back, and let go of the id."""
+        _forget(self._folder, self.uid, self._lock, self._left)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for descriptor in (self._lock, *self._held.values()):
+            os.close(descriptor)
+        self._held, self._later = {}, {}
 
     def _choose(self, workspace: str, used: set[int]) -> int:
         there: int = os.stat(workspace).st_uid
@@ -117,9 +177,14 @@ class Tenancy:
         raise HandoverError(f"all user ids from {UIDS.start} to {UIDS.stop - 1} are in use")
 
     def _hold(self, uid: int) -> None:
+        """Share an id. Raises `BlockingIOError` if what it has is being given back."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._lock = os.open(f"{self._folder}/{uid}", flags, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise
 
     def _owner(self, path: str, folders: dict[str, tuple[int, int]]) -> tuple[int, int]:
         """Whose a folder is, or was: of one that is handed over and not noted, the owner of what it is in."""
@@ -165,43 +230,66 @@ def _is_free(lock: str) -> bool:
 
 def _noted(lock: int) -> dict[str, tuple[int, int]]:
     """What was handed over, with its owner and group."""
-    data = os.pread(lock, 1 << 20, 0)
+    fields = os.pread(lock, 1 << 20, 0).split(b"\0")
     try:
-        return {str(path): (int(uid), int(gid)) for path, uid, gid in json.loads(data)}
-    except (ValueError, TypeError):  # new, or cut short by a crash
+        return {
+            os.fsdecode(path): (int(uid), int(gid))
+            for path, uid, gid in zip(*[iter(fields[:-1])] * 3, strict=True)
+        }
+    except ValueError:  # cut short by a crash
         return {}
 
 
-def _settle(folder: str, uid: int, lock: int, held: dict[str, int] | None = None) -> list[tuple[str, str]]:
-    """Give back what an id was given, and free the id; `lock` is held by nobody else, and closed.
-
-    `held` has descriptors of folders that may have been moved. Returns what could not be given back, each with the
-    folder that it is in; the id stays taken then, and the next session tries again.
-    """
-    missed: list[tuple[str, str]] = []
-    left = {}
-    for path, owner in _noted(lock).items():
+def _being_given_back(folder: str, paths: Sequence[str]) -> bool:
+    """Tell whether a session that has ended is still at work in one of these folders, or above."""
+    for name in os.listdir(folder) if paths else ():
+        if not name.isdigit():
+            continue
+        lock = os.open(f"{folder}/{name}", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            descriptor = os.dup(held[path]) if held and path in held else _open(path)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # the mutex keeps others from noticing
+        except BlockingIOError:
+            if any(f"{path}/".startswith(f"{noted}/") for path in paths for noted in _noted(lock)):
+                return True
+        finally:
+            os.close(lock)
+    return False
+
+
+def _take_back_each(
+    folders: dict[str, tuple[int, int]], uid: int, held: dict[str, int], deadline: float | None = None
+) -> tuple[dict[str, tuple[int, int]], list[tuple[str, str]]]:
+    """Give folders back; return those that are not all given back, and what in them is not, each with its folder.
+
+    `held` has descriptors of folders that may have been moved.
+    """
+    left: dict[str, tuple[int, int]] = {}
+    missed: list[tuple[str, str]] = []
+    for path, owner in folders.items():
+        try:
+            descriptor = os.dup(held[path]) if path in held else _open(path)
         except OSError:  # the host has removed it
             continue
         try:
-            found = _take_back(descriptor, uid, owner)
+            found = take_back(descriptor, uid, owner, deadline)
         finally:
             os.close(descriptor)
         if found:
             left[path] = owner
             missed += [(path, what) for what in found]
+    return left, missed
+
+
+def _forget(folder: str, uid: int, lock: int, left: dict[str, tuple[int, int]]) -> None:
+    """Free an id, or note what is left to give back: the id stays taken then, and the next session tries again."""
     if left:
         _note(lock, left)
     else:
         os.unlink(f"{folder}/{uid}")
-    os.close(lock)
-    return missed
 
 
 def _note(lock: int, folders: dict[str, tuple[int, int]]) -> None:
-    data = json.dumps([(path, *owner) for path, owner in folders.items()]).encode()
+    data = b"".join(b"%s\0%d\0%d\0" % (os.fsencode(path), *owner) for path, owner in folders.items())
     os.ftruncate(lock, 0)
     os.pwrite(lock, data, 0)
 
@@ -222,8 +310,12 @@ def _sweep(folder: str, used: set[int]) -> dict[str, list[str]]:
         except BlockingIOError:
             os.close(lock)
         else:
-            found.update({path: [] for path in _noted(lock)})
-            for path, what in _settle(folder, int(name), lock):
+            noted = _noted(lock)
+            found.update({path: [] for path in noted})
+            left, missed = _take_back_each(noted, int(name), {})
+            _forget(folder, int(name), lock, left)
+            os.close(lock)
+            for path, what in missed:
                 found[path].append(what)
     return found
 
@@ -285,65 +377,3 @@ def _used_uids() -> set[int]:
             except OSError:  # it has ended meanwhile
                 pass
     return used
-
-
-# --- the files ----------------------------------------------------------------------------------
-
-
-def _give(folder: int, owner: int, uid: int) -> None:
-    """Hand over what is the owner's. What is linked from elsewhere too is not in our gift."""
-    names: dict[int, int] = {}  # by inode, of files that have several names
-    for entry in TreeWalk(folder):
-        if entry.stat.st_uid == owner and _several(entry.stat):
-            names[entry.stat.st_ino] = names.get(entry.stat.st_ino, 0) + 1
-        elif entry.stat.st_uid == owner:
-            _change(entry, owner, uid, -1)
-    if names:
-        for entry in TreeWalk(folder):
-            if _several(entry.stat) and names.get(entry.stat.st_ino) == entry.stat.st_nlink:
-                _change(entry, owner, uid, -1)
-    _change_folder(folder, owner, uid, -1)
-
-
-def _several(found: os.stat_result) -> bool:
-    return found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode)
-
-
-def _take_back(folder: int, uid: int, owner: tuple[int, int]) -> list[str]:
-    walk = TreeWalk(folder)
-    for entry in walk:
-        if entry.stat.st_uid == uid and not _change(entry, uid, owner[0], _group(entry.stat, uid, owner)):
-            walk.missed.append(f"{entry.name}: its owner cannot be changed")
-    _change_folder(folder, uid, owner[0], _group(os.fstat(folder), uid, owner))
-    return walk.missed
-
-
-def _group(found: os.stat_result, uid: int, owner: tuple[int, int]) -> int:
-    return owner[1] if found.st_gid == uid else -1
-
-
-def _change_folder(folder: int, before: int, uid: int, gid: int) -> None:
-    if os.fstat(folder).st_uid == before:  # and no other folder that took its place meanwhile
-        os.fchown(folder, uid, gid)
-
-
-def _change(entry: TreeEntry, before: int, uid: int, gid: int) -> bool:
-    """Change the owner of exactly the file that was looked at, and of no other that took its name.
-
-    Returns whether that is done, or is not to be done.
-    """
-    if before not in UIDS and stat.S_ISREG(entry.stat.st_mode) and entry.stat.st_mode & 0o6000:
-        return True  # the owner's own setuid program would lose its bit
-    try:
-        descriptor = os.open(entry.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.parent)
-    except OSError:  # it is gone
-        return True
-    try:
-        found = os.fstat(descriptor)
-        if (found.st_ino, found.st_uid) == (entry.stat.st_ino, before):
-            os.chown(f"/proc/self/fd/{descriptor}", uid, gid)
-        return True
-    except OSError:  # an immutable file
-        return False
-    finally:
-        os.close(descriptor)

@@ -1,14 +1,18 @@
 """What could lead git elsewhere in repositories that are in a workspace at the start, and how code is kept from it.
 
 git takes settings and hooks from the folder that `commondir` names (gitrepository-layout(5)), finds a linked worktree's
-or a submodule's repository by what a file `.git` says, and reads `config.worktree` if the settings say so. srt keeps
-hooks and `config` of each `.git`; these files, and the repositories of submodules, are kept here.
+or a submodule's repository by what a file or link `.git` says, and reads `config.worktree` if the settings say so. srt
+keeps hooks and `config` of each folder `.git` that it finds; all these files, wherever in the workspace a `.git` leads,
+are kept here.
+
+A link cannot be kept in its place. So a repository whose hooks or settings are links is kept as a whole.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,7 +27,9 @@ SEARCH_DEPTH: Final = 6
 """How deep repositories are looked for, by srt too: 3 by itself, 10 at most, which takes five times as long."""
 
 MAX_ENTRIES: Final = 200_000
+MAX_SETTINGS: Final = 1 << 20
 SKIPPED: Final = {".agentd", "node_modules"}
+_SHAPE: Final = {"HEAD", "objects", "refs"}
 HERE: Final = ".\n"
 """A `commondir` that leads nowhere else: git says of such a repository what it says of one without the file."""
 
@@ -44,47 +50,91 @@ class GitGuard:
 
 
 def guard_repositories(workspace: Path, *, allow_config: bool = False) -> GitGuard:
-    """Look for repositories, and return what is to be kept of them; settings are not with `allow_config`."""
+    """Look for repositories and return what is to be kept of them; settings are not with `allow_config`."""
     guard = GitGuard()
     for path in _find(workspace):
-        if os.path.isdir(workspace / path):
-            _repository(workspace, path, guard)
-            for submodule in _submodules(workspace, f"{path}/modules"):
-                _repository(workspace, submodule, guard)
-                guard.keep(f"{submodule}/hooks", FOLDER)
-                if not allow_config:
-                    guard.keep(f"{submodule}/config", "")
-        else:
+        dot_git = workspace / path
+        by_name = not os.path.isdir(dot_git) or os.path.islink(dot_git)
+        if _is_file(dot_git):
             guard.denied.append(path)
+        for folder in _folders_of(dot_git):
+            inside = _relative(workspace, folder)
+            if inside is not None and by_name and not os.path.lexists(folder):
+                _keep_way(workspace, inside, FOLDER, guard)
+            elif inside is not None and (by_name or _is_repository(folder)):
+                _repository(workspace, inside, guard, allow_config=allow_config)
+            _named_in_settings(
+                workspace, folder, dot_git.parent if dot_git.name == ".git" else dot_git, guard
+            )
+    for above in workspace.parents:
+        for folder in _folders_of(above / ".git"):
+            _named_in_settings(workspace, folder, above, guard)
+    guard.denied = list(dict.fromkeys(guard.denied))
     return guard
 
 
+def _folders_of(dot_git: Path) -> list[Path]:
+    """The folder that git takes for a repository's by a `.git`, and the one where that has its settings."""
+    own = os.path.realpath(dot_git)
+    if os.path.isfile(own):
+        said = _read(own)
+        if not said.startswith("gitdir:"):
+            return []
+        own = os.path.realpath(dot_git.parent / said.removeprefix("gitdir:").strip())
+    common = _read(os.path.join(own, "commondir")).strip()
+    return [Path(folder) for folder in dict.fromkeys((own, os.path.realpath(os.path.join(own, common))))]
+
+
+def _relative(workspace: Path, path: Path) -> str | None:
+    """The path relative to the workspace, if it is below."""
+    if path == workspace or not path.is_relative_to(workspace):
+        return None
+    return str(path.relative_to(workspace))
+
+
+def _keep_way(workspace: Path, path: str, absent: str, guard: GitGuard) -> None:
+    """Keep a path, and the folders on the way to it that are absent."""
+    for parent in reversed(Path(path).parents[:-1]):
+        if not (workspace / parent).exists():
+            guard.keep(str(parent), FOLDER)
+    guard.keep(path, absent)
+
+
 _NOT_WRITTEN: Final = re.compile(rb"could not (?:write|lock) config file [^\n]*\.git/[^\n]*config: ")
+_ALL_KEPT: Final = re.compile(rb"Unable to create '[^\n]*\.lock': Read-only file system")
 
 
 def kept_settings_note(said: bytes) -> str:
-    """Return what is to be said of git's complaint that it could not change settings, or nothing.
+    """Return what is to be said of git's complaint that it could not change settings or a repository, or nothing.
 
     `git push -u`, `git branch --set-upstream-to` and others complain, and end with exit code 0.
     """
-    if not _NOT_WRITTEN.search(said):
-        return ""
-    return (
-        "note: git's settings (.git/config) are read-only in this sandbox, so upstream branches, remotes and other "
-        "settings were not changed, whatever the exit code says (the option allow_git_config of the executor allows it)"
-    )
+    if _NOT_WRITTEN.search(said):
+        return (
+            "note: git's settings (.git/config) are read-only in this sandbox, so upstream branches, remotes and other "
+            "settings were not changed, whatever the exit code says (the option allow_git_config of the executor "
+            "allows it)"
+        )
+    if _ALL_KEPT.search(said):
+        return (
+            "note: this repository is read-only in this sandbox, because its hooks or settings are symbolic links, "
+            "which cannot be kept in their place otherwise"
+        )
+    return ""
 
 
 def _find(workspace: Path) -> Iterator[str]:
-    """Yield every `.git`, file or folder, following no links."""
+    """Yield every `.git` and every bare repository, following no links."""
     todo = [("", 1)]
     seen = 0
     while todo and seen < MAX_ENTRIES:
         folder, depth = todo.pop()
-        for entry in _scan(workspace / folder):
-            seen += 1
-            if entry.is_symlink():
-                continue
+        entries = _scan(workspace / folder)
+        seen += len(entries)
+        if folder and _SHAPE.issubset(entry.name for entry in entries):
+            yield folder
+            continue
+        for entry in entries:
             if entry.name == ".git":
                 yield os.path.join(folder, entry.name)
             elif depth < SEARCH_DEPTH and entry.name not in SKIPPED and entry.is_dir(follow_symlinks=False):
@@ -107,57 +157,95 @@ def _submodules(workspace: Path, folder: str) -> Iterator[str]:
                 todo.append(path)
 
 
-def _repository(workspace: Path, path: str, guard: GitGuard) -> None:
-    if not _is_repository(workspace / path):
+def _repository(workspace: Path, path: str, guard: GitGuard, *, allow_config: bool) -> None:
+    settings = () if allow_config else ("config", "config.worktree")
+    leading = ("hooks", "commondir", "modules", "worktrees", *settings)
+    if any(os.path.islink(workspace / path / name) for name in leading):
+        guard.denied.append(path)
+    if _is_linked(workspace / path):
+        _linked(workspace, path, guard)
         return
     guard.keep(f"{path}/commondir", HERE)
-    for name, absent in _named_in_settings(workspace, path):
-        guard.keep(name, absent)
-    by_worktree = _has_worktree_settings(workspace / path)
-    if by_worktree:
+    guard.keep(f"{path}/hooks", FOLDER)
+    if not allow_config:
+        guard.keep(f"{path}/config", "")
+    if _has_worktree_settings(workspace / path):
         guard.keep(f"{path}/config.worktree", "")
     for entry in _scan(workspace / path / "worktrees"):
-        linked = f"{path}/worktrees/{entry.name}"
-        guard.denied += [
-            f"{linked}/{name}" for name in ("commondir", "gitdir") if _is_file(workspace / linked / name)
-        ]
-        if by_worktree:
-            guard.keep(f"{linked}/config.worktree", "")
+        _linked(workspace, f"{path}/worktrees/{entry.name}", guard)
+    for submodule in _submodules(workspace, f"{path}/modules"):
+        _repository(workspace, submodule, guard, allow_config=allow_config)
+        _named_in_settings(workspace, workspace / submodule, None, guard)
+
+
+def _linked(workspace: Path, path: str, guard: GitGuard) -> None:
+    """What a repository keeps of a linked worktree."""
+    names = [name for name in ("commondir", "gitdir") if _is_file(workspace / path / name)]
+    guard.denied += [f"{path}/{name}" for name in names]
+    common = _read(workspace / path / "commondir").strip()
+    if names and _has_worktree_settings(workspace / path / common):
+        guard.keep(f"{path}/config.worktree", "")
 
 
 _SECTION: Final = re.compile(r"\[\s*([\w.-]+)")
 _SETTING: Final = re.compile(r"\s*(?:\[[^\]]*\])?\s*(path|hookspath)\s*=\s*\"?([^\"#;\r\n]+)", re.IGNORECASE)
 
 
-def _named_in_settings(workspace: Path, path: str) -> Iterator[tuple[str, str]]:
-    """Yield what in the workspace a repository's settings name: further settings, and a folder of hooks."""
-    folder = workspace / path
-    for name in ("config", "config.worktree"):
-        try:
-            lines = (folder / name).read_text("utf-8", "replace").splitlines()
-        except OSError:
-            continue
-        section = ""
-        for line in lines:
-            if found := _SECTION.match(line.strip()):
-                section = found[1].lower()
-            if (setting := _SETTING.match(line)) is None:
-                continue
-            if setting[1].lower() == "path" and section in ("include", "includeif"):
-                base, absent = folder, ""
-            elif setting[1].lower() == "hookspath" and section == "core":
-                base, absent = folder.parent, FOLDER
+def _named_in_settings(workspace: Path, folder: Path, worktree: Path | None, guard: GitGuard) -> None:
+    """Keep what in the workspace a repository's settings name: further settings, and a folder of hooks.
+
+    That of hooks is relative to the working tree, settings to the file that names them.
+    """
+    todo = [folder / "config", folder / "config.worktree"]
+    seen = set(todo)
+    while todo:
+        file = todo.pop()
+        for section, key, value in _settings_in(file):
+            if key == "path" and section in ("include", "includeif"):
+                base, absent = file.parent, ""
+            elif key == "hookspath" and section == "core" and worktree is not None:
+                base, absent = worktree, FOLDER
             else:
                 continue
-            named = os.path.relpath(os.path.normpath(base / setting[2].strip()), workspace)
-            if not named.startswith(os.pardir) and named != os.curdir:
-                above = [str(parent) for parent in Path(named).parents if str(parent) != os.curdir]
-                yield from ((one, FOLDER) for one in reversed(above) if not (workspace / one).exists())
-                yield named, absent
+            named = Path(os.path.normpath(base / value))
+            inside = _relative(workspace, named)
+            if inside is not None:
+                _keep_way(workspace, inside, absent, guard)
+            if not absent and named not in seen:
+                seen.add(named)
+                todo.append(named)
+
+
+def _settings_in(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield section, key and value of the settings that may name files, both of the former in small letters."""
+    section = ""
+    for line in _read(file).splitlines():
+        if found := _SECTION.match(line.strip()):
+            section = found[1].lower()
+        if setting := _SETTING.match(line):
+            yield section, setting[1].lower(), setting[2].strip()
+
+
+def _read(file: str | Path) -> str:
+    """The text of a regular file, as far as settings may be long; nothing if there is none."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        data = os.read(descriptor, MAX_SETTINGS) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+    return data.decode("utf-8", "replace")
+
+
+def _is_linked(folder: Path) -> bool:
+    """Tell whether it is a linked worktree's, with its settings elsewhere."""
+    return _read(folder / "commondir").strip() not in ("", HERE.strip())
 
 
 def _is_repository(folder: Path) -> bool:
-    return all(os.path.lexists(folder / name) for name in ("HEAD", "objects", "refs"))
+    return all(os.path.lexists(folder / name) for name in _SHAPE)
 
 
 def _is_file(path: Path) -> bool:

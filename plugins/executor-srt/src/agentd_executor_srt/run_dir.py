@@ -6,14 +6,19 @@ reach the folder of another session: all of them lie in one, which every sandbox
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
 
 from agentd_executor_srt.handover import MISSED
 
-__all__ = ["make_run_dir", "run_base", "what_was_missed"]
+__all__ = ["make_run_dir", "remove_run_dir", "run_base"]
+
+log = logging.getLogger("agentd.executor.srt")
 
 
 def make_run_dir() -> Path:
@@ -30,8 +35,18 @@ def run_base(run_dir: Path) -> Path:
     return run_dir.parent
 
 
-def what_was_missed(run_dir: Path) -> str:
-    """Return what the supervisor could not give back at the end, quoted, or an empty string."""
+def remove_run_dir(run_dir: Path) -> None:
+    """Remove what the supervisor has left of it, and log what it could not give back at the end."""
+    if missed := _missed(run_dir):
+        log.warning(
+            "files still belong to the sandbox's user (the next session here tries again): %s", missed
+        )
+    shutil.rmtree(run_dir, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other sandboxes are in it
+        run_base(run_dir).rmdir()
+
+
+def _missed(run_dir: Path) -> str:
     try:
         missed = (run_dir / MISSED).read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -13,7 +13,6 @@ workspace, does what is left to do.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import stat
 
@@ -72,15 +71,14 @@ class SessionRecord:
         self.made: dict[str, str] = {}
         self.live = False
         descriptor = os.open(path, _READ)
-        with open(descriptor, encoding="utf-8") as file:
+        with open(descriptor, "rb") as file:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 self.live = True
-            try:
-                self.made = {str(name): str(what) for name, what in json.load(file).items()}
-            except (ValueError, AttributeError):  # cut short by a crash, before anything was made
-                pass
+            fields = [os.fsdecode(field) for field in file.read().split(b"\0")[:-1]]
+            if len(fields) % 2 == 0:  # else cut short by a crash, before anything was made
+                self.made = dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 class _MarkLock:
@@ -153,7 +151,7 @@ def _hold_record(mark: str) -> int:
 
 
 def _write(record: int, made: Mapping[str, str]) -> None:
-    data = json.dumps(made).encode()
+    data = b"".join(os.fsencode(f"{name}\0{what}\0") for name, what in made.items())
     os.ftruncate(record, 0)
     os.pwrite(record, data, 0)
 

@@ -1,10 +1,11 @@
 """Starts one srt and ends it, with everything below it, when its host lets go of it; then tidies up.
 
-Run by `agentd_runner.reaper.supervisor_command` with the argument JOB, which is JSON (see `SandboxJob`), and the
-standard library alone. The standard streams are the runner's; srt inherits them. Standard input is also the host's
-hand: when its other end is closed (on purpose, or because the host was killed), the runner inside ends by itself; what
-has not ended after `grace_s` is ended. TERM says: at once. srt is the last to be killed, for it tidies up when what it
-started has ended. What stands in the workspace for absent files is made before and taken away here (`stand_ins`).
+Run by `agentd_runner.reaper.supervisor_command` with the descriptor of its `SandboxJob` as the argument, and the
+standard library alone, without `json`: its import would be a quarter of this one's. The standard streams are the
+runner's; srt inherits them. Standard input is also the host's hand: when its other end is closed (on purpose, or
+because the host was killed), the runner inside ends by itself; what has not ended after `grace_s` is ended. TERM
+says: at once. srt is the last to be killed, for it tidies up when what it started has ended. What stands in the
+workspace for absent files is made before and taken away here (`stand_ins`).
 
 As root, srt and everything below it run as an unprivileged user that the workspace is handed over to (`handover`),
 and this process, which stays root, hands it back. The exit code is srt's, or 125 if it was not started, with the
@@ -13,7 +14,7 @@ reason as a line on standard error.
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # without importing typing, which takes longer than all the r
 NOT_STARTED = 125
 OURS = "agentd: "  # how a line begins that is not srt's
 SRT_S = 3.0  # how long srt may take to tidy up when what it started has ended
+STEP_S = 0.02  # for how long nothing else is looked at while large folders are handed over
 CONTROL_FD = 3
 MAX_DESCRIPTOR = 1 << 16
 
@@ -47,13 +49,16 @@ class SandboxJob:
         self.workspace: str = given["workspace"]
         self.writable: list[str] = given["writable"]  # other folders that code may write to
         self.run_dir: str = given["run_dir"]  # srt's settings and sockets; removed at the end
-        self.control: int = given["control"]  # the reading end of what tells srt new settings
+        self.control: int = given[
+            "control"
+        ]  # what tells srt new settings is read there; closed by `tidy_more`
         self.readable: list[str] = given["readable"]  # paths that must be reachable as another user, too
         self.mark: str = given["mark"]  # where it is written down what stands in for absent files
         self.stand_ins: dict[str, str] = given["stand_ins"]
         self.made: list[str] = given["made"]  # folders in the workspace that are removed if they are empty
         self.home: str = given["home"]
         self.grace_s: float = given["grace_s"]
+        self.giving_s: float = given["giving_s"]  # how long the start waits for `writable` to be handed over
 
 
 class SandboxSupervisor:
@@ -68,12 +73,13 @@ class SandboxSupervisor:
         self.stand_ins = StandIns(job.mark, job.workspace, job.stand_ins)
         try:
             if os.geteuid() == 0:
-                self.tenancy = Tenancy(job.workspace, job.writable)
+                self.tenancy = Tenancy(job.workspace, job.writable, job.giving_s)
                 write_accounts(f"{job.run_dir}/accounts", self.tenancy.uid, job.home)
                 _hand_run_dir(job.run_dir, self.tenancy.uid)
             self.reaper.start(self._become_srt, not_started=NOT_STARTED)
         except BaseException:
             self.tidy()
+            self.tidy_more()
             raise
 
     def _hurry(self) -> None:
@@ -115,12 +121,19 @@ class SandboxSupervisor:
             left = None if deadline is None else deadline - time.monotonic()
             if self.reaper.exit_code is not None or (left is not None and left <= 0):
                 break
-            if self.reaper.wait(left, watched):
+            if self.reaper.wait(0 if self._hand_on() else left, watched):
                 watched = {}
                 deadline = time.monotonic() + self.job.grace_s
         self._end_srt()
         self.reaper.kill_below()
         return NOT_STARTED if self.reaper.exit_code is None else self.reaper.exit_code
+
+    def _hand_on(self) -> bool:
+        """Hand over some more of a large folder; return whether that goes on."""
+        try:
+            return self.tenancy is not None and self.tenancy.hand_on(time.monotonic() + STEP_S)
+        except OSError:  # the host has removed it, say; code cannot write to the rest
+            return False
 
     def _end_srt(self) -> None:
         """End what runs below srt and let srt tidy up after it."""
@@ -143,10 +156,20 @@ class SandboxSupervisor:
             except OSError as error:  # the host has removed the workspace, say: what can be done still is
                 print(f"{OURS}{error}", file=sys.stderr)
         _remove_all(self.job.run_dir)
+        self._tell_missed()
+
+    def tidy_more(self) -> None:
+        """Tell the host that the workspace is its own again, and give back what it need not wait for."""
+        os.close(self.job.control)
+        if self.tenancy is not None:
+            self.missed = self.tenancy.give_back_more()
+            self._tell_missed()
+
+    def _tell_missed(self) -> None:
         if self.missed:  # the host reads it, and removes it
-            os.makedirs(self.job.run_dir, mode=0o700)
-            with open(f"{self.job.run_dir}/{MISSED}", "w") as file:
-                file.write("\n".join(self.missed))
+            os.makedirs(self.job.run_dir, mode=0o700, exist_ok=True)
+            with open(f"{self.job.run_dir}/{MISSED}", "a") as file:
+                file.writelines(f"{what}\n" for what in self.missed)
 
     def _remove_made(self) -> None:
         root = os.open(self.job.workspace, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -205,7 +228,8 @@ def _leave_keyring() -> None:
 
 def main() -> int:
     """Supervise what the command line says."""
-    job = SandboxJob(json.loads(sys.argv[1]))
+    with open(int(sys.argv[1]), "rb") as given:
+        job = SandboxJob(marshal.load(given))  # from the host, which is the same interpreter
     try:
         supervisor = SandboxSupervisor(job)
     except Exception as error:  # the host shows what is said here
@@ -216,7 +240,7 @@ def main() -> int:
     null = os.open(os.devnull, os.O_RDWR)
     for number in (1, 2):
         os.dup2(null, number)
-    os.close(job.control)
     code = supervisor.run()
     supervisor.tidy()
+    supervisor.tidy_more()
     return code

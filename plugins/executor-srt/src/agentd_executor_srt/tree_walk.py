@@ -75,8 +75,8 @@ class TreeWalk:
                 else:
                     self._leave()
         finally:
-            for level in self._levels:
-                _close(level)
+            while self._levels:  # the walk was ended early
+                self._leave()
 
     def _look(self, level: WalkLevel, name: str) -> os.stat_result | None:
         try:

@@ -84,6 +84,8 @@ class ClientBackend:
         self._tasks: set[str] = set()
         self._outputs = OutputChecks()
         self._odd: dict[str, str] = {}
+        self._direct: DirectCalls | None = None
+        """Of the newest life, if that can be called past the SDK; begins nothing once the life is over."""
 
     def tool_names(self) -> Sequence[str]:
         return list(self._repeatable)
@@ -159,31 +161,13 @@ class ClientBackend:
 
         Returns a function that gives the call up, or None if it must go the SDK's way.
         """
-        life = self.connection.life
-        if life is None or life.direct is None or name in self._tasks:
+        direct = self._direct
+        if direct is None or name in self._tasks:
             return None
-        call = life.direct.new_call(name, arguments, done, on_progress)
-        if call is None:
-            return None
-        loop = self.connection.loop
-        if not life.direct.send_now(call):
-            loop.call_soon(self._send, life, call)
-        return lambda: loop.call_soon(self._give_up, life, call)
-
-    def _send(self, life: Life, call: DirectCall) -> None:
-        assert life.direct is not None
-        if not call.given_up and not (life.usable and life.direct.send(call)):
-            self._take_long_way(call)
+        return direct.begin(name, arguments, done, on_progress)
 
     def _take_long_way(self, call: DirectCall) -> None:
         _spawn(lambda: self._finish_late(call, lambda: self._again(call, attempts=2)))
-
-    def _give_up(self, life: Life, call: DirectCall) -> None:
-        assert life.direct is not None
-        call.given_up = True
-        life.direct.cancel(call)
-        if call.scope is not None:
-            call.scope.cancel()
 
     async def _again(self, call: DirectCall, *, attempts: int) -> object:
         return await self.call(call.name, dict(call.arguments), call.on_progress, attempts=attempts)
@@ -203,12 +187,12 @@ class ClientBackend:
         """Let calls share the pipes of this life's server with the SDK, where that can be done."""
         if life.direct is not None or (pipe := life.pipe) is None or pipe.lines is None:
             return
-        life.direct = direct = DirectCalls(
+        self._direct = life.direct = direct = DirectCalls(
             pipe.lines,
-            has_schema=self._outputs.__contains__,
+            mcp_loop(),
+            has_schema=self._outputs.schemas.__contains__,
             finish=self._read_result,
             refused=lambda name, code, message: _refusal(code, message, f"{name}()"),
-            spawn=_spawn,
             ask_again=self._take_long_way,
         )
         pipe.intercept(direct.take)

@@ -110,6 +110,7 @@ class Life:
         self._end_within(_CLOSE_S)
 
     def _end_within(self, seconds: float) -> None:
+        self._refuse_direct()
         now = asyncio.get_running_loop().time()  # as anyio.current_time(), but in callbacks as well
         self._scope.deadline = min(self._scope.deadline, now + seconds)
         self._stop.set()
@@ -135,6 +136,7 @@ class Life:
                 self._explain("")
         finally:
             self._broken = True
+            self._refuse_direct()
             if self.failure is None and not self.ready.is_set():
                 self.failure = McpServerError(name, "was closed while it was being opened")
             if self.client is not None:
@@ -143,6 +145,10 @@ class Life:
             self._stop.set()
             self.ready.set()
             self.ended.set()
+
+    def _refuse_direct(self) -> None:
+        if self.direct is not None:
+            self.direct.refuse()
 
     def _explain(self, problem: str, error: Exception | None = None) -> None:
         if self._stdio is not None:
@@ -305,12 +311,6 @@ class ServerConnection:
         return (
             life if life is not None and life.usable and self._loop is not None and self._loop.alive else None
         )
-
-    @property
-    def loop(self) -> McpLoop:
-        """The loop of the current life."""
-        assert self._loop is not None
-        return self._loop
 
     def use_older(self) -> bool:
         """Speak a revision with a handshake from the next life on; False if that is so already, or not allowed."""

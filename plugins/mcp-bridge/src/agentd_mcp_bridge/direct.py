@@ -20,6 +20,7 @@ import msgspec
 from agentd.protocols import OnProgress
 
 from agentd_mcp_bridge.lenient import read_json, request_id
+from agentd_mcp_bridge.loop import McpLoop
 
 __all__ = ["DirectCall", "DirectCalls", "Done", "refuses_new_revision"]
 
@@ -39,6 +40,10 @@ _ids: Final = itertools.count(1)
 def refuses_new_revision(message: str) -> bool:
     """Tell whether a server that has agreed on 2026-07-28, which has no handshake, asks for one all the same."""
     return _UNINITIALIZED.search(message) is not None
+
+
+def _nothing() -> None:
+    """Where the loop of the connections has ended, nobody waits for a call any more."""
 
 
 class Pipe(Protocol):
@@ -114,40 +119,53 @@ def _request(**fields: object) -> bytes:
 
 
 class DirectCalls:
-    """The calls that one life of a connection has under way. Runs in the MCP loop, but for `send_now`.
+    """The calls that one life of a connection has under way. Runs in the MCP loop, but for `begin`.
 
     :param has_schema: whether a tool's result must be checked against its output schema.
     :param finish: makes a value of any result, the SDK's way: from its bytes, or from what they stand for.
     :param refused: makes an exception of the server's error (code, message).
-    :param spawn: runs a coroutine function as a task of the loop.
     :param ask_again: makes a call once more, the SDK's way: the server wants to be told something first, or in an
-        older way, and has done nothing yet.
+        older way, and has done nothing yet; or it does not read just now.
     """
 
     def __init__(
         self,
         pipe: Pipe,
+        loop: McpLoop,
         *,
         has_schema: Callable[[str], bool],
         finish: Callable[[str, object], Awaitable[object]],
         refused: Callable[[str, int, str], BaseException],
-        spawn: Callable[[Callable[[], Any]], None],
         ask_again: Callable[[DirectCall], None],
     ) -> None:
         self._pipe = pipe
+        self._loop = loop
         self._has_schema = has_schema
         self._finish = finish
         self._refused = refused
-        self._spawn = spawn
         self._ask_again = ask_again
         self._pending: dict[str, DirectCall] = {}
         self._over = False
         self._lock = threading.Lock()
 
-    def new_call(
+    def begin(
+        self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
+    ) -> Callable[[], None] | None:
+        """Start a call, from any thread; return what gives it up, or None if it must go the SDK's way."""
+        loop = self._loop
+        if self._over or not loop.alive:
+            return None
+        call = self._new_call(name, arguments, done, on_progress)
+        if call is None:
+            return None
+        if not self._send(call, self._pipe.write_now):
+            loop.call_soon(self._send_in_loop, call)
+        return lambda: loop.call_soon(self._give_up, call)
+
+    def _new_call(
         self, name: str, arguments: Mapping[str, object], done: Done, on_progress: OnProgress | None
     ) -> DirectCall | None:
-        """Return a call that can be sent, or None if its arguments are too large or odd. From any thread."""
+        """Return a call that can be sent, or None if its arguments are too large or odd."""
         ident = f"{_PREFIX}{next(_ids)}"
         params: dict[str, object] = {"name": name, "arguments": arguments}
         meta = dict(self._pipe.envelope)
@@ -166,14 +184,6 @@ class DirectCalls:
             return None
         return DirectCall(name, arguments, ident, line, done, on_progress)
 
-    def send_now(self, call: DirectCall) -> bool:
-        """Send the request, from any thread; False if it must be sent in the loop."""
-        return self._send(call, self._pipe.write_now)
-
-    def send(self, call: DirectCall) -> bool:
-        """Send the request; False if that cannot be done at once."""
-        return self._send(call, self._pipe.write)
-
     def _send(self, call: DirectCall, write: Callable[[bytes], bool]) -> bool:
         with self._lock:  # or a call could slip in after `lost`, and never be answered
             if self._over:
@@ -184,13 +194,24 @@ class DirectCalls:
             del self._pending[call.id]
             return False
 
-    def cancel(self, call: DirectCall) -> None:
-        """Give the call up and tell the server."""
+    def _send_in_loop(self, call: DirectCall) -> None:
+        if not call.given_up and not self._send(call, self._pipe.write):
+            self._ask_again(call)
+
+    def _give_up(self, call: DirectCall) -> None:
+        """Let the call go and tell the server."""
+        call.given_up = True
         if self._pending.pop(call.id, None) is not None:
             params: dict[str, object] = {"requestId": call.id, "reason": "the caller has given the call up"}
             if self._pipe.envelope:
                 params["_meta"] = self._pipe.envelope
             self._pipe.write(_request(method="notifications/cancelled", params=params))
+        if call.scope is not None:
+            call.scope.cancel()
+
+    def refuse(self) -> None:
+        """Begin no more calls: the connection is about to be closed."""
+        self._over = True
 
     def lost(self) -> list[DirectCall]:
         """Return the calls that will not be answered any more; none is sent from now on."""
@@ -231,7 +252,7 @@ class DirectCalls:
             message = str(error.get("message") or "an error that is none")
             call.done(None, self._refused(call.name, 0, message))
         else:
-            self._spawn(lambda: self._finish_by_task(call, result))
+            self._loop.post(lambda: self._finish_by_task(call, result), _nothing)
         return True
 
     def _progressed(self, said: _Progress) -> bool:
@@ -255,7 +276,7 @@ class DirectCalls:
             return
         if result is None or not _is_text(result) or self._has_schema(call.name):
             raw = bytes(head.result)
-            self._spawn(lambda: self._finish_by_task(call, raw))
+            self._loop.post(lambda: self._finish_by_task(call, raw), _nothing)
             return
         texts = [part.text for part in result.content]
         call.done(None if not texts else texts[0] if len(texts) == 1 else texts, None)

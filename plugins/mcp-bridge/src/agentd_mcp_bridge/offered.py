@@ -88,24 +88,22 @@ class OutputChecks:
     """Holds results against the output schemas of their tools."""
 
     def __init__(self) -> None:
-        self._schemas: dict[str, Mapping[str, Any]] = {}
+        self.schemas: dict[str, Mapping[str, Any]] = {}
+        """By the tools' names."""
         self._validators: dict[str, Any] = {}
 
     def replace(self, schemas: Mapping[str, Mapping[str, Any]]) -> None:
         """Know these from now on, by the tools' names."""
         self._validators.clear()
-        self._schemas.clear()
-        self._schemas.update(schemas)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._schemas
+        self.schemas.clear()
+        self.schemas.update(schemas)
 
     def mismatch(self, name: str, structured: object) -> str:
         """Return what of a tool's structured content does not keep the schema, or an empty text.
 
         :param structured: None if the result had none.
         """
-        if name not in self._schemas:
+        if name not in self.schemas:
             return ""
         if structured is None:
             return f"{name}() promises structured content and sent none"
@@ -117,7 +115,7 @@ class OutputChecks:
         try:
             validator = self._validators.get(name)
             if validator is None:
-                schema = self._schemas[name]
+                schema = self.schemas[name]
                 kind = validator_for(schema)
                 kind.check_schema(schema)
                 validator = self._validators[name] = kind(schema, registry=Registry())

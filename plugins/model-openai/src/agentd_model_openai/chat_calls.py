@@ -10,7 +10,10 @@ from agentd.text import valid_data
 
 from agentd_model_openai.tool_schema import with_items
 
-__all__ = ["CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
+__all__ = ["MOST_CHARS", "CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
+
+MOST_CHARS: Final = 16 * 1024 * 1024
+"""How much of one answer is kept besides its text: calls and reasoning. (The text is bounded by `Budgets`.)"""
 
 _EXTRAS: Final = ("refusal", "reasoning", "reasoning_content", "reasoning_details", "thinking_blocks")
 """Fields besides the text that an answer with calls takes back with it, each under the name that it came under: some
@@ -72,6 +75,7 @@ class CallCollector:
         self.extras: dict[str, Any] = {}
         self._open: dict[int, dict[str, Any]] = {}
         self._unnumbered = 0
+        self._chars = 0
 
     def whole(self, message: Any) -> Iterator[ModelToolCall]:
         """Read a whole message."""
@@ -82,9 +86,13 @@ class CallCollector:
             yield _finished(_plain(call), number)
 
     def feed(self, delta: Any) -> list[ModelToolCall]:
-        """Take a delta; return the calls that are complete because another one has begun."""
+        """Take a delta; return the calls that are complete because another one has begun.
+
+        :raises ValueError: if it becomes more than `MOST_CHARS`.
+        """
         for name in _EXTRAS:
             if (value := getattr(delta, name, None)) is not None:
+                self._count(value)
                 _merge(self.extras, name, value)
         if not delta.tool_calls:
             return []
@@ -98,8 +106,14 @@ class CallCollector:
             if index not in self._open or _is_another(self._open[index], data):
                 done += self.close()
                 self._open[index] = {}
+            self._count(data)
             _join(self._open[index], data)
         return done
+
+    def _count(self, data: Any) -> None:
+        self._chars += len(data if isinstance(data, str) else str(data))
+        if self._chars > MOST_CHARS:
+            raise ValueError(f"an answer has more than {MOST_CHARS:,} characters of calls and reasoning")
 
     def close(self) -> list[ModelToolCall]:
         """Return the calls that are left, at the answer's end."""

@@ -1,7 +1,7 @@
-"""How long an event of a provider's stream may be.
+"""How long an event of a provider's stream may be, and all of them together.
 
 Libraries put an event together in memory until its end comes. A provider, or somebody in between, that sends none would
-fill that memory; compressed, it takes a thousandth of the bytes on the network.
+fill that memory; compressed, it takes a thousandth of the bytes on the network. So would a stream that never ends.
 """
 
 from __future__ import annotations
@@ -9,28 +9,30 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
-__all__ = ["MOST_BYTES", "LineTooLongError", "limit_lines"]
+__all__ = ["MOST_BYTES", "MOST_STREAM_BYTES", "LineTooLongError", "limit_lines"]
 
 MOST_BYTES: Final = 16 * 1024 * 1024
+MOST_STREAM_BYTES: Final = 1024 * 1024 * 1024
+"""Three million tokens with their JSON around them, one by one."""
 SLICE_BYTES: Final = 4096
 """How much of a compressed body is decompressed at once: deflate makes at most 1,032 times as much of it."""
 _ENDS: Final = (b"\n\n", b"\r\r", b"\r\n\r\n")
 
 
 class LineTooLongError(ValueError):
-    """An event of a stream is longer than `MOST_BYTES`. The provider would send it again, so it is not asked again."""
+    """An event of a stream, or all of it, is too long. The provider would send it again, so it is not asked again."""
 
     code = "line_too_long"
 
-    def __init__(self) -> None:
-        super().__init__(f"a line of the stream is longer than {MOST_BYTES // 1024**2} MiB")
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"{what} is longer than {limit // 1024**2} MiB")
 
 
 class _Meter:
-    """Counts the bytes of the event that has not ended yet."""
+    """Counts the bytes of the stream, and of the event that has not ended yet."""
 
     def __init__(self) -> None:
-        self._open = 0
+        self._all = self._open = 0
         self._tail = b""
 
     def add(self, data: bytes) -> bytes:
@@ -38,14 +40,17 @@ class _Meter:
         seen = self._tail + data
         end = max(seen.rfind(mark) for mark in _ENDS)
         self._open = len(seen) - end if end >= 0 else self._open + len(data)
+        self._all += len(data)
         if self._open > MOST_BYTES:
-            raise LineTooLongError
+            raise LineTooLongError("a line of the stream", MOST_BYTES)
+        if self._all > MOST_STREAM_BYTES:
+            raise LineTooLongError("the stream of one answer", MOST_STREAM_BYTES)
         self._tail = seen[-3:]
         return data
 
 
 def limit_lines(response: Any) -> None:
-    """Have an HTTP response of httpx raise `LineTooLongError` while it is read, if an event in it is too long.
+    """Have an HTTP response of httpx raise `LineTooLongError` while it is read, if it or an event in it is too long.
 
     Something else than such a response stays as it is.
     """

@@ -13,7 +13,12 @@ from uuid import uuid4
 
 import attrs
 
-__all__ = ["WholeEvents"]
+from agentd_model_openai.chat_calls import MOST_CHARS
+
+__all__ = ["MOST_ITEMS", "WholeEvents"]
+
+MOST_ITEMS: Final = 10_000
+"""How many items of one answer are kept: each takes some kilobytes of memory, however short it is."""
 
 ADDED: Final = "response.output_item.added"
 DONE: Final = "response.output_item.done"
@@ -53,6 +58,7 @@ class WholeEvents:
     """Takes the events of one answer. `feed` returns each with what had to come before it.
 
     :param model: the model's name.
+    :raises ValueError: if there are more than `MOST_ITEMS`, or more than `MOST_CHARS` in those that are no text.
     """
 
     def __init__(self, model: str) -> None:
@@ -61,6 +67,7 @@ class WholeEvents:
         self._types = responses
         self._model = model
         self._items: dict[int, _BegunItem] = {}
+        self._chars = 0
         self._begun = False
 
     def feed(self, event: Any) -> Iterator[Any]:
@@ -144,6 +151,8 @@ class WholeEvents:
 
     def _begin(self, event: Any) -> _BegunItem:
         """Note an item that begins. (A reader may change the event: nothing is read of it later.)"""
+        if len(self._items) >= MOST_ITEMS:
+            raise ValueError(f"an answer has more than {MOST_ITEMS:,} items")
         item, index = event.item, self._index(event)
         if item.type == "message":
             item.id = getattr(item, "id", None) or f"msg_{uuid4().hex}"
@@ -169,6 +178,9 @@ class WholeEvents:
 
     def _end(self, entry: _BegunItem, item: Any) -> Iterator[Any]:
         """End an item: the text that it has and nobody has sent, its parts, itself."""
+        self._chars += len(str(item)) if item.type != "message" else 0
+        if self._chars > MOST_CHARS:
+            raise ValueError(f"an answer has more than {MOST_CHARS:,} characters of calls and reasoning")
         if item.type == "message":
             for number, part in enumerate(getattr(item, "content", None) or ()):
                 text = getattr(part, "text", None) or ""

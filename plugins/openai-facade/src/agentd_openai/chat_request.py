@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from agentd.errors import ConfigError
-from agentd.turn.ends import end_of
+from agentd.turn.reading import end_of
 from agentd.types import Usage
 
 __all__ = ["add_usage", "check", "finish_reason", "restored", "tool_names", "with_instructions"]
@@ -82,7 +82,7 @@ def finish_reason(word: str, end: str = "answer") -> str:
     :param word: the provider's.
     :param end: the stop reason of the run.
     """
-    if end in ("answer", "refused", "cut") and word in _REASONS:
+    if end in ("answer", "refused") and word in _REASONS:
         return word
     meant = end_of(word) if end == "answer" else end
     return {"answer": "stop", "refused": "content_filter"}.get(meant, "length")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentd.errors import ConfigError, MissingPluginError
-from agentd.turn.budgets import Budgets
+from agentd.types import Budgets
 
 if TYPE_CHECKING:
     from agentd.protocols import EventSink

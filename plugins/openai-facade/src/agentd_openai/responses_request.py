@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentd.errors import ConfigError
-from agentd.turn.results import format_results
-from agentd.turn.transcript import Execution
+from agentd.turn.transcript import Execution, format_results
 from agentd.types import Usage
 
 from agentd_openai.native_items import RESULTS, expanded

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import attrs
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall
-from agentd.turn.ends import end_of
+from agentd.turn.reading import end_of
 
 from agentd_openai.item_stream import ADDED, DONE, TEXT
 from agentd_openai.responses_request import add_usage

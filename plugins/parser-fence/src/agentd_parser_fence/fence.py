@@ -1,9 +1,9 @@
 """One fence: the line that opens it, where it closes, and what of it is the code.
 
-CommonMark 0.31, sections 4.5 (fenced code blocks), 4.6 (HTML blocks) and 5.2 (list items). Columns count from 0; a
-tab goes on to the next multiple of 4. Two simplifications: a line that is indented less than a list item's content
-ends the item also where CommonMark would have a lazy continuation of its paragraph; and of the HTML blocks, only
-comments and the elements with raw text are known, wherever the list item around them ends.
+CommonMark 0.31, sections 4.5 (fenced code blocks) and 5.2 (list items). Columns count from 0; a tab goes on to the next
+multiple of 4. Two simplifications: a line that is indented less than a list item's content ends the item also where
+CommonMark would have a lazy continuation of its paragraph; and an HTML block goes up to its own end, wherever the list
+item around it ends.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import Final, Literal
 import attrs
 from agentd.notation import read_header
 
+from agentd_parser_fence.html_block import HtmlBlock, html_block_at
+
 __all__ = [
     "BodyReader",
     "LineStart",
     "Opener",
-    "RawHtml",
     "advance_column",
     "code_of",
+    "goes_on",
     "header_of",
+    "may_have_fences",
     "next_line",
 ]
 
@@ -29,9 +32,6 @@ _MARKER: Final = re.compile(r"(?:[-+*]|\d{1,9}[.)])(?=[ \t]|\Z)")
 _MARKER_PART: Final = re.compile(r"\d{1,9}[.)]?\Z|[-+*]\Z")
 _BREAK: Final = re.compile(r"[ \t]*(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,})\Z")
 _RUN: Final = re.compile(r"`+|~+")
-_RAW = r"<(?:!--|(?:pre|script|style|textarea)(?:[ \t>]|\Z))"
-_HTML: Final = re.compile(_RAW, re.IGNORECASE)
-_TAGS: Final = ("<!--", "<pre>", "<script>", "<style>", "<textarea>")
 _LONGEST_HEAD: Final = 200  # characters before and of the fence: what is indented or nested deeper is prose
 
 # A word that names the language of what is shown; in front of `PATH:create` it is no part of the path.
@@ -39,6 +39,9 @@ _LANGUAGE_WORD: Final = re.compile(
     "bash|c|cpp|css|csv|diff|dockerfile|go|html|ini|java|javascript|js|json|jsx|makefile|markdown|md|plaintext"
     "|py|python|ruby|rust|sh|shell|sql|text|toml|ts|tsx|txt|typescript|xml|yaml|yml",
     re.IGNORECASE,
+)
+_DOCUMENT: Final = re.compile(
+    r".*\.(?:md|mdx|markdown|mkd|qmd|rmd)|(?:.*/)?readme", re.IGNORECASE | re.DOTALL
 )
 _LAST_ACTION: Final = re.compile(r"(.*?)[ \t]*:[ \t]*(execute|create)", re.IGNORECASE)
 
@@ -64,17 +67,6 @@ class Opener:
     at: int
 
 
-@attrs.frozen
-class RawHtml:
-    """The beginning of a comment or an element with raw text: all is shown up to the line's end behind `end`."""
-
-    end: re.Pattern[str]
-
-
-_COMMENT: Final = RawHtml(re.compile("-->"))
-_ELEMENT: Final = RawHtml(re.compile("</(?:pre|script|style|textarea)>", re.IGNORECASE))
-
-
 @attrs.define
 class LineStart:
     """Reads how lines begin, and remembers the list items that are open between them.
@@ -84,8 +76,8 @@ class LineStart:
 
     items: list[int] = attrs.field(factory=list)
 
-    def read(self, head: str, *, ended: bool) -> Opener | RawHtml | Literal["prose", "more"]:
-        """Judge a line by its beginning: `prose` for good, `more` characters needed, an opener, or raw HTML.
+    def read(self, head: str, *, ended: bool) -> Opener | HtmlBlock | Literal["prose", "more"]:
+        """Judge a line by its beginning: `prose` for good, `more` characters needed, an opener, or HTML.
 
         `head` has no line end; `ended` says that the line ends behind it. An opener is returned once its
         run of fence characters is over; whether its info string is a good one is not looked at.
@@ -98,7 +90,9 @@ class LineStart:
             self.items = items
         return verdict
 
-    def _judge(self, head: str, ended: bool) -> tuple[Opener | RawHtml | Literal["prose", "more"], list[int]]:
+    def _judge(
+        self, head: str, ended: bool
+    ) -> tuple[Opener | HtmlBlock | Literal["prose", "more"], list[int]]:
         index = column = behind_marker = 0
         items = self.items
         marked = False
@@ -123,7 +117,7 @@ class LineStart:
                     return "more", items
                 return (opener if opener.length >= 3 else "prose"), items
             if head[index] == "<":
-                return _html_at(head[index:], ended), items
+                return html_block_at(head[index:], ended=ended), items
             if ended and _BREAK.match(head, index):
                 return "prose", items
             marker = _MARKER.match(head, index)
@@ -133,15 +127,6 @@ class LineStart:
             column = behind_marker = column + len(marker[0])
             items = [*items, column + 1]
             marked = True
-
-
-def _html_at(head: str, ended: bool) -> RawHtml | Literal["prose", "more"]:
-    """Judge a line from its first `<` on."""
-    if not ended and any(tag.startswith(head.lower()) for tag in _TAGS if len(head) < len(tag)):
-        return "more"
-    if _HTML.match(head) is None:
-        return "prose"
-    return _COMMENT if head.startswith("<!--") else _ELEMENT
 
 
 def header_of(info: str) -> tuple[str, str] | None:
@@ -166,6 +151,11 @@ def header_of(info: str) -> tuple[str, str] | None:
     if action == "create" and len(target) > 2 and target[0] == target[-1] and target[0] in "\"'":
         target = target[1:-1]
     return target, action
+
+
+def may_have_fences(header: tuple[str, str]) -> bool:
+    """True if a block writes a file in which fences are to be expected: Markdown."""
+    return header[1] == "create" and _DOCUMENT.fullmatch(header[0]) is not None
 
 
 # --- the inside of a fence ----------------------------------------------------------------------
@@ -302,6 +292,27 @@ class BodyReader:
             self._where = _IN_RUN if fence else _IN_CONTENT
             self._left = self._left and text[index] in "\r\n"
         return index
+
+
+def goes_on(opener: Opener, text: str, *, ended: bool) -> bool | None:
+    """Tell whether what comes directly behind a file belongs to it, so that a fence in the file was taken for its end.
+
+    CommonMark cannot tell. It is probable if text stands on the very next line, and the first fence that follows is a
+    bare one, as the end of an inner fence is. What begins with a fence is the next block.
+
+    :param ended: whether no more text is looked at.
+    :return: None if more text is needed.
+    """
+    first = text.lstrip(" \t")[:1]
+    if not first:
+        return False if ended else None
+    if first in "\r\n`~":
+        return False
+    line_end = r"(?:[\r\n]|\Z)" if ended else r"[\r\n]"
+    found = re.search(rf"[\r\n] {{0,3}}{opener.char}{{{opener.length},}}[ \t]*([^`\r\n]*){line_end}", text)
+    if found is None:
+        return False if ended else None
+    return not found[1]
 
 
 def code_of(opener: Opener, body: str) -> str:

@@ -2,8 +2,8 @@
 
 A fence whose info string is a header (`bash:execute`, `PATH:create`; see `fence.header_of`) becomes one
 `block` segment, once its closing line is certain. Every other fence is `opaque`: shown as it comes, and
-nothing inside it is a block. So are comments of HTML and its elements with raw text (`<pre>`, say). Fences in block
-quotes and in indented code are prose. Line ends are LF, CRLF and CR.
+nothing inside it is a block. So are comments of HTML and its elements with raw text (`<pre>`, say). Fences in its other
+elements, up to a blank line, in block quotes and in indented code are prose. Line ends are LF, CRLF and CR.
 """
 
 from __future__ import annotations
@@ -13,31 +13,44 @@ from typing import Final
 
 from agentd.types import Block, Segment, SegmentKind
 
-from agentd_parser_fence.fence import BodyReader, LineStart, Opener, RawHtml, code_of, header_of, next_line
+from agentd_parser_fence.fence import (
+    BodyReader,
+    LineStart,
+    Opener,
+    code_of,
+    goes_on,
+    header_of,
+    may_have_fences,
+    next_line,
+)
+from agentd_parser_fence.html_block import LONGEST_END, HtmlBlock
 
-__all__ = ["LONGEST_OPENER", "FenceParser"]
+__all__ = ["LONGEST_LOOK", "LONGEST_OPENER", "FenceParser"]
 
 LONGEST_OPENER: Final = 4096
 """Characters of the longest line that opens a fence; a longer one is prose, so that little is held back."""
+LONGEST_LOOK: Final = 4096
+"""Characters that are read behind a Markdown file to find out whether it goes on."""
 
 _MAY_MATTER: Final = frozenset(" \t`~-+*0123456789<")  # as the first character of a line outside of lists
 _STOPS: Final = r"\r|\n[ \t`~\-+*0-9<]"
-_LONGEST_END: Final = len("</textarea>")
 
 # Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
-# fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, in the line that ends it.
-_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_END = range(7)
+# fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, in the line that ends it, and
+# behind a block that may go on.
+_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_END, _BEHIND = range(8)
 
 
 class FenceParser:
     """Reads one answer; see `agentd.protocols.Parser`.
 
     Held back are: the beginning of a line that may open a fence, the line of an opening fence (up to
-    `LONGEST_OPENER` characters), a block until its closing line has ended, and a CR until it is known
-    whether an LF follows.
+    `LONGEST_OPENER` characters), a block until its closing line has ended (a Markdown file until it is known whether it
+    goes on behind that), and a CR until it is known whether an LF follows.
     """
 
     __slots__ = (
+        "_behind",
         "_body",
         "_cr",
         "_header",
@@ -57,7 +70,7 @@ class FenceParser:
 
     _body: BodyReader
     _header: tuple[str, str]
-    _html: RawHtml
+    _html: HtmlBlock
     _opener: Opener
 
     def __init__(self) -> None:
@@ -68,9 +81,10 @@ class FenceParser:
         self._out: list[Segment] = []
         self._held: list[str] = []  # behind it, is held back
         self._held_chars = 0  # of the opener's line
+        self._behind = ""  # what came behind a held block
         self._info_at = 0  # where in it the info string begins
         self._cr = False  # a CR, also held back
-        self._recent = ""  # the last characters of raw HTML, in which its end may have begun
+        self._recent = ""  # the last of raw HTML, in which its end may have begun
         self._in_line = False  # only a line end can change anything, and no CR is held
 
     @property
@@ -120,15 +134,15 @@ class FenceParser:
 
     def close(self) -> Sequence[Segment]:
         """End the text; return the segments of what was still held back."""
-        if self._cr:
-            self._cr = False
-            self._out = self._read("\r")
+        self._out = self._read("\r" if self._cr else "", ended=True)
+        self._cr = False
         if self._where == _LINE_START and self._held:
             self._close_line_start()
         if self._where == _OPENER:
             self._open()
         if self._where == _BLOCK:
-            self._finish(complete=self._body.in_closing_line)
+            closed = self._body.in_closing_line
+            self._finish(closed=closed, complete=closed)
         return self._take_out()
 
     def _is_line(self, text: str) -> bool:
@@ -137,9 +151,10 @@ class FenceParser:
             return False
         return text.find("\n") == len(text) - 1
 
-    def _read(self, text: str) -> list[Segment]:
+    def _read(self, text: str, *, ended: bool = False) -> list[Segment]:
+        text, self._behind = self._behind + text, ""
         index = 0
-        while index < len(text):
+        while index < len(text) or (ended and self._where == _BEHIND):
             if self._where == _PROSE:
                 index = self._read_prose(text, index)
             elif self._where == _LINE_START:
@@ -152,6 +167,8 @@ class FenceParser:
                 index = self._read_html(text, index)
             elif self._where == _HTML_END:
                 index = self._read_html_end(text, index)
+            elif self._where == _BEHIND:
+                index = self._look_behind(text, index, ended=ended)
             else:
                 index = self._read_block(text, index)
         return self._take_out()
@@ -178,7 +195,7 @@ class FenceParser:
         if isinstance(verdict, Opener):
             self._start_opener(verdict, head)
             return index + len(piece) - (len(line) - len(head))
-        if isinstance(verdict, RawHtml):
+        if isinstance(verdict, HtmlBlock):
             self._start_html(verdict, line)
         elif verdict == "more":
             self._held.append(piece)
@@ -209,10 +226,12 @@ class FenceParser:
         return end
 
     def _read_html(self, text: str, index: int) -> int:
+        if self._html.end is None:
+            return self._read_html_line(text, index)
         seen = self._recent + text[index:]
         found = self._html.end.search(seen)
         if found is None:
-            self._recent = seen[-_LONGEST_END:]
+            self._recent = seen[-LONGEST_END:]
             self._emit("opaque", text[index:])
             return len(text)
         self._where = _HTML_END
@@ -220,6 +239,17 @@ class FenceParser:
         if end > index:
             self._emit("opaque", text[index:end])
         return end
+
+    def _read_html_line(self, text: str, index: int) -> int:
+        """Read a line of HTML that lasts up to a blank one. A parser of calls in XML may find some in it."""
+        end = next_line(text, index)
+        line = text[index : end if end >= 0 else len(text)]
+        self._recent = self._recent or line.strip(" \t\r\n")[:1]  # empty as long as the line is blank
+        if end >= 0:
+            self._where = _HTML if self._recent else _LINE_START
+            self._recent = ""
+        self._prose.append(line)
+        return index + len(line)
 
     def _read_html_end(self, text: str, index: int) -> int:
         end = next_line(text, index)
@@ -235,8 +265,21 @@ class FenceParser:
             self._held.append(text[index:])
             return len(text)
         self._held.append(text[index:end])
-        self._finish(complete=True)
+        if may_have_fences(self._header):
+            self._where = _BEHIND
+        else:
+            self._finish(closed=True, complete=True)
         return end
+
+    def _look_behind(self, text: str, index: int, *, ended: bool) -> int:
+        """Find out whether the held block goes on, and is not complete then."""
+        seen = text[index : index + LONGEST_LOOK]
+        cut = goes_on(self._opener, seen, ended=ended or len(seen) == LONGEST_LOOK)
+        if cut is None:
+            self._behind = text[index:]
+            return len(text)
+        self._finish(closed=True, complete=not cut)
+        return index
 
     # --- from one state to the next ------------------------------------------------------------
 
@@ -258,12 +301,13 @@ class FenceParser:
         if ticks or self._held_chars > LONGEST_OPENER:
             self._give_up(self._held[0], ended=False)
 
-    def _start_html(self, html: RawHtml, line: str) -> None:
+    def _start_html(self, html: HtmlBlock, line: str) -> None:
         """Begin raw HTML with the beginning of its first line, perhaps with all of it."""
         self._held.clear()
         self._html, self._where, self._recent = html, _HTML, ""
-        index = line.index("<") + 1
-        self._emit("opaque", line[:index])
+        index = line.index("<") + 1 if html.end else 0
+        if index:
+            self._emit("opaque", line[:index])
         while index < len(line):
             read = self._read_html if self._where == _HTML else self._read_html_end
             index = read(line, index)
@@ -283,13 +327,13 @@ class FenceParser:
             self._header = header
             self._where = _BLOCK
 
-    def _finish(self, *, complete: bool) -> None:
-        """Return the block that is held; its last line is the closing one if it is complete."""
+    def _finish(self, *, closed: bool, complete: bool) -> None:
+        """Return the block that is held; its last line is the closing one if it is closed."""
         text = "".join(self._held)
         self._held.clear()
         self._where = _LINE_START
         end = len(text)
-        if complete:
+        if closed:
             lines = text.rstrip()
             end = max(lines.rfind("\n"), lines.rfind("\r")) + 1
         code = code_of(self._opener, text[self._held_chars : end])
@@ -301,7 +345,7 @@ class FenceParser:
         verdict = self._line.read(head, ended=True)
         if isinstance(verdict, Opener):
             self._start_opener(verdict, head)
-        elif isinstance(verdict, RawHtml):
+        elif isinstance(verdict, HtmlBlock):
             self._start_html(verdict, head)
         else:
             self._give_up(head, ended=False)

@@ -34,8 +34,8 @@ CONTENT OF THE FILE
 
 @hookimpl
 def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
-    """Return the notation. There are no options."""
-    check_options("the parser 'fence'", options, {})
+    """Return the notation. `options`: `starts_in_reasoning`, see `Notation`."""
+    check_options("the parser 'fence'", options, {"starts_in_reasoning": bool})
     from agentd_parser_fence.parser import FenceParser
 
     return Notation(
@@ -43,4 +43,5 @@ def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
         forms=FORMS,
         rules=("If a file's content has fences in it, give the block a longer fence (````).",),
         parser=FenceParser,
+        starts_in_reasoning=options.get("starts_in_reasoning", False),
     )

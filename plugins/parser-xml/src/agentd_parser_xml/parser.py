@@ -10,7 +10,7 @@ Tags may have a namespace prefix. The wrapper around calls may be missing; where
 tag belongs to the first block's segment and its closing tag to the last one's, so that between two blocks
 of one wrapper there are only blanks. A call whose name is no header (`read_header`) is prose, and so is
 one that Markdown would only show: in a code span, in a block quote (also in a list, and in the lines behind one up
-to a blank line), in a comment or a `<pre>` of HTML, or indented by four columns outside of a wrapper.
+to a blank line), in a comment, a `<pre>`, `<?...?>` or CDATA of HTML, or indented by four columns outside of a wrapper.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ _CLOSER: Final = re.compile(rf"\s*</{NAMESPACE}{_ANY_WRAPPER}\s*>")
 _CLOSER_PART: Final = re.compile(rf"\s*(?:<(?:/(?:{NAMESPACE}(?:{_WRAPPER_PARTS})|{_SOME_NAME})?)?)?")
 
 _MARK: Final = re.compile(
-    r"\\[\\`<]|(?P<ticks>`+)|<(?P<raw>!--|(?:pre|script|style|textarea)(?=[\s>]|\Z))|-->"
+    r"\\[\\`<]|(?P<ticks>`+)|<(?P<raw>!--|\?|!\[CDATA\[|(?:pre|script|style|textarea)(?=[\s>]|\Z))|-->|\?>|]]>"
     r"|</(?:pre|script|style|textarea)",
     re.IGNORECASE,
 )
+_ENDS: Final = {"!--": "-->", "?": "?>", "![cdata[": "]]>"}  # of raw HTML; an element has a tag for it
 _LINE_END: Final = re.compile(r"\r\n?|\n")
 _QUOTED: Final = re.compile(r"[ \t]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*>")
 _LEAD: Final = 200  # characters at the beginning of a line that decide what kind of line it is
@@ -117,7 +118,8 @@ class MarkdownContext:
                 length = len(mark[0])
                 self._ticks = length if not self._ticks else 0 if length == self._ticks else self._ticks
             elif mark["raw"] and not self._ticks:
-                self._html = "-->" if mark["raw"] == "!--" else f"</{mark['raw'].lower()}"
+                raw = mark["raw"].lower()
+                self._html = _ENDS.get(raw, f"</{raw}")
 
     def _end_line(self) -> None:
         if self._blank:

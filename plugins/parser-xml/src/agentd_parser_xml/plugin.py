@@ -40,8 +40,8 @@ FORMS: Final = """\
 
 @hookimpl
 def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
-    """Return the notation. There are no options."""
-    check_options("the parser 'xml'", options, {})
+    """Return the notation. `options`: `starts_in_reasoning`, see `Notation`."""
+    check_options("the parser 'xml'", options, {"starts_in_reasoning": bool})
     from agentd_parser_xml.parser import XmlParser
 
     return Notation(
@@ -49,4 +49,5 @@ def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
         forms=FORMS,
         rules=("Code and content stand there as they are: they need no XML escapes.",),
         parser=XmlParser,
+        starts_in_reasoning=options.get("starts_in_reasoning", False),
     )

@@ -10,9 +10,8 @@ import errno
 import logging
 import os
 import threading
-from datetime import UTC, datetime
+import time
 from pathlib import Path
-from uuid import uuid4
 
 from agentd.errors import ConfigError
 from agentd.events import Event, RunEnd, RunStart, as_dict
@@ -25,12 +24,14 @@ _log = logging.getLogger("agentd.sinks.jsonl")
 
 
 def _now() -> str:
+    from datetime import UTC, datetime  # takes longer than this module, and the first line is soon enough
+
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _unique_path(directory: Path) -> Path:
     """A name that sorts by time and that no other run, thread or process makes."""
-    return directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:12]}.jsonl"
+    return directory / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(6).hex()}.jsonl"
 
 
 def _make_directory(directory: Path) -> None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from agentd_skills.sandbox.search import words_of
 from agentd_skills.signatures import ToolView
 from agentd_skills.texts import first_sentence, one_line
 
@@ -23,15 +24,17 @@ _TEXT_CHARS: Final = 4000
 def index_lines(folder: str, tools: Sequence[ToolView], note: str = "") -> str:
     """Return the index of one skill.
 
-    A line is a JSON array: what a hit shows (call, line), then what is searched (names, parameters,
-    description, the parameters' descriptions).
+    A line is a JSON array: what a hit shows (call, line), then what is searched (names, as they are and as their words;
+    parameters; description; the parameters' descriptions).
 
     :param note: what the source says about its tools; found as a hit that names the document to read.
     """
     lines = [_line(folder, t) for t in tools]
     if note.strip():
         shown = f"(skills read {folder})"
-        lines.insert(0, [shown, first_sentence(note, _LINE_CHARS), folder, "", note[:_TEXT_CHARS], ""])
+        lines.insert(
+            0, [shown, first_sentence(note, _LINE_CHARS), _with_words(folder), "", note[:_TEXT_CHARS], ""]
+        )
     return "".join(json.dumps(line) + "\n" for line in lines)
 
 
@@ -44,8 +47,12 @@ def _line(folder: str, tool: ToolView) -> list[str]:
     return [
         one_line(tool.signature.short(), _SIGNATURE_CHARS),
         first_sentence(spec.description, _LINE_CHARS),
-        " ".join(names),
+        _with_words(" ".join(names)),
         " ".join(dict.fromkeys(p.wire[:100] for p in parameters))[:_TEXT_CHARS],
         spec.description[:_TEXT_CHARS],
         " ".join(p.text[:300] for p in parameters if p.text)[:_TEXT_CHARS],
     ]
+
+
+def _with_words(names: str) -> str:
+    return f"{names} {' '.join(words_of(names))}"

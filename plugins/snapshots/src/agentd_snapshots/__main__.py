@@ -33,7 +33,9 @@ def _carry_out(what: str, workspace: Path, base_dir: Path | None) -> str:
     marked = marked_store(workspace)
     if base_dir is None and marked is not None:
         base_dir = marked.parent
-    snapshots = Snapshots(workspace, base_dir)
+    snapshots = Snapshots(
+        workspace, base_dir, settle=False
+    )  # else it would be finished first where nobody has worked
     if what == "abandon":
         replaced = snapshots.abandon_restore()
         return "the workspace stays as it is" + (

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import secrets
 import stat
@@ -25,12 +24,10 @@ from agentd_snapshots.scan import FILE, Scan, Scanner, StatCache
 from agentd_snapshots.staging import Staging, settle
 from agentd_snapshots.store import PackStore
 from agentd_snapshots.tree import File, FileTree, Folder
-from agentd_snapshots.unfinished import old_entries
-from agentd_snapshots.walker import ChangedError, Spot, Walker, chmod_at, is_fixed, remove_at
+from agentd_snapshots.unfinished import newer_paths, old_entries, remove_staging
+from agentd_snapshots.walker import ChangedError, Spot, Walker, chmod_at, is_fixed
 
-__all__ = ["Restorer", "remove_staging", "set_mtime"]
-
-log = logging.getLogger("agentd.snapshots")
+__all__ = ["Restorer", "sweep"]
 
 _ATTEMPTS = 3
 _IN_THE_WAY = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR}
@@ -44,7 +41,7 @@ class Restorer:
     :param new: the folder was made just now and gets the owner that the snapshot knows. Otherwise what belonged to the
         workspace's owner then belongs to its owner now: a sandbox may have it handed over to a user of its own.
     :param redo: what a restore that was killed has written; it is done again.
-    :param check: called with the plan and the tree as it is before anything is changed; may raise.
+    :param ask: called before a restore is done again that would remove newer work, with its paths; may raise.
     """
 
     store: PackStore
@@ -56,7 +53,7 @@ class Restorer:
     journaled: bool = True
     new: bool = False
     redo: RestoreJournal | None = None
-    check: Callable[[Plan, FileTree], None] | None = None
+    ask: Callable[[list[str]], None] | None = None
 
     def run(self) -> Scan:
         """Restore, and return the scan of what was there before.
@@ -74,16 +71,28 @@ class Restorer:
             f"({last}); end what runs in it and restore again"
         )
 
+    def newer(self) -> list[str]:
+        """The paths of newer work that this restore would remove if it was done again now."""
+        assert self.redo is not None
+        scan, plan = self._planned(self.store.tree(self.snapshot_id))
+        return newer_paths(plan, scan.tree, self.redo)
+
     def _attempt(self, target: FileTree) -> Scan:
-        scan = self._scan(target)
-        if not self.new:
-            target.belong_to(scan.tree.folders[0].uid, scan.tree.folders[0].gid)
-        plan = make_plan(scan.tree, target)
-        if self.check is not None:
-            self.check(plan, scan.tree)
+        scan, plan = self._planned(target)
+        if self.redo is not None:
+            newer = sorted({*self.redo.newer, *newer_paths(plan, scan.tree, self.redo)})
+            if newer and self.ask is not None:
+                self.ask(newer)
+            self.redo = attrs.evolve(self.redo, newer=newer)
         if plan.needed:
             self._carry_out(plan, scan, target.folders[0])
         return scan
+
+    def _planned(self, target: FileTree) -> tuple[Scan, Plan]:
+        scan = self._scan(target)
+        if not self.new:
+            target.belong_to(scan.tree.folders[0].uid, scan.tree.folders[0].gid)
+        return scan, make_plan(scan.tree, target)
 
     def _scan(self, target: FileTree) -> Scan:
         scanner = Scanner(
@@ -100,8 +109,7 @@ class Restorer:
         name = os.fsdecode(STAGING_PREFIX) + secrets.token_hex(8)
         before = scan.tree.folders[0]
         applying = self._applying(plan, scan, name, after)
-        if self.redo:  # not in the same folder: that one may resist its removal
-            remove_staging(self.root_fd, self.redo.staging)
+        if self.redo:  # in a folder of its own: what the killed one has taken away stays until the end
             self.redo = applying
             self._journal(self.redo)
         else:
@@ -122,17 +130,26 @@ class Restorer:
         finally:
             changes.close()
             staging.close()
-        remove_staging(self.root_fd, name)
-        set_mtime(self.root_fd, after.mtime_ns)
+        if self.journaled:
+            RestoreJournal.applied(self.store)
+        sweep(self.root_fd, applying)
         self._clear()
 
     def _applying(self, plan: Plan, scan: Scan, staging: str, after: Folder) -> RestoreJournal:
         drops, old = old_entries(plan, scan.tree)
         paths = (scan.tree.path(at, name) for at, name, why in scan.left_out if why == "excluded")
         excluded = [os.fsdecode(path) for path in paths if path]
-        if self.redo:
-            old, excluded = {**self.redo.old, **old}, [*{*self.redo.excluded, *excluded}]
-        return RestoreJournal("applying", self.snapshot_id, staging, after.mtime_ns, drops, old, excluded)
+        journal = RestoreJournal("applying", self.snapshot_id, staging, after.mtime_ns, drops, old, excluded)
+        if self.redo is None:
+            return journal
+        return attrs.evolve(
+            journal,
+            old={**self.redo.old, **old},
+            excluded=[*{*self.redo.excluded, *excluded}],
+            earlier=self.redo.attempts,
+            newer=self.redo.newer,
+            kept=self.redo.kept,
+        )
 
     def _take_back(self, changes: _Changes, staging: str, before: Folder, reason: BaseException) -> None:
         try:
@@ -144,7 +161,7 @@ class Restorer:
                 "finishes this one first"
             ) from reason
         remove_staging(self.root_fd, staging)
-        set_mtime(self.root_fd, before.mtime_ns)
+        _set_mtime(self.root_fd, before.mtime_ns)
         self._clear()
 
     def _journal(self, journal: RestoreJournal) -> None:
@@ -279,22 +296,13 @@ def _same_file(here: int, now: File) -> Iterator[int]:
         os.close(fd)
 
 
-def remove_staging(root_fd: int, name: str) -> None:
-    """Remove the staging folder of a restore that has ended, one way or the other.
-
-    What cannot be removed (somebody else's files in a folder that was moved there, say) undoes nothing of it.
-    """
-    try:
-        remove_at(root_fd, os.fsencode(name))
-    except (OSError, ChangedError) as exc:
-        log.warning(
-            "%r in the workspace, which a restore has used, could not be removed: %s; it is no part of snapshots: "
-            "remove it by hand",
-            name,
-            exc,
-        )
+def sweep(root_fd: int, journal: RestoreJournal) -> None:
+    """Remove the staging folders of a restore that has ended, and give the workspace's folder its time."""
+    for staging, _ in journal.attempts:
+        remove_staging(root_fd, staging)
+    _set_mtime(root_fd, journal.root_mtime_ns)
 
 
-def set_mtime(fd: int, mtime_ns: int) -> None:
+def _set_mtime(fd: int, mtime_ns: int) -> None:
     """Set the time of an open folder."""
     os.utime(fd, ns=(mtime_ns, mtime_ns))

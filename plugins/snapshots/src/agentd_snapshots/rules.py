@@ -12,12 +12,13 @@ from fnmatch import translate
 from agentd_snapshots.tree import FileTree, join
 from agentd_snapshots.walker import DIRECTORY
 
-__all__ = ["OWN_FOLDER", "STAGING_PREFIX", "Paths", "Rules"]
+__all__ = ["OWN_FOLDER", "REPLACED_PREFIX", "STAGING_PREFIX", "Paths", "Rules"]
 
 OWN_FOLDER = b".agentd"
 KEPT_OF_IT = b"site"
 """What blocks have installed with pip is a part of the workspace's state; the home and temporary folders are not."""
 STAGING_PREFIX = b".agentd-restore-"
+REPLACED_PREFIX = "replaced-by-"
 Paths = Iterable[str | os.PathLike[str]]
 
 

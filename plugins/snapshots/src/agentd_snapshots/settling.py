@@ -29,6 +29,6 @@ def settle(workspace: Path) -> list[str]:
         )
         log.warning("%s", text)
         return [text]
-    said = Snapshots(workspace, folder.parent).settle()
+    said = Snapshots(workspace, folder.parent, settle=False).settle()
     unmark(workspace)  # killed between the end of the restore and that of its mark
     return said

@@ -52,6 +52,7 @@ class Snapshots(Recovery):
     :param ignore: the same by `fnmatch` patterns: with a slash for the path, without for the name (`node_modules`).
     :param exclude_if: the same by a function of the path. agentd's own hidden folder is always left out.
     :param lock_timeout_s: how long to wait for another process that is at work in the same store.
+    :param settle: False leaves a restore that was killed to the next method, `abandon_restore` for instance.
     :raises ConfigError: if `base_dir` lies in the workspace.
     :raises SnapshotError: if the store cannot be used, or a restore that was killed cannot be ended now. If its end
         would remove what is newer, the methods that work in the workspace raise `UnfinishedRestoreError` until
@@ -71,6 +72,7 @@ class Snapshots(Recovery):
         ignore: Iterable[str] = (),
         exclude_if: Callable[[str], bool] | None = None,
         lock_timeout_s: float = 600.0,
+        settle: bool = True,
     ) -> None:
         self.workspace_dir = Path(workspace).expanduser().resolve()
         folder = store_folder(self.workspace_dir, base_dir)
@@ -82,7 +84,7 @@ class Snapshots(Recovery):
         self._lock_timeout_s = lock_timeout_s
         self._cache: tuple[object, StatCache] | None = None
         self._said: list[str] = []
-        if RestoreJournal.left(self.store):
+        if settle and RestoreJournal.left(self.store):
             try:
                 self._said = self.settle()
             except UnfinishedRestoreError as exc:  # whoever wants to choose needs this object

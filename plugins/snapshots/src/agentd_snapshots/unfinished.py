@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +21,26 @@ from agentd.statedir import make_private
 from agentd.workspace import unfinished_dir
 
 from agentd_snapshots.journal import RestoreJournal
+from agentd_snapshots.rules import REPLACED_PREFIX
 from agentd_snapshots.tree import join
-from agentd_snapshots.walker import DIRECTORY, remove_at
+from agentd_snapshots.walker import DIRECTORY, ChangedError, remove_at
 
 if TYPE_CHECKING:
     from agentd_snapshots.plan import Plan
     from agentd_snapshots.store import PackStore
     from agentd_snapshots.tree import File, FileTree
 
-__all__ = ["UnfinishedRestoreError", "keep_replaced", "marked", "marked_store", "newer_paths", "old_entries"]
+__all__ = [
+    "UnfinishedRestoreError",
+    "free_replaced",
+    "keep_replaced",
+    "marked",
+    "marked_store",
+    "newer_paths",
+    "old_entries",
+    "remove_staging",
+    "unmark",
+]
 
 log = logging.getLogger("agentd.snapshots")
 
@@ -44,16 +56,20 @@ class UnfinishedRestoreError(SnapshotError):
     are the two ways to go on.
     """
 
-    def __init__(self, workspace: Path, store: Path, snapshot_id: str, paths: list[str]) -> None:
+    def __init__(
+        self, workspace: Path, store: Path, snapshot_id: str, paths: list[str], *, kept: str | None = None
+    ) -> None:
         self.workspace = workspace
         self.snapshot_id = snapshot_id
         self.paths = tuple(paths)
         shown = ", ".join(map(repr, paths[:_SHOWN])) + (", ..." if len(paths) > _SHOWN else "")
-        command = f"python -m agentd_snapshots {{}} {str(workspace)!r} {str(store.parent)!r}"
+        where = shlex.join([str(workspace), str(store.parent)])
+        command = f"python -m agentd_snapshots {{}} {where}"
+        before = "" if kept is None else f" (before it was first finished, it was kept in {kept!r})"
         super().__init__(
             f"restoring {snapshot_id!r} in {str(workspace)!r} was interrupted, and since then something has changed "
             f"what its end would remove ({len(paths)}: {shown}). Either finish it, which keeps the workspace as it "
-            f"is now in a snapshot first: {command.format('finish')}. Or leave the workspace as it is: "
+            f"is now in a snapshot first{before}: {command.format('finish')}. Or leave the workspace as it is: "
             f"{command.format('abandon')}"
         )
 
@@ -171,37 +187,86 @@ def _text(path: bytes | None) -> str:
     return os.fsdecode(path or b"")
 
 
-# --- leaving the workspace as it is -------------------------------------------------------------------------------
+# --- what was taken away -------------------------------------------------------------------------------
+
+
+def remove_staging(root_fd: int, name: str) -> None:
+    """Remove the staging folder of a restore that has ended, one way or the other.
+
+    What cannot be removed (somebody else's files in a folder that was moved there, say) undoes nothing of it.
+    """
+    try:
+        remove_at(root_fd, os.fsencode(name))
+    except (OSError, ChangedError) as exc:
+        log.warning(
+            "%r in the workspace, which a restore has used, could not be removed: %s; it is no part of snapshots: "
+            "remove it by hand",
+            name,
+            exc,
+        )
+
+
+def free_replaced(root_fd: int, snapshot_id: str) -> str:
+    """A name that nothing has, for what an interrupted restore had taken away."""
+    return _free_name(root_fd, f"{REPLACED_PREFIX}{snapshot_id}")
 
 
 def keep_replaced(root_fd: int, journal: RestoreJournal) -> str | None:
     """Put what an interrupted restore had taken away into a folder of the workspace, each under its old path.
 
-    Returns the folder's name; None if there is nothing.
+    What several attempts have taken away goes into folders `1`, `2` and so on there: each may have had the same path.
+    May be done again after a kill. Returns the folder's name; None if there is nothing.
     """
-    staging = os.fsencode(journal.staging)
+    assert journal.replaced is not None
+    attempts = journal.attempts
+    with _made(root_fd, journal.replaced) as kept:
+        for number, (staging, drops) in enumerate(attempts, 1):
+            if len(attempts) == 1:
+                _give_back(root_fd, staging, drops, kept)
+                continue
+            with _made(kept, str(number)) as own:
+                _give_back(root_fd, staging, drops, own)
+            _remove_empty(kept, str(number))
+    if _remove_empty(root_fd, journal.replaced):
+        return None
+    return journal.replaced
+
+
+@contextlib.contextmanager
+def _made(above: int, name: str | bytes) -> Iterator[int]:
+    """A folder, made if it is not there, and open."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=above)
+    fd = os.open(name, DIRECTORY, dir_fd=above)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _remove_empty(above: int, name: str) -> bool:
+    try:
+        os.rmdir(name, dir_fd=above)
+    except OSError:
+        return False
+    return True
+
+
+def _give_back(root_fd: int, staging: str, drops: list[str], kept: int) -> None:
     try:
         source = os.open(staging, DIRECTORY, dir_fd=root_fd)
     except FileNotFoundError:
-        return None
-    name = _free_name(root_fd, f"replaced-by-{journal.snapshot_id}")
-    os.mkdir(name, 0o700, dir_fd=root_fd)
-    kept = os.open(name, DIRECTORY, dir_fd=root_fd)
+        return
     try:
-        for number, path in enumerate(journal.drops, 1):
+        for number, path in enumerate(drops, 1):
             _place(source, b"o%d" % number, kept, os.fsencode(path))
-        empty = not os.listdir(kept)
     finally:
         os.close(source)
-        os.close(kept)
-    if empty:
-        os.rmdir(name, dir_fd=root_fd)
-    remove_at(root_fd, staging)
-    return None if empty else name
+    remove_staging(root_fd, staging)
 
 
-def _free_name(root_fd: int, base: str) -> str:
-    taken = set(os.listdir(root_fd))
+def _free_name(fd: int, base: str) -> str:
+    taken = set(os.listdir(fd))
     names = (base if number == 1 else f"{base}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in names if name not in taken)
 
@@ -209,15 +274,18 @@ def _free_name(root_fd: int, base: str) -> str:
 def _place(source: int, name: bytes, kept: int, path: bytes) -> None:
     """Move an entry below another folder, whose folders on the way are made."""
     *folders, last = path.split(b"/")
-    here = os.dup(kept)
-    try:
+    with contextlib.ExitStack() as opened:
         for folder in folders:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o700, dir_fd=here)
-            below = os.open(folder, DIRECTORY, dir_fd=here)
-            os.close(here)
-            here = below
+            kept = opened.enter_context(_made(kept, folder))
+        if _there(kept, last):  # somebody has worked here, between a kill and now
+            last = os.fsencode(_free_name(kept, os.fsdecode(last)))
         with contextlib.suppress(FileNotFoundError):  # the restore did not come so far
-            os.rename(name, last, src_dir_fd=source, dst_dir_fd=here)
-    finally:
-        os.close(here)
+            os.rename(name, last, src_dir_fd=source, dst_dir_fd=kept)
+
+
+def _there(fd: int, name: bytes) -> bool:
+    try:
+        os.lstat(name, dir_fd=fd)
+    except FileNotFoundError:
+        return False
+    return True

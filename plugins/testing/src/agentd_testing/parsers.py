@@ -11,7 +11,7 @@ import pytest
 from agentd.notation import Notation
 from agentd.protocols import Parser
 from agentd.turn.parser_stack import ParserStack
-from agentd.turn.results import action_of
+from agentd.turn.transcript import action_of
 from agentd.types import Block, Segment
 from hypothesis import HealthCheck, given, settings, strategies as st
 

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from contextvars import Context, copy_context
+from types import GeneratorType
+from typing import Any, Final, Protocol
 
 import anyio
 import attrs
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError, suggest
-from agentd.events import ToolCall
+from agentd.events import SourceLog, ToolCall, ToolProgress
 from agentd.protocols import DirectSource, ToolReply, ToolSource
 from agentd.types import ToolSpec
 
-from agentd_tools.contexts import own_context
 from agentd_tools.deadlines import watcher
 from agentd_tools.function import FunctionTool
 from agentd_tools.loops import TaskLoop, shared_loop
 from agentd_tools.naming import Binding
-from agentd_tools.reports import ProgressReport, Tell
-from agentd_tools.results import MAX_MESSAGE_BYTES, encode_result, load_object
+from agentd_tools.reports import ProgressReport
+from agentd_tools.results import AS_THEY_ARE, MAX_MESSAGE_BYTES, encode_result, load_object
 from agentd_tools.threads import tool_pool
 
 __all__ = ["Entry", "PendingCall", "error_reply"]
@@ -35,6 +36,7 @@ _SMALL_PARTS: Final = 200
 _SMALL_BYTES: Final = 64 * 1024  # more than this is not decoded or encoded in an event loop
 _EVENT_CHARS: Final = 2000
 _MESSAGE_CHARS: Final = 20_000
+_TEXT: Final = (str, bytes)
 _WIRE_TYPES: Final = (ToolInputError, ToolTimeoutError, UnknownToolError)
 
 
@@ -66,15 +68,27 @@ class Entry:
         )
 
 
+class CallOwner(Protocol):
+    """Who is told of a call. Neither may raise."""
+
+    def ended(self, call: PendingCall, reply: ToolReply) -> None:
+        """A call has been answered. From any thread."""
+        ...
+
+    def tell(self, event: ToolProgress | SourceLog) -> None:
+        """A source has reported something meanwhile."""
+        ...
+
+
 class PendingCall:
     """A call on its way. A job for the pool, a deadline for the watcher, or work for an event loop.
 
-    The watcher's `forget` decides who replies: only the one that it tells True.
+    Only the one that takes it out of the watcher's entries replies.
     """
 
     __slots__ = (
-        "_ended", "_give_up_direct", "_reply", "_scope", "_tell", "action_id", "answered", "arguments",
-        "began", "context", "deadline", "entry", "has_lane", "id", "loop", "progress", "quiet", "started",
+        "_give_up_direct", "_reply", "_scope", "action_id", "answered", "arguments", "began", "context",
+        "deadline", "entry", "has_lane", "id", "loop", "owner", "progress", "quiet", "started",
     )  # fmt: skip
 
     def __init__(
@@ -83,8 +97,8 @@ class PendingCall:
         arguments: bytes,
         action_id: str,
         reply: Callable[[ToolReply], None],
-        ended: Callable[[PendingCall, ToolReply], None],
-        tell: Tell,
+        owner: CallOwner,
+        quiet: bool = False,
     ) -> None:
         self.id = next(_ids)
         self.entry = entry
@@ -92,22 +106,22 @@ class PendingCall:
         self.action_id = action_id
         self.started = self.began = time.monotonic()
         self.deadline = self.started + entry.timeout_s
-        self.context = own_context()
+        self.context = copy_context()  # what the call sets is not there in the next one
         self.answered = False
         self.has_lane = False
-        self.quiet = False  # whoever made it tells of it
+        self.quiet = quiet  # whoever made it tells of it
         self.loop: TaskLoop | None = None
+        self.owner = owner
         self._reply = reply
-        self._ended = ended
-        self._tell = tell
         self.progress: ProgressReport | None = None
         self._scope: anyio.CancelScope | None = None
         self._give_up_direct: Callable[[], None] | None = None
+        _forget_loop(self.context)
 
     # --- the one reply -------------------------------------------------------------------------
 
     def _answer(self, reply: ToolReply) -> bool:
-        if not watcher.forget(self.id):
+        if watcher.watched.pop(self.id, None) is None:
             return False
         self._deliver(reply)
         return True
@@ -120,7 +134,7 @@ class PendingCall:
             self._reply(reply)
         except Exception:
             _log.exception("the reply of %s() could not be delivered", self.entry.binding.python_name)
-        self._ended(self, reply)
+        self.owner.ended(self, reply)
 
     def expire(self) -> None:
         """The time is up: answer so, and give the work up. Called by the watcher."""
@@ -166,7 +180,7 @@ class PendingCall:
         """Take the source's word on how far it is. Most calls never say a thing."""
         if self.progress is None:
             name = self.entry.binding.python_name
-            self.progress = ProgressReport(self._event_id, name, self.action_id, self._tell)
+            self.progress = ProgressReport(self._event_id, name, self.action_id, self.owner.tell)
         if not self.answered:
             self.progress(done, total, message)
 
@@ -185,12 +199,16 @@ class PendingCall:
         assert function is not None
         try:
             positional, named = function.arguments(self.arguments, name)
-            self._shorten()
-            result = self.context.run(_call_and_collect, function, positional, named)
-            if hasattr(type(result), "__await__"):
-                self._go_on_async(result)
-                return
-            reply = _checked(encode_result(result, name), name)
+            if len(self.arguments) > _SMALL_BYTES:
+                self._shorten()
+            result = self.context.run(function.function, *positional, **named)
+            if type(result) not in AS_THEY_ARE:  # most are
+                if isinstance(result, GeneratorType):
+                    result = self.context.run(list, result)
+                elif hasattr(type(result), "__await__"):
+                    self._go_on_async(result)
+                    return
+            reply = ToolReply(True, encode_result(result, name))
         except BaseException as error:  # SystemExit in a tool is the tool's failure, not the pool's
             reply = failure(error, name)
         self._answer(reply)
@@ -234,7 +252,7 @@ class PendingCall:
         try:
             if error is not None:
                 raise error
-            reply = _checked(encode_result(value, name), name)
+            reply = ToolReply(True, encode_result(value, name))
         except BaseException as raised:  # this is an I/O thread, which serves others, too
             reply = failure(raised, name)
         self._answer(reply)
@@ -287,10 +305,8 @@ class PendingCall:
 
     async def _encode(self, result: object, name: str) -> ToolReply:
         def encode() -> ToolReply:
-            return _checked(encode_result(result, name), name)
+            return ToolReply(True, encode_result(result, name))
 
-        if isinstance(result, str | bytes) and len(result) <= _SMALL_BYTES:
-            return encode()
         if _is_small(result):
             return encode()
         return await call_in_thread(encode)  # how large it is, only encoding it tells
@@ -306,7 +322,7 @@ class _Encoding:
     def run(self) -> None:
         name = self.call.entry.binding.python_name
         try:
-            reply = _checked(encode_result(self.value, name), name)
+            reply = ToolReply(True, encode_result(self.value, name))
         except BaseException as error:
             reply = failure(error, name)
         self.call._answer(reply)
@@ -314,6 +330,8 @@ class _Encoding:
 
 def _is_small(result: object) -> bool:
     """Tell whether a result of plain dicts, lists and scalars is quick to encode, without a long look."""
+    if isinstance(result, _TEXT):
+        return len(result) <= _SMALL_BYTES
     waiting = [result]
     for _ in range(_SMALL_PARTS):
         if not waiting:
@@ -331,18 +349,11 @@ def _is_small(result: object) -> bool:
     return False
 
 
-def _call_and_collect(function: FunctionTool, positional: list[Any], named: dict[str, Any]) -> Any:
-    result = function.function(*positional, **named)
-    return list(result) if inspect.isgenerator(result) else result
-
-
-def _checked(payload: bytes, name: str) -> ToolReply:
-    if len(payload) > MAX_MESSAGE_BYTES:
-        raise ToolError(
-            f"{name}() returned {len(payload)} bytes of JSON; at most {MAX_MESSAGE_BYTES} fit into a reply; "
-            "return less, or page by page"
-        )
-    return ToolReply(True, payload)
+def _forget_loop(context: Context) -> None:
+    """Which loop runs the caller says nothing of the thread, or the loop, that runs the tool."""
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None and context.get(sniffio.current_async_library_cvar) is not None:
+        context.run(sniffio.current_async_library_cvar.set, None)
 
 
 def check_names(spec: ToolSpec, name: str, arguments: dict[str, Any]) -> None:

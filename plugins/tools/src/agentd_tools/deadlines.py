@@ -30,49 +30,59 @@ class Deadline(Protocol):
 class DeadlineWatcher:
     """Calls `expire` of what is still watched at its deadline (`time.monotonic`).
 
-    Watching and forgetting are one dictionary operation each. The thread sleeps until the earliest
+    Watching and forgetting are one dictionary operation each, without a lock. The thread sleeps until the earliest
     deadline it knew of; it is woken only by a deadline earlier than that, so a stream of calls with like
     time-outs wakes it about once per time-out.
     """
 
     def __init__(self) -> None:
-        self.forget_thread()
+        self.watched: dict[int, Deadline] = {}
+        """What is watched, by its number. Whoever takes an entry out may act on it: of several, exactly one gets it.
+        Whoever puts one in calls `look_sooner` if its deadline is before `next_look`."""
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self._condition = threading.Condition(threading.Lock())
+        self.next_look = float("inf")
+        self._thread: threading.Thread | None = None
 
     def forget_thread(self) -> None:
-        """Start anew without the thread. For a forked child."""
-        self._watched: dict[int, Deadline] = {}
-        self._condition = threading.Condition(threading.Lock())
-        self._next_look = float("inf")
-        self._thread: threading.Thread | None = None
+        """Start anew without the thread and its entries. For a forked child."""
+        self.watched.clear()
+        self._start_anew()
 
     def watch(self, key: int, entry: Deadline) -> None:
         """Watch `entry` until its deadline or until `forget(key)`."""
-        self._watched[key] = entry
-        if entry.deadline < self._next_look:
-            with self._condition:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="agentd-timeouts", daemon=True)
-                    self._thread.start()
-                self._condition.notify()
+        self.watched[key] = entry
+        if entry.deadline < self.next_look:
+            self.look_sooner()
+
+    def look_sooner(self) -> None:
+        """Look at all deadlines now, and sleep until the earliest of them."""
+        with self._condition:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="agentd-timeouts", daemon=True)
+                self._thread.start()
+            self._condition.notify()
 
     def forget(self, key: int) -> bool:
         """Stop watching; tell whether it was still watched. Of several callers, exactly one gets True."""
-        return self._watched.pop(key, None) is not None
+        return self.watched.pop(key, None) is not None
 
     def _run(self) -> None:
         with self._condition:
             while True:
                 # First "never", then look: a deadline that comes in between finds itself the earliest and
                 # notifies, which waits for the lock until this thread waits.
-                self._next_look = float("inf")
+                self.next_look = float("inf")
                 due = self._expire_due()
-                self._next_look = due
+                self.next_look = due
                 self._condition.wait(None if due == float("inf") else max(0.0, due - time.monotonic()))
 
     def _expire_due(self) -> float:
         earliest = float("inf")
         now = time.monotonic()
-        for key, entry in list(self._watched.items()):
+        for key, entry in list(self.watched.items()):
             if entry.deadline > now:
                 earliest = min(earliest, entry.deadline)
             elif self.forget(key):

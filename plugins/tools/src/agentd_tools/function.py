@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Final, Literal, Optional
 
@@ -49,32 +49,28 @@ class FunctionTool:
     parameters: tuple[_Parameter, ...]
     options: ToolOptions
     extra_type: Any = _ABSENT
-    decoder: Any = None
+    decode: Callable[[bytes], dict[str, Any]] | None = None
+    """Reads all arguments at once, if they are right; None where more than the parameters may come."""
+    positional: tuple[_Parameter, ...] = attrs.field(init=False)
 
-    def arguments(self, data: bytes, name: str = "") -> tuple[list[Any], dict[str, Any]]:
+    @positional.default
+    def _(self) -> tuple[_Parameter, ...]:
+        return tuple(p for p in self.parameters if p.positional_only)
+
+    def arguments(self, data: bytes, name: str = "") -> tuple[Sequence[Any], dict[str, Any]]:
         """Return positional and keyword arguments from a JSON object. `name` is the tool's for messages.
 
         :raises ToolInputError: naming every argument that is missing, unknown or of a wrong type.
         """
-        import msgspec
-
-        if self.decoder is None:
-            return self._split(self._explain(data, name or self.spec.name))
         try:
-            values = msgspec.structs.astuple(self.decoder.decode(data))
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            return self._split(self._explain(data, name or self.spec.name))
-        unset = msgspec.UNSET
-        return self._split(
-            {p.name: v for p, v in zip(self.parameters, values, strict=True) if v is not unset}
-        )
-
-    def _split(self, named: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        positional = [named.pop(p.name, p.default) for p in self.parameters if p.positional_only]
-        return positional, named
+            named = self._explain(data, name) if self.decode is None else self.decode(data)
+        except (ValueError, RecursionError):  # msgspec's are ValueErrors
+            named = self._explain(data, name)
+        return [named.pop(p.name, p.default) for p in self.positional] if self.positional else (), named
 
     def _explain(self, data: bytes, name: str) -> dict[str, Any]:
         """Convert argument by argument: slower, and precise about what is wrong."""
+        name = name or self.spec.name
         given = load_object(name, data)
         known = {p.name: p for p in self.parameters}
         problems = [f"argument {n!r} is missing" for n, p in known.items() if p.required and n not in given]
@@ -134,7 +130,7 @@ def describe_function(function: Callable[..., Any], *, source: str = "local") ->
         parameters=tuple(parameters),
         options=options,
         extra_type=extra,
-        decoder=_decoder(parameters) if extra is _ABSENT else None,
+        decode=_decoder(parameters) if extra is _ABSENT else None,
     )
 
 
@@ -250,7 +246,7 @@ def _decoder_for(type_: Any) -> Any:
     return msgspec.json.Decoder(type_, strict=True, dec_hook=decode_hook)
 
 
-def _decoder(parameters: list[_Parameter]) -> Any:
+def _decoder(parameters: list[_Parameter]) -> Callable[[bytes], dict[str, Any]]:
     """Make one decoder for the whole argument object: the fast path of a call."""
     import msgspec
 
@@ -261,7 +257,17 @@ def _decoder(parameters: list[_Parameter]) -> Any:
         default = () if parameter.required else (msgspec.UNSET,)
         fields.append((f"p{index}", parameter.type, *default))
     struct = msgspec.defstruct("Arguments", fields, rename=names, forbid_unknown_fields=True, kw_only=True)
-    return _decoder_for(struct)
+    decode, values_of = _decoder_for(struct).decode, msgspec.structs.astuple
+    order, unset = [p.name for p in parameters], msgspec.UNSET
+
+    def required(data: bytes) -> dict[str, Any]:
+        return dict(zip(order, values_of(decode(data)), strict=True))
+
+    def some(data: bytes) -> dict[str, Any]:
+        values = zip(order, values_of(decode(data)), strict=True)
+        return {name: value for name, value in values if value is not unset}
+
+    return required if all(p.required for p in parameters) else some
 
 
 # --- schemas -----------------------------------------------------------------------------------

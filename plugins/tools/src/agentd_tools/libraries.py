@@ -9,41 +9,7 @@ from typing import Any, Final
 
 from agentd.types import Blob
 
-__all__ = ["plain_value", "with_blobs"]
-
-_AS_THEY_ARE: Final = frozenset({str, int, float, bool, type(None), Blob})
-_BYTES: Final = frozenset({bytes, bytearray, memoryview})
-
-
-def with_blobs(value: Any) -> Any:
-    """Return a result with a `Blob` wherever bytes stand: JSON writers make base64 text of them by themselves.
-
-    What has neither bytes nor an object in it is returned as it is.
-    """
-    kind = type(value)
-    if kind in _AS_THEY_ARE:
-        return value
-    if kind in _BYTES:
-        return Blob(bytes(value))
-    if kind in (list, tuple):
-        if _AS_THEY_ARE.issuperset(map(type, value)):
-            return value
-        return [with_blobs(item) for item in value]
-    if kind is dict:
-        if _AS_THEY_ARE.issuperset(map(type, value.values())):
-            return value
-        return {key: with_blobs(item) for key, item in value.items()}
-    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__"):
-        return _of_fields(value, kind)
-    return value
-
-
-def _of_fields(value: Any, kind: type) -> Any:
-    """Return the fields of a dataclass or an attrs class as a dict if one of them has bytes in it."""
-    fields: Any = getattr(kind, "__dataclass_fields__", None) or (a.name for a in kind.__attrs_attrs__)  # type: ignore[attr-defined]
-    before = {name: getattr(value, name) for name in fields}
-    after = {name: with_blobs(item) for name, item in before.items()}
-    return after if any(after[name] is not before[name] for name in before) else value
+__all__ = ["plain_value"]
 
 
 def plain_value(value: Any) -> Any:
@@ -55,7 +21,7 @@ def plain_value(value: Any) -> Any:
     for kind in type(value).__mro__:
         make = _KNOWN.get((kind.__module__.partition(".")[0], kind.__name__))
         if make is not None:
-            return with_blobs(make(value))
+            return make(value)
     return None
 
 

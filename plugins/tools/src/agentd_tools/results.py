@@ -18,14 +18,19 @@ from agentd.errors import ToolError, ToolInputError
 from agentd.turn.blobs import SIGN
 from agentd.types import Blob
 
-from agentd_tools.libraries import plain_value, with_blobs
+from agentd_tools.libraries import plain_value
 from agentd_tools.schema import encode_hook
 
-__all__ = ["MAX_MESSAGE_BYTES", "encode_result", "load_object"]
+__all__ = ["AS_THEY_ARE", "MAX_MESSAGE_BYTES", "encode_result", "load_object"]
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 1024
 """The largest arguments or result of a call, as JSON."""
 
+AS_THEY_ARE: Final = frozenset({str, int, float, bool, type(None), Blob})
+"""The types of values that go into JSON, or are written as a `Blob` is, without a closer look."""
+
+_BYTES: Final = frozenset({bytes, bytearray, memoryview})
+_WITHOUT_KEYS: Final = frozenset({str, int, bool, type(None)})
 _ALLOWED: Final = (
     "allowed are str, int, float, bool, None, list, tuple, set, dict with str keys, dataclasses, attrs and "
     "pydantic objects, enums, datetime, UUID, Decimal, Path, Blob, bytes, tables of pandas, "
@@ -37,14 +42,21 @@ _OWN: Final = f"{secrets.token_hex(8)}$blob"
 _KEYS: Final = re.compile(rb'(?<=[{,])"(\$+blob|' + re.escape(_OWN.encode()) + rb')":')
 
 
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+_strict: Final = json.JSONDecoder(parse_constant=_refuse)
+
+
 def load_object(name: str, data: bytes) -> dict[str, Any]:
     """Decode a call's arguments, which must be a JSON object; raises `ToolInputError`."""
 
-    def refuse(word: str) -> None:
-        raise ValueError(f"{word} is no JSON")
-
     try:
-        given = json.loads(data, parse_constant=refuse)
+        try:
+            given = _strict.decode(data.decode())
+        except ValueError:  # in UTF-16, say; else this says what is wrong
+            given = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ToolInputError(f"{name}(): the arguments are no JSON that can be read: {error}") from None
     if not isinstance(given, dict):
@@ -55,30 +67,74 @@ def load_object(name: str, data: bytes) -> dict[str, Any]:
 def encode_result(value: Any, name: str) -> bytes:
     """Return `value` as JSON. `name` is the tool's, for the message.
 
-    :raises ToolError: if JSON cannot hold the value; names the tool, the type and what is allowed.
+    :raises ToolError: if JSON cannot hold the value, or a reply the JSON; names the tool, the type and what is allowed.
     """
     import msgspec
 
+    kind = type(value)
     try:
-        value = with_blobs(value)
+        if kind not in AS_THEY_ARE and not _is_plain(value):
+            value = _with_blobs(value)
         payload = msgspec.json.encode(value, enc_hook=_plain)
     except UnicodeEncodeError:
-        return _escape_keys(_by_stdlib(value))  # lone surrogates: only an escape can carry them
+        payload = _by_stdlib(value)  # lone surrogates: only an escape can carry them
     except RecursionError:
         raise ToolError(f"{name}() returned a value that contains itself or is nested too deep") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ToolError(f"{name}() returned what JSON cannot hold: {error}; {_ALLOWED}") from None
-    if type(value) is str:
-        return payload
-    if value is not None and b"null" in payload:
-        payload = _by_stdlib(value)  # msgspec writes NaN and infinities as null
-    return _escape_keys(payload)
+    if kind not in _WITHOUT_KEYS:
+        if b"null" in payload:
+            payload = _by_stdlib(value)  # msgspec writes NaN and infinities as null
+        payload = _escape_keys(payload)
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise ToolError(
+            f"{name}() returned {len(payload)} bytes of JSON; at most {MAX_MESSAGE_BYTES} fit into a reply; "
+            "return less, or page by page"
+        )
+    return payload
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether nothing but JSON's own types and `Blob`s is in a result, as in most."""
+    kind = type(value)
+    if kind is dict:
+        value = value.values()
+    elif kind is not list and kind is not tuple:
+        return False
+    for item in value:  # noqa: SIM110  (all() of a generator takes half as long again)
+        if type(item) not in AS_THEY_ARE and not _is_plain(item):
+            return False
+    return True
+
+
+def _with_blobs(value: Any) -> Any:
+    """Return a result with a `Blob` wherever bytes stand: JSON writers make base64 text of them by themselves."""
+    kind = type(value)
+    if kind in AS_THEY_ARE:
+        return value
+    if kind in _BYTES:
+        return Blob(bytes(value))
+    if kind in (list, tuple):
+        return [_with_blobs(item) for item in value]
+    if kind is dict:
+        return {key: _with_blobs(item) for key, item in value.items()}
+    if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__"):
+        return _of_fields(value, kind)
+    return value
+
+
+def _of_fields(value: Any, kind: type) -> Any:
+    """Return the fields of a dataclass or an attrs class as a dict if one of them has bytes in it."""
+    fields: Any = getattr(kind, "__dataclass_fields__", None) or (a.name for a in kind.__attrs_attrs__)  # type: ignore[attr-defined]
+    before = {name: getattr(value, name) for name in fields}
+    after = {name: _with_blobs(item) for name, item in before.items()}
+    return after if any(after[name] is not before[name] for name in before) else value
 
 
 def _plain(value: Any) -> Any:
     if not isinstance(value, Blob):
         known = plain_value(value)
-        return encode_hook(value) if known is None else known
+        return encode_hook(value) if known is None else _with_blobs(known)
     data = binascii.b2a_base64(value, newline=False).decode("ascii")
     return {_OWN: data, "mime_type": value.mime_type, "uri": value.uri}
 

@@ -78,13 +78,12 @@ class ToolSet:
         self._stale: set[str] = set()
         self._lanes = Lanes(max_workers)
         self._loop: TaskLoop | None = None
-        self._live: set[PendingCall] = set()
         self._quick: set[str] = set()  # blocking tools whose last call was quick, by Python name
         self._at_hand: PendingCall | None = None  # the call that who submitted it runs itself
         self._closed = False
         _sets.add(self)
         self._tools = Listing(
-            functions, sources, timeout_s=timeout_s, changed=self._source_changed, tell=self._tell
+            functions, sources, timeout_s=timeout_s, changed=self._source_changed, tell=self.tell
         )
 
     # --- what tools there are ------------------------------------------------------------------
@@ -160,7 +159,8 @@ class ToolSet:
         if self.on_change is not None:
             self.on_change()
 
-    def _tell(self, event: ToolProgress | SourceLog) -> None:
+    def tell(self, event: ToolProgress | SourceLog) -> None:
+        """Pass on what a source reports."""
         if self.on_event is not None:
             try:
                 self.on_event(event)
@@ -231,10 +231,10 @@ class ToolSet:
         if self._closed or len(arguments) > MAX_MESSAGE_BYTES:
             reply(error_reply(self._refusal(entry, len(arguments))))
             return None
-        call = PendingCall(entry, arguments, action_id, reply, self._ended, self._tell)
-        call.quiet = quiet
-        self._live.add(call)
-        watcher.watch(call.id, call)
+        call = PendingCall(entry, arguments, action_id, reply, self, quiet)
+        watcher.watched[call.id] = call
+        if call.deadline < watcher.next_look:
+            watcher.look_sooner()
         if not start:
             pass
         elif entry.blocking:
@@ -253,8 +253,8 @@ class ToolSet:
             f"{name}(): the arguments are {size} bytes of JSON; at most {MAX_MESSAGE_BYTES} fit"
         )
 
-    def _ended(self, call: PendingCall, reply: ToolReply) -> None:
-        self._live.discard(call)
+    def ended(self, call: PendingCall, reply: ToolReply) -> None:
+        """Take notice of an answered call, in the thread that has answered it."""
         if call.entry.blocking:
             self._lanes.release(call)
             name = call.entry.binding.python_name
@@ -322,14 +322,17 @@ class ToolSet:
     def give_up(self, run: str) -> None:
         """Cancel the calls under way whose action ids begin with `run` and an underscore: nobody waits any
         more."""
-        for call in list(self._live):
+        for call in self._under_way():
             if call.action_id.startswith(f"{run}_"):
                 call.abort(ToolError(f"{call.entry.binding.python_name}() was given up: the run has ended"))
+
+    def _under_way(self) -> list[PendingCall]:
+        return [c for c in list(watcher.watched.values()) if isinstance(c, PendingCall) and c.owner is self]
 
     def close(self) -> None:
         """Answer the running calls with an error and refuse new ones. Sources stay open."""
         self._closed = True
-        for call in list(self._live):
+        for call in self._under_way():
             call.abort(ToolError(f"{call.entry.binding.python_name}() was given up: the session has ended"))
 
     async def aclose(self) -> None:
@@ -349,7 +352,6 @@ def _forget_in_child() -> None:
     """In a forked child, calls under way are the parent's, and so are their threads and event loops."""
     for tools in list(_sets):
         tools._lanes = tools._lanes.anew()
-        tools._live = set()
         tools._at_hand = tools._loop = None
 
 

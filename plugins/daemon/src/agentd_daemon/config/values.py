@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import attrs
 from agentd.registry.config import PluginConfig
-from agentd.turn.budgets import Budgets
+from agentd.types import Budgets
 
 from agentd_daemon.config.structuring import Bounds
 
@@ -186,6 +186,7 @@ class BudgetsConfig(_Reticent):
     :ivar max_tokens: input and output tokens together.
     :ivar max_tool_calls: calls of tools.
     :ivar max_rejected_rounds: rounds in a row in which no block could be run.
+    :ivar max_answer_chars: characters of one answer of the model; one that goes on is cut there.
     :ivar max_result_chars: characters of one result that the model reads; the middle is cut.
     :ivar max_round_chars: characters of all results of a round together.
     """
@@ -195,6 +196,7 @@ class BudgetsConfig(_Reticent):
     max_tokens: Count | None = 2_000_000
     max_tool_calls: Count | None = 1_000
     max_rejected_rounds: Count | None = 3
+    max_answer_chars: Count | None = 16 * 1024 * 1024
     max_result_chars: Count = 40_000
     max_round_chars: Count = 120_000
 

@@ -24,9 +24,10 @@ def encode_action(action: Action, limits: Limits, state: PythonState) -> tuple[d
     """
     if isinstance(action, CreateAction):
         return {"type": "create", "path": action.path, "cwd": action.cwd}, _bytes(action.content)
-    stdin = _bytes(action.stdin)
     header: dict[str, Any] = {"cwd": action.cwd, "env": action.env, "timeout_s": timeout_of(action, limits)}
-    header["stdin_bytes"] = len(stdin)
+    stdin = _bytes(action.stdin) if action.stdin else b""
+    if stdin:
+        header["stdin_bytes"] = len(stdin)
     if action.limits:
         lowered = _lowered(action.limits, limits)
         header["limits"] = {k: v for k, v in runner_limits(lowered).items() if k.startswith("RLIMIT_")}

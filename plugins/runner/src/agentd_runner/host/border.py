@@ -48,7 +48,18 @@ def read_ready(payload: bytes) -> dict[str, Any]:
 
 
 def read_exit(payload: bytes) -> dict[str, Any]:
-    """Return what EXIT carries: the fields of an `ActionResult`. Its message is valid Unicode."""
+    """Return what EXIT carries: the fields of an `ActionResult`, and `channels`. Its message is valid Unicode."""
+    usual = _USUAL_EXIT.fullmatch(payload)
+    if usual is not None:  # nearly always; what does not look so is looked at in full
+        status, exit_code, wall_s, cpu_s, memory, message = usual.groups()
+        return {
+            "status": status.decode(),
+            "exit_code": int(exit_code),
+            "wall_s": float(wall_s),
+            "cpu_s": float(cpu_s),
+            "peak_memory_bytes": int(memory),
+            "message": message.decode(),
+        }
     result = _flat_object(payload)
     optional = {name: shape for name, shape in _EXIT.items() if name in result or name in _ALWAYS}
     _check(result, optional, "EXIT")
@@ -210,7 +221,14 @@ _EXIT: Final[dict[str, Callable[[Any], bool]]] = {
     "cpu_s": _is_seconds,
     "peak_memory_bytes": _is_count,
     "message": _is_text,
+    "channels": _is_count,
 }
+_SECONDS: Final = rb"((?:0|[1-9]\d{0,7})(?:\.\d{1,20})?(?:e-\d\d)?)"
+_USUAL_EXIT: Final = re.compile(
+    rb'\{"status": "(completed|failed)", "exit_code": (0|[1-9]\d?|1\d\d|2[0-4]\d|25[0-5]), '
+    rb'"wall_s": %b, "cpu_s": %b, "peak_memory_bytes": (0|[1-9]\d{0,17}), "message": "([ !#-\[\]-~]*)"\}'
+    % (_SECONDS, _SECONDS)
+)
 _ALWAYS: Final = ("status", "exit_code")
 _DROPPED: Final = struct.Struct("!BQ")
 _CALL: Final = struct.Struct("!IH")

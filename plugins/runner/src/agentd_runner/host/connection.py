@@ -19,24 +19,24 @@ from agentd._concurrency.pool import unbounded_pool
 from agentd.errors import ProtocolError, RunnerDiedError
 
 from agentd_runner.host import border
-from agentd_runner.host.call_queue import CallQueue, OnCall
 from agentd_runner.host.held import EACH_BYTES, SMALL_BYTES, HeldBytes
 from agentd_runner.host.hub import Hub
 from agentd_runner.host.line import Line, LineEnds
 from agentd_runner.host.pending import Pending, Waiter
 from agentd_runner.host.process import RunnerProcess
+from agentd_runner.host.tool_calls import CallQueue, OnCall
 from agentd_runner.inside import frames
+from agentd_runner.inside.timings import SPARE_IDLE_S
 
 __all__ = ["Connection"]
 
 READ_SIZE = 1 << 16  # below malloc's mmap threshold: larger buffers cost small frames dear
-PIPE_SIZE = (
-    1 << 20
-)  # of a pipe that large frames go through; a user has 64 of these, so the others stay as they are
+PIPE_SIZE = 1 << 20  # of a pipe that large frames go through; a user has 64 of these
 SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
 MAX_CALLS = 1024  # tool calls of one runner at once
 STDERR_KEPT = 8192
+FLEET = 16  # from so many runners of this program on, they share the time for which workers are kept ready
 EXIT_CODE_S = 0.2  # how long a runner whose pipe was closed may take to end with an exit code
 GONE_S = 5.0  # how long one that was killed may take to be gone
 
@@ -71,6 +71,7 @@ class Connection:
     of this protocol ends the runner, and whatever waits for it gets a `ProtocolError`.
 
     :param held_bytes: what may wait in the host for this session: calls and their results, and as much of output.
+    :param output_bytes: what it may send of each stream of an action.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class Connection:
         line: LineEnds | None = None,
         waited: Callable[[int], tuple[float, bool]] = lambda action: (0.0, False),
         *,
-        held_bytes: int = frames.MAX_FRAME,
+        held_bytes: int,
+        output_bytes: int,
     ) -> None:
         self.process = process
+        self.output_bytes = output_bytes
         self.lost: str | None = None
         self.end_reason = "its pipe was closed"
         self.hello: dict[str, Any] | None = None
@@ -130,7 +133,7 @@ class Connection:
         """Send one frame; what the pipe does not take now is sent by the hub's thread."""
         data = memoryview(frames.pack(kind, ident, payload))
         with self._lock:
-            if not self.is_open:
+            if self.lost is not None or self._closed or self._ending:
                 return
             if len(data) > READ_SIZE:
                 self._widen(self.process.stdin)
@@ -178,6 +181,8 @@ class Connection:
 
     def run(self, ident: int, header: Mapping[str, object], body: bytes, pending: Pending) -> None:
         """Send an action. Raises `ProtocolError` if it does not fit into a frame."""
+        if (open_now := len(_open)) > FLEET:
+            header = {**header, "keep_s": SPARE_IDLE_S * FLEET / open_now}
         encoded = json.dumps(header).encode()
         size = 4 + len(encoded) + len(body)
         if size > frames.MAX_FRAME:
@@ -251,11 +256,13 @@ class Connection:
                 self._frame(*frame)
         except frames.FrameError as error:
             self._break(str(error))
-        if not self._ending:
+        if self._reader.missing or self._coming or self._held.size > self._held.limit:
             self._make_room()
 
     def _make_room(self) -> None:
         """Read no further before there is room for what comes: for all of a large call, whose length is known."""
+        if self._ending:
+            return
         reader = self._reader
         is_call = reader.missing > 0 and reader.head[0] == frames.CALL
         wanted = reader.length if is_call and reader.length > frames.MESSAGE_SIZE else 0
@@ -323,10 +330,9 @@ class Connection:
         self._output_room -= pending.kept_bytes - before
 
     def _exit(self, ident: int, result: dict[str, Any]) -> None:
-        self._asked(ident, frames.EXIT)
-        if self._line is not None:
-            self._line.finish(ident)
         pending = self._take(ident, frames.EXIT)
+        if result.pop("channels", 0) and self._line is not None:
+            self._line.finish(ident)
         self._output_room += pending.kept_bytes
         pending.end(result)
 

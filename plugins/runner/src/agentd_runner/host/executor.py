@@ -44,8 +44,7 @@ from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
 from agentd_runner.host.old_protocol import OldProtocol
-from agentd_runner.host.open_actions import is_set_in_time, is_set_in_time_sync
-from agentd_runner.host.pending import Pending
+from agentd_runner.host.pending import Pending, is_set_in_time, is_set_in_time_sync
 from agentd_runner.host.process import LocalProcess, RunnerProcess
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.host.tool_calls import CodeCalls
@@ -191,6 +190,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             line,
             self._calls.actions.waited,
             held_bytes=self.limits.host_mib * MIB,
+            output_bytes=most_output(self.limits),
         )
         hello = self._hello(env)
         if line is not None:
@@ -275,7 +275,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         if connection is None:
             connection = await call_in_thread(self._connect)
         waiter = AsyncWaiter()
-        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
+        pending = Pending(waiter, on_output, output_bytes=connection.output_bytes)
         ident = self._submit(connection, action, action_id, pending)
         try:
             in_time = await is_set_in_time(waiter, self._calls.actions, ident, self._patience(action))
@@ -299,7 +299,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         """The same for callers without an event loop. Ctrl-C ends the action, then raises."""
         connection = self._connected() or self._connect()
         waiter = threading.Event()
-        pending = Pending(waiter, on_output, output_bytes=most_output(self.limits))
+        pending = Pending(waiter, on_output, output_bytes=connection.output_bytes)
         ident = self._submit(connection, action, action_id, pending)
         try:
             if not is_set_in_time_sync(waiter, self._calls.actions, ident, self._patience(action)):

@@ -17,9 +17,9 @@ import threading
 
 import attrs
 
-from agentd_runner.host.call_queue import CallQueue
 from agentd_runner.host.held import SMALL_BYTES, HeldBytes
 from agentd_runner.host.hub import Hub
+from agentd_runner.host.tool_calls import CallQueue
 from agentd_runner.inside import frames
 
 __all__ = ["Line", "LineEnds", "line_pair"]
@@ -27,6 +27,8 @@ __all__ = ["Line", "LineEnds", "line_pair"]
 # Code may hold the same socket, make it a blocking one and empty it before we do: each call says that it must not wait.
 SEND = socket.MSG_DONTWAIT | frames.NO_SIGNAL
 RECEIVE_RIGHTS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+REQUEST_HEAD = struct.Struct("!IH")
+ANSWER_HEAD = struct.Struct("!IB")
 MAX_UNREAD = 512 * 1024 * 1024  # of answers; what comes on top ends its channel
 AT_ONCE = 16  # parts of a large request that are read before other channels have their turn
 SEND_BUFFER = 1024 * 1024  # of the kernel's, for answers that are larger than its own choice
@@ -69,7 +71,7 @@ class Line:
 
     def _take(self, _events: int) -> None:
         """Take the channels that the runner passes on."""
-        for _ in range(frames.MAX_CHANNELS):
+        for _ in range(frames.MAX_LINE_CHANNELS):
             try:
                 data, ancillary, *_ = self._sock.recvmsg(16, socket.CMSG_SPACE(4), RECEIVE_RIGHTS)
             except BlockingIOError:
@@ -90,7 +92,7 @@ class Line:
             os.close(descriptor)
             return
         of_its_kind = sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM
-        if of_its_kind and len(data) == frames.U32.size and len(self._channels) < frames.MAX_CHANNELS:
+        if of_its_kind and len(data) == frames.U32.size and len(self._channels) < frames.MAX_LINE_CHANNELS:
             self._channels.add(_DirectChannel(self, sock, *frames.U32.unpack(data)))
         else:
             sock.close()
@@ -176,7 +178,7 @@ class _DirectChannel:
         if len(data) < 6:
             self._received += data
             return True
-        length, name_length = struct.unpack_from("!IH", data)
+        length, name_length = REQUEST_HEAD.unpack_from(data)
         size = 4 + length
         if length > frames.MAX_CALL or len(data) > size or name_length > length - 2:
             return False
@@ -184,14 +186,13 @@ class _DirectChannel:
             self._received += data
             self._reserve(size)
             return True
-        if not self._size and size > SMALL_BYTES:
+        if size > SMALL_BYTES and not self._size:
             self._line.held.add(size)
             self._size = size
         self._busy = True
-        name = data[6 : 6 + name_length].decode("utf-8", "replace")
-        arguments = (
-            data[6 + name_length :] if type(data) is bytes else bytes(memoryview(data)[6 + name_length :])
-        )
+        start = 6 + name_length
+        name = data[6:start].decode("utf-8", "replace")
+        arguments = data[start:] if type(data) is bytes else bytes(memoryview(data)[start:])
         del data
         self._line.calls.begin(self.action, name, arguments, self._reply)
         return True
@@ -215,8 +216,8 @@ class _DirectChannel:
             self._watch(selectors.EVENT_READ)
 
     def _reply(self, ok: bool, payload: bytes) -> None:
-        size = self._size
-        head = struct.pack("!IB", 1 + len(payload), 0 if ok else 1)
+        size, unsent = self._size, 0
+        head = ANSWER_HEAD.pack(1 + len(payload), 0 if ok else 1)
         with self._lock:
             self._busy = False
             self._size = 0
@@ -235,7 +236,7 @@ class _DirectChannel:
         if size:
             self._line.held.give(size)
         self._line.calls.end(len(payload))
-        if self._line.held.unread > MAX_UNREAD:
+        if unsent and self._line.held.unread > MAX_UNREAD:
             self._line.hub.call(self.close)
 
     def _send_more(self) -> None:

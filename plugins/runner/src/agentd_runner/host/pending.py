@@ -1,22 +1,30 @@
-"""What was asked of a runner and has not ended: who waits for it, and the output so far."""
+"""What was asked of a runner and has not ended: who waits for it, its output so far, the tools that it waits for."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
 from typing import Any, Final, Protocol
 
+import anyio
+from agentd._concurrency.waiting import AsyncWaiter
 from agentd.protocols import OnOutput
 from agentd.types import ActionResult, OutputChunk, OutputStream
 
 from agentd_runner.inside import frames
 
-__all__ = ["Pending", "Waiter"]
+__all__ = ["OpenAction", "OpenActions", "Pending", "Reply", "Waiter", "is_set_in_time", "is_set_in_time_sync"]
 
 log = logging.getLogger("agentd.execution")
 
 JOINED: Final = 64 * 1024  # bytes, up to which output joins the chunk before it
 MAX_CHUNKS: Final = 4096  # of one action; more than these would cost the host a multiple of what they hold
+
+Reply = Callable[[bool, bytes], None]
+"""Answers a tool call, once, from any thread: whether it went well, and JSON."""
 
 
 class Waiter(Protocol):
@@ -49,7 +57,8 @@ class KeptOutput:
 
     def chunks(self) -> tuple[OutputChunk, ...]:
         """Return it as a result has it."""
-        return tuple(OutputChunk(stream, bytes(data)) for stream, data in self._chunks)
+        chunks = self._chunks
+        return tuple(OutputChunk(stream, bytes(data)) for stream, data in chunks) if chunks else ()
 
 
 class Pending:
@@ -76,7 +85,7 @@ class Pending:
         self.error: Exception | None = None
         self.kept_bytes = 0
         self._kept = KeptOutput()
-        self._left = dict.fromkeys(("stdout", "stderr"), output_bytes)
+        self._left = {"stdout": output_bytes, "stderr": output_bytes}
         self._cut: set[OutputStream] = set()
         self._dropped = 0
         self._refused = 0
@@ -143,3 +152,97 @@ class Pending:
             dropped_bytes=self._dropped + self._refused,
             message=message,
         )
+
+
+# --- tools
+
+
+class OpenAction:
+    """An action: what the session calls it, the context in which it was sent, and how long it has waited for tools."""
+
+    def __init__(self, name: str, context: Context) -> None:
+        self.name = name
+        self.context = context
+        self.calls = 0
+        self.since = 0.0
+        self.waited_s = 0.0
+
+
+class OpenActions:
+    """Those of one executor, by number. An action's clock stands still while it waits for a tool. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._actions: dict[int, OpenAction] = {}
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def add(self, action: int, name: str) -> None:
+        self._actions[action] = OpenAction(name, copy_context())
+
+    def remove(self, action: int) -> None:
+        self._actions.pop(action, None)
+
+    def begin_call(self, action: int) -> OpenAction:
+        """Return the action, whose clock stands still until `end_call`; one without a name if it has ended.
+
+        A tool's own time-out bounds the wait.
+        """
+        found = self._actions.get(action) or OpenAction("", Context())
+        with self._lock:
+            found.calls += 1
+            if found.calls == 1:
+                found.since = time.monotonic()
+        return found
+
+    def end_call(self, found: OpenAction) -> None:
+        with self._lock:
+            found.calls -= 1
+            if not found.calls:
+                found.waited_s += time.monotonic() - found.since
+
+    def waited(self, action: int) -> tuple[float, bool]:
+        """Return for how many seconds an action has waited, and whether it does so now."""
+        found = self._actions.get(action)
+        if found is None:
+            return 0.0, False
+        with self._lock:
+            now_s = time.monotonic() - found.since if found.calls else 0.0
+            return found.waited_s + now_s, found.calls > 0
+
+    def left_s(self, action: int, deadline: float) -> float:
+        """Return the seconds until then, and those for which it has waited on top."""
+        waited_s, _ = self.waited(action)
+        return deadline + waited_s - time.monotonic()
+
+
+async def is_set_in_time(
+    waiter: AsyncWaiter, actions: OpenActions, action: int, patience_s: float | None
+) -> bool:
+    """Wait for an action's end; False if that takes longer than `patience_s`, not counting its wait for tools."""
+    if patience_s is None:
+        await waiter.wait()
+        return True
+    deadline, left_s = time.monotonic() + patience_s, patience_s
+    while left_s > 0:
+        with anyio.move_on_after(left_s) as scope:
+            await waiter.wait()
+        if not scope.cancelled_caught:
+            return True
+        left_s = actions.left_s(action, deadline)
+    return False
+
+
+def is_set_in_time_sync(
+    waiter: threading.Event, actions: OpenActions, action: int, patience_s: float | None
+) -> bool:
+    """The same for callers without an event loop."""
+    if patience_s is None:
+        return waiter.wait()
+    deadline, left_s = time.monotonic() + patience_s, patience_s
+    while left_s > 0:
+        if waiter.wait(left_s):
+            return True
+        left_s = actions.left_s(action, deadline)
+    return False

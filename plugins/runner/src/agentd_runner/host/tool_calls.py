@@ -1,23 +1,96 @@
-"""Calls of tools from code, on their way from the runner's line to the session's tools."""
+"""Calls of tools from code, on their way from the runner or its line to the session's tools.
+
+`CallQueue` begins them as long as their results will find room, `CodeCalls` hands them to the tools.
+"""
 
 from __future__ import annotations
 
 import json
 import weakref
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Final
 
 from agentd.protocols import ToolReply
 
-from agentd_runner.host.hub import shared_hub
-from agentd_runner.host.open_actions import OpenActions
+from agentd_runner.host.held import HeldBytes
+from agentd_runner.host.hub import Hub, shared_hub
+from agentd_runner.host.pending import OpenActions, Reply
 from agentd_runner.inside import frames
 
 if TYPE_CHECKING:
     from agentd.protocols import ToolDispatcher
 
-    from agentd_runner.host.call_queue import OnCall, Reply
+__all__ = ["CallQueue", "CodeCalls", "OnCall"]
 
-__all__ = ["CodeCalls"]
+OnCall = Callable[[int, str, bytes, Reply], None]
+"""Told of each call: the action's number, the tool's name, the arguments as JSON, who wants the answer."""
+
+FEW: Final = 32  # so many blocking tools of a session may run at once
+GUESS: Final = 1024 * 1024  # bytes of a result, before the first one is known
+SMALL: Final = 4096  # results up to this size are all the same
+
+QueuedCall = tuple[int, str, bytes, Reply]
+
+
+class CallQueue:
+    """Begins calls at once, or when the code has read more of the answers before.
+
+    How large a result will be, nobody knows before; so the largest of the last ones says how many calls may be under
+    way. `begin` belongs to the hub's thread. There is no lock: it would be in the way of each call.
+    """
+
+    def __init__(self, held: HeldBytes, hub: Hub, on_call: OnCall) -> None:
+        self._held = held
+        self._hub = hub
+        self._on_call = on_call
+        self._begun = 0  # counted by the hub's thread
+        self._ends = count(1)  # by any, each end once
+        self._ended = 0  # the newest of these, or, for a moment, one before it
+        self._largest = GUESS
+        self._queue: deque[QueuedCall] = deque()
+        self._is_beginning = False
+        held.on_read = self.go_on
+
+    def begin(self, action: int, name: str, arguments: bytes, reply: Reply) -> None:
+        """Have a call carried out, now or later. Whoever gets its reply says so with `end`."""
+        held = self._held
+        # What `_may_begin` says of few calls, without another call.
+        if self._queue or self._begun - self._ended >= FEW or held.unread > held.limit:
+            self._queue.append((action, name, arguments, reply))
+            self._begin_more()  # a call may have ended in between
+            return
+        self._begun += 1
+        self._on_call(action, name, arguments, reply)
+
+    def _may_begin(self) -> bool:
+        under_way, limit = self._begun - self._ended, self._held.limit
+        return self._held.unread <= limit and (under_way < FEW or (under_way + 1) * self._largest <= limit)
+
+    def end(self, size: int) -> None:
+        """Count a call as answered with `size` bytes. From any thread."""
+        self._ended = next(self._ends)
+        largest = self._largest
+        if size > largest or largest > SMALL:
+            self._largest = size if size > largest else largest - (largest >> 4)
+        if self._queue:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Begin what may be begun by now. From any thread."""
+        self._hub.call(self._begin_more)
+
+    def _begin_more(self) -> None:
+        if self._is_beginning:  # a call that was answered at once led back here
+            return
+        self._is_beginning = True
+        try:
+            while self._queue and self._may_begin():
+                self._begun += 1
+                self._on_call(*self._queue.popleft())
+        finally:
+            self._is_beginning = False
 
 
 class CodeCalls:
@@ -29,23 +102,23 @@ class CodeCalls:
 
     def dispatch(self, action: int, name: str, arguments: bytes, answer: Reply) -> None:
         """Have the session's tools answer a call. In the I/O thread: nothing here raises or waits."""
-
-        answer = self.actions.timed(action, answer)
+        actions = self.actions
+        opened = actions.begin_call(action)
 
         def reply(result: ToolReply) -> None:
-            if len(result.payload) > frames.MAX_CALL:
-                answer(False, _tool_error(f"{name}() gave {len(result.payload)} bytes"))
+            actions.end_call(opened)
+            payload = result.payload
+            if len(payload) > frames.MAX_CALL:
+                answer(False, _tool_error(f"{name}() gave {len(payload)} bytes"))
             else:
-                answer(result.ok, result.payload)
+                answer(result.ok, payload)
 
         if self.tools is None:
             reply(ToolReply(False, _tool_error(f"no tool {name!r}: this session has no tools")))
             return
         try:
-            context = self.actions.context(action)
-            job = context.run(
-                self.tools.submit, name, arguments, self.actions.name(action), reply, may_hand_back=True
-            )
+            context = opened.context.copy()
+            job = context.run(self.tools.submit, name, arguments, opened.name, reply, may_hand_back=True)
             if job is not None:
                 shared_hub().run(job)
         except Exception as error:  # a dispatcher's bug must answer the call, not stop the I/O thread

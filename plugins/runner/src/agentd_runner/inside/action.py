@@ -95,6 +95,7 @@ class RunningAction:
         if notice:
             messages.append(f"{notice}. {TIDY_UP}")
         ended = self.ending if self.ending in ("timeout", "cancelled") else ""
+        passed_on = {"channels": self.passed_on} if self.passed_on else {}
         return {
             "status": ended or ("failed" if code else "completed"),
             "exit_code": code,
@@ -102,6 +103,7 @@ class RunningAction:
             "cpu_s": cpu_s,
             "peak_memory_bytes": memory,
             "message": "; ".join(messages),
+            **passed_on,
         }
 
 

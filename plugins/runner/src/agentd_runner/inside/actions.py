@@ -17,7 +17,7 @@ from .setup import RunnerSetup, may_enter
 from .shell import bash_job
 from .shell_state import SessionShell
 from .startup import VARIABLE, output_variable
-from .timings import CLOCK_S, KILL_MARGIN_S
+from .timings import CLOCK_S, KILL_MARGIN_S, SPARE_IDLE_S
 from .tool_calls import ToolCalls
 from .worker_pool import SpareWorkers
 from .workers import BashFiles, SupervisedWorker
@@ -46,6 +46,7 @@ class SessionActions:
     def start(self, ident: int, header: dict[str, Any], body: bytes) -> None:
         """Act on a RUN frame."""
         order = self.shell.next_order()
+        self.pool.keep_s = header.get("keep_s", SPARE_IDLE_S)
         if header.get("stdin_bytes"):
             at = len(body) - header["stdin_bytes"]
             body, header["stdin"] = body[:at], body[at:]

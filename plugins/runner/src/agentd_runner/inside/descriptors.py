@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import os
+import resource
 import signal
 import socket
 
 # Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
 BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD, BASE_FD = 90, 91, 92, 93, 94, 95, 96
 MAX_DESCRIPTOR = 1 << 16
+OURS = 512  # what the runner keeps for pipes, workers and files
 
 
 def settle(moves: dict[int, int]) -> None:
@@ -28,6 +30,12 @@ def settle(moves: dict[int, int]) -> None:
         os.closerange(start, target)
         start = target + 1
     os.closerange(start, MAX_DESCRIPTOR)
+
+
+def free_descriptors() -> int:
+    """Return how many sockets this process may hold beside what else it opens."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_DESCRIPTOR if most == resource.RLIM_INFINITY else max(most - OURS, most // 2)
 
 
 def anonymous_file() -> int:

@@ -24,7 +24,8 @@ runner -> host
   READY   JSON: version, release, pid, python, bash, subreaper
   STDOUT, STDERR  id = action; the bytes as they came
   DROPPED id = action; u8 stream (1, 2), u64 bytes left out in the middle; the tail follows; once for each stream
-  EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message
+  EXIT    id = action; JSON: status, exit_code, wall_s, cpu_s, peak_memory_bytes, message, channels (how many of its
+          channels the host was given over the direct line, if any)
   CALL    id = call; u32 action, u16 length of the tool's name, the name, the arguments as JSON
   SHELL   id = request; JSON: STATE = {workspace, cwd, source, options, shopts, unset}, or {error}
   CLOCK   id = action, whose time is up: asks for CLOCK, if HELLO has `tells_clock`. The time-out does not count its
@@ -70,8 +71,15 @@ TO_HOST = {
 
 # Tool calls: what both ends hold the code to.
 MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs a call more than its work
-MAX_CHANNELS = 512
-MAX_DIRECT_CHANNELS = 32  # of one action: the host's descriptors are not the code's to use up
+MAX_CHANNELS = (
+    4096  # each thread of the code has one; so many threads and processes an action may have by default
+)
+MAX_CALLS_SENT = 512  # so many calls of a runner are on their way; those on top wait in their sockets
+# Of the channels, the host takes so many itself: its descriptors are not the code's to use up.
+MAX_DIRECT_CHANNELS = 32  # of one action
+MAX_LINE_CHANNELS = (
+    512  # of all together; a runner passes on half of it, as the host learns of an action's end later
+)
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 

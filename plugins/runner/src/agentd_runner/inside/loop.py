@@ -160,6 +160,7 @@ class Runner:
 
     def on_setup(self, given: dict[str, Any]) -> None:
         had_others = self.setup.take_bindings(given)
+        self.actions.shell.base_changes()
         self.pool.retire_spawner()  # it has the old ones
         if had_others:
             gc.collect()

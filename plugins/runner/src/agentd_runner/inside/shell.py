@@ -20,7 +20,9 @@ _BASH_SCRIPT = (
     f"source /dev/fd/{BASE_FD} 2>/dev/null; exec {BASE_FD}<&-; "
     f"TMOUT= IFS= read -r -n 1 -u {GATE_FD} || exit; "
     "__agentd_save() {"
-    " builtin local __agentd_o=$SHELLOPTS __agentd_b=$BASHOPTS; builtin set +euCxv; __agentd_saved=1;"
+    # The names without a value hide what is another one in each block: the state would never be the one of before.
+    " builtin local __agentd_o=$SHELLOPTS __agentd_b=$BASHOPTS AGENTD_TOOLS_URL AGENTD_OUTPUT;"
+    " builtin set +euCxv; __agentd_saved=1;"
     ' builtin eval "$__agentd_undo"; builtin unset -f __agentd_save;'
     f" {{ builtin declare -p; builtin declare -f; builtin declare -xF; }} >&{SAVE_FD};"
     f' builtin printf \'%s\\0\' "$__agentd_o" "$__agentd_b" "$PWD" >&{META_FD};'

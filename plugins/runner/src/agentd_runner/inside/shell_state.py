@@ -90,7 +90,7 @@ class SessionShell:
     def __init__(self) -> None:
         self.workspace = self.cwd = ""
         self.state: ShellState | None = None
-        self.saved = ("", "", "")  # what the state was made of
+        self.made: dict[tuple[str, str, str], ShellState] = {}  # by what bash had saved
         self.order = 0  # counts actions, and replacements of the state
         self.state_order = 0
 
@@ -106,9 +106,19 @@ class SessionShell:
         if order > self.state_order:
             self.cwd = saved[3]
             self.state_order = order
-            if saved[:3] != self.saved:
-                self.saved = saved[:3]
-                self.state = ShellState.of_saved(*self.saved, base)
+            self.state = self.made.get(saved[:3]) or self.make_state(saved[:3], base)
+
+    def make_state(self, saved: tuple[str, str, str], base: dict[str, str]) -> ShellState:
+        """Read what bash has saved. That of the newest blocks is remembered: most say the same as the one before or the
+        one before that, as two supervisors take turns and each has a PPID of its own."""
+        if len(self.made) > 1:
+            del self.made[next(iter(self.made))]
+        state = self.made[saved] = ShellState.of_saved(*saved, base)
+        return state
+
+    def base_changes(self) -> None:
+        """The base environment is another one: what was made with the old one does not count."""
+        self.made.clear()
 
     def plain(self) -> dict[str, Any]:
         """Return all of it as plain data: what a SHELL frame carries."""
@@ -118,7 +128,6 @@ class SessionShell:
     def replace_state(self, given: dict[str, Any] | None) -> None:
         """Take a state that `plain` gave, maybe of another workspace; None for a fresh shell."""
         self.state_order = self.next_order()
-        self.saved = ("", "", "")
         if given is None:
             self.state, self.cwd = None, self.workspace
             return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 PAUSE_S = 0.002  # a shorter time between two actions is none
 REFILL_S = 0.05  # how long after an action's start its spare is replaced, unless it ends before
-SPARE_IDLE_S = 10.0  # how long after the last action a worker is kept ready
+SPARE_IDLE_S = 10.0  # how long after the last action a worker is kept ready, unless the host says less
+SPARE_LEAST_S = 1.0  # a worker that would be kept ready for less than this is not made
 SPIN_S = 80e-6  # how long after an answer the next tool call is looked for without sleeping
 LOOK_S = 0.005  # how often the clocks are looked at while there is much to do
 CLOCK_S = 1.0  # how long the host may take to say for how long an action has waited for tools

@@ -8,8 +8,17 @@ import socket
 import struct
 
 from .action import RunningAction
-from .descriptors import close_quietly
-from .frames import CALL, MAX_CALL, MAX_CHANNELS, MAX_DIRECT_CHANNELS, MESSAGE_SIZE, U32
+from .descriptors import close_quietly, free_descriptors
+from .frames import (
+    CALL,
+    MAX_CALL,
+    MAX_CALLS_SENT,
+    MAX_CHANNELS,
+    MAX_DIRECT_CHANNELS,
+    MAX_LINE_CHANNELS,
+    MESSAGE_SIZE,
+    U32,
+)
 from .poller import Poller
 from .workers import SupervisedWorker
 
@@ -21,7 +30,12 @@ class ToolCalls:
         self.poller = poller
         self.sockets: set[ToolSocket] = set()
         self.waiting: dict[int, ToolSocket] = {}
+        self.held: dict[
+            ToolSocket, None
+        ] = {}  # in this order: have sent something, and are read when there is room
         self.last_call = 0
+        self.passed_on = 0  # channels of the actions that run
+        self.max_sockets = min(MAX_CHANNELS, free_descriptors())
         self.line: socket.socket | None = None
 
     def open_line(self, descriptor: int) -> None:
@@ -31,7 +45,11 @@ class ToolCalls:
         self.line.setblocking(False)
 
     def is_full(self) -> bool:
-        return len(self.sockets) >= MAX_CHANNELS
+        return len(self.sockets) >= self.max_sockets
+
+    def is_busy(self) -> bool:
+        """Whether so many calls are on their way that more wait in their sockets, where they cost us nothing."""
+        return len(self.waiting) >= MAX_CALLS_SENT
 
     def begin_call(self, connection: ToolSocket, action: int, body: bytes) -> None:
         """Send a call to the host: u16 length of the tool's name, the name, the arguments as JSON."""
@@ -45,6 +63,10 @@ class ToolCalls:
         if connection is not None:
             connection.reply(payload)
             self.poller.spin()
+            while self.held and not self.is_busy():
+                held = next(iter(self.held))
+                del self.held[held]
+                held.read_again()
 
     def take_message(self, action: RunningAction, may_pass_on: bool) -> bytes | None:
         """Take a message of the code, and the channel that came with it; None if there is no message now."""
@@ -74,12 +96,15 @@ class ToolCalls:
         """Give a channel to the host, if there is a line to it: then it takes the calls itself."""
         if self.line is None or action.passed_on >= MAX_DIRECT_CHANNELS:
             return False
+        if self.passed_on >= MAX_LINE_CHANNELS // 2:
+            return False
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
         try:
             self.line.sendmsg([U32.pack(action.ident)], rights)
         except OSError:  # full, or the host is going
             return False
         action.passed_on += 1
+        self.passed_on += 1
         return True
 
     def finish_action(self, action: RunningAction, may_pass_on: bool) -> None:
@@ -90,6 +115,7 @@ class ToolCalls:
         for channel in [c for c in self.sockets if c.worker is action.worker]:
             channel.on_ready(select.POLLIN)
             channel.close()
+        self.passed_on -= action.passed_on
 
 
 class ToolSocket:
@@ -103,8 +129,20 @@ class ToolSocket:
         self.unsent: bytes | memoryview = b""
         self.wanted = select.POLLIN
         connection.setblocking(False)
-        calls.poller.watch(connection.fileno(), self.on_ready)
+        calls.poller.watch(connection.fileno(), self.on_event)
         calls.sockets.add(self)
+
+    def on_event(self, event: int) -> None:
+        if event == select.POLLIN and self.calls.is_busy():
+            self.calls.held[self] = None
+            self.want_events(0)
+        else:
+            self.on_ready(event)
+
+    def read_again(self) -> None:
+        """Go on with a socket that was held."""
+        self.want_events(select.POLLIN | (select.POLLOUT if self.unsent else 0))
+        self.on_ready(select.POLLIN)
 
     def on_ready(self, event: int) -> None:
         try:
@@ -169,6 +207,7 @@ class ToolSocket:
             self.calls.poller.unwatch(self.connection.fileno())
             self.connection.close()
         self.calls.sockets.discard(self)
+        self.calls.held.pop(self, None)
 
 
 class ToolChannel(ToolSocket):

@@ -11,7 +11,7 @@ from .poller import Poller
 from .processes import children_of, kill_below
 from .setup import RunnerSetup
 from .shell import export_lines
-from .timings import KILL_MARGIN_S, PAUSE_S, REFILL_S, SPARE_IDLE_S
+from .timings import KILL_MARGIN_S, PAUSE_S, REFILL_S, SPARE_IDLE_S, SPARE_LEAST_S
 from .workers import Spawner, SupervisedWorker
 
 
@@ -22,6 +22,7 @@ class SpareWorkers:
         self.setup = setup
         self.poller = poller
         self.spawner: Spawner | None = None
+        self.base = b""  # what exports the environment of the spawner's time
         self.old_spawners: list[Spawner] = []
         self.spares: dict[str, SupervisedWorker] = {}  # by kind
         self.idle: dict[str, SupervisedWorker] = {}  # by kind: a supervisor without a worker
@@ -29,6 +30,7 @@ class SpareWorkers:
         self.refill_due = 0.0
         self.last_start: dict[str, float] = {}  # by kind
         self.last_end = 0.0
+        self.keep_s = SPARE_IDLE_S  # how long after the last action all this is kept
 
     def deadlines(self) -> list[float]:
         """When to look here again."""
@@ -42,7 +44,7 @@ class SpareWorkers:
         return deadlines
 
     def idle_due(self) -> float:
-        return max(self.last_start.values()) + SPARE_IDLE_S
+        return max(self.last_end, *self.last_start.values()) + self.keep_s
 
     def check_clocks(self, now: float) -> None:
         if self.old_spawners:
@@ -63,11 +65,10 @@ class SpareWorkers:
 
     def new_worker(self, kind: str) -> SupervisedWorker:
         """Return a worker that was not there before. Raises `OSError` if no process can be made."""
-        base = os.fsencode(export_lines(self.setup.env))
         idle = self.idle.pop(kind, None)
         if idle is not None:
             try:
-                idle.start_worker(base)
+                idle.start_worker(self.base)
                 return idle
             except OSError:  # something has killed it
                 pass
@@ -75,8 +76,9 @@ class SpareWorkers:
             if self.spawner is None:
                 self.poller.flush()  # or the child would hold a copy of what is still to be sent
                 self.spawner = Spawner(self.setup)
+                self.base = os.fsencode(export_lines(self.setup.env))
             try:
-                return self.spawner.start_worker(kind, base)
+                return self.spawner.start_worker(kind, self.base)
             except OSError:  # the spawner was killed
                 self.retire_spawner()
         raise BlockingIOError(errno.EAGAIN, "no new process can be made")
@@ -84,7 +86,8 @@ class SpareWorkers:
     def take_worker(self, kind: str) -> SupervisedWorker:
         """Return a worker for an action, a spare if there is one. Raises `OSError` if no process can be made."""
         self.last_start[kind] = time.monotonic()
-        self.wanted.add(kind)
+        if self.keep_s >= SPARE_LEAST_S:
+            self.wanted.add(kind)
         # At once where one action follows the other without a pause; else not beside the action, which is
         # better off with the processors to itself, but when it ends or turns out to take long.
         now = self.last_start[kind]

@@ -115,13 +115,13 @@ class BashFiles:
     def saved(self) -> tuple[str, str, str, str] | None:
         """What bash has saved: source, `set` options, `shopt` options, directory; None if it did not come to
         its end. Raises `ValueError` if that is too much: code can write there, too."""
-        size = max(os.fstat(self.save).st_size, os.fstat(self.meta).st_size)
-        if size > MAX_STATE:
-            raise ValueError(f"its state is {size} bytes, and at most {MAX_STATE} are kept")
-        fields = os.pread(self.meta, MAX_STATE, 0).split(b"\0")
+        sizes = os.fstat(self.save).st_size, os.fstat(self.meta).st_size
+        if max(sizes) > MAX_STATE:
+            raise ValueError(f"its state is {max(sizes)} bytes, and at most {MAX_STATE} are kept")
+        fields = os.pread(self.meta, sizes[1], 0).split(b"\0")
         if len(fields) != 4:
             return None
-        source = os.pread(self.save, MAX_STATE, 0)
+        source = os.pread(self.save, sizes[0], 0)
         options, shopts, cwd = (os.fsdecode(field) for field in fields[:3])
         return os.fsdecode(source), options, shopts, cwd
 

@@ -64,9 +64,15 @@ def skills() -> list[str]:
 
 def offered() -> list[str]:
     """Return the skills that the model is to know of: without those that their authors keep for people."""
+    return [skill for skill in skills() if offered_document(skill) is not None]
+
+
+def offered_document(folder: str) -> str | None:
+    """Return the document of a skill that the model is to know of; None if it is for people only."""
     from _frontmatter import is_hidden
 
-    return [skill for skill in skills() if not is_hidden(document(skill))]
+    text = document(folder)
+    return None if is_hidden(text) else text
 
 
 def find(skill: str) -> str:
@@ -169,7 +175,7 @@ def show_search(*arguments: str) -> int:
     words, limit = search_options(list(arguments))
     from _search import ranked  # type: ignore[import-not-found]  # it lies beside this file
 
-    found = ranked(ROOT, offered(), document, " ".join(words), limit)
+    found = ranked(ROOT, skills(), offered_document, " ".join(words), limit)
     if found is None:
         raise UsageError("search for what? Give words, e.g.: skills search create issue")
     for hit in found:

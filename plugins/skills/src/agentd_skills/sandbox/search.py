@@ -14,7 +14,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Hit", "ranked"]
 
@@ -33,12 +33,12 @@ class Hit:
 
 
 def ranked(
-    root: str, skills: list[str], document: Callable[[str], str], text: str, limit: int
+    root: str, skills: Iterable[str], document: Callable[[str], str | None], text: str, limit: int
 ) -> list[Hit] | None:
     """Return what fits the words best; None if `text` has no words.
 
     :param root: the skills directory.
-    :param document: what reads a skill's SKILL.md.
+    :param document: what reads the document of a skill that has no index; None if it is not to be found.
     """
     words = words_of(text)[:MAX_WORDS]
     if not words:
@@ -56,17 +56,19 @@ def words_of(text: str) -> list[str]:
     return list(dict.fromkeys(w.lower() for w in re.findall(r"\w+", apart)))
 
 
-def all_hits(root: str, skills: list[str], document: Callable[[str], str]) -> Iterator[Hit]:
+def all_hits(root: str, skills: Iterable[str], document: Callable[[str], str | None]) -> Iterator[Hit]:
     """Yield everything that can be found, skill by skill."""
     for skill in skills:
         lines = indexed(os.path.join(root, "lib", ".search", f"{skill}.jsonl"))
         if lines is None:
-            yield from sections(skill, document(skill))
+            text = document(skill)
+            yield from sections(skill, text) if text is not None else ()
             continue
         for line in lines:
             try:
-                call, shown, names, *fields = json.loads(line)
-                yield Hit(skill, call, shown, [f"{names} {' '.join(words_of(names))}", *fields])
+                call, shown, names, parameters, description, texts = json.loads(line)
+                " ".join((call, shown, names, parameters, description, texts))  # none is anything but a text
+                yield Hit(skill, call, shown, [names, parameters, description, texts])
             except (ValueError, TypeError):  # a line that somebody has damaged
                 continue
 
@@ -101,7 +103,7 @@ def by_bm25(hits: list[Hit], words: list[str], limit: int) -> list[Hit] | None:
     except sqlite3.OperationalError:
         database.close()
         return None
-    rows = [(n, *(f.encode("utf-8", "replace").decode() for f in h.fields)) for n, h in enumerate(hits)]
+    rows = [(n, *map(valid, hit.fields)) for n, hit in enumerate(hits)]
     database.executemany("INSERT INTO hits(rowid, a, b, c, d) VALUES (?, ?, ?, ?, ?)", rows)
     # Every word is a quoted string and nothing of the query is syntax; `*` finds beginnings of longer words.
     query = " OR ".join(f'"{w}"*' if len(w) > 2 else f'"{w}"' for w in words)
@@ -111,6 +113,11 @@ def by_bm25(hits: list[Hit], words: list[str], limit: int) -> list[Hit] | None:
     ).fetchall()
     database.close()
     return [hits[n] for (n,) in found]
+
+
+def valid(text: str) -> str:
+    """Return a text without halves of characters, which SQLite does not take."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def by_substring(hits: list[Hit], words: list[str], limit: int) -> list[Hit]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from agentd_runner.host.call_queue import FEW, CallQueue, Reply
 from agentd_runner.host.held import HeldBytes
 from agentd_runner.host.hub import Hub
+from agentd_runner.host.pending import Reply
+from agentd_runner.host.tool_calls import FEW, CallQueue
 
 
 class SameThread:
