@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from agentd.errors import ConfigError
 from agentd_executor_native.network import HostRules
-from agentd_executor_native.network.hosts import read_authority
+from agentd_executor_native.network.hosts import read_authority, read_host
 
 RULES = HostRules.parse(
     "allowed_hosts",
@@ -130,3 +130,16 @@ def test_all_wrong_entries_are_named_at_once() -> None:
 def test_a_list_is_wanted(given: object) -> None:
     with pytest.raises(ConfigError, match="allowed_hosts: must be a list of hosts"):
         HostRules.parse("allowed_hosts", given)  # type: ignore[arg-type]
+
+
+def test_each_of_many_entries_allows_its_own_hosts_alone() -> None:
+    entries = [f"h{number}.example.com" for number in range(150)]
+    entries += [f"*.d{number}.example.org:443" for number in range(100)]
+    entries += [f"10.{number}.0.0/16:8080" for number in range(50)]
+    rules = HostRules.parse("allowed_hosts", entries)
+    for number in range(150):
+        assert rules.allows(f"h{number}.example.com", 443)
+        assert rules.allows(f"a.b.d{number}.example.org", 443) == (number < 100)
+        assert rules.allows(read_host(f"10.{number}.1.1"), 8080) == (number < 50)
+        assert not rules.allows(f"d{number}.example.org", 443)
+        assert not rules.allows(f"a.h{number}.example.com", 443)

@@ -105,7 +105,7 @@ class SessionAuthority:
             from cryptography.hazmat.primitives.asymmetric import ec
         except ImportError:
             raise ConfigError(
-                "secrets: need the package cryptography: pip install 'agentd-executor-native[secrets]'"
+                "secrets: need a package that makes certificates: pip install cryptography"
             ) from None
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._server_key = ec.generate_private_key(ec.SECP256R1())
