@@ -3,17 +3,20 @@
 Ours: the start of a sandbox until its first bash block has ended; then `/bin/true` in a bash block, an empty Python
 block, and tool calls from a Python block; the memory (PSS) and the processes of an open session after a bash block;
 two hundred sessions open in one process, a block in each: what one takes to start.
-Theirs: there is no such executor in 0.8.6.
+Theirs: the first bash block of its `SandboxRuntimeExecutor`, which is the sandbox that 0.8.6 has, with its srt.
 Floor: the same with the executor `srt`, of start, memory and processes; blocks and calls on `subprocess`."""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kit import note
 from benchmarks.line import Figures, Line, Row
-from benchmarks.lines.srt import CLI, _blocks
+from benchmarks.lines.srt import CLI, NODE, _blocks, _least_ms, _must_work
+from benchmarks.reference import SRT, SRT_PACKAGE, install_reference_srt
 
 LINE = Line(
     name="native",
@@ -40,6 +43,7 @@ LINE = Line(
         Row(key="processes", title="processes of an open native session; floor: srt", unit="", floor=7 / 17),
         Row(key="each_ms", title="start of each of 200 native sessions, with a block", unit="ms", limit=40),
     ),
+    prepare_theirs=install_reference_srt,
 )
 MANY = 200
 
@@ -104,6 +108,20 @@ def ours(quick: bool) -> Figures:
         for executor in made:
             executor.close()
     return figures
+
+
+def theirs(quick: bool) -> Figures:
+    """A sandbox for each block: the first is like all others."""
+    from agentd.sandbox_runtime_executor import SandboxRuntimeExecutor  # type: ignore[import-not-found]
+
+    if NODE.is_dir():
+        os.environ["PATH"] = f"{NODE}{os.pathsep}{os.environ['PATH']}"
+    note(f"0.8.6 ran with {SRT_PACKAGE}")
+    executor = SandboxRuntimeExecutor(base_dir=Path.cwd() / "base", srt_path=str(SRT))
+    here = executor.workspace_dir
+    first_ms = _least_ms(lambda: _must_work(executor.execute_bash("true", here)), 2 if quick else 4)
+    executor.close()
+    return {"first_ms": first_ms}
 
 
 def floor(quick: bool) -> Figures:
