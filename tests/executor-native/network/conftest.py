@@ -42,10 +42,11 @@ class LoopbackServer:
     def _handle(self, connection: socket.socket) -> None:
         connection.settimeout(20)
         try:
-            with (
+            with (  # the connection itself, too: where it has gone already, it is not wrapped
+                connection,
                 connection
                 if self._tls is None
-                else self._tls.wrap_socket(connection, server_side=True) as stream
+                else self._tls.wrap_socket(connection, server_side=True) as stream,
             ):
                 data = stream.recv(65536)
                 self.first.append(data)
