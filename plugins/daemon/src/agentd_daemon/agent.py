@@ -6,6 +6,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import anyio
@@ -158,13 +159,23 @@ class AgentWorker:
 
         :raises AgentdError: if the agent cannot work at all (a wrong setting, a workspace that cannot be used).
         """
-        transcript = self._journal.load_transcript(self.name) or Transcript()
+        while not self._leaving:
+            try:
+                await self._work(until_empty)
+                break
+            except HOPELESS as error:
+                if (trigger := self._journal.next_trigger(self.name)) is None:  # the supervisor tells it
+                    raise
+                await self._kept(partial(self._journal.begin, trigger.id))
+                await self._park(trigger, str(error))
+
+    async def _work(self, until_empty: bool) -> None:
         async with make_session(
             self.config,
             folder=self._folder,
             shares=self.shares,
             registry=self._registry,
-            transcript=transcript,
+            transcript=self.transcript,
             sink=_Listener(self),
         ) as session:
             self.session = session
@@ -299,9 +310,8 @@ class AgentWorker:
         self._handled += 1
         if self._handled % PRUNE_EVERY == 0:
             await self._kept(lambda: self._journal.prune(self.name, KEPT_TRIGGERS))
-        log.info(
-            "%s: %s %s%s", self.name, trigger.id, trigger.state, f": {trigger.error}" if trigger.error else ""
-        )
+        ending = f": {trigger.error}" if trigger.error else ""
+        log.info("%s: %s %s%s", self.name, trigger.id, trigger.state, ending)
 
     # --- failures ----------------------------------------------------------------------------------
 
@@ -325,28 +335,29 @@ class AgentWorker:
         hopeless = isinstance(error, HOPELESS) or status in NOT_ADMITTED
         if not hopeless and self._backoff.tries < rule.retries:
             await self._kept(lambda: self._journal.retry_later(trigger.id, text))
-            wished_s = min(
-                getattr(error, "retry_after_s", None) or 0.0, rule.max_backoff_s
-            )  # by the provider
+            wished_s = min(getattr(error, "retry_after_s", None) or 0.0, rule.max_backoff_s)
             await self._pause("retrying", text, max(self._backoff.next_s(), wished_s))
             return
-        self.failures += 1
         if rule.then == "skip" and not hopeless:
+            self.failures += 1
             self._backoff.reset()
             await self._settle(trigger, state="skipped", error=text)
         else:
-            await self._kept(lambda: self._journal.retry_later(trigger.id, text))
-            await self._pause("parked", text, None)
+            await self._park(trigger, text)
+
+    async def _park(self, trigger: Trigger, text: str) -> None:
+        self.failures += 1
+        self._status = attrs.evolve(self._status, last_error=text)
+        await self._kept(lambda: self._journal.retry_later(trigger.id, text))
+        await self._pause("parked", text, None)
 
     async def _pause(self, state: AgentState, error: str, wait_s: float | None) -> None:
         self._state, self._queued = state, None
         self._resumed = anyio.Event()
         if wait_s is None:
+            name = self.name
             log.error(
-                "%s: parked: %s; /resume %s in the prompt, or a restart, tries again",
-                self.name,
-                error,
-                self.name,
+                "%s: parked: %s; /resume %s in the prompt, or a restart, tries again", name, error, name
             )
         else:
             log.warning("%s: will try again in %.1f s: %s", self.name, wait_s, error)
@@ -399,8 +410,7 @@ class AgentWorker:
 
         :raises JournalError: if that is not what is wrong, or the agent is to leave.
         """
-        backoff: Backoff | None = None
-        state = self._state
+        backoff, state = Backoff(first_s=1.0, longest_s=60.0), self._state
         while True:
             try:
                 done = write()
@@ -408,7 +418,6 @@ class AgentWorker:
                 if error.errno != errno.ENOSPC or self._leaving:
                     raise
                 self._status = attrs.evolve(self._status, last_error=str(error))
-                backoff = backoff or Backoff(first_s=1.0, longest_s=60.0)
                 await self._pause("retrying", str(error), backoff.next_s())
             else:
                 self._state = state

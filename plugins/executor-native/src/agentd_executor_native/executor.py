@@ -105,7 +105,7 @@ class NativeExecutor(RunnerExecutor):
     :raises ConfigError: for a path, host, secret or backend that cannot be used.
     :raises WorkspaceError: if the workspace cannot be used.
 
-    `python`, `limits`, `timeout`, `state`, `env` and `base_dir` as in `agentd_runner.host.RunnerExecutor`. What is
+    `python`, `limits`, `timeout`, `state`, `env`, `base_dir` and `preload` as in `agentd_runner.host.RunnerExecutor`. What is
     missing on this machine is told by `verify`, and raised as `SandboxUnavailableError` by the first action: there is
     no fallback.
     """
@@ -130,6 +130,7 @@ class NativeExecutor(RunnerExecutor):
         state: PythonState = "fresh",
         env: Mapping[str, str] | None = None,
         base_dir: str | Path | None = None,
+        preload: Sequence[str] | None = None,
     ) -> None:
         if backend not in ("auto", "bubblewrap"):
             raise ConfigError(f"backend: must be 'auto' or 'bubblewrap', got {backend!r}")
@@ -142,6 +143,7 @@ class NativeExecutor(RunnerExecutor):
             state=state,
             env=env,
             base_dir=base_dir,
+            preload=preload,
         )
         self.read = read_paths("read", read, self.workspace_dir)
         self.write = read_paths("write", write, self.workspace_dir)
