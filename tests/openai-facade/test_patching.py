@@ -72,6 +72,12 @@ def test_the_sdks_beta_is_loaded_and_patched_when_it_is_used(tmp_path: Path) -> 
     assert said.splitlines() == ["False", "True True", "True True Beta", "False", "Beta"]
 
 
+def test_a_text_in_place_of_a_list_of_servers_is_refused_and_starts_nothing(serve: Any, patched: Any) -> None:
+    client = patched(serve("done"))
+    with pytest.raises(ConfigError, match=r"mcp_servers: must be a list, got 'npx x'; write \['npx x'\]"):
+        client.chat.completions.create(model="m", messages=GO, mcp_servers="npx x")
+
+
 def test_no_class_is_changed(serve: Any, patched: Any) -> None:
     from openai.resources.chat.completions import Completions
     from openai.resources.responses import Responses

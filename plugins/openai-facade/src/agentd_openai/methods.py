@@ -175,10 +175,16 @@ class PatchedMethods:
 def _ours(kwargs: dict[str, Any]) -> _Ours:
     """Take our arguments out of a call's."""
     return _Ours(
-        mcp_servers=kwargs.pop("mcp_servers", None) or (),
+        mcp_servers=_server_list(kwargs.pop("mcp_servers", None)),
         mcp_strict=kwargs.pop("mcp_strict", False),
         ptc_enabled=kwargs.pop("ptc_enabled", True),
     )
+
+
+def _server_list(given: Any) -> Sequence[object]:
+    if isinstance(given, str):  # its letters would be servers, each a program of that name
+        raise ConfigError(f"mcp_servers: must be a list, got {given!r}; write [{given!r}]")
+    return given or ()
 
 
 def _sync_methods(methods: PatchedMethods) -> dict[str, Callable[..., Any]]:
