@@ -105,9 +105,9 @@ class NativeExecutor(RunnerExecutor):
     :raises ConfigError: for a path, host, secret or backend that cannot be used.
     :raises WorkspaceError: if the workspace cannot be used.
 
-    `python`, `limits`, `timeout`, `state`, `env`, `base_dir` and `preload` as in `agentd_runner.host.RunnerExecutor`. What is
-    missing on this machine is told by `verify`, and raised as `SandboxUnavailableError` by the first action: there is
-    no fallback.
+    `python`, `limits`, `timeout`, `state`, `env`, `base_dir` and `preload` as in
+    `agentd_runner.host.RunnerExecutor`. What is missing on this machine is told by `verify`, and raised as
+    `SandboxUnavailableError` by the first action: there is no fallback.
     """
 
     own_loopback = True
