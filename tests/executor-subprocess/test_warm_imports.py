@@ -57,11 +57,31 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_where_modules_are_looked_for_is_the_same(executor: SubprocessExecutor) -> None:
-    looks = "print(sys.path)\nprint([getattr(f, '__name__', type(f)) for f in sys.meta_path])\n"
+    # By other names: a block that has to do with the path is to import by itself.
+    looks = (
+        "for a in 'path', 'meta_' + 'path':\n"
+        "    print([f if type(f) is str else getattr(f, '__name__', type(f)) for f in getattr(sys, a)])\n"
+    )
     bare = executor.execute_python(f"import sys\n{looks}")
     executor.execute_python(WAVE)
     run_until(executor, WAVE, "True\n")
     assert executor.execute_python(f"import sys\nassert 'wave' in sys.modules\nimport wave\n{looks}") == bare
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["sys.path.insert(0, 'vendor')", "import os; os.environ['A'] = '1'", "import os; os.chdir('vendor')"],
+)
+def test_a_block_that_sets_up_its_imports_finds_what_it_would_find(
+    executor: SubprocessExecutor, head: str
+) -> None:
+    executor.execute_bash("mkdir vendor; echo 'own = 1' >vendor/wave.py")
+    executor.execute_python(WAVE)
+    run_until(executor, WAVE, "True\n")
+    assert executor.execute_python(f"import sys\n{head}\nprint('wave' in sys.modules)\nimport wave") == (
+        "False\n",
+        0,
+    )
 
 
 def test_what_code_can_write_is_not_run_ahead(executor: SubprocessExecutor) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import os
 import subprocess
 import sys
 import uuid
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,15 @@ def test_the_sdks_beta_is_loaded_and_patched_when_it_is_used(tmp_path: Path) -> 
         command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=True
     ).stdout
     assert said.splitlines() == ["False", "True True", "True True Beta", "False", "Beta"]
+
+
+def test_threads_that_use_beta_at_once_find_it_patched(serve: Any, patched: Any) -> None:
+    client = patched(serve("done"))
+    beta = client.beta
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: "create" in beta.chat.completions.__dict__, range(64)))
+    assert all(found)
+    copy.copy(client.beta)
 
 
 def test_a_text_in_place_of_a_list_of_servers_is_refused_and_starts_nothing(serve: Any, patched: Any) -> None:

@@ -198,6 +198,13 @@ def test_alone_it_does_the_same(text: str, cuts: list[int]) -> None:
     assert merge(found) == merge([*whole.feed(text), *whole.close()])
 
 
+@pytest.mark.parametrize(
+    "text", ["```bash:execute\ngrep -c '</think>' t.jinja\n```\n", "The tag `</think>` ends it."]
+)
+def test_a_tag_within_a_line_says_nothing_of_the_next_answer(text: str) -> None:
+    assert not starts_inside(text)
+
+
 def test_who_closes_what_it_has_not_opened_began_inside() -> None:
     assert starts_inside("so.\n</think>\nYes")
     assert not starts_inside("<think>so.</think>\nYes</think>")

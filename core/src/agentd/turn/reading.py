@@ -179,7 +179,10 @@ class AnswerReader:
 
 def starts_inside(answer: str) -> bool:
     """True if an answer closed reasoning that it had not opened: the server had put the opening tag into the prompt."""
-    return _find(answer, 0, _OPENERS + _CLOSERS)[1] in _LONE
+    if not _MARK.search(answer):
+        return False
+    told = ReasoningParser().feed(answer)
+    return next((segment.text in _LONE for segment in told if segment.kind == "reasoning"), False)
 
 
 def reasoning_parsers(*, inside: bool) -> Callable[[], Parser]:

@@ -212,7 +212,7 @@ def _patch(client: Any, holder: Holder) -> None:
 
     for api, resource in patched_resources(client):
         patch_resource(client, resource, api, holder)
-    if "beta" not in client.__dict__ and hasattr(type(client), "beta"):
+    if "beta" not in client.__dict__ and hasattr(getattr(type(client), "beta", None), "func"):
         LaterBeta(client, lambda resource: patch_resource(client, resource, "chat", holder))
     if hasattr(client, "embeddings"):
         embed = async_embed if isinstance(client, openai.AsyncOpenAI) else sync_embed

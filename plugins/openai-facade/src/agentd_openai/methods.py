@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import partial, wraps
@@ -44,17 +45,27 @@ class LaterBeta:
     """
 
     def __init__(self, client: Any, patch: Callable[[Any], None]) -> None:
-        self._client = client
-        self._patch = patch
+        own = {"_client": client, "_patch": patch, "_lock": threading.RLock()}
+        self.__dict__.update(own)
         client.beta = self
 
     def __getattr__(self, name: str) -> Any:
+        if "_client" not in self.__dict__:  # a copy in the making
+            raise AttributeError(name)
+        return getattr(self._real(), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._real(), name, value)
+
+    def _real(self) -> Any:
         client = self._client
-        if client.__dict__.get("beta") is self:
-            del client.beta
-            if hasattr(client.beta, "chat"):
-                self._patch(client.beta.chat.completions)
-        return getattr(client.beta, name)
+        with self._lock:
+            if client.__dict__.get("beta") is self:
+                real = type(client).beta.func(client)
+                if hasattr(real, "chat"):
+                    self._patch(real.chat.completions)
+                client.beta = real
+        return client.beta
 
 
 def patch_resource(client: Any, resource: Any, api: str, holder: Holder) -> None:

@@ -55,13 +55,19 @@ _IMPORT: Final = re.compile(
 )
 
 
+_OWN_WAY: Final = re.compile(
+    r"environ|putenv|chdir|importlib|__import__|sys\.path|from[ \t]+sys\b|meta_path|path_hooks|addsitedir|\breload\b"
+)
+
+
 def imports_of(code: str) -> list[str]:
     """Return the modules that a block names in its `import` lines, without those that every Python has.
 
     `from a import b` is `a` and `a.b`: whether `b` is a module is seen where it is imported. A line in a text counts,
-    too: to import what is not needed costs a little time, and nobody waits for it.
+    too: to import what is not needed costs a little time, and nobody waits for it. A block that may change what its
+    imports find or do, the path or the environment, names none: it is to import by itself.
     """
-    if "import" not in code:
+    if "import" not in code or _OWN_WAY.search(code):
         return []
     found: dict[str, None] = {}
     for match in _IMPORT.finditer(code, 0, LOOKED_AT):

@@ -6,6 +6,7 @@ starts a thread or a process, opens a file, changes the environment. Such a modu
 
 from __future__ import annotations
 
+import builtins
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ from .setup import RunnerSetup
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     import socket
+    from typing import Any
 
 
 def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) -> None:
@@ -37,7 +39,14 @@ def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) ->
     path, finders = sys.path[:], sys.meta_path[:]
     sys.path[:] = trusted_folders(setup)
     # Others find modules anywhere: a package that is installed to be edited may lie in the workspace.
-    sys.meta_path[:] = [machinery.BuiltinImporter, machinery.FrozenImporter, machinery.PathFinder]
+    missed: set[str] = set()
+    ours: list[Any] = [
+        machinery.BuiltinImporter,
+        machinery.FrozenImporter,
+        machinery.PathFinder,
+        _Missed(missed),
+    ]
+    sys.meta_path[:] = ours
     folders = tuple(os.path.realpath(folder) + "/" for folder in sys.path)
     had = set(sys.modules)
     for name in names:
@@ -45,14 +54,26 @@ def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) ->
         runner.send(json.dumps([name, reason]).encode())
         if reason:
             os._exit(0)
-    tops = {name.partition(".")[0] for name in set(sys.modules) - had}
+    # What blocks alone have named and is not there is their own module: it changes nothing of the others.
+    missed -= {name.partition(".")[0] for name in names}
+    tops = {name.partition(".")[0] for name in {*set(sys.modules) - had, *missed}}
     standard = tops & sys.stdlib_module_names
     runner.send(json.dumps([sorted(standard), sorted(tops - standard)]).encode())
     sys.path[:] = path
-    sys.meta_path[:] = [*finders, *(finder for finder in sys.meta_path if finder not in finders)]
+    sys.meta_path[:] = [*finders, *(finder for finder in sys.meta_path if finder not in [*finders, *ours])]
     _let_print_to(os.open(os.devnull, os.O_RDWR))
     gc.collect()
     gc.freeze()  # or a worker's first collection would look at, and so copy, all of it
+
+
+class _Missed:
+    """A finder that finds nothing, and notes what was looked for in vain: a block may have such a module."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        self.names.add(name)
 
 
 def _let_print_to(descriptor: int) -> None:
@@ -100,9 +121,21 @@ def _state() -> dict[str, object]:
         "changes the environment": dict(os.environ),
         "changes sys.path": sys.path[:],
         "changes the directory": os.getcwd(),
+        "changes the interpreter": (
+            sys.getrecursionlimit(),
+            sys.getswitchinterval(),
+            len(vars(builtins)),
+            getattr(sys.modules.get("socket"), "getdefaulttimeout", int)(),
+        ),
+        "changes the umask": _umask(),
         "sets up logging": len(logging.root.handlers) if (logging := sys.modules.get("logging")) else 0,
         "handles a signal": [signal.getsignal(number) for number in range(1, 32)],
     }
+
+
+def _umask() -> int:
+    os.umask(mask := os.umask(0o077))
+    return mask
 
 
 def _let_threads_end() -> None:
