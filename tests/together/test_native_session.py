@@ -78,6 +78,9 @@ async def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> N
     class Old:
         name = "old"
 
+        def start(self, instructions: str) -> None:
+            """Nothing is to be told."""
+
     async with Session(Old(), mode="tools", tools=[add], cwd=tmp_path) as session:  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"Old has no offer\(\)"):
             await session.ask("go")
