@@ -22,7 +22,7 @@ app = FastAPI(lifespan=lifespan)
 @app.post("/conversations")
 async def begin() -> str:
     name = uuid4().hex
-    sessions[name] = await Session("gpt-4.1", cwd=f"./work/{name}").open()
+    sessions[name] = await Session("gpt-4.1", cwd=f"conversations/{name}").open()
     return name
 
 
