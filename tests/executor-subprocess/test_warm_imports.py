@@ -42,6 +42,12 @@ def test_what_is_asked_for_is_there_in_the_first(tmp_path: Path) -> None:
         run_until(executor, WAVE, "True\n")
 
 
+def test_one_that_is_left_out_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path, preload=["this", "wave"]) as executor:
+        executor.execute_bash("sleep 2")
+        assert executor.execute_python(WAVE) == ("True\n", 0)
+
+
 def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "agentd.execution")
     with SubprocessExecutor(tmp_path, preload=["this", "wave", "no_such_module"]) as executor:

@@ -65,6 +65,7 @@ MODULES = {
     "fine": ("import fractions", ""),
     "absent": (None, "None"),
     "needs": ("import not_there_at_all", "it needs not_there_at_all, which is not there"),
+    "absent.within": (None, "None"),
     "raises": ("1 / 0", "its import raises ZeroDivisionError"),
     "exits": ("raise SystemExit", "its import raises SystemExit"),
     "prints": ("print('hello')", "its import prints"),

@@ -53,8 +53,6 @@ _IMPORT: Final = re.compile(
     r"|from[ \t]+(?P<package>[\w.]{1,200})[ \t]+import[ \t(]*(?P<names>[^\n#;]{0,500}))",
     re.MULTILINE,
 )
-
-
 _OWN_WAY: Final = re.compile(
     r"environ|putenv|chdir|importlib|__import__|sys\.path|from[ \t]+sys\b|meta_path|path_hooks|addsitedir|\breload\b"
 )

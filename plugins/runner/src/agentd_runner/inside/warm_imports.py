@@ -14,7 +14,7 @@ import signal
 import sys
 
 from .descriptors import anonymous_file
-from .processes import children_of, try_fork
+from .processes import PR_SET_PDEATHSIG, children_of, try_fork
 from .setup import RunnerSetup
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
@@ -49,6 +49,8 @@ def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) ->
     sys.meta_path[:] = ours
     folders = tuple(os.path.realpath(folder) + "/" for folder in sys.path)
     had = set(sys.modules)
+    if setup.prctl is not None:  # an import that hangs would not see the runner's end
+        setup.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     for name in names:
         reason = _import_one(name, folders)
         runner.send(json.dumps([name, reason]).encode())
@@ -59,6 +61,8 @@ def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) ->
     tops = {name.partition(".")[0] for name in {*set(sys.modules) - had, *missed}}
     standard = tops & sys.stdlib_module_names
     runner.send(json.dumps([sorted(standard), sorted(tops - standard)]).encode())
+    if setup.prctl is not None:
+        setup.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
     sys.path[:] = path
     sys.meta_path[:] = [*finders, *(finder for finder in sys.meta_path if finder not in [*finders, *ours])]
     _let_print_to(os.open(os.devnull, os.O_RDWR))
@@ -93,10 +97,13 @@ def trusted_folders(setup: RunnerSetup) -> list[str]:
 def _import_one(name: str, folders: tuple[str, ...]) -> str | None:
     """Import a module; return why it must not be here, None if there is no such module."""
     had, before, children = set(sys.modules), _state(), set(children_of(os.getpid()))
+    there = True
     try:
         __import__(name)
     except ModuleNotFoundError as error:
-        return None if error.name == name else f"it needs {error.name}, which is not there"
+        if not f"{name}.".startswith(f"{error.name}."):
+            return f"it needs {error.name}, which is not there"
+        there = False  # nor is what it would be in, maybe; what it is in may have been imported
     except BaseException as error:
         return f"its import raises {type(error).__name__}"
     for other in set(sys.modules) - had:
@@ -107,7 +114,8 @@ def _import_one(name: str, folders: tuple[str, ...]) -> str | None:
         return "its import starts a process"
     _let_threads_end()
     after = _state()
-    return next((f"its import {what}" for what in after if after[what] != before[what]), "")
+    changed = next((f"its import {what}" for what in after if after[what] != before[what]), "")
+    return changed if changed or there else None
 
 
 def _state() -> dict[str, object]:

@@ -114,9 +114,15 @@ class WarmPython:
 
     def leave_out(self, reason: str) -> None:
         """Do without the module whose import is under way; the others begin anew."""
-        if self.under_way:
-            self.forget(self.under_way[0], reason)
+        culprit = self.under_way[:1]
+        for name in culprit:
+            self.forget(name, reason)
         self.close()
+        if culprit:
+            try:
+                self.begin()
+            except OSError:  # no more processes; the next block that imports tries again
+                pass
 
     def forget(self, name: str, reason: str) -> None:
         self.left_out[name] = self.untold[name] = reason
