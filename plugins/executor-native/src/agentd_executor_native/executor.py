@@ -19,6 +19,7 @@ from agentd.protocols import Layout, ToolDispatcher
 from agentd.registry.options import check_options
 from agentd.statedir import make_private, user_state_dir
 from agentd.types import ActionResult, Limits, PythonState
+from agentd_runner.call_filter import filter_program
 from agentd_runner.host import COMMON_OPTIONS, RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
@@ -26,7 +27,6 @@ from agentd_runner.host.process import LocalProcess
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_native import root_launcher
-from agentd_executor_native.call_filter import filter_program
 from agentd_executor_native.interpreter import needed_paths
 from agentd_executor_native.launching import held, start_sandboxed
 from agentd_executor_native.outlet import NetworkOutlet
