@@ -19,20 +19,22 @@ from agentd.protocols import Layout, ToolDispatcher
 from agentd.registry.options import check_options
 from agentd.statedir import make_private, user_state_dir
 from agentd.types import ActionResult, Limits, PythonState
+from agentd_runner.call_filter import filter_program
 from agentd_runner.host import COMMON_OPTIONS, RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
+from agentd_runner.host.placeholders import git_variables
 from agentd_runner.host.process import LocalProcess
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_native import root_launcher
-from agentd_executor_native.call_filter import filter_program
 from agentd_executor_native.interpreter import needed_paths
 from agentd_executor_native.launching import held, start_sandboxed
 from agentd_executor_native.outlet import NetworkOutlet
 from agentd_executor_native.places import check_readable, check_writable, guarded_settings, read_paths
 from agentd_executor_native.requirements import Bubblewrap, explain, find_bubblewrap
 from agentd_executor_native.sources import MountSource, opened
+from agentd_executor_native.standing import GIT_PATTERNS, SandboxStandIns
 from agentd_executor_native.view import Account, View, covered_by
 
 if TYPE_CHECKING:
@@ -156,6 +158,7 @@ class NativeExecutor(RunnerExecutor):
             Path, ...
         ] = ()  # what of the renderer's files the running sandbox shows read-only
         self._bubblewrap: Bubblewrap | None = None
+        self._stand_ins = SandboxStandIns(self._place)
 
     def _check_places(self) -> None:
         for path in self.read:
@@ -172,11 +175,12 @@ class NativeExecutor(RunnerExecutor):
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> LocalProcess:
         """Start bubblewrap with the runner inside. Raises `SandboxUnavailableError`."""
         self._bubblewrap = find_bubblewrap()
+        self._stand_ins.make(allow_git_config=self.allow_git_config)
         view = self._view()
         with ExitStack() as stack:
             sources = stack.enter_context(opened(view))
             account = self._account(env["HOME"])
-            contents = {**account.files(), **self._outlet.files()}
+            contents = {**account.files(), **self._outlet.files(), GIT_PATTERNS: self._stand_ins.patterns()}
             files = {name: held(text.encode(), stack) for name, text in contents.items()}
             calls = held(filter_program(os.uname().machine), stack)
             before = [*self._namespaces(self._bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
@@ -189,21 +193,24 @@ class NativeExecutor(RunnerExecutor):
             else:
                 given, start = started.as_we_are(sources, stack)
             inherited += [*(source.descriptor for source in sources), *files.values(), calls, given]
-            return start_sandboxed(start, inherited)
+            process = start_sandboxed(start, inherited)
+        self._stand_ins.belong_to(process)
+        return process
 
     def _view(self) -> View:
         self._guarded = self._layout.read_only
         shown = (*self._layout.importable, *self._layout.programs, *self._layout.read_only)
         write = tuple(dict.fromkeys(path.resolve() for path in (self.workspace_dir, *self.write)))
+        needed = needed_paths(self.python)
         return View(
             write=write,
             read=(
-                *needed_paths(self.python),
+                *needed,
                 *self.read,
                 *(path for path in shown if not covered_by(path, write)),
             ),
             guarded=(
-                *(path for path in needed_paths(self.python) if covered_by(path, write)),
+                *(path for path in needed if covered_by(path, write)),
                 *(path for path in self._layout.read_only if covered_by(path, write)),
                 *guarded_settings(self.workspace_dir, allow_git_config=self.allow_git_config),
             ),
@@ -242,8 +249,9 @@ class NativeExecutor(RunnerExecutor):
     def _start(self) -> Connection:
         try:
             return super()._start()
-        except RunnerStartError as error:
-            said = str(error).partition("it said: ")[2]
+        except BaseException as error:
+            self._stand_ins.remove()
+            said = str(error).partition("it said: ")[2] if isinstance(error, RunnerStartError) else ""
             if self._bubblewrap is None or not said.startswith(("bwrap: ", root_launcher.OURS)):
                 raise  # the sandbox was there; the interpreter or the runner did not start in it
             reason = explain(said, self._bubblewrap)
@@ -255,7 +263,13 @@ class NativeExecutor(RunnerExecutor):
         own: dict[str, str] = {key: name for key in ("USER", "LOGNAME") if key in env}
         dropped = self._outlet.dropped
         kept = {key: value for key, value in env.items() if key not in dropped}
-        return {**kept, **own, **self._outlet.environment(), **self.env}
+        git = {} if "GIT_CONFIG_COUNT" in self.env else git_variables(GIT_PATTERNS)
+        return {**kept, **own, **git, **self._outlet.environment(), **self.env}
+
+    def _hello(self, env: Mapping[str, str]) -> dict[str, object]:
+        made = {str(self.workspace_dir / folder) for folder in self._place.folders}  # by `standing`
+        folders = [folder for folder in (env["TMPDIR"], env["HOME"]) if folder not in made]
+        return {**super()._hello(env), "folders": folders}
 
     def _result(self, pending: Pending) -> ActionResult:
         result = super()._result(pending)
@@ -267,9 +281,15 @@ class NativeExecutor(RunnerExecutor):
         )
 
     def close(self) -> None:
-        """As in `RunnerExecutor`; the connections of code end, too."""
+        """As in `RunnerExecutor`; the connections of code end, too, and nothing stands in for absent files any more."""
         super().close()
+        self._stand_ins.remove()
         self._outlet.close()
+
+    def __del__(self) -> None:
+        super().__del__()
+        if hasattr(self, "_stand_ins"):  # else it was refused
+            self._stand_ins.remove_later(self.limits.grace_s + KILL_MARGIN_S)
 
     # --- skills
 
@@ -285,6 +305,18 @@ class NativeExecutor(RunnerExecutor):
         with self._start_lock:
             if self._connection is not None:
                 self._connection.close(self.limits.grace_s + KILL_MARGIN_S)
+
+    def pause(self) -> None:
+        """End the sandbox; the next action starts a new one, with a fresh shell.
+
+        To be called before files of the workspace are replaced from outside, as a restore does. A running sandbox
+        guards the very files that it found: those that take their place could be written to. Blocks.
+        """
+        with self._start_lock:
+            if self._connection is not None:
+                reason = "the sandbox was ended before files of the workspace were replaced"
+                self._connection.close(self.limits.grace_s + KILL_MARGIN_S, reason)
+            self._stand_ins.remove()
 
     # --- checking
 

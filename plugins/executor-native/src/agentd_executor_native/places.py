@@ -10,6 +10,8 @@ from typing import Final
 
 from agentd.errors import ConfigError
 
+from agentd_executor_native.standing import GUARDED
+
 __all__ = ["check_readable", "check_writable", "guarded_settings", "read_paths"]
 
 _SYSTEM: Final = (
@@ -25,21 +27,6 @@ _SYSTEM: Final = (
     "/sbin",
     "/sys",
     "/usr",
-)
-
-# Files of a workspace in which other programs find commands that they run: git, shells, editors, agents.
-_SETTINGS: Final = (
-    *(
-        ".git/hooks",
-        ".git/config",
-        ".gitmodules",
-        ".gitconfig",
-        ".bashrc",
-        ".bash_profile",
-        ".profile",
-        ".zshrc",
-    ),
-    *(".zprofile", ".zshenv", ".ripgreprc", ".envrc", ".mcp.json", ".vscode", ".idea", ".claude"),
 )
 
 
@@ -86,7 +73,7 @@ def check_readable(what: str, path: Path) -> None:
 
 def guarded_settings(workspace: Path, *, allow_git_config: bool) -> tuple[Path, ...]:
     """Return the settings that a workspace has and code must not change."""
-    names = [name for name in _SETTINGS if not (allow_git_config and name == ".git/config")]
+    names = [name for name in GUARDED if not (allow_git_config and name.startswith(".git/config"))]
     if (workspace / ".git").is_file():  # of a linked worktree, say: it names another folder to git
         names.append(".git")
     return tuple(path for path in (workspace / name for name in names) if path.exists())

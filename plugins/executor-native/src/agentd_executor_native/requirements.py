@@ -14,8 +14,7 @@ from typing import Final
 import attrs
 from agentd.errors import SandboxUnavailableError
 from agentd.protocols import Requirement
-
-from agentd_executor_native.call_filter import MACHINES
+from agentd_runner.call_filter import lacking_filter
 
 __all__ = ["Bubblewrap", "explain", "find_bubblewrap", "list_requirements"]
 
@@ -75,7 +74,7 @@ def _missing() -> str:
         return _OTHER_SYSTEM
     if not _where():
         return f"bubblewrap is missing ({_HOW})"
-    return _lacking_filter() or _namespaces_off()
+    return lacking_filter() or _namespaces_off()
 
 
 def list_requirements() -> list[Requirement]:
@@ -86,7 +85,7 @@ def list_requirements() -> list[Requirement]:
     return [
         _bubblewrap_requirement(),
         Requirement(name="user namespaces", ok=not refused, remedy=refused),
-        Requirement(name="system call filter", ok=not _lacking_filter(), remedy=_lacking_filter()),
+        Requirement(name="system call filter", ok=not lacking_filter(), remedy=lacking_filter()),
     ]
 
 
@@ -99,15 +98,6 @@ def _bubblewrap_requirement() -> Requirement:
     except (SandboxUnavailableError, OSError, subprocess.SubprocessError) as error:
         return Requirement(name="bubblewrap", ok=False, detail=where, remedy=str(error))
     return Requirement(name="bubblewrap", ok=True, detail=f"{found.version} {where}")
-
-
-def _lacking_filter() -> str:
-    machine = os.uname().machine
-    if machine not in MACHINES:
-        return f"there is no filter of system calls for the processor {machine}, only for {' and '.join(MACHINES)}"
-    if os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
-        return ""
-    return "this kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)"
 
 
 # --- why it did not start -----------------------------------------------------------------------
