@@ -11,7 +11,7 @@ import atexit
 import contextlib
 import os
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -96,20 +96,22 @@ class SandboxStandIns:
             with contextlib.suppress(OSError):  # the workspace was removed meanwhile, say
                 made.remove()
 
-    def remove_later(self, grace_s: float) -> None:
-        """Take them away when the sandbox has ended, and end it after `grace_s`.
+    def remove_later(self, grace_s: float, then: Callable[[], None]) -> None:
+        """Take them away when the sandbox has ended, and end it after `grace_s`; then call `then`.
 
         To be called by a finaliser, which must not wait, nor take a lock.
         """
         if self._made is not None:
             with contextlib.suppress(RuntimeError):  # this program ends, too
-                _thread.start_new_thread(self._remove_in_time, (grace_s,))
+                _thread.start_new_thread(self._remove_in_time, (grace_s, then))
 
-    def _remove_in_time(self, grace_s: float) -> None:
+    def _remove_in_time(self, grace_s: float, then: Callable[[], None] | None = None) -> None:
         if self._process is not None and self._process.wait(grace_s) is None:
             self._process.kill()
             self._process.wait(GONE_S)
         self.remove()
+        if then is not None:
+            then()
 
     def kill(self) -> None:
         """Have the kernel end the sandbox; returns before the end."""

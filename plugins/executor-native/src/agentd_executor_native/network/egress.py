@@ -106,9 +106,13 @@ class Egress:
         For each start of the session's sandbox: what its predecessor listened on is closed.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        self._in_loop().call_soon_threadsafe(self._await_port, ours)
+        self.receive_from(ours)
         return theirs
+
+    def receive_from(self, end: socket.socket) -> None:
+        """Serve what a sandbox hands over at the other end of this one, which is this object's from now on."""
+        end.setblocking(False)
+        self._in_loop().call_soon_threadsafe(self._await_port, end)
 
     def serve(self, listener: socket.socket) -> None:
         """Serve the connections of a listening socket, which is this object's from now on."""
@@ -139,6 +143,7 @@ class Egress:
     def _in_loop(self) -> asyncio.AbstractEventLoop:
         if self._thread is None:
             self._thread = _lease(self)
+            self._all_slots = self._thread.slots  # also for what is still on its way when this is closed
         return self._thread.loop
 
     # --- in the loop
@@ -175,8 +180,7 @@ class Egress:
             self._accepting.cancel()
         listener.setblocking(False)
         self._listener = listener
-        assert self._thread is not None
-        accepting = self._accept(listener, self._thread.slots)
+        accepting = self._accept(listener, self._all_slots)
         self._accepting = asyncio.get_running_loop().create_task(accepting)
         self._accepting.add_done_callback(lambda _: _shut_and_close(listener))
 
@@ -290,11 +294,16 @@ async def _wait_for_one(listener: socket.socket) -> None:
     """Wait for a connection without accepting it: what `sock_accept` has accepted is lost if it is cancelled then."""
     loop = asyncio.get_running_loop()
     one_waits: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(listener, lambda: one_waits.done() or one_waits.set_result(None))
+    loop.add_reader(listener, _say_once, one_waits)
     try:
         await one_waits
     finally:
         loop.remove_reader(listener)
+
+
+def _say_once(one_waits: asyncio.Future[None]) -> None:
+    if not one_waits.done():
+        one_waits.set_result(None)
 
 
 def _shut_and_close(listener: socket.socket) -> None:
