@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import marshal
 import os
 import pwd
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,17 +26,17 @@ from agentd_runner.inside.timings import KILL_MARGIN_S
 from agentd_executor_native import root_launcher
 from agentd_executor_native.call_filter import filter_program
 from agentd_executor_native.interpreter import needed_paths
-from agentd_executor_native.launching import held, start_sandboxed
+from agentd_executor_native.launching import IDS, SandboxStart, held, namespaces, start_sandboxed
 from agentd_executor_native.outlet import NetworkOutlet
 from agentd_executor_native.places import check_readable, check_writable, guarded_settings, read_paths
 from agentd_executor_native.requirements import Bubblewrap, explain, find_bubblewrap
-from agentd_executor_native.sources import MountSource, opened
+from agentd_executor_native.sources import opened
 from agentd_executor_native.view import Account, View, covered_by
 
 if TYPE_CHECKING:
     from agentd_executor_native.network import OnHostRequest
 
-__all__ = ["NativeExecutor", "from_options"]
+__all__ = ["OPTIONS", "NativeExecutor", "from_options"]
 
 Backend = Literal["auto", "bubblewrap"]
 
@@ -49,36 +47,6 @@ OPTIONS: Final = {
     "backend": Literal["auto", "bubblewrap"],
 }
 """The options of the executor `native`, with their types; `NativeExecutor` checks the rest."""
-
-_IDS: Final = range(
-    0x70000000, 0x7FFFFFF0
-)  # which systems and containers give to nobody; one is taken for a session
-
-
-@attrs.frozen
-class _Start:
-    """bubblewrap's options up to the mounts and behind them, and the command that it runs."""
-
-    bubblewrap: str
-    before: list[str]
-    after: list[str]
-    command: list[str]
-
-    def as_we_are(self, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
-        """Return what starts bubblewrap, and a descriptor that it inherits: others would read its command line."""
-        mounts = [part for source in sources for part in source.argument]
-        options = [*self.before, *mounts, *self.after]
-        given = held(b"".join(os.fsencode(option) + b"\0" for option in options), stack)
-        return given, [self.bubblewrap, "--args", str(given), "--", *self.command]
-
-    def as_user(self, uid: int, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
-        """Return what starts the step before bubblewrap that gives up root, and its descriptor."""
-        mounts = [
-            {"descriptor": source.descriptor, "path": str(source.path), "writable": source.writable}
-            for source in sources
-        ]
-        given = held(marshal.dumps({**attrs.asdict(self), "uid": uid, "mounts": mounts}), stack)
-        return given, [sys.executable, "-I", "-S", "-X", "utf8", root_launcher.__file__, str(given)]
 
 
 class NativeExecutor(RunnerExecutor):
@@ -110,6 +78,7 @@ class NativeExecutor(RunnerExecutor):
     `SandboxUnavailableError` by the first action: there is no fallback.
     """
 
+    plugin_name = "native"
     own_loopback = True
 
     def __init__(
@@ -179,15 +148,12 @@ class NativeExecutor(RunnerExecutor):
             contents = {**account.files(), **self._outlet.files()}
             files = {name: held(text.encode(), stack) for name, text in contents.items()}
             calls = held(filter_program(os.uname().machine), stack)
-            before = [*self._namespaces(self._bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
+            before = [*namespaces(self._bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
             for name, descriptor in files.items():
                 before += ["--perms", "0444", "--file", str(descriptor), name]
             inherited, command = self._outlet.joined(self.python, command, stack)
-            started = _Start(self._bubblewrap.path, before, view.after_mounts(), command)
-            if os.geteuid() == 0:
-                given, start = started.as_user(account.uid, sources, stack)
-            else:
-                given, start = started.as_we_are(sources, stack)
+            started = SandboxStart(self._bubblewrap.path, before, view.after_mounts(), command)
+            given, start = started.by_us(account.uid, sources, stack)
             inherited += [*(source.descriptor for source in sources), *files.values(), calls, given]
             return start_sandboxed(start, inherited)
 
@@ -222,22 +188,13 @@ class NativeExecutor(RunnerExecutor):
 
     def _account(self, home: str) -> Account:
         if os.geteuid() == 0:
-            uid = random.SystemRandom().choice(_IDS)
+            uid = random.SystemRandom().choice(IDS)
             return Account("agentd", uid, uid, home)
         try:
             name = pwd.getpwuid(os.getuid()).pw_name
         except KeyError:  # a user without an account
             name = "agentd"
         return Account(name, os.getuid(), os.getgid(), home)
-
-    @staticmethod
-    def _namespaces(bubblewrap: Bubblewrap) -> list[str]:
-        return [
-            *("--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1"),
-            *("--cap-drop", "ALL"),
-            *("--hostname", "agentd"),
-            *(("--disable-userns",) if bubblewrap.can_end_nesting else ()),
-        ]
 
     def _start(self) -> Connection:
         try:
