@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import marshal
 import os
 import pwd
 import random
 import socket
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 import attrs
 from agentd.statedir import make_private, user_state_dir
@@ -20,9 +17,8 @@ from agentd_runner.call_filter import filter_program
 from agentd_runner.host.environment import Place
 from agentd_runner.host.process import LocalProcess
 
-from agentd_executor_native import root_launcher
 from agentd_executor_native.interpreter import needed_paths
-from agentd_executor_native.launching import held, start_sandboxed
+from agentd_executor_native.launching import IDS, SandboxStart, held, namespaces, start_sandboxed
 from agentd_executor_native.places import guarded_settings
 from agentd_executor_native.requirements import Bubblewrap
 from agentd_executor_native.sources import MountSource, opened
@@ -31,43 +27,8 @@ from agentd_executor_native.view import Account, View, covered_by
 
 __all__ = ["Blueprint", "StartedSandbox", "account_name"]
 
-_IDS: Final = range(
-    0x70000000, 0x7FFFFFF0
-)  # which systems and containers give to nobody; one is taken for a session
-
-_NAMESPACES: Final = (
-    *("--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1"),
-    *("--cap-drop", "ALL", "--hostname", "agentd"),
-)
-
 Shown = tuple[tuple[object, ...], ...]
 """What a sandbox shows of the host: what it is made of, and of each mount path, writability, device and inode."""
-
-
-@attrs.frozen
-class _Start:
-    """bubblewrap's options up to the mounts and behind them, and the command that it runs."""
-
-    bubblewrap: str
-    before: list[str]
-    after: list[str]
-    command: list[str]
-
-    def as_we_are(self, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
-        """Return what starts bubblewrap, and a descriptor that it inherits: others would read its command line."""
-        mounts = [part for source in sources for part in source.argument]
-        options = [*self.before, *mounts, *self.after]
-        given = held(b"".join(os.fsencode(option) + b"\0" for option in options), stack)
-        return given, [self.bubblewrap, "--args", str(given), "--", *self.command]
-
-    def as_user(self, uid: int, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
-        """Return what starts the step before bubblewrap that gives up root, and its descriptor."""
-        mounts = [
-            {"descriptor": source.descriptor, "path": str(source.path), "writable": source.writable}
-            for source in sources
-        ]
-        given = held(marshal.dumps({**attrs.asdict(self), "uid": uid, "mounts": mounts}), stack)
-        return given, [sys.executable, "-I", "-S", "-X", "utf8", root_launcher.__file__, str(given)]
 
 
 @attrs.frozen(eq=False)
@@ -162,16 +123,12 @@ class Blueprint:
         contents = {**account.files(), **dict(self.files), GIT_PATTERNS: stand_ins.patterns()}
         files = {name: held(text.encode(), stack) for name, text in contents.items()}
         calls = held(filter_program(os.uname().machine), stack)
-        nesting = ("--disable-userns",) if self.bubblewrap.can_end_nesting else ()
-        before = [*_NAMESPACES, *nesting, "--seccomp", str(calls), *view.before_mounts()]
+        before = [*namespaces(self.bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
         for name, descriptor in files.items():
             before += ["--perms", "0444", "--file", str(descriptor), name]
         command, inherited, port = self._joined(stack)
-        started = _Start(self.bubblewrap.path, before, view.after_mounts(), command)
-        if os.geteuid() == 0:
-            given, start = started.as_user(account.uid, sources, stack)
-        else:
-            given, start = started.as_we_are(sources, stack)
+        started = SandboxStart(self.bubblewrap.path, before, view.after_mounts(), command)
+        given, start = started.by_us(account.uid, sources, stack)
         inherited += [*(source.descriptor for source in sources), *files.values(), calls, given]
         try:
             return start_sandboxed(start, inherited), port
@@ -228,7 +185,7 @@ def account_name() -> str:
 
 def _account(home: str) -> Account:
     if os.geteuid() == 0:
-        uid = random.SystemRandom().choice(_IDS)
+        uid = random.SystemRandom().choice(IDS)
         return Account(account_name(), uid, uid, home)
     return Account(account_name(), os.getuid(), os.getgid(), home)
 

@@ -31,7 +31,7 @@ from agentd_executor_native.standing import GIT_PATTERNS, SandboxStandIns
 if TYPE_CHECKING:
     from agentd_executor_native.network import OnHostRequest
 
-__all__ = ["NativeExecutor", "from_options"]
+__all__ = ["OPTIONS", "NativeExecutor", "from_options"]
 
 Backend = Literal["auto", "bubblewrap"]
 
@@ -76,6 +76,7 @@ class NativeExecutor(RunnerExecutor):
     `SandboxUnavailableError` by the first action: there is no fallback.
     """
 
+    plugin_name = "native"
     own_loopback = True
 
     def __init__(

@@ -29,6 +29,8 @@ _SYSTEM: Final = (
     "/usr",
 )
 
+_OR_NO_SANDBOX: Final = ", or choose the executor 'subprocess', which is no sandbox"
+
 
 def read_paths(option: str, given: object, workspace: Path) -> tuple[Path, ...]:
     """Return absolute paths: `~` is this user's home, a relative path lies in the workspace.
@@ -51,12 +53,15 @@ def check_writable(what: str, folder: Path) -> None:
     """Refuse a folder that holds the system or somebody's home. Raises `ConfigError`."""
     real = folder.resolve()
     if real == Path("/") or any(real.is_relative_to(system) for system in _SYSTEM):
-        raise ConfigError(f"{what}: {folder} is the system's, which code in the sandbox must not change")
+        raise ConfigError(
+            f"{what}: {folder} is the system's, which code in the sandbox must not change; "
+            f"give another folder{_OR_NO_SANDBOX if what == 'workspace' else ''}"
+        )
     for home in _homes():
         if home.is_relative_to(real):
             raise ConfigError(
                 f"{what}: {folder} {'is' if home == real else 'holds'} your home, with your keys and settings in it; "
-                "give a folder of its own"
+                f"give a folder of its own{_OR_NO_SANDBOX if what == 'workspace' else ''}"
             )
 
 

@@ -84,6 +84,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     machine is told by `verify`, and raised as `SandboxUnavailableError` by the first action: there is no fallback.
     """
 
+    plugin_name = "srt"
     own_loopback = True
 
     def __init__(
