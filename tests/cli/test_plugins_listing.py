@@ -193,6 +193,7 @@ def test_the_list_of_the_core_alone_is_not_mixed_with_what_a_plugin_prints(tmp_p
         (["check", "a.yaml"], "for 'check': pip install agentd-cli agentd-daemon"),
         (["daemon", "a.yaml"], "for 'daemon': pip install agentd-cli agentd-daemon"),
         (["agents.yaml"], "for 'agents.yaml': pip install agentd-cli agentd-daemon"),
+        (["./AGENTS.YML", "--once"], "for './AGENTS.YML': pip install agentd-cli agentd-daemon"),
         (["--debug", "escape-test", "srt"], "for 'escape-test': pip install agentd-cli agentd-testing"),
         (["new-plugin", "sink", "x"], "for 'new-plugin': pip install agentd-cli agentd-new-plugin"),
         (["docter"], "for 'docter': pip install agentd-cli"),

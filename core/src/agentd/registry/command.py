@@ -56,7 +56,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 def _missing(command: str) -> str:
     """Say what brings a command that the core does not have; nothing for its own."""
-    name = "daemon" if command.endswith((".yaml", ".yml")) else command
+    name = "daemon" if command.lower().endswith((".yaml", ".yml")) else command
     brings = {"agentd-cli", official_distribution("command", name) or "agentd-cli"}
     what = f"agentd-core alone has the command `plugins`; for {command!r}: pip install {' '.join(sorted(brings))}"
     return "" if name == "plugins" else what
