@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from agentd.hookspecs import GROUPS
 from agentd.registry.command import run_command_line
 from agentd_cli import main as command_line
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
@@ -193,6 +194,7 @@ def test_the_list_of_the_core_alone_is_not_mixed_with_what_a_plugin_prints(tmp_p
         (["check", "a.yaml"], "for 'check': pip install agentd-cli agentd-daemon"),
         (["daemon", "a.yaml"], "for 'daemon': pip install agentd-cli agentd-daemon"),
         (["agents.yaml"], "for 'agents.yaml': pip install agentd-cli agentd-daemon"),
+        (["./AGENTS.YML", "--once"], "for './AGENTS.YML': pip install agentd-cli agentd-daemon"),
         (["--debug", "escape-test", "srt"], "for 'escape-test': pip install agentd-cli agentd-testing"),
         (["new-plugin", "sink", "x"], "for 'new-plugin': pip install agentd-cli agentd-new-plugin"),
         (["docter"], "for 'docter': pip install agentd-cli"),
@@ -228,3 +230,22 @@ def test_what_a_plugin_says_cannot_steer_the_terminal(words: tuple[str, ...], tm
     assert "OSError: a" in done.stdout
     assert "\x1b" not in done.stdout
     assert "\nname  kind" not in done.stdout
+
+
+@pytest.mark.parametrize("run", [run_command_line, command_line.run_command_line])
+@pytest.mark.parametrize("kind", ["skill_renderer", "skill-renderer", "Skill renderer", "skill_renderers"])
+def test_a_kind_is_known_in_every_spelling(
+    run: Callable[[list[str]], int], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plugins", "--json", "--kind", kind]) == 0
+    assert {record["kind"] for record in json.loads(capsys.readouterr().out)} == {"skill_renderer"}
+
+
+@pytest.mark.parametrize("run", [run_command_line, command_line.run_command_line])
+def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(
+    run: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plugins", "--kind", "skill-render"]) == 2
+    told = capsys.readouterr().err
+    assert "'skill-render'" in told
+    assert all(f"'{kind}'" in told for kind in GROUPS)

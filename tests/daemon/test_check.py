@@ -81,6 +81,26 @@ def test_a_plugin_in_the_defaults_is_named_once(agentd: Command) -> None:
     assert done.stderr.startswith("agents.yaml:1:43: defaults.executor: ")
 
 
+def test_folders_of_skills_that_cannot_be_used_are_named_where_they_stand(agentd: Command) -> None:
+    for name in ("mine/tidy", "theirs/tidy"):
+        (agentd.cwd / name).mkdir(parents=True)
+        (agentd.cwd / name / "SKILL.md").write_text("---\nname: tidy\ndescription: Tidy up.\n---\n")
+    (agentd.cwd / "empty").mkdir()
+    (agentd.cwd / "agents.yaml").write_text(
+        "defaults: {model: m}\nagents:\n  - name: a\n    mode: ptc\n    skills:\n      - mine\n      - nowhere\n"
+        "      - empty\n      - ${OF_NOBODY:-gone}\n  - {name: b, mode: ptc, skills: [mine, theirs]}\n"
+        "  - {name: c, mode: ptc, skills: [mine, theirs/tidy/../../mine]}\n"
+    )
+    done = agentd("check", "agents.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    missing, empty, referred, twice, _ = done.stderr.splitlines()
+    what = "name a skill's folder or a folder of skills"
+    assert missing == f"agents.yaml:7:9: agents[0].skills[1]: '{agentd.cwd}/nowhere' is no folder; {what}"
+    assert empty.startswith(f"agents.yaml:8:9: agents[0].skills[2]: '{agentd.cwd}/empty' has no SKILL.md")
+    assert referred == "agents.yaml:9:9: agents[0].skills[3]: the skill renderer cannot use this"
+    assert twice.startswith("agents.yaml:10:34: agents[1].skills: two are called 'tidy': ")
+
+
 def test_no_plugin_is_imported(agentd: Command) -> None:
     (agentd.cwd / "agents.yaml").write_text(BAD.replace("srtt", "srt").replace(", nowhere", ""))
     agentd.command[1:1] = ["-X", "importtime"]

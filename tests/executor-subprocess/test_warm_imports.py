@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
+import venv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +62,36 @@ def test_what_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
         said[f"{lead}no_such_module: there is no such module in the interpreter's own folders"]
         == logging.WARNING
     )
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_what_is_left_out_is_named_in_the_shortest_session(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, blocks: int
+) -> None:
+    with SubprocessExecutor(tmp_path, preload=["no_such_module", "this"]) as executor:
+        asyncio.run(executor.start())
+        for _ in range(blocks):
+            executor.execute_bash("true")
+    assert told(caplog).keys() == {"no_such_module", "this"}
+
+
+def test_a_session_does_not_wait_for_the_end_of_a_long_import(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    venv.create(tmp_path / "venv", symlinks=True)
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (site / "takes_long.py").write_text("import time\ntime.sleep(60)\n")
+    python = tmp_path / "venv" / "bin" / "python"
+    with SubprocessExecutor(tmp_path / "work", preload=["takes_long", "wave"], python=python) as executor:
+        executor.execute_bash("true")
+    reason = "the session ended before that"
+    assert told(caplog) == {"takes_long": reason, "wave": reason}
+
+
+def told(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
+    """Return the warnings: modules, and why they are left out."""
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    return dict(line.removeprefix("not imported ahead of the blocks: ").split(": ", 1) for line in warnings)
 
 
 def test_where_modules_are_looked_for_is_the_same(executor: SubprocessExecutor) -> None:

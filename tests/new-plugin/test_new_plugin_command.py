@@ -30,6 +30,13 @@ def test_it_says_what_it_wrote_and_what_to_do_next(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["tool_source", "tool-source", "Tool source", "tool_sources"])
+def test_a_kind_may_be_spelled_as_people_do(kind: str, tmp_path: Path) -> None:
+    done = agentd(["new-plugin", kind, "acme"], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["agentd-tools-acme"]
+
+
 def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     folder = tmp_path / "agentd-parser-acme"
     folder.mkdir()
@@ -93,4 +100,4 @@ def test_an_unknown_kind_is_refused_and_the_kinds_are_named(tmp_path: Path) -> N
     done = agentd(["new-plugin", "sink", "acme"], cwd=tmp_path)
     assert done.returncode == 2
     assert "'sink' is not one of" in done.stderr
-    assert "event-sink" in done.stderr
+    assert "'event_sink'" in done.stderr

@@ -13,12 +13,15 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import httpx
 import openai
 import pytest
 from agentd.errors import ConfigError, MissingPluginError, UnknownPluginError, WorkspaceError
 from agentd.registry import Registry
 from agentd.registry.config import PluginConfig
+from agentd.session.session import Session
 from agentd_openai import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
 from fake_openai import Answer, FakeOpenAI
 from ways import WAYS, call
@@ -262,8 +265,30 @@ def test_bad_settings_are_told_when_patching(tmp_path: Path) -> None:
                 patch(client, budgets={"max_turns": 3})
         assert not hasattr(client, "cleanup_mcp")
         assert not hasattr(client, "cleanup_ptc")
-    with pytest.raises(ConfigError, match="must be an OpenAI or AsyncOpenAI object, got str"):
-        patch_openai_with_ptc("client", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("change", [patch_openai_with_ptc, patch_openai_with_mcp, unpatch_openai])
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (openai.OpenAI, "the class OpenAI; make one: OpenAI()"),
+        (openai.AsyncOpenAI, "the class AsyncOpenAI; make one: AsyncOpenAI()"),
+        (openai, "module"),
+        (None, "NoneType"),
+        ("client", "str"),
+        (str, "the class str"),
+        (httpx.Client(), "Client"),
+        (Session(model="m", api_key="none"), "Session"),
+        (MagicMock(), "MagicMock"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_anything_that_is_not_a_client_is_refused_and_not_changed(change: Any, wrong: Any, got: str) -> None:
+    before = set(vars(wrong)) if hasattr(wrong, "__dict__") else set()
+    with pytest.raises(ConfigError) as caught:
+        change(wrong)
+    assert str(caught.value) == f"client: must be an OpenAI or AsyncOpenAI object, got {got}"
+    assert before == (set(vars(wrong)) if hasattr(wrong, "__dict__") else set())
 
 
 def test_an_executor_object_with_the_old_methods_works(serve: Any, patched: Any, tmp_path: Path) -> None:

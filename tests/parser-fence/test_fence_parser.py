@@ -338,7 +338,7 @@ def count(text: str, size: int) -> int:
             "<script>\n",
             "<style>\n\n",
         ),
-        *("<textarea >\n", "<pre\n", "- <pre>\n", "text\n<pre>\n", "<pre>\n-->\n", "<!--\n</pre>\n"),
+        *("<textarea >\n", "<pre\n", "text\n<pre>\n", "<pre>\n-->\n", "<!--\n</pre>\n"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 1000])
@@ -410,6 +410,43 @@ def test_a_fence_in_html_of_other_kinds_is_only_shown(before: str, end: str, siz
 @pytest.mark.parametrize("size", [1, 2, 1000])
 def test_a_fence_behind_html_that_is_over_or_none_counts(before: str, size: int) -> None:
     assert count(before + FENCE, size) == 1
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *(
+            "- <pre>\n",
+            "- a\n\n  <pre>\n\n",
+            "1. <!-- x\n\n   y\n",
+            "- - <script>\n    x\n",
+            "> <!--\n\n",
+            "> <pre>\n",
+        ),
+        *(
+            "- <div>\n",
+            "* a\n  <details>\n  x\n",
+            "-\t<?php\n",
+            "- > <pre>\n",
+            "- <pre>\n- <!--\n",
+            "- <pre>\n # x\n",
+        ),
+        *("- <!-- a\r\n", "- <pre>\n  x\n \n", "- - <pre>\n  x\n\n"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_html_in_a_list_item_or_a_block_quote_ends_with_it(before: str, size: int) -> None:
+    assert count(before + FENCE, size) == 1
+
+
+@pytest.mark.parametrize(
+    "begin", ["- <pre>\n", "- a\n  <!--\n", "1. a\n   <script>\n\n", "- <div>\n", "- - <?x\n"]
+)
+@pytest.mark.parametrize("size", [1, 2, 1000])
+def test_a_fence_within_html_in_a_list_item_is_only_shown(begin: str, size: int) -> None:
+    inside = "".join(f"    {line}\n" for line in FENCE.splitlines())
+    assert count(begin + inside, size) == 0
+    assert count(f"{begin}{inside}\t\n{inside}</pre>\n{FENCE}", size) == (2 if "<div>" in begin else 1)
 
 
 def test_a_call_in_xml_counts_behind_html_that_only_hides_fences() -> None:

@@ -44,10 +44,19 @@ def test_the_modules_that_a_block_imports(code: str, names: list[str]) -> None:
     assert imports_of(code) == names
 
 
-@pytest.mark.parametrize("given", ["numpy", ["a b"], [1], ["../x"], [""], ["a;b"]])
-def test_what_is_no_module_is_said(given: object) -> None:
-    with pytest.raises(ConfigError, match="preload: must be a list of modules"):
-        read_preload(given)  # type: ignore[arg-type]
+@pytest.mark.parametrize("given", ["a b", 5, "../x", "", "a;b"])
+def test_what_is_no_module_is_said_with_its_place(given: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_preload(["numpy", given, "xml.etree", given])  # type: ignore[list-item]
+    must = "must be the name of a module, such as 'numpy' or 'xml.etree', got"
+    assert str(caught.value) == f"preload[1]: {must} {given!r}\npreload[3]: {must} {given!r}"
+
+
+def test_a_text_in_place_of_a_list_of_modules_is_said() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_preload("numpy")
+    must = "must be a list of modules' names, such as ['numpy']"
+    assert str(caught.value) == f"preload: {must}, got 'numpy'; write ['numpy']"
 
 
 def test_what_a_runner_says_of_modules_harms_no_terminal_and_is_bounded(

@@ -168,6 +168,8 @@ case(name="exit-by-shell")(
     lambda talk: talk.send(frames.SHELL, b'{"workspace": "", "cwd": "", "source": null}')
 )
 case(name="shell-unasked")(lambda talk: talk.send(frames.SHELL, b'{"error": "x"}', 99))
+case(name="imports-unasked")(lambda talk: talk.send(frames.IMPORTS, b'{"left_out": "x"}', 99))
+case(name="exit-by-imports")(lambda talk: talk.send(frames.IMPORTS, b'{"left_out": "x"}'))
 case(name="ready-twice")(lambda talk: talk.ready())
 case(name="length-of-4-gib")(lambda talk: talk.header(2**32 - 1, frames.EXIT))
 case(name="length-of-64-mib-output")(lambda talk: talk.header(frames.MAX_FRAME, frames.STDOUT))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from agentd_cli.checks import Check
-from agentd_cli.doctor import is_healthy
+from agentd_cli.doctor import is_healthy, print_report
 from agentd_cli.readiness import Need, pip_line
 from agentd_testing import fake_distribution
+from rich.console import Console
 
 EXECUTOR = """
     import time
@@ -185,3 +187,62 @@ def test_a_plugin_that_cannot_say_what_it_needs_is_shown_as_failed(
 )
 def test_health_needs_one_use_and_nothing_broken(checks: list[Check], healthy: bool) -> None:
     assert is_healthy(checks) is healthy
+
+
+PIP = "pip install " + " ".join(f"'agentd-executor-of-number-{number}[extra]'" for number in range(20))
+REPORT = [
+    Check("ready", "agentd run", "missing", "", "needs an executor that works here"),
+    Check("ready", "to install", "info", PIP, "then look again"),
+    Check(
+        "executors", "vm", "missing", "cannot run here", "no hardware virtualisation. " * 12 + "Switch it on."
+    ),
+    Check("executors", "of a longer name", "ok", "", "holds"),
+]
+
+
+def printed(*, terminal: bool) -> str:
+    out = io.StringIO()
+    print_report(
+        REPORT, Console(file=out, force_terminal=terminal, width=80, color_system=None), healthy=False
+    )
+    return out.getvalue()
+
+
+def test_in_a_pipe_every_row_is_one_whole_line_without_padding() -> None:
+    assert printed(terminal=False).splitlines() == [
+        "What you can use",
+        "missing  agentd run  needs an executor that works here",
+        f"info  to install  {PIP}  then look again",
+        "",
+        "Executors: which can run here",
+        f"missing  vm  cannot run here  {REPORT[2].detail}",
+        "ok  of a longer name  holds",
+        "",
+        "nothing can be used yet: see the first lines",
+    ]
+
+
+def test_on_a_terminal_rows_stand_in_columns_and_what_is_too_long_stays_whole_to_be_copied() -> None:
+    assert printed(terminal=True).splitlines() == [
+        "What you can use",
+        "missing  agentd run  needs an executor that works here",
+        "info     to install",
+        f"         {PIP}",
+        "         then look again",
+        "",
+        "Executors: which can run here",
+        "missing  vm  cannot run here",
+        f"         {REPORT[2].detail}",
+        "ok       of a longer name                   holds",
+        "",
+        "nothing can be used yet: see the first lines",
+    ]
+
+
+def test_the_command_cuts_nothing_in_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = "pip install " + "x" * 600
+    install(tmp_path, "fits", needing(f"return [Requirement(name='x', ok=False, remedy={hint!r})]"))
+    monkeypatch.setenv("AGENTD_PLUGINS_ALLOW", "doctor,fits")
+    lines = doctor(tmp_path).stdout.splitlines()
+    assert any(line.endswith(f"  {hint}") for line in lines)
+    assert not [line for line in lines if line != line.rstrip()]

@@ -163,6 +163,67 @@ async def test_a_scope_that_is_cancelled_around_the_opening_task_ends_nothing(tm
         await session.ask("go")
 
 
+class KeepingSink:
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def emit(self, event: object) -> None:
+        assert not self.closed
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.anyio
+async def test_a_session_whose_opening_was_cancelled_can_be_opened(tmp_path: Path) -> None:
+    sink = KeepingSink()
+    session = Session(ScriptModel(bash("echo 1"), "done"), cwd=tmp_path, tools=[], sinks=[sink])
+    for _ in range(2):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await session.open()
+        assert scope.cancelled_caught
+        with pytest.raises(ConfigError, match="not open"):
+            await session.ask("go")
+    await session.open()
+    assert (await session.ask("go")).text == "done"
+    await session.aclose()
+    assert sink.closed == 1
+
+
+def test_a_session_whose_opening_ran_out_of_time_can_be_opened(tmp_path: Path) -> None:
+    async def try_again(steps: int) -> str:
+        session = Session(ScriptModel(bash("echo 1"), "done"), cwd=tmp_path, tools=[])
+        opening = asyncio.create_task(session.open())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await opening
+        if opening.cancelled():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await session.open()
+            await session.open()
+        try:
+            return (await session.ask("go")).text
+        finally:
+            await session.aclose()
+
+    for steps in range(6):
+        assert asyncio.run(try_again(steps)) == "done"
+
+
+@pytest.mark.anyio
+async def test_a_session_whose_sink_there_is_not_leaves_no_task_behind(tmp_path: Path) -> None:
+    session = Session(ScriptModel("done"), cwd=tmp_path, tools=[], sinks=["consol"])
+    for _ in range(2):
+        with pytest.raises(UnknownPluginError, match="unknown event sink 'consol'"):
+            await session.open()
+    with pytest.raises(ConfigError, match="not open"):
+        await session.ask("go")
+
+
 def test_a_loop_that_ends_closes_what_it_has_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     executor = RecordingExecutor(tmp_path)
     closed: list[str] = []

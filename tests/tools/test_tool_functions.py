@@ -145,9 +145,58 @@ def test_what_is_no_function_is_refused_by_the_decorator(wrong: Any) -> None:
         tool(wrong)
 
 
-def test_a_timeout_of_zero_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"above 0 .* got 0"):
-        tool(timeout=0)
+@pytest.mark.parametrize("seconds", [0, -1, "5", True, [5], float("nan")])
+def test_a_timeout_that_is_no_number_of_seconds_above_zero_is_refused(seconds: Any) -> None:
+    with pytest.raises(ConfigError) as caught:
+
+        @tool(timeout=seconds)
+        def slow() -> None:
+            pass
+
+    line = slow_line(caught)
+    assert str(caught.value) == (
+        f"{__file__}:{line}: tool slow(): @tool(timeout=...) must be a number of seconds above 0, got {seconds!r}"
+    )
+
+
+def slow_line(caught: pytest.ExceptionInfo[ConfigError]) -> int:
+    """Return the line of the test's decorator."""
+    return next(entry.lineno + 1 for entry in caught.traceback if str(entry.path) == __file__)
+
+
+def test_the_decorator_tells_all_that_is_wrong_at_once_with_function_file_and_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+
+        @tool(name=5, description=["text"], timeout="5")  # type: ignore[call-overload]
+        def total(*values: int) -> int:
+            return sum(values)
+
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{__file__}:{slow_line(caught)}: tool total(): ") for line in lines)
+    assert [line.partition("(): ")[2] for line in lines] == [
+        "@tool(name=...) must be a text that is not blank, got 5",
+        "@tool(description=...) must be a text, got ['text']",
+        "@tool(timeout=...) must be a number of seconds above 0, got '5'",
+        "parameter '*values' cannot be called by name; take a list instead, as `values: list`",
+    ]
+    assert not any(function.__name__ == "total" for function in decorated_tools())
+
+
+def test_a_parameter_with_a_star_is_refused_at_decoration_in_all_kinds_of_functions() -> None:
+    class Holder:
+        def method(self, *rest: str) -> None: ...
+        async def __call__(self, *rest: str) -> None: ...
+
+    def plain(a: int, *rest: str) -> None: ...
+
+    for wrong in (plain, Holder.method, Holder().method, Holder(), functools.partial(plain, 1)):
+        with pytest.raises(ConfigError, match=rf"^{__file__}:\d+: tool \w+\(\): parameter '\*rest' cannot"):
+            tool(wrong)
+
+
+def test_a_name_in_place_of_the_function_is_told_how_to_be_written() -> None:
+    with pytest.raises(ConfigError, match=r"got 'add'; write @tool\(name='add'\)"):
+        tool("add")  # type: ignore[type-var]
 
 
 def test_partials_callable_objects_static_methods_and_wrapped_functions_are_tools() -> None:

@@ -26,14 +26,15 @@ class GroupOwner:
     """
 
     group: TaskGroup | None = None
+    failed = False
     _error: BaseException | None = None
 
     def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
         self._at_end = at_end
         self._entered, self._leave, self._left = anyio.Event(), anyio.Event(), anyio.Event()
 
-    async def open(self) -> None:
-        """Start the group."""
+    async def open(self, then: Callable[[], object]) -> None:
+        """Start the group and call `then`. If that raises, or this is cancelled, it is closed: `failed`."""
         if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
             task = asyncio.create_task(self._own())
             _owners.add(task)
@@ -42,8 +43,10 @@ class GroupOwner:
             sys.modules["trio"].lowlevel.spawn_system_task(self._own, context=copy_context())
         try:
             await self._entered.wait()
-        except BaseException:  # cancelled
+            then()
+        except BaseException:  # cancelled, say
             await self.aclose()
+            self.failed = True
             raise
 
     async def aclose(self) -> None:

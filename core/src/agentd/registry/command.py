@@ -15,7 +15,7 @@ from agentd.registry import PluginRecord, Registry
 from agentd.registry.exports import core_version
 from agentd.registry.official import official_distribution
 
-__all__ = ["COLUMNS", "is_broken", "plain_table", "run_command_line"]
+__all__ = ["COLUMNS", "is_broken", "kind_of", "plain_table", "run_command_line"]
 
 COLUMNS = ("name", "kind", "distribution", "version", "state")
 
@@ -31,7 +31,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     plugins = commands.add_parser("plugins", help="list the installed plugins")
     plugins.add_argument("--json", action="store_true", help="print a JSON array")
     plugins.add_argument("--check", action="store_true", help="load every plugin; exit 1 if one fails")
-    plugins.add_argument("--kind", choices=list(GROUPS), help="list only plugins of this kind")
+    plugins.add_argument("--kind", type=kind_of, choices=list(GROUPS), help="list only plugins of this kind")
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words:
         parser.print_help(sys.stderr)
@@ -56,10 +56,16 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 def _missing(command: str) -> str:
     """Say what brings a command that the core does not have; nothing for its own."""
-    name = "daemon" if command.endswith((".yaml", ".yml")) else command
+    name = "daemon" if command.lower().endswith((".yaml", ".yml")) else command
     brings = {"agentd-cli", official_distribution("command", name) or "agentd-cli"}
     what = f"agentd-core alone has the command `plugins`; for {command!r}: pip install {' '.join(sorted(brings))}"
     return "" if name == "plugins" else what
+
+
+def kind_of(word: str) -> str:
+    """Return a kind of plugin as `GROUPS` spells it, also for `tool-source`, `tool source` and `tool_sources`."""
+    kind = word.lower().replace("-", "_").replace(" ", "_").removesuffix("s")
+    return kind if kind in GROUPS else word
 
 
 def is_broken(record: PluginRecord) -> bool:

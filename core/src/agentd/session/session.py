@@ -186,7 +186,7 @@ class Session:
 
     async def open(self) -> Session:
         """Open it, for whoever cannot write `async with`; returns the session. `aclose` is to be called then."""
-        if self._owner is not None:
+        if self._owner is not None and not self._owner.failed:
             raise ConfigError(
                 "a Session is opened once; to go on, make one with transcript=session.transcript"
             )
@@ -195,10 +195,9 @@ class Session:
             raise ConfigError(f"model: must be a name or a Model object, got {self._model_wanted!r}")
         if (snapshots := self._snapshots[0]) != "packs":
             self.resources.registry().find("snapshot_store", split_spec(snapshots, where="snapshots")[0])
-        self._sinks.open(self.resources.registry)
         self._busy = anyio.Lock()
         self._owner = GroupOwner(self._close)
-        await self._owner.open()
+        await self._owner.open(partial(self._sinks.open, self.resources.registry))
         self.resources.serve = lambda tools: self._check_open().start(tools.serve)
         return self
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentd_cli.checks import Check, run_checks
 from agentd_cli.options import debug_option
 
-__all__ = ["doctor"]
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+__all__ = ["doctor", "is_healthy", "print_report"]
 
 _STYLES = {"ok": "green", "missing": "yellow", "failed": "red", "info": "cyan"}
 _TITLES = {
@@ -44,7 +47,9 @@ def doctor(*, as_json: bool, timeout: float) -> int:
     if as_json:
         click.echo(json.dumps(_as_data(checks, healthy=healthy), indent=2))
     else:
-        _print(checks, healthy=healthy)
+        from rich.console import Console
+
+        print_report(checks, Console(), healthy=healthy)
     return 0 if healthy else 1
 
 
@@ -66,30 +71,73 @@ def _as_data(checks: Sequence[Check], *, healthy: bool) -> dict[str, Any]:
     return {"ok": healthy, **sections}
 
 
-def _print(checks: Sequence[Check], *, healthy: bool) -> None:
-    from agentd_sink_console.neutral import one_line
-    from rich.console import Console
-    from rich.table import Table
+def print_report(checks: Sequence[Check], console: Console, *, healthy: bool) -> None:
+    """Print the checks by sections, for a person on a terminal or else for a program."""
     from rich.text import Text
 
-    # in a pipe nothing may be wrapped: rows are read line by line
-    console = Console() if sys.stdout.isatty() else Console(width=400)
-    text: Callable[..., Text] = lambda words, **style: Text(one_line(words), **style)  # noqa: E731
+    layout = _columns if console.is_terminal else _plain_line
     for section, title in _TITLES.items():
         rows = [check for check in checks if check.section == section]
         if not rows:
             continue
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False
-        )
-        for _ in range(4):
-            table.add_column()
-        for check in rows:
-            state = Text(check.state, style=_STYLES[check.state])
-            table.add_row(state, text(check.name), text(check.value), text(check.detail, style="dim"))
-        console.print(table)
+        console.print(Text(title, style="bold"))
+        for line in layout(rows, console.width):
+            console.print(line, soft_wrap=True)  # never cut, nor broken by us: commands are to be copied
         console.print()
-    console.print(Text(_verdict(checks, healthy=healthy), style="green" if healthy else "red"))
+    verdict = Text(_verdict(checks, healthy=healthy), style="green" if healthy else "red")
+    console.print(verdict, soft_wrap=True)
+
+
+def _cells(check: Check) -> list[Text]:
+    """Return state, name, value and detail, each in one line."""
+    from agentd_sink_console.neutral import one_line
+    from rich.text import Text
+
+    texts = {"state": _STYLES[check.state], "name": "", "value": "", "detail": "dim"}
+    return [Text(one_line(getattr(check, name)), style=style) for name, style in texts.items()]
+
+
+def _plain_line(rows: Sequence[Check], width: int) -> Iterator[Text]:
+    """Yield a line for each row, for programs: what there is, two blanks in between."""
+    from rich.text import Text
+
+    for check in rows:
+        yield Text("  ").join(cell for cell in _cells(check) if cell.plain)
+
+
+def _columns(rows: Sequence[Check], width: int) -> Iterator[Text]:
+    """Yield the rows in columns. What does not fit has a line of its own."""
+    from rich.text import Text
+
+    table = [_cells(check) for check in rows]
+    first, second = (max(row[column].cell_len for row in table) for column in (0, 1))
+    third = max(cell.cell_len if cell.cell_len <= width // 2 else 0 for _, _, cell, _ in table)
+    for state, name, value, detail in table:
+        padded = [
+            _padded(state, first),
+            _padded(name, second),
+            *([_padded(value, third)] if third or value.plain else []),
+            detail,
+        ]
+        line = Text("  ").join(padded)
+        line.rstrip()
+        if line.cell_len <= width:
+            yield line
+            continue
+        line = Text("  ").join((padded[0], name))
+        for cell in filter(None, (value, detail)):
+            if line.cell_len + 2 + cell.cell_len <= width:
+                line = Text("  ").join((line, cell))
+            else:
+                yield line
+                line = Text.assemble(" " * (first + 2), cell)
+        yield line
+
+
+def _padded(text: Text, cells: int) -> Text:
+    text = text.copy()
+    text.pad_right(max(0, cells - text.cell_len))
+    return text
 
 
 def _verdict(checks: Sequence[Check], *, healthy: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["EXECUTOR_HELP", "debug_option", "plugin_names"]
+__all__ = ["EXECUTOR_HELP", "PluginKind", "debug_option", "plugin_names"]
 
 EXECUTOR_HELP: Final = (
     "Where the code runs (default: AGENTD_EXECUTOR, then auto: the sandbox native where this machine can run it, else "
@@ -32,6 +32,20 @@ def debug_option(function: F) -> F:
         callback=_set_debug,
         help="Show the traceback of an error.",
     )(function)
+
+
+class PluginKind(click.Choice):  # type: ignore[type-arg]  # it takes an argument from click 8.2 on
+    """A kind of plugin, as `agentd plugins` lists it; hyphens and blanks for `_`, capitals and the plural are taken."""
+
+    def __init__(self) -> None:
+        from agentd.hookspecs import GROUPS
+
+        super().__init__(list(GROUPS))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from agentd.registry.command import kind_of
+
+        return super().convert(kind_of(value), param, ctx)
 
 
 def plugin_names(kind: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import attrs
 import click
-from agentd.hookspecs import GROUPS
 from agentd.registry import PluginRecord, Registry
 from agentd.registry.command import COLUMNS, is_broken, plain_table
 
+from agentd_cli.options import PluginKind
 from agentd_cli.plugin_trials import check_apart
 
 __all__ = ["plugins"]
@@ -28,7 +28,7 @@ _STYLES = {
 @click.command("plugins")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array, one object for each plugin.")
 @click.option("--check", is_flag=True, help="Load every plugin in a process of its own; exit 1 if one fails.")
-@click.option("--kind", type=click.Choice(list(GROUPS)), help="List only plugins of this kind.")
+@click.option("--kind", type=PluginKind(), help="List only plugins of this kind.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=30.0, metavar="SECONDS", show_default=True,
     help="How long the import of a plugin may take, with --check.",

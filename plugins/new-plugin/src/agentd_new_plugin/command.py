@@ -6,13 +6,13 @@ import shlex
 from pathlib import Path
 
 import click
-from agentd.hookspecs import GROUPS
+from agentd_cli.options import PluginKind
 
 __all__ = ["new_plugin"]
 
 
 @click.command("new-plugin")
-@click.argument("kind", type=click.Choice([kind.replace("_", "-") for kind in GROUPS]))
+@click.argument("kind", type=PluginKind())
 @click.argument("name")
 @click.option(
     "--into",
@@ -27,7 +27,7 @@ def new_plugin(*, kind: str, name: str, into: Path) -> None:
     """
     from agentd_new_plugin.project import PluginProject
 
-    project = PluginProject(kind.replace("-", "_"), name)
+    project = PluginProject(kind, name)
     folder = into / project.distribution
     for path in project.write(folder):
         click.echo(f"wrote {path}")

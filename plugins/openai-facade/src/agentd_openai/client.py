@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.types import Budgets
@@ -23,6 +23,7 @@ __all__ = ["patch_openai_with_mcp", "patch_openai_with_ptc", "unpatch_openai"]
 
 C = TypeVar("C")
 MARK = "_agentd"
+COPYING: Final = ("copy", "with_options")
 
 
 def patch_openai_with_ptc(
@@ -76,10 +77,10 @@ def patch_openai_with_ptc(
     `ModelError` too and have an attribute `agentd` with what was done before.
     """
     given = dict(locals())
+    _check_client(client)
     holder: Holder | None = getattr(client, MARK, None)
     if holder is not None and holder.state.ptc is not None:
         return client
-    _check_client(client)
     from agentd.registry.options import check_options
     from agentd.session.acting import SETTINGS, Acting
     from agentd.session.resources import SessionResources
@@ -137,10 +138,10 @@ def patch_openai_with_mcp(
     Raises `ConfigError` and `PluginError`, and a call what one raises after `patch_openai_with_ptc`. A tool
     that fails, or that there is not, is a result that the model reads.
     """
+    _check_client(client)
     holder: Holder | None = getattr(client, MARK, None)
     if holder is not None and holder.state.tools is not None:
         return client
-    _check_client(client)
     from agentd.registry.options import check_options
     from agentd.session.acting import SETTINGS, Acting
     from agentd.session.resources import SessionResources
@@ -164,8 +165,19 @@ def _check_client(client: object) -> None:
         import openai  # noqa: F401
     except ImportError as exc:
         raise MissingPluginError("openai", "openai") from exc
-    if not hasattr(client, "chat") or not hasattr(client, "responses"):
-        raise ConfigError(f"client: must be an OpenAI or AsyncOpenAI object, got {type(client).__name__}")
+    # Of the class, because a module (`openai`) and a class of clients have a `chat` themselves.
+    if all(hasattr(type(client), name) for name in COPYING) and _has_parts(client):
+        return
+    got = type(client).__name__
+    if isinstance(client, type):
+        got = f"the class {client.__name__}" + (
+            f"; make one: {client.__name__}()" if _has_parts(client) else ""
+        )
+    raise ConfigError(f"client: must be an OpenAI or AsyncOpenAI object, got {got}")
+
+
+def _has_parts(client: object) -> bool:
+    return hasattr(client, "chat") and hasattr(client, "responses")
 
 
 def _check_sinks(resources: SessionResources, sinks: Sequence[object]) -> None:
@@ -190,7 +202,11 @@ def _state(client: object, resources: SessionResources) -> PatchState:
 
 def unpatch_openai(client: C) -> C:
     """Give a client its own methods back and return it, whatever patches it had. What it ran is ended, unless
-    a patched copy shares it."""
+    a patched copy shares it.
+
+    :raises ConfigError: if this is no client.
+    """
+    _check_client(client)
     if getattr(client, MARK, None) is not None:
         from agentd_openai.methods import LaterBeta, patched_resources, unpatch_resource
 
@@ -200,7 +216,7 @@ def unpatch_openai(client: C) -> C:
         if isinstance(parts.__dict__.get("beta"), LaterBeta):
             del parts.beta
         getattr(parts, "embeddings", parts).__dict__.pop("create", None)
-        for name in ("copy", "with_options", "cleanup_ptc", "cleanup_mcp", MARK):
+        for name in (*COPYING, "cleanup_ptc", "cleanup_mcp", MARK):
             client.__dict__.pop(name, None)
     return client
 
@@ -219,7 +235,7 @@ def _patch(client: Any, holder: Holder) -> None:
     if hasattr(client, "embeddings"):
         embed = async_embed if isinstance(client, openai.AsyncOpenAI) else sync_embed
         client.embeddings.create = embed(client.embeddings.create, str(client.base_url), holder)
-    for name in ("copy", "with_options"):
+    for name in COPYING:
         setattr(client, name, _copying(getattr(type(client), name).__get__(client), holder))
     setattr(client, MARK, holder)
     guard_connections(client)

@@ -1,15 +1,14 @@
 """One fence: the line that opens it, where it closes, and what of it is the code.
 
 CommonMark 0.31, sections 4.5 (fenced code blocks) and 5.2 (list items). Columns count from 0; a tab goes on to the next
-multiple of 4. Two simplifications: a line that is indented less than a list item's content ends the item also where
-CommonMark would have a lazy continuation of its paragraph; and an HTML block goes up to its own end, wherever the list
-item around it ends.
+multiple of 4. A simplification: a line that is indented less than a list item's content ends the item also where
+CommonMark would have a lazy continuation of its paragraph.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import attrs
 from agentd.notation import read_header
@@ -46,6 +45,9 @@ _DOCUMENT: Final = re.compile(
 _LAST_ACTION: Final = re.compile(r"(.*?)[ \t]*:[ \t]*(execute|create)", re.IGNORECASE)
 
 
+_Verdict: TypeAlias = Literal["prose", "more", "blank", "marker"]  # the last: nothing is behind a list marker
+
+
 def advance_column(column: int, char: str) -> int:
     """Return the column behind `char`, a space or a tab, that stands at `column`."""
     return column + 4 - column % 4 if char == "\t" else column + 1
@@ -71,10 +73,17 @@ class Opener:
 class LineStart:
     """Reads how lines begin, and remembers the list items that are open between them.
 
-    `items` holds the content columns of the open list items, outermost first.
+    `items` holds the content columns of the open list items, outermost first; `empty` says that the last one has
+    nothing but its marker yet: it is over then with a blank line.
     """
 
     items: list[int] = attrs.field(factory=list)
+    empty: bool = False
+
+    @property
+    def base(self) -> int:
+        """The column that lines of the innermost open list item begin at, at least; 0 outside of lists."""
+        return self.items[-1] if self.items else 0
 
     def read(self, head: str, *, ended: bool) -> Opener | HtmlBlock | Literal["prose", "more"]:
         """Judge a line by its beginning: `prose` for good, `more` characters needed, an opener, or HTML.
@@ -84,15 +93,13 @@ class LineStart:
         """
         whole = len(head) <= _LONGEST_HEAD
         verdict, items = self._judge(head[:_LONGEST_HEAD], ended and whole)
-        if verdict == "more" and not whole:
-            verdict = "prose"
-        if verdict != "more":
-            self.items = items
-        return verdict
+        if verdict == "more" and whole:
+            return verdict
+        self.items = items[:-1] if verdict == "blank" and self.empty else items
+        self.empty = verdict == "marker"
+        return "prose" if verdict in ("blank", "marker", "more") else verdict  # type: ignore[return-value]  # `in` narrows nothing
 
-    def _judge(
-        self, head: str, ended: bool
-    ) -> tuple[Opener | HtmlBlock | Literal["prose", "more"], list[int]]:
+    def _judge(self, head: str, ended: bool) -> tuple[Opener | HtmlBlock | _Verdict, list[int]]:
         index = column = behind_marker = 0
         items = self.items
         marked = False
@@ -101,14 +108,15 @@ class LineStart:
                 column = advance_column(column, head[index])
                 index += 1
             if marked:
-                items[-1] = column if column <= behind_marker + 4 else behind_marker + 1
+                empty = index == len(head)
+                items[-1] = behind_marker + 1 if empty or column > behind_marker + 4 else column
             elif index < len(head):
                 items = [offset for offset in items if offset <= column]
             base = items[-1] if items else 0
+            if index == len(head):
+                return (("marker" if marked else "blank") if ended else "more"), items
             if column - base >= 4:
                 return "prose", items  # indented code
-            if index == len(head):
-                return ("prose" if ended else "more"), items
             run = _RUN.match(head, index)
             if run is not None:
                 at = index if marked else 0

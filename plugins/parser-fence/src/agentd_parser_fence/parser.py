@@ -8,6 +8,7 @@ elements, up to a blank line, in block quotes and in indented code are prose. Li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from agentd_parser_fence.fence import (
     BodyReader,
     LineStart,
     Opener,
+    advance_column,
     code_of,
     goes_on,
     header_of,
@@ -33,12 +35,13 @@ LONGEST_LOOK: Final = 4096
 """Characters that are read behind a Markdown file to find out whether it goes on."""
 
 _MAY_MATTER: Final = frozenset(" \t`~-+*0123456789<")  # as the first character of a line outside of lists
+_BLANKS: Final = re.compile(r"[ \t]*")
 _STOPS: Final = r"\r|\n[ \t`~\-+*0-9<]"
 
 # Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
-# fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, in the line that ends it, and
-# behind a block that may go on.
-_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_END, _BEHIND = range(8)
+# fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, at the beginning of a line of it
+# in a list item, in the line that ends it, and behind a block that may go on.
+_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_LINE_START, _HTML_END, _BEHIND = range(9)
 
 
 class FenceParser:
@@ -136,7 +139,7 @@ class FenceParser:
         """End the text; return the segments of what was still held back."""
         self._out = self._read("\r" if self._cr else "", ended=True)
         self._cr = False
-        if self._where == _LINE_START and self._held:
+        if self._where in (_LINE_START, _HTML_LINE_START) and self._held:
             self._close_line_start()
         if self._where == _OPENER:
             self._open()
@@ -165,6 +168,8 @@ class FenceParser:
                 index = self._read_opaque(text, index)
             elif self._where == _HTML:
                 index = self._read_html(text, index)
+            elif self._where == _HTML_LINE_START:
+                index = self._read_html_line_start(text, index)
             elif self._where == _HTML_END:
                 index = self._read_html_end(text, index)
             elif self._where == _BEHIND:
@@ -228,14 +233,18 @@ class FenceParser:
     def _read_html(self, text: str, index: int) -> int:
         if self._html.end is None:
             return self._read_html_line(text, index)
-        seen = self._recent + text[index:]
+        end = next_line(text, index) if self._line.base else -1
+        ended = end >= 0
+        end = end if ended else len(text)
+        seen = self._recent + text[index:end]
         found = self._html.end.search(seen)
-        if found is None:
+        if found is not None:
+            self._where = _HTML_END
+            end = index + max(0, found.end() - len(self._recent))
+        elif ended:
+            self._where, self._recent = _HTML_LINE_START, ""
+        else:
             self._recent = seen[-LONGEST_END:]
-            self._emit("opaque", text[index:])
-            return len(text)
-        self._where = _HTML_END
-        end = index + max(0, found.end() - len(self._recent))
         if end > index:
             self._emit("opaque", text[index:end])
         return end
@@ -246,10 +255,29 @@ class FenceParser:
         line = text[index : end if end >= 0 else len(text)]
         self._recent = self._recent or line.strip(" \t\r\n")[:1]  # empty as long as the line is blank
         if end >= 0:
-            self._where = _HTML if self._recent else _LINE_START
+            self._where = (_HTML_LINE_START if self._line.base else _HTML) if self._recent else _LINE_START
             self._recent = ""
         self._prose.append(line)
         return index + len(line)
+
+    def _read_html_line_start(self, text: str, index: int) -> int:
+        """Read the indentation of a line behind HTML in a list item: both are over where there is too little of it."""
+        end = _BLANKS.match(text, index).end()  # type: ignore[union-attr]  # matches always
+        blanks = "".join(self._held) + text[index:end]
+        column = 0
+        for char in blanks:
+            column = advance_column(column, char)
+        self._held = [blanks]
+        if column >= self._line.base or text.startswith(("\r", "\n"), end):
+            self._held.clear()
+            self._where = _HTML
+            if self._html.end is None:
+                self._prose.append(blanks)
+            elif blanks:
+                self._emit("opaque", blanks)
+        elif end < len(text):
+            self._where = _LINE_START
+        return end
 
     def _read_html_end(self, text: str, index: int) -> int:
         end = next_line(text, index)

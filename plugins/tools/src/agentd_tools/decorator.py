@@ -7,15 +7,25 @@ a notebook cell again replaces the function instead of adding a second one.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar, overload
 
 import attrs
 from agentd.errors import ConfigError
 
-__all__ = ["ToolOptions", "decorated_tools", "options_of", "tool"]
+__all__ = [
+    "ToolOptions",
+    "decorated_tools",
+    "options_of",
+    "own_name",
+    "parameters_of",
+    "plain_function",
+    "tool",
+    "tool_name",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,14 +74,16 @@ def tool(
     :param name: another name than the function's own; any string, mapped to a Python name for the code.
     :param description: instead of the docstring.
     :param timeout: seconds that one call may take; the session's default if None.
-    :raises ConfigError: if this is no function or the time-out is not above zero.
+    :raises ConfigError: naming function, file and line, with all that is wrong: if this is no function, it cannot be
+        called by names (`*args`), or an argument is of another kind.
     """
-    if timeout is not None and not timeout > 0:
-        raise ConfigError(f"@tool(timeout=...): seconds above 0 are allowed, got {timeout!r}")
 
     def mark(target: F) -> F:
         if not callable(target) or inspect.isclass(target):
-            raise ConfigError(f"@tool marks functions, methods and callable objects, got {target!r}")
+            hint = f"; write @tool(name={target!r})" if isinstance(target, str) else ""
+            raise ConfigError(f"@tool marks functions, methods and callable objects, got {target!r}{hint}")
+        if problems := [*_wrong_options(name, description, timeout), *_wrong_parameters(target)]:
+            raise ConfigError("\n".join(f"{tool_name(target)}: {problem}" for problem in problems))
         caller = sys._getframe(1 if function is None else 2)
         options = ToolOptions(
             name=name,
@@ -84,6 +96,69 @@ def tool(
         return target
 
     return mark if function is None else mark(function)
+
+
+def _wrong_options(name: object, description: object, timeout: object) -> Iterator[str]:
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        yield f"@tool(name=...) must be a text that is not blank, got {name!r}"
+    if description is not None and not isinstance(description, str):
+        yield f"@tool(description=...) must be a text, got {description!r}"
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and timeout > 0):  # type: ignore[operator]  # it is a number
+        yield f"@tool(timeout=...) must be a number of seconds above 0, got {timeout!r}"
+
+
+def _wrong_parameters(target: Callable[..., Any]) -> Iterator[str]:
+    try:
+        yield from parameters_of(target)[1]
+    except (
+        NameError
+    ):  # from Python 3.14 on, of an annotation that is not defined yet; it is read when a session begins
+        return
+
+
+def parameters_of(target: Callable[..., Any]) -> tuple[inspect.Signature, list[str]]:
+    """Return a function's signature, and why it cannot be a tool for all that its types may be."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError) as error:
+        return inspect.Signature(), [f"its parameters cannot be read ({error}); wrap it in a def"]
+    stars = [p.name for p in signature.parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL]
+    return signature, [
+        f"parameter '*{star}' cannot be called by name; take a list instead, as `{star}: list`"
+        for star in stars
+    ]
+
+
+def tool_name(target: Callable[..., Any], name: str | None = None) -> str:
+    """Return how errors call a function: with its file and line, if it has some, and `tool NAME()`."""
+    plain = plain_function(target)
+    code = getattr(plain, "__code__", None)
+    place = f"{code.co_filename}:{code.co_firstlineno}: " if code is not None else ""
+    return f"{place}tool {name or own_name(target, plain)}()"
+
+
+def plain_function(function: Any) -> Any:
+    """Return the function below partials, bound methods and callable objects; types and text are its own."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif inspect.ismethod(function) or isinstance(function, staticmethod):
+            function = function.__func__
+        elif inspect.isfunction(function) or inspect.isbuiltin(function) or inspect.isclass(function):
+            return inspect.unwrap(function) if inspect.isfunction(function) else function
+        elif inspect.ismethod(getattr(function, "__call__", None)):  # noqa: B004  (the method itself is wanted)
+            function = function.__call__
+        else:
+            return function
+
+
+def own_name(function: Any, plain: Any) -> str:
+    """Return the name of a function, of what is in a partial, or of a callable object's class."""
+    for candidate in (function, getattr(function, "func", None)):
+        if name := getattr(candidate, "__name__", None):
+            return str(name)
+    return type(function).__name__ if getattr(plain, "__name__", "") == "__call__" else plain.__name__
 
 
 def decorated_tools() -> tuple[Callable[..., Any], ...]:

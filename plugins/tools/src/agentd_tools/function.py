@@ -14,7 +14,7 @@ import attrs
 from agentd.errors import ConfigError, ToolInputError, suggest
 from agentd.types import ToolSpec
 
-from agentd_tools.decorator import ToolOptions, options_of
+from agentd_tools.decorator import ToolOptions, options_of, own_name, parameters_of, plain_function, tool_name
 from agentd_tools.docstrings import read_docstring
 from agentd_tools.results import load_object
 from agentd_tools.schema import Schema, convert, decode_hook, describe_types, encode_hook, prepare
@@ -94,20 +94,19 @@ def describe_function(function: Callable[..., Any], *, source: str = "local") ->
 
     :raises ConfigError: naming function and parameter, if a parameter cannot come from JSON.
     """
+    if inspect.isclass(function) or not callable(function):
+        raise ConfigError(f"a tool must be a function, a method or a callable object, got {function!r}")
     options = options_of(function)
-    plain = _plain_function(function)
-    name = options.name or _name_of(function, plain)
-    signature = _signature(function, name)
+    plain = plain_function(function)
+    name = options.name or own_name(function, plain)
+    called = tool_name(function, name)
+    signature = _signature(function, called)
     documentation = read_docstring(inspect.getdoc(plain), list(signature.parameters))
     resolve = functools.partial(_resolve, plain=plain, options=options)
 
     parameters, extra = [], _ABSENT
     for parameter in signature.parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            raise ConfigError(
-                f"tool {name}(): parameter '*{parameter.name}' cannot be called by name; take a list instead"
-            )
-        type_ = _parameter_type(name, parameter, resolve)
+        type_ = _parameter_type(called, parameter, resolve)
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             extra = type_
         else:
@@ -152,37 +151,11 @@ def described(function: Callable[..., Any]) -> FunctionTool:
 # --- what kind of function it is -----------------------------------------------------------------
 
 
-def _plain_function(function: Any) -> Any:
-    """Return the function below partials, bound methods and callable objects; types and text are its own."""
-    while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif inspect.ismethod(function) or isinstance(function, staticmethod):
-            function = function.__func__
-        elif inspect.isfunction(function) or inspect.isbuiltin(function) or inspect.isclass(function):
-            return inspect.unwrap(function) if inspect.isfunction(function) else function
-        elif inspect.ismethod(getattr(function, "__call__", None)):  # noqa: B004  (the method itself is wanted)
-            function = function.__call__
-        else:
-            return function
-
-
-def _name_of(function: Any, plain: Any) -> str:
-    for candidate in (function, getattr(function, "func", None)):
-        if name := getattr(candidate, "__name__", None):
-            return str(name)
-    return type(function).__name__ if getattr(plain, "__name__", "") == "__call__" else plain.__name__
-
-
-def _signature(function: Callable[..., Any], name: str) -> inspect.Signature:
-    if inspect.isclass(function) or not callable(function):
-        raise ConfigError(f"a tool must be a function, a method or a callable object, got {function!r}")
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"tool {name}(): its parameters cannot be read ({error}); wrap it in a def"
-        ) from None
+def _signature(function: Callable[..., Any], called: str) -> inspect.Signature:
+    signature, problems = parameters_of(function)
+    if problems:
+        raise ConfigError("\n".join(f"{called}: {problem}" for problem in problems))
+    return signature
 
 
 def _kind_of(plain: Any) -> Kind:
@@ -211,7 +184,7 @@ def _resolve(annotation: Any, *, plain: Any, options: ToolOptions) -> Any:
     return typing.get_type_hints(holder, space, local, include_extras=True)["it"]
 
 
-def _parameter_type(name: str, parameter: inspect.Parameter, resolve: Callable[[Any], Any]) -> Any:
+def _parameter_type(called: str, parameter: inspect.Parameter, resolve: Callable[[Any], Any]) -> Any:
     if parameter.annotation is _ABSENT:
         return Any
     try:
@@ -224,7 +197,7 @@ def _parameter_type(name: str, parameter: inspect.Parameter, resolve: Callable[[
         text = parameter.annotation
         shown = text if isinstance(text, str) else inspect.formatannotation(text)
         raise ConfigError(
-            f"tool {name}(): parameter {parameter.name!r}: the type {shown} cannot come from JSON ({error}); "
+            f"{called}: parameter {parameter.name!r}: the type {shown} cannot come from JSON ({error}); "
             "use standard types, dataclasses, TypedDict, enums, attrs or pydantic models"
         ) from error
     return type_

@@ -153,6 +153,8 @@ def _plugin_findings(
             for text in _option_faults(registry, kind, (name, options), settings, broken=broken):
                 named = _OPTION.match(text)
                 yield Finding(places.get(named[1], path) if named else path, text)
+    if agent.mode == "ptc" and agent.skills:
+        yield from _skill_findings(agent, registry)
     sources = [r for r in registry.records("tool_source") if r.name != "python"]  # that one serves functions
     if agent.mcp_servers and not any(r.state == "available" for r in sources):
         yield Finding(("mcp_servers",), _objection(registry, "tool_source", "mcp"))
@@ -196,6 +198,42 @@ def _objection(registry: Registry, kind: str, name: str) -> str:
         registry.find(kind, name)
     except PluginError as error:
         return str(error)
+    return ""
+
+
+def _skill_findings(agent: AgentConfig, registry: Registry) -> Iterator[Finding]:
+    """Yield what the skill renderer says of the folders of skills: of each, or, if each is right, of all together."""
+    from agentd_daemon.config.checks import Finding
+    from agentd_daemon.config.values import plugin_name
+
+    if objection := _objection(registry, "skill_renderer", plugin_name(agent.renderer)):
+        if agent.renderer == "agentskills":  # the default; another one is told of where it is named
+            yield Finding(("skills",), objection)
+        return
+    faults: list[tuple[DataPath, str]] = [
+        (("skills", index), _skill_fault(agent, registry, [folder]))
+        for index, folder in enumerate(agent.skills)
+    ]
+    if not any(text for _, text in faults):
+        faults.append((("skills",), _skill_fault(agent, registry, agent.skills)))
+    for path, text in faults:
+        if text.startswith("skills: "):
+            yield Finding(path, text.removeprefix("skills: "), "the skill renderer cannot use this")
+
+
+def _skill_fault(agent: AgentConfig, registry: Registry, folders: Sequence[str]) -> str:
+    from agentd.errors import AgentdError, ConfigError
+    from agentd_cli.trial import try_plugin
+
+    from agentd_daemon.config.values import plugin_name, plugin_options
+
+    options = {**plugin_options(agent.renderer), "skills": list(folders)}
+    try:
+        try_plugin(registry, "skill_renderer", (plugin_name(agent.renderer), options))
+    except ConfigError as error:
+        return str(error)
+    except AgentdError:  # the plugin does not work; that is told where it is asked for its options
+        pass
     return ""
 
 

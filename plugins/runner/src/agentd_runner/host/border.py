@@ -19,7 +19,7 @@ from agentd.types import OutputStream
 from agentd_runner.inside import frames
 from agentd_runner.inside.frames import FrameError
 
-__all__ = ["join_outputs", "read_call", "read_dropped", "read_exit", "read_fatal", "read_ready", "read_state"]
+__all__ = ["ANSWERS", "join_outputs", "read_call", "read_dropped", "read_exit", "read_fatal", "read_ready"]
 
 Frame = tuple[int, int, bytes]
 
@@ -91,6 +91,13 @@ def read_state(payload: bytes) -> dict[str, Any]:
     _check(state, {"workspace": _is_text, "cwd": _is_text, "source": _is_text_or_none}, "SHELL")
     _check(state, dict.fromkeys(state, _is_part_of_state), "SHELL")
     return state
+
+
+def read_imports(payload: bytes) -> dict[str, Any]:
+    """Return what IMPORTS carries: `left_out`, as in EXIT."""
+    told = _flat_object(payload)
+    _check(told, {"left_out": _is_text}, "IMPORTS")
+    return {"left_out": valid_text(told["left_out"])}
 
 
 def read_dropped(payload: bytes) -> tuple[OutputStream, int]:
@@ -234,3 +241,9 @@ _USUAL_EXIT: Final = re.compile(
 _ALWAYS: Final = ("status", "exit_code")
 _DROPPED: Final = struct.Struct("!BQ")
 _CALL: Final = struct.Struct("!IH")
+
+ANSWERS: Final[dict[int, Callable[[bytes], dict[str, Any]]]] = {
+    frames.SHELL: read_state,
+    frames.IMPORTS: read_imports,
+}
+"""What reads the frames that answer a request and carry an object."""

@@ -192,9 +192,9 @@ class Connection:
             )
         self._ask(frames.RUN, ident, struct.pack("!I", len(encoded)) + encoded + body, pending)
 
-    def shell(self, ident: int, value: object, pending: Pending) -> None:
-        """Ask for the shell's state (None), or replace it (`{"set": state}`)."""
-        self._ask(frames.SHELL, ident, json.dumps(value).encode(), pending)
+    def ask(self, kind: int, ident: int, value: object, pending: Pending) -> None:
+        """Send a request that a frame of the same kind answers: SHELL or IMPORTS."""
+        self._ask(kind, ident, json.dumps(value).encode(), pending)
 
     def _ask(self, kind: int, ident: int, payload: bytes, pending: Pending) -> None:
         with self._lock:
@@ -295,9 +295,8 @@ class Connection:
             self.send_json(frames.CLOCK, ident, {"waited_s": waited_s, "waits": waits})
         elif kind == frames.EXIT:
             self._exit(ident, border.read_exit(payload))
-        elif kind == frames.SHELL:
-            state = border.read_state(payload)
-            self._take(ident, frames.SHELL).reply(state)
+        elif kind in border.ANSWERS:
+            self._take(ident, kind).reply(border.ANSWERS[kind](payload))
         else:
             self._output(kind, ident, payload)
 

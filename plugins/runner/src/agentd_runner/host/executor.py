@@ -26,13 +26,7 @@ from agentd.errors import (
     RunnerStartError,
 )
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
-from agentd.types import (
-    Action,
-    ActionResult,
-    Limits,
-    PythonAction,
-    PythonState,
-)
+from agentd.types import Action, ActionResult, Limits, PythonAction, PythonState
 from agentd.workspace import open_workspace, settle_workspace
 
 from agentd_runner.artefact import folder_command
@@ -42,7 +36,7 @@ from agentd_runner.host.environment import Place, base_environment, find_interpr
 from agentd_runner.host.file_transfer import FileTransfer
 from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
-from agentd_runner.host.imports import read_preload, tell_left_out
+from agentd_runner.host.imports import read_preload, tell_left_out, tell_rest
 from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
 from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.pending import Pending, is_set_in_time, is_set_in_time_sync
@@ -380,7 +374,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
     async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
         waiter = AsyncWaiter()
         pending = Pending(waiter, ended_by=frames.SHELL)
-        connection.shell(next(self._idents) & 0xFFFFFFFF, request, pending)
+        connection.ask(frames.SHELL, next(self._idents) & 0xFFFFFFFF, request, pending)
         with anyio.move_on_after(HUNG_MARGIN_S):
             await waiter.wait()
         if pending.error is not None:
@@ -399,6 +393,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
+            if self.preload and connection.is_open:
+                tell_rest(connection, next(self._idents) & 0xFFFFFFFF, self.preload)
             connection.close(self.limits.grace_s + KILL_MARGIN_S)
         self._remove_run_dir()
 

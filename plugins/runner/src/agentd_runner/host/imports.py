@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agentd.errors import ConfigError
 
-__all__ = ["imports_of", "read_preload", "tell_left_out"]
+from agentd_runner.host.pending import Pending
+from agentd_runner.inside import frames
+from agentd_runner.inside.timings import IMPORTS_S
+
+if TYPE_CHECKING:
+    from agentd_runner.host.connection import Connection
+
+__all__ = ["imports_of", "read_preload", "tell_left_out", "tell_rest"]
 
 log = logging.getLogger("agentd.execution")
 
@@ -85,10 +93,21 @@ def _is_name(module: str) -> bool:
 
 def read_preload(names: Sequence[str] | None) -> list[str]:
     """Return the option `preload` as given. Raises `ConfigError` if it is no list of modules' names."""
-    given = [] if names is None else names
-    if isinstance(given, str) or not all(isinstance(name, str) and _is_name(name) for name in given):
-        raise ConfigError(f"preload: must be a list of modules such as ['numpy'], got {names!r}")
-    return list(given)
+    if names is None:
+        return []
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        hint = f"; write [{names!r}]" if isinstance(names, str) else ""
+        raise ConfigError(
+            f"preload: must be a list of modules' names, such as ['numpy'], got {names!r}{hint}"
+        )
+    wrong = [
+        f"preload[{index}]: must be the name of a module, such as 'numpy' or 'xml.etree', got {name!r}"
+        for index, name in enumerate(names)
+        if not (isinstance(name, str) and _is_name(name))
+    ]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return list(names)
 
 
 def tell_left_out(said: str, preload: Sequence[str]) -> None:
@@ -97,3 +116,12 @@ def tell_left_out(said: str, preload: Sequence[str]) -> None:
         level = logging.WARNING if line.partition(": ")[0] in preload else logging.DEBUG
         shown = "".join(char if char.isprintable() else "\ufffd" for char in line[:LONGEST_TOLD])
         log.log(level, "not imported ahead of the blocks: %s", shown)
+
+
+def tell_rest(connection: Connection, ident: int, preload: Sequence[str]) -> None:
+    """Log what no result has told: the session ends. Waits a moment for what is being imported."""
+    waiter = threading.Event()
+    pending = Pending(waiter, ended_by=frames.IMPORTS)
+    connection.ask(frames.IMPORTS, ident, None, pending)
+    if waiter.wait(2 * IMPORTS_S) and pending.answer is not None and pending.answer["left_out"]:
+        tell_left_out(pending.answer["left_out"], preload)

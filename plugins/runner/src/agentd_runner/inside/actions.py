@@ -273,8 +273,8 @@ class SessionActions:
 
     def with_imports(self, result: dict[str, Any]) -> dict[str, Any]:
         """Add which modules were not imported ahead, and why, if the host does not know yet."""
-        untold, self.pool.warm.untold = self.pool.warm.untold, {}
-        return {**result, "left_out": "\n".join(map(": ".join, untold.items()))} if untold else result
+        untold = self.pool.warm.tell()
+        return {**result, "left_out": untold} if untold else result
 
     def keep_shell_state(self, action: RunningAction, files: BashFiles) -> None:
         try:

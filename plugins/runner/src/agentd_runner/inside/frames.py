@@ -19,6 +19,7 @@ host -> runner
   SHELL   id = request; JSON: null asks for the shell's state, {"set": STATE} replaces it ({"set": null}: a fresh
           one); both are answered by SHELL
   CLOCK   id = action; JSON: waited_s (how long it has waited for tools), waits (whether it does so now)
+  IMPORTS id = request; before END: which modules are not imported ahead? Nothing else is in it
   END     end everything; a closed pipe means the same
 runner -> host
   READY   JSON: version, release, pid, python, bash, subreaper
@@ -31,6 +32,7 @@ runner -> host
   SHELL   id = request; JSON: STATE = {workspace, cwd, source, options, shopts, unset}, or {error}
   CLOCK   id = action, whose time is up: asks for CLOCK, if HELLO has `tells_clock`. The time-out does not count its
           wait for tools
+  IMPORTS id = request; JSON: left_out, as in EXIT; when what is under way is done, or has taken a moment
   FATAL   JSON: message; the runner ends
 
 The direct line, where there is one, carries messages of one u32, the action, each with the descriptor of a socket
@@ -54,10 +56,10 @@ HEADER = struct.Struct("!IBI")
 U32 = struct.Struct("!I")
 
 HELLO, RUN, CANCEL, REPLY, SETUP, END = 1, 2, 3, 4, 5, 6
-SHELL, CLOCK = 7, 8  # these go both ways
+SHELL, CLOCK, IMPORTS = 7, 8, 9  # these go both ways
 READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
 # The kinds of each direction, and how many bytes a payload of them may have.
-TO_RUNNER = dict.fromkeys((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL, CLOCK), MAX_FRAME)
+TO_RUNNER = dict.fromkeys((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL, CLOCK, IMPORTS), MAX_FRAME)
 TO_HOST = {
     READY: MAX_WORDS,
     STDOUT: MAX_OUTPUT,
@@ -67,6 +69,7 @@ TO_HOST = {
     CALL: MAX_FRAME,
     SHELL: MAX_STATE,
     CLOCK: 0,
+    IMPORTS: MAX_WORDS,
     FATAL: MAX_WORDS,
 }
 

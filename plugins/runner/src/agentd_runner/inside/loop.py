@@ -15,6 +15,7 @@ from .frames import (
     END,
     FATAL,
     HELLO,
+    IMPORTS,
     MAX_STATE,
     MESSAGE_SIZE,
     READY,
@@ -33,7 +34,7 @@ from .http_calls import ToolHttpServer
 from .limit_watch import LimitWatch
 from .poller import Poller
 from .setup import RunnerSetup
-from .timings import LOOK_S
+from .timings import IMPORTS_S, LOOK_S
 from .tool_calls import ToolCalls
 from .worker_pool import SpareWorkers
 
@@ -58,6 +59,9 @@ class Runner:
         self.ready = False
         self.done = False
         self.next_look = 0.0
+        self.imports_asked: tuple[int, float] | None = (
+            None  # the request, and when it is answered at the latest
+        )
         self.poller.watch(descriptor_in, self.on_host)
 
     def run(self) -> None:
@@ -71,6 +75,8 @@ class Runner:
                     self.limit_watch.check_clocks(now)
                     self.pool.check_clocks(now)
                     self.actions.check_clocks(now)
+                if self.imports_asked is not None:
+                    self.tell_imports(*self.imports_asked, now)
                 self.poller.flush()
                 if self.pool.wanted and now >= self.pool.refill_due:
                     self.pool.refill()
@@ -88,6 +94,8 @@ class Runner:
         deadlines = self.actions.deadlines() + self.pool.deadlines()
         if self.limit_watch.meter_due < float("inf"):
             deadlines.append(self.limit_watch.meter_due)
+        if self.imports_asked is not None:
+            deadlines.append(self.imports_asked[1])
         if not deadlines:
             return None
         return max(0, int((min(deadlines) - time.monotonic()) * 1000) + 1)
@@ -130,8 +138,16 @@ class Runner:
             self.on_setup(json.loads(payload))
         elif kind == SHELL:
             self.on_shell(ident, json.loads(payload))
+        elif kind == IMPORTS:
+            self.imports_asked = ident, time.monotonic() + IMPORTS_S
         elif kind == END:
             self.end()
+
+    def tell_imports(self, ident: int, due: float, now: float) -> None:
+        """Answer which modules are not imported ahead, unless that will be known in a moment."""
+        if now >= due or not self.pool.is_importing:
+            self.imports_asked = None
+            self.poller.send_json(IMPORTS, ident, {"left_out": self.pool.warm.tell_rest()})
 
     def end(self) -> None:
         self.done = True

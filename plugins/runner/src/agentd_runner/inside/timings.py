@@ -11,4 +11,7 @@ SPIN_S = 80e-6  # how long after an answer the next tool call is looked for with
 LOOK_S = 0.005  # how often the clocks are looked at while there is much to do
 CLOCK_S = 1.0  # how long the host may take to say for how long an action has waited for tools
 WAITING_S = 0.2  # how often it is asked while an action does so, its time being up
+IMPORTS_S = (
+    1.0  # how long a session's end waits for what is being imported ahead: whether it can be is to be told
+)
 KILL_MARGIN_S = 3.0  # beyond the grace, how long a supervisor may take before the runner acts itself

@@ -128,6 +128,17 @@ class WarmPython:
         self.left_out[name] = self.untold[name] = reason
         self.wanted.pop(name, None)
 
+    def tell(self) -> str:
+        """Return what the host does not know yet, a line each: modules that are left out, and why."""
+        untold, self.untold = self.untold, {}
+        return "\n".join(map(": ".join, untold.items()))
+
+    def tell_rest(self) -> str:
+        """The same at the end of the session, whether or not the imports are done."""
+        for name in self.under_way:
+            self.untold[name] = "the session ended before that"
+        return self.tell()
+
     def close(self) -> None:
         """Let go of the spawner; what is wanted stays known."""
         spawner, self.spawner = self.spawner, None

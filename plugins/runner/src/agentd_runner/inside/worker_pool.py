@@ -80,6 +80,10 @@ class SpareWorkers:
         self.warm.want(imports)
         self.warm_wanted = LINUX and self.keep_s >= SPARE_LEAST_S
 
+    @property
+    def is_importing(self) -> bool:
+        return self.warm_wanted or self.warm.due != float("inf")
+
     def import_ahead(self) -> None:
         """Have what blocks import imported for the later ones."""
         self.warm_wanted = False

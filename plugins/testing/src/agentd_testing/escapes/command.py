@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from agentd_cli.options import debug_option, plugin_names
@@ -140,7 +139,8 @@ def _printer() -> Any:
     from rich.text import Text
 
     # in a pipe nothing may be cut: rows are read line by line
-    console = Console() if sys.stdout.isatty() else Console(width=500)
+    console = Console()
+    overflow: Literal["ellipsis", "ignore"] = "ellipsis" if console.is_terminal else "ignore"
 
     def show(outcome: Outcome) -> None:
         word = _word(outcome)
@@ -149,7 +149,9 @@ def _printer() -> Any:
         if outcome.verdict == "open":
             detail = f"{outcome.case.why}. {detail}".rstrip(". ")
         row = Text(f"{word:8}", style=_STYLES[word]) + Text(f" {outcome.case.name:42} ", style="default")
-        console.print(row + Text(detail, style="dim"), no_wrap=True, overflow="ellipsis")
+        console.print(
+            row + Text(detail, style="dim"), no_wrap=True, overflow=overflow, crop=console.is_terminal
+        )
 
     return show
 
