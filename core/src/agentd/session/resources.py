@@ -80,6 +80,7 @@ class SessionResources:
         self._executor_wanted = executor
         self._executor_options = dict(executor_options or {})
         self._executor: Executor | None = None
+        self._stateful: StatefulExecutor | None = None  # the same, if it has a state: to ask takes 15 us
         self._owned = False
         self._tools_wanted = None if tools is None else list(tools)
         self._servers = list(mcp_servers)
@@ -121,13 +122,14 @@ class SessionResources:
                 self._executor, self._owned = find_executor(
                     self._executor_wanted, self.workspace, self.registry, self._executor_options
                 )
+                self._stateful = self._executor if isinstance(self._executor, StatefulExecutor) else None
             return self._executor
 
     @property
     def python_state(self) -> str:
         """`kept` if Python blocks share a namespace, else `fresh`."""
-        executor = self.executor
-        return executor.state if isinstance(executor, StatefulExecutor) else "fresh"
+        _ = self.executor
+        return "fresh" if self._stateful is None else self._stateful.state
 
     # --- tools and skills --------------------------------------------------------------------------
 
