@@ -8,9 +8,10 @@ tasks in between. It needs asyncio: connections live in `agentd_mcp_bridge.loop`
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -19,6 +20,12 @@ from agentd_mcp_bridge.config import StdioTarget
 from agentd_mcp_bridge.pipes import Flow, Reader, Tail, Writer
 
 __all__ = ["StdioTransport"]
+
+_OF_OLDER_SDK: Final = re.compile(
+    r"No module named 'mcp\.server\.fastmcp'|cannot import name '\w+' from 'mcp\."
+    r"|'Server' object has no attribute '(?:list|call|get|read|set|subscribe|unsubscribe|complete|progress)_"
+)
+"""What Python says of a server that was written for the package `mcp` before 2.0, and did not ask for that."""
 
 
 class StdioTransport:
@@ -101,5 +108,7 @@ class StdioTransport:
         if self._reader.garbage:
             said.append(f"its standard output had what is no MCP message: {self._reader.garbage!r}")
         if text := self._stderr.text():
-            said.append(f"its standard error ended with:\n{text}")
+            if _OF_OLDER_SDK.search(text):
+                said.append("it was written for the package mcp before 2.0 (with uvx: --with 'mcp<2')")
+            said.append(f"its standard error was:\n{text}")
         return said
