@@ -26,7 +26,7 @@ _log: Final = logging.getLogger("agentd.mcp")
 _ENVELOPE: Final = "io.modelcontextprotocol/"
 _STDERR_BYTES: Final = 8 * 1024
 _FIRST_BYTES: Final = 1024
-_FIRST_LINES: Final = 4
+_FIRST_LINES: Final = 8
 _LAST_LINES: Final = 12
 _GARBAGE_LINES: Final = 1000
 _GARBAGE_BYTES: Final = 1024 * 1024
@@ -307,8 +307,8 @@ def _envelope_of(message: Any) -> dict[str, Any]:
 
 
 class Tail(asyncio.Protocol):
-    """Keeps the end of the server's standard error, and how it began: many programs say what is wrong and then
-    how they are used, at length."""
+    """Keeps the end of the server's standard error, and how it began: there stands what is wrong where a program tells
+    its usage after it, or Node.js where it was called."""
 
     def __init__(self) -> None:
         self._first = bytearray()
