@@ -69,6 +69,8 @@ async def test_what_a_server_says_before_it_tells_its_usage_is_shown(usage: int)
         ("ModuleNotFoundError: No module named 'mcp.server.fastmcp'", True),
         ("AttributeError: 'Server' object has no attribute 'list_tools'", True),
         ("ImportError: cannot import name 'McpError' from 'mcp.shared.exceptions' (/x.py)", True),
+        ("ImportError: cannot import name 'McpError' from 'mcp' (/x.py)", True),
+        ("ImportError: cannot import name 'McpError' from 'mcp.server' (/x.py)", False),  # it never was there
         ("ImportError: cannot import name 'main' from 'my_mcp.server' (/x.py)", False),
         ("ModuleNotFoundError: No module named 'mcp'", False),
     ],

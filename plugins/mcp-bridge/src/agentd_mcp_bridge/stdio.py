@@ -22,7 +22,8 @@ from agentd_mcp_bridge.pipes import Flow, Reader, Tail, Writer
 __all__ = ["StdioTransport"]
 
 _OF_OLDER_SDK: Final = re.compile(
-    r"No module named 'mcp\.server\.fastmcp'|cannot import name '\w+' from 'mcp\."
+    r"No module named 'mcp\.server\.fastmcp'|cannot import name 'FastMCP' from 'mcp\.server'"
+    r"|cannot import name 'McpError' from 'mcp(?:\.shared\.exceptions)?'"
     r"|'Server' object has no attribute '(?:list|call|get|read|set|subscribe|unsubscribe|complete|progress)_"
 )
 """What Python says of a server that was written for the package `mcp` before 2.0, and did not ask for that."""
