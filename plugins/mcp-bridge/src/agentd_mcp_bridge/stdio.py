@@ -59,6 +59,11 @@ class StdioTransport:
         """What each request's `_meta` must have; empty before the first request, and on older protocols."""
         return self._writer.envelope if self._writer is not None else {}
 
+    @property
+    def died_of_discovery(self) -> bool:
+        """Whether the server has ended, by what it says, over the question with which 2026-07-28 begins."""
+        return bool(self.fate) and "server/discover" in self._stderr.text()
+
     def write(self, line: bytes) -> bool:
         """Send a line beside the SDK's messages; False if the server does not read just now, or is gone."""
         return self._writer is not None and self._writer.write(line)
