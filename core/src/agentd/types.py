@@ -39,11 +39,10 @@ LANGUAGES: Final = {
 class Block:
     """One block of code in a model's answer.
 
-    `target` is the part of the header before the last colon (a language or a path), `action` the part
-    behind it in lower case (`execute`, `create`, or whatever the model wrote). `language` is the
-    canonical language of an `execute` block: `bash`, `python`, or the target as written if it is
-    neither. `source` is the body. `complete` is False when the text ended before the block did: such a
-    block is never run.
+    `target` is the part of the header before the last colon (a language or a path), `action` the part behind it in
+    lower case (`execute`, `create`, or whatever the model wrote). `language` is the canonical language of an
+    `execute` block: `bash`, `python`, or the target as written if it is neither. `source` is the body. `complete` is
+    False when the text ended before the block did: such a block is never run.
     """
 
     target: str

@@ -35,7 +35,6 @@ class Executor(Protocol):
 
     async def start(self) -> None:
         """Start what actions need, if it does not run. `run` does so by itself."""
-        ...
 
     async def run(
         self, action: Action, *, action_id: str = "", on_output: OnOutput | None = None
@@ -43,15 +42,12 @@ class Executor(Protocol):
 
     def attach(self, *, tools: ToolDispatcher | None, layout: Layout | None) -> None:
         """Say who answers tool calls and where the renderer's files are. Called again whenever they change."""
-        ...
 
     async def aclose(self) -> None:
         """End everything that still runs. May be called again."""
-        ...
 
     def close(self) -> None:
         """The same without an event loop; also what `with` calls."""
-        ...
 
 
 @runtime_checkable
@@ -68,7 +64,6 @@ class PausableExecutor(Protocol):
     def pause(self) -> None:
         """End what runs and return once the workspace can be changed. The next action starts again, with a fresh
         shell. Called in a worker thread; may block."""
-        ...
 
 
 @runtime_checkable
@@ -89,7 +84,6 @@ class VerifyingExecutor(Protocol):
 
     def verify(self) -> tuple[bool, str]:
         """Run something harmless and return whether it worked, and a sentence about it. Blocks."""
-        ...
 
 
 @runtime_checkable
@@ -103,8 +97,6 @@ class ShellExecutor(Protocol):
 
     async def shell_state(self) -> Mapping[str, object] | None:
         """Return what the next bash block starts from; None for a fresh shell."""
-        ...
 
     async def set_shell_state(self, state: Mapping[str, object] | None) -> None:
         """Have the next bash block start from there. Raises `ExecutorError` while blocks run."""
-        ...

@@ -91,7 +91,6 @@ class Model(Protocol):
 
     def offer(self, tools: Sequence[ToolOffer]) -> None:
         """Say which tools the model may call natively, from the next request on, in every request."""
-        ...
 
     def add_task(self, text: str) -> None: ...
 
@@ -101,7 +100,6 @@ class Model(Protocol):
         Raises `ModelError` when the provider refuses and `ModelStreamError` when the stream ends
         without its finish marker.
         """
-        ...
 
     def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None: ...
 
@@ -109,7 +107,6 @@ class Model(Protocol):
 
     def add_tool_results(self, results: Sequence[ToolResult]) -> None:
         """Append what the calls of the last answer gave, in their order."""
-        ...
 
 
 @runtime_checkable
@@ -118,7 +115,6 @@ class PartsModel(Protocol):
 
     def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
         """Append what the person says: `text`, `image_url` and `file` parts in the form of chat completions."""
-        ...
 
 
 @runtime_checkable
@@ -127,7 +123,6 @@ class ResettableModel(Protocol):
 
     def reset(self) -> None:
         """Forget everything that it was told."""
-        ...
 
 
 @runtime_checkable
@@ -136,7 +131,6 @@ class EstimatingModel(Protocol):
 
     def estimate(self, text: str) -> Usage:
         """Return the usage of the last request, for the text that has arrived."""
-        ...
 
 
 @runtime_checkable
@@ -145,7 +139,6 @@ class PreparingModel(Protocol):
 
     async def prepare(self) -> None:
         """Make the client now, say. Raises `ConfigError` and `MissingPluginError`."""
-        ...
 
 
 @runtime_checkable

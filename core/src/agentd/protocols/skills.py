@@ -46,7 +46,6 @@ class SkillRenderer(Protocol):
 
     def layout(self, directory: Path) -> Layout:
         """Return where in the directory the code finds what. Called after `render`."""
-        ...
 
     def render(
         self, tools: Sequence[ToolSpec], directory: Path, *, notes: Mapping[str, str] = NO_NOTES
@@ -55,8 +54,6 @@ class SkillRenderer(Protocol):
 
         `notes` are the sources' own texts on how their tools belong together, by the source's name.
         """
-        ...
 
     def prompt(self, tools: Sequence[ToolSpec], directory: Path) -> str:
         """The part of the system prompt that describes these tools; the same text for the same tools."""
-        ...

@@ -28,17 +28,14 @@ class SnapshotStore(Protocol):
 
     def copy_to(self, wanted: Selector, folder: Path) -> Path:
         """Write the snapshot into an empty or new folder outside the workspace."""
-        ...
 
     def list_snapshots(self) -> Sequence[KeptSnapshot]:
         """Return all of them, the oldest first."""
-        ...
 
     def has_attachment(self, id: str) -> bool: ...
 
     def attachment(self, id: str) -> bytes | None:
         """Return what the snapshot carries; None if it carries nothing. One that is gone is None, too, or raises."""
-        ...
 
     def delete_snapshot(self, wanted: Selector) -> KeptSnapshot | None: ...
 

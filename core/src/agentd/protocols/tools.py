@@ -32,11 +32,10 @@ class ToolReply:
 class ToolDispatcher(Protocol):
     """Carries out the tool calls that arrive from running code. The host side of the bridge.
 
-    `submit` is called from an I/O thread and must return at once; `reply` may be called from any thread,
-    exactly once. `arguments` is a JSON object as bytes, not yet checked. `action_id` names the action the
-    call came from, or is empty when that is unknown. With `may_hand_back` it may return a function that
-    carries the call out and that the caller then runs itself: for tools that are known to be quicker than
-    a change of threads.
+    `submit` is called from an I/O thread and must return at once; `reply` may be called from any thread, exactly
+    once. `arguments` is a JSON object as bytes, not yet checked. `action_id` names the action the call came from, or
+    is empty when that is unknown. With `may_hand_back` it may return a function that carries the call out and that
+    the caller then runs itself: for tools that are known to be quicker than a change of threads.
     """
 
     def submit(
@@ -51,7 +50,6 @@ class ToolDispatcher(Protocol):
 
     def catalog(self) -> bytes:
         """Return the tools as the JSON array that `GET /tools` answers with."""
-        ...
 
 
 class Tools(ToolDispatcher, Protocol):
@@ -65,11 +63,9 @@ class Tools(ToolDispatcher, Protocol):
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """Return the tools as their sources describe them, in the order of `bindings`."""
-        ...
 
     def instructions(self) -> Mapping[str, str]:
         """Return the sources' own texts on how their tools belong together, by the source's name."""
-        ...
 
     async def call_json(
         self, name: str, arguments: bytes, *, action_id: str = "", quiet: bool = False
@@ -78,11 +74,9 @@ class Tools(ToolDispatcher, Protocol):
 
         :param quiet: the caller itself tells of the call.
         """
-        ...
 
     async def serve(self, *, task_status: Any = ...) -> None:
         """Run async tools on the current event loop until cancelled; for `TaskGroup.start`."""
-        ...
 
 
 class ToolEvents(Protocol):
@@ -90,11 +84,9 @@ class ToolEvents(Protocol):
 
     def tell(self, event: ToolCall | ToolProgress | SourceLog) -> None:
         """Take an event of a tool: a call that is over, progress, a source's log message."""
-        ...
 
     async def changed(self) -> bool:
         """Deal with a source's word that its list has changed; tell whether there is more to ask already."""
-        ...
 
 
 class Toolbox(Protocol):
@@ -106,12 +98,10 @@ class Toolbox(Protocol):
     @property
     def tools(self) -> Tools | None:
         """The tools, once `open` has found any."""
-        ...
 
     @property
     def has_tools(self) -> bool:
         """True if there is a function or a source that tools may come from."""
-        ...
 
     async def open(self, servers: Sequence[object] = (), *, always: bool = False) -> Tools | None:
         """Bring everything up to date; a server that fails is closed, forgotten and named in the error.
@@ -119,31 +109,24 @@ class Toolbox(Protocol):
         :param servers: more of them, from now on. One that is known already is used again.
         :param always: make an (empty) set where there are no tools.
         """
-        ...
 
     async def refresh(self) -> bool:
         """Ask the sources that said so for their tools; tell whether there is more to ask already."""
-        ...
 
     async def settled(self) -> None:
         """Wait, within reason, until no change is being looked at."""
-        ...
 
     def take_over(self, other: Toolbox) -> None:
         """Have the functions and servers of another toolbox as well, and its open sources in its place."""
-        ...
 
     def give_up(self, run: str) -> None:
         """End the calls under way of a run: nobody waits for them any more."""
-        ...
 
     async def aclose(self) -> None:
         """Close everything; `open` starts anew."""
-        ...
 
     def close(self) -> None:
         """The same without an event loop, from any thread."""
-        ...
 
 
 def is_tool_source(thing: object) -> TypeGuard[ToolSource]:
@@ -155,11 +138,10 @@ def is_tool_source(thing: object) -> TypeGuard[ToolSource]:
 class ToolSource(Protocol):
     """Where tools come from: `@tool` functions, an MCP server, or something of a plugin's own.
 
-    `list_tools` is called before the first call and again after `host.changed()`; the last `host` counts.
-    `call` gets decoded arguments and returns a JSON-ready value, in which `Blob`s may stand; it raises
-    `ToolError` with a message for the code to read, and reports how far it is by
-    `on_progress(done, total or None, message)`, from any thread. All methods may be awaited from several
-    event loops, one after the other or at once.
+    `list_tools` is called before the first call and again after `host.changed()`; the last `host` counts. `call`
+    gets decoded arguments and returns a JSON-ready value, in which `Blob`s may stand; it raises `ToolError` with a
+    message for the code to read, and reports how far it is by `on_progress(done, total or None, message)`, from any
+    thread. All methods may be awaited from several event loops, one after the other or at once.
 
     Optional attributes, read after `list_tools`: `instructions`, a text for the model on how these tools belong
     together; `loop`, the `agentd_tools.TaskLoop` that `call` is to run on (without it: whichever loop serves
@@ -182,11 +164,9 @@ class SourceHost(Protocol):
 
     def changed(self) -> None:
         """Say that the list of tools, resources or prompts has changed."""
-        ...
 
     def log(self, level: str, text: str) -> None:
         """Pass on a log message; `level` as syslog names it (`debug` ... `emergency`)."""
-        ...
 
 
 @runtime_checkable

@@ -25,10 +25,9 @@ class PluginConfig:
     """Which installed plugins may be loaded.
 
     An entry is a plugin's name (`srt`), a kind and a name (`executor:srt`) or a distribution
-    (`agentd-executor-srt`), each also with the wildcards of `fnmatch` (`agentd-*`). `allow=None` allows
-    every plugin, an empty `allow` none. `block` wins over `allow`. agentd's own
-    distributions that run no code and read no answer (models, tools, skills, snapshots, sinks, commands) need no
-    allowing, but can be blocked.
+    (`agentd-executor-srt`), each also with the wildcards of `fnmatch` (`agentd-*`). `allow=None` allows every
+    plugin, an empty `allow` none. `block` wins over `allow`. agentd's own distributions that run no code and read no
+    answer (models, tools, skills, snapshots, sinks, commands) need no allowing, but can be blocked.
 
     :ivar allow: the plugins that may be loaded; null allows all, an empty list none but agentd's own.
     :ivar block: the plugins that may not; they are never imported.

@@ -46,10 +46,9 @@ class ClientService:
 class Registry(PluginTable):
     """The installed plugins of one session or program, and what they make.
 
-    Making one reads metadata only (once per process) and imports nothing. Each plugin is imported when
-    it is first asked for; one that is broken becomes a record with its error and harms no other. All
-    methods may be called from several threads. Wherever a plugin is named, `"name"` and `("name", {options})` are
-    taken.
+    Making one reads metadata only (once per process) and imports nothing. Each plugin is imported when it is first
+    asked for; one that is broken becomes a record with its error and harms no other. All methods may be called from
+    several threads. Wherever a plugin is named, `"name"` and `("name", {options})` are taken.
 
     :param config: allow and block lists. Those of the environment hold as well: `block` of either wins,
         and where both have an `allow`, both must allow.

@@ -137,9 +137,8 @@ class SessionResources:
     async def prepare(self, mcp_servers: Sequence[object] = ()) -> str:
         """Bring tools and skills up to date and return what the prompt says about them.
 
-        Where nothing has changed since the last time, nothing is done. Without tools and without a skills
-        directory nothing is written. A server that fails is closed and forgotten, and raises an error that
-        names it.
+        Where nothing has changed since the last time, nothing is done. Without tools and without a skills directory
+        nothing is written. A server that fails is closed and forgotten, and raises an error that names it.
 
         :param mcp_servers: servers for this and all later runs until the end, beside those from the start.
             One that is known already, by identity or by an equal description, is used again.

@@ -29,9 +29,8 @@ __all__ = ["SyncSession"]
 class SyncSession:
     """`Session` without `await`: a context manager whose `run` is iterated with a plain `for`.
 
-    Works in any thread, also inside of a running event loop (which it blocks, as every synchronous call
-    does). All sync sessions of a process share one event loop thread. Takes the same arguments as
-    `Session`.
+    Works in any thread, also inside of a running event loop (which it blocks, as every synchronous call does). All
+    sync sessions of a process share one event loop thread. Takes the same arguments as `Session`.
     """
 
     def __init__(self, model: str | Model, **settings: Any) -> None:

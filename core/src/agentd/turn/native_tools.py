@@ -52,9 +52,8 @@ class StrictSchemas(Protocol):
 class Offers:
     """What the model is offered, and how its calls are understood.
 
-    A tool is offered under its own name where that is legal and free, else under its Python name, else under
-    one made of it. Names that the caller of the facade uses for tools of its own come first and stay the
-    caller's.
+    A tool is offered under its own name where that is legal and free, else under its Python name, else under one
+    made of it. Names that the caller of the facade uses for tools of its own come first and stay the caller's.
 
     :param tools: the tool set whose tools are offered; None for none.
     :param bash: offer `BASH`, too.

@@ -10,9 +10,8 @@ About its blocks, that is a fixed text, the same for the same results:
     Traceback (most recent call last): ...
     [end of result 2]
 
-`completed` means exit code 0; the other words are `failed`, `timeout`, `cancelled`, `error` (the executor
-failed) and `rejected` (not run). A block without output says `(no output)`. Notes of the run stand last, a
-line each.
+`completed` means exit code 0; the other words are `failed`, `timeout`, `cancelled`, `error` (the executor failed)
+and `rejected` (not run). A block without output says `(no output)`. Notes of the run stand last, a line each.
 
 The result of a native tool call is a message of its own: the tool's result as text or JSON, or its error;
 for the `bash` tool the output, then `[failed, exit code 1]`.
