@@ -438,7 +438,8 @@ def test_a_program_that_never_cleans_up_ends_and_leaves_nothing(serve: Any, tmp_
     program = f"""
 import openai
 from agentd_openai import patch_openai_with_ptc
-client = patch_openai_with_ptc(openai.OpenAI(base_url={server.base_url!r}, api_key="x"), cwd={str(tmp_path)!r})
+client = openai.OpenAI(base_url={server.base_url!r}, api_key="x")
+patch_openai_with_ptc(client, cwd={str(tmp_path)!r}, executor="subprocess")
 stream = client.responses.create(model="m", input="go", stream=True)
 for event in stream:
     if any(e["type"] == "code_output" for e in getattr(event, "agentd", None) or []):

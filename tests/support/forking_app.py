@@ -21,7 +21,7 @@ FOLDER = Path(os.environ["FORKING_APP_DIR"])
 
 def new_client() -> OpenAI:
     client = OpenAI(base_url=os.environ["FORKING_APP_URL"], api_key="none", max_retries=0, timeout=30)
-    return patch_openai_with_ptc(client, cwd=FOLDER / "work")
+    return patch_openai_with_ptc(client, cwd=FOLDER / "work", executor="subprocess")
 
 
 client = new_client()

@@ -730,7 +730,7 @@ class Source:
         await asyncio.sleep(0.01)
         print("closed", flush=True)
 
-bench = SessionResources(cwd=sys.argv[1], tools=[], mcp_servers=[Source()])
+bench = SessionResources(cwd=sys.argv[1], executor="subprocess", tools=[], mcp_servers=[Source()])
 asyncio.run(bench.prepare())
 print("end", flush=True)
 """
@@ -772,7 +772,8 @@ class Source:
             await asyncio.sleep(0.01)
         print("closed", flush=True)
 
-benches = [SessionResources(cwd=f"{sys.argv[1]}/{n}", tools=[], mcp_servers=[Source()]) for n in range(3)]
+settings = {"executor": "subprocess", "tools": []}
+benches = [SessionResources(cwd=f"{sys.argv[1]}/{n}", mcp_servers=[Source()], **settings) for n in range(3)]
 for bench in benches:
     asyncio.run(bench.prepare())
 """
