@@ -73,7 +73,7 @@ def test_json_prints_each_event_as_a_line_over_both_apis(agentd: Agentd, api: st
     result = agentd("run", "x", "--json", "--api", api)
     assert result.returncode == 0, result.stderr
     events = [json.loads(line) for line in result.stdout.splitlines()]
-    assert events[0] == {"type": "run_start", "task": "x", "model": "replayed"}
+    assert events[0] == {"type": "run_start", "task": "x", "model": "replayed", "executor": "subprocess"}
     (execution,) = [e for e in events if e["type"] == "code_execution"]
     assert (execution["status"], execution["exit_code"]) == ("failed", 3)
     assert events[-1]["type"] == "run_end"

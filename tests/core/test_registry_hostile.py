@@ -67,7 +67,7 @@ BROKEN = {
     "bad_signature": (
         HEAD + "@hookimpl\ndef agentd_create_executor(workspace, options): ...",
         "failed",
-        "takes 'workspace', which this hook does not have; it has: workspace_dir, options; did you mean",
+        "takes 'workspace', which this hook does not have; it has: workspace_dir, options, make_executor; did you mean",
     ),
     "positional_only": (
         HEAD + "@hookimpl\ndef agentd_create_executor(workspace_dir, options, /): ...",

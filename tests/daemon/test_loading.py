@@ -295,7 +295,9 @@ def test_an_agents_own_key_wins_and_some_mappings_are_put_together(write: Write)
     [
         ("executor_options: {a: 1}", "", {"a": 1}),
         ("executor_options: {a: 1}", "executor: subprocess", {"a": 1}),
+        ("executor_options: {a: 1}", "executor: auto", {"a": 1}),
         ("executor_options: {a: 1}", "executor: srt", {}),
+        ("executor_options: {a: 1}, executor: auto", "executor: subprocess", {}),
         (
             "executor_options: {a: 1}, executor: srt",
             "executor: subprocess, executor_options: {b: 2}",

@@ -77,6 +77,7 @@ def agentd(installed_plugins: Path, tmp_path: Path) -> Callable[..., subprocess.
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": str(home),
+                "AGENTD_EXECUTOR": "subprocess",  # the same with and without bubblewrap
                 "PYTHONPATH": str(installed_plugins),
             },
             stdin=subprocess.DEVNULL,

@@ -69,7 +69,8 @@ def _run_against(base_url: str, program: Path, cwd: Path) -> str:
         [sys.executable, str(program)], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    # Most examples choose no executor, and are told once what they have.
+    assert ["is no sandbox" in line for line in done.stderr.splitlines()] in ([], [True]), done.stderr
     return done.stdout
 
 

@@ -19,7 +19,7 @@ import sandbox
 from agentd.errors import RunnerDiedError, SandboxUnavailableError
 from agentd.types import BashAction, OutputChunk
 from agentd_executor_srt.handover import UIDS
-from agentd_executor_srt.placeholders import PLACEHOLDERS
+from agentd_runner.host.placeholders import PLACEHOLDERS
 from places import SUPPORT
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import sandbox
 from agentd.types import BashAction
-from agentd_executor_srt.repositories import HERE, guard_repositories
-from agentd_executor_srt.stand_ins import FOLDER
+from agentd_executor_srt.repositories import guard_repositories
+from agentd_runner.host.placeholders import COMMON_DIR
+from agentd_runner.stand_ins import FOLDER
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "a",
@@ -61,7 +62,7 @@ def test_what_is_kept_of_repositories(workspace: Path) -> None:
     assert guard.wanted == {
         f"{folder}/{name}": absent
         for folder in (".git", ".git/modules/sub")
-        for name, absent in (("commondir", HERE), ("config", ""), ("hooks", FOLDER))
+        for name, absent in (("commondir", COMMON_DIR), ("config", ""), ("hooks", FOLDER))
     }
     linked = ".git/worktrees/linked"
     assert sorted(guard.denied) == sorted(
@@ -209,7 +210,7 @@ def test_git_works_inside_and_outside_meanwhile_and_nothing_stays_behind(workspa
             output, code = executor.execute_bash(command)
             assert code == 0, output
         assert output.strip() == "3"
-        assert (workspace / ".git" / "commondir").read_text() == HERE
+        assert (workspace / ".git" / "commondir").read_text() == COMMON_DIR
         assert git(workspace, "rev-parse", "--abbrev-ref", "HEAD").strip() == "topic"
         assert git(workspace, "rev-parse", "--git-common-dir").strip() in (".git", str(workspace / ".git"))
         assert git(workspace / "sub", "log", "--format=%s", "-1").strip() == "b"

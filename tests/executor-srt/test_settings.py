@@ -143,6 +143,7 @@ def test_in_the_strict_profile_only_the_workspace_and_programs_are_readable(tmp_
             "/srv",
             "/opt",
             "/mnt",
+            "/sys",
             Path(__file__).parent,
             "/etc/shadow-",
         ):

@@ -147,6 +147,27 @@ def test_a_kept_namespace_calls_tools_block_after_block(world: World) -> None:
     assert [c.code_id for c in world.calls] == ["b", "c"]
 
 
+def test_a_thread_of_a_kept_interpreter_outlasts_the_block_that_it_calls_in(world: World) -> None:
+    """Its call is answered in a later block; the block's own thread has a channel of the host's for each block."""
+    code = (
+        "import threading\nfrom lib.tools import blocks, double\n"
+        "said = []\nthread = threading.Thread(target=lambda: said.append(blocks()))\n"
+        "thread.start(); print(double(1))"
+    )
+    assert world.executor.run_sync(PythonAction(code=code, state="kept")).output == "2\n"
+    line = world.executor._connection._line  # type: ignore[union-attr]
+    assert line is not None
+    opened: list[int] = []
+    take, line._open = line._open, lambda data, descriptor: (opened.append(1), take(data, descriptor))[1]  # type: ignore[method-assign]
+    for number in (2, 3):
+        action = PythonAction(code=f"print(double({number}), double({number}))", state="kept")
+        assert world.executor.run_sync(action).output == f"{2 * number} {2 * number}\n"
+    assert len(opened) == 2
+    world.release.set()
+    action = PythonAction(code="thread.join(20); print(said)", state="kept")
+    assert world.executor.run_sync(action).output == "['released']\n"
+
+
 class Crowd:
     """Counts how many large calls are in the program at once."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import anyio
 import pytest
 from agentd.errors import ToolError, ToolTimeoutError
 from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.source import McpSource
 from helpers import entry, is_alive, numbers, source, wait_until_gone
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +43,44 @@ async def test_a_server_that_dies_at_its_start_shows_its_exit_code_and_standard_
         await made.list_tools()
     assert "'scripted' ended with exit code 7" in str(caught.value)
     assert "cannot open the database" in str(caught.value)
+    await made.aclose()
+
+
+def dying(text: str) -> McpSource:
+    """Return a source whose server writes that to its standard error and ends."""
+    return source(command=sys.executable, args=["-S", "-c", f"import sys; sys.exit({text!r})"])
+
+
+@pytest.mark.parametrize("usage", [40, 400])
+async def test_what_a_server_says_before_it_tells_its_usage_is_shown(usage: int) -> None:
+    options = [f"  --option-{number}  is one of many" for number in range(usage)]
+    made = dying("\n".join(["Error: there is no cluster", "Usage:", *options]))
+    with pytest.raises(McpServerError) as caught:
+        await made.list_tools()
+    shown = str(caught.value).splitlines()
+    assert shown[1:10] == ["Error: there is no cluster", "Usage:", *options[:6], "..."]
+    assert shown[10:] == options[-12:]
+    await made.aclose()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("ModuleNotFoundError: No module named 'mcp.server.fastmcp'", True),
+        ("AttributeError: 'Server' object has no attribute 'list_tools'", True),
+        ("ImportError: cannot import name 'McpError' from 'mcp.shared.exceptions' (/x.py)", True),
+        ("ImportError: cannot import name 'McpError' from 'mcp' (/x.py)", True),
+        ("ImportError: cannot import name 'McpError' from 'mcp.server' (/x.py)", False),  # it never was there
+        ("ImportError: cannot import name 'main' from 'my_mcp.server' (/x.py)", False),
+        ("ModuleNotFoundError: No module named 'mcp'", False),
+    ],
+)
+async def test_a_server_that_needs_an_older_sdk_is_told_how_to_get_it(said: str, told: bool) -> None:
+    made = dying(f"Traceback (most recent call last):\n{said}")
+    with pytest.raises(McpServerError) as caught:
+        await made.list_tools()
+    assert said in str(caught.value)
+    assert ("package mcp before 2.0 (with uvx: --with 'mcp<2')" in str(caught.value)) is told
     await made.aclose()
 
 

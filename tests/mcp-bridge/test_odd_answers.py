@@ -12,6 +12,7 @@ import pytest
 from agentd.errors import ToolError
 from agentd.types import Blob
 from agentd_mcp_bridge.lenient import read_json, request_id
+from agentd_mcp_bridge.offered import OutputChecks
 from agentd_mcp_bridge.results import tool_value
 from agentd_mcp_bridge.source import McpSource
 from helpers import Host, source
@@ -155,6 +156,25 @@ async def test_what_does_not_keep_its_schema_is_given_and_told(
     assert got == value
     assert [level for level, text in host.logged if told in text] == (["warning"] if told else [])
     await made.aclose()
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        ({"properties": {"n": {"$ref": "#/$defs/gone"}}}, "/$defs/gone"),
+        ({"$ref": "https://schemas.example/none.json"}, "https://schemas.example/none.json"),
+        ({"$ref": "#"}, "it leads to itself without an end"),
+        ({"type": "objekt"}, "'objekt' is not valid"),
+    ],
+)
+def test_an_output_schema_that_cannot_be_used_is_told_and_withholds_nothing(
+    schema: dict[str, Any], problem: str
+) -> None:
+    checks = OutputChecks()
+    checks.replace({"count": schema})
+    told = checks.mismatch("count", {"n": 1})
+    assert told.startswith("the output schema of count() cannot be used: ")
+    assert problem in told
 
 
 def result(structured: Any, *content: types.ContentBlock, error: bool = False) -> types.CallToolResult:

@@ -18,7 +18,7 @@ def anyio_backend() -> str:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("start", ["half", "once"])
+@pytest.mark.parametrize("start", ["half", "once", "strict"])
 async def test_a_server_that_wants_a_handshake_after_all_gets_one_once_in_a_new_process(
     start: str, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ COMBINATIONS = {
     CORE_AND_EXECUTOR: {("executor", "subprocess")},
     CORE_AND_SRT: {("executor", "srt")},
     EVERYTHING: {
+        ("executor", "auto"),
         ("executor", "native"),
         ("executor", "srt"),
         ("executor", "subprocess"),

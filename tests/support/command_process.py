@@ -94,6 +94,7 @@ class Command:
         self.cwd = cwd
         self.command = [sys.executable, "-m", "agentd"]
         self.env = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "100"}
+        self.env["AGENTD_EXECUTOR"] = "subprocess"  # the same with and without bubblewrap
         # Compiling everything anew for each process is most of what these tests would wait for.
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)
         self.env["PYTHONPYCACHEPREFIX"] = str(compiled)

@@ -157,6 +157,7 @@ class Home:
         self.model = model
         self.file = self.cwd / "agents.yaml"
         self.env = {**os.environ, "PYTHONWARNINGS": "error", "XDG_STATE_HOME": str(path / "xdg")}
+        self.env["AGENTD_EXECUTOR"] = "subprocess"  # the same with and without bubblewrap
         self.env |= {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "none"}
         # Compiling everything anew for each process is most of what these tests would wait for.
         self.env.pop("PYTHONDONTWRITEBYTECODE", None)

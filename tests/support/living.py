@@ -50,6 +50,7 @@ def agent(model: ReplayServer, *servers: AgentServerConfig, name: str = "news", 
     """An agent that fails fast."""
     keys.setdefault("on_error", OnErrorConfig(backoff_s=0.05, max_backoff_s=0.1))
     keys.setdefault("model_options", {"max_retries": 0})
+    keys.setdefault("executor", "subprocess")  # the same with and without bubblewrap
     return AgentConfig(name=name, model="replay", base_url=model.base_url, mcp_servers=servers, **keys)
 
 

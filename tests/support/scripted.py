@@ -3,8 +3,8 @@
     python -S scripted.py [START] [--journal FILE]
 
 START: `well` (default), `polled` (no subscriptions), `odd` (tools that are described oddly), `half` (agrees on
-2026-07-28 and wants a handshake all the same), `once` (refuses whatever follows a question it refused), `dies`,
-`garbage`, `silent`, `halves` (descriptions that are no valid
+2026-07-28 and wants a handshake all the same), `once` (refuses whatever follows a question it refused), `strict` (ends
+at a question before the handshake), `dies`, `garbage`, `silent`, `halves` (descriptions that are no valid
 Unicode), `banner`, `flood`, `stubborn` (ignores TERM and the end of its input). The journal gets a line for
 each start, request, notification, child, and request that has a result.
 """
@@ -224,6 +224,10 @@ class Server:
             error = {"code": -32600, "message": "Bad Request: Server not initialized"}
             self.send({"id": message["id"], "error": error})
             return
+        if self.start == "strict" and method == "server/discover":
+            sys.stderr.write(f"Error: expect initialize, but received: {method}\n")
+            sys.stderr.flush()
+            os._exit(1)
         if self.start == "once" and method == "server/discover":
             self.refused = True
             self.send({"id": message["id"], "error": {"code": -32601, "message": "unknown: server/discover"}})

@@ -17,6 +17,7 @@ _MODULES = {
     "agentd.notation": "Notation",
     "agentd.registry": "PluginRecord Registry",
     "agentd.registry.config": "PluginConfig",
+    "agentd.registry.defaults": "defaults",
     "agentd.session.checkpoints": "Checkpoint",
     "agentd.session.session": "Session",
     "agentd.session.sync": "SyncSession",

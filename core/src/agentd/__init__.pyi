@@ -21,6 +21,7 @@ from agentd.events import (
 from agentd.notation import Notation as Notation
 from agentd.registry import PluginRecord as PluginRecord, Registry as Registry
 from agentd.registry.config import PluginConfig as PluginConfig
+from agentd.registry.defaults import defaults as defaults
 from agentd.session.checkpoints import Checkpoint as Checkpoint
 from agentd.session.session import Session as Session
 from agentd.session.sync import SyncSession as SyncSession

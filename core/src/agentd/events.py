@@ -20,10 +20,11 @@ __all__ = [
 
 @attrs.frozen(kw_only=True)
 class RunStart:
-    """A run begins: the task and the model's name."""
+    """A run begins: the task, and the names of the model and of the executor, where code may run."""
 
     task: str = ""
     model: str = ""
+    executor: str = ""
     type: Literal["run_start"] = "run_start"
 
 

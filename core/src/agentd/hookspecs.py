@@ -53,7 +53,9 @@ hookimpl = pluggy.HookimplMarker("agentd")
 
 
 @hookspec
-def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> Executor:
+def agentd_create_executor(
+    workspace_dir: Path, options: Mapping[str, Any], make_executor: Callable[..., Executor]
+) -> Executor:
     """Make an executor for one session.
 
     Called once for each session that names this plugin (`executor="subprocess"`), never at import. The
@@ -61,6 +63,7 @@ def agentd_create_executor(workspace_dir: Path, options: Mapping[str, Any]) -> E
 
     :param workspace_dir: an existing directory, resolved; the only place that code may write to.
     :param options: what the user gave beside the name; refuse an unknown key with `ConfigError`.
+    :param make_executor: `Registry.create_executor`, for a plugin that chooses among others, as `auto` does.
     :raises SandboxUnavailableError: if what this executor needs is missing. There is no fallback.
 
     An exception ends the session's start with `PluginLoadError`, except for agentd's own errors, which

@@ -29,12 +29,8 @@ StopReason = Literal[
 
 
 LANGUAGES: Final = {
-    "bash": "bash",
-    "sh": "bash",
-    "shell": "bash",
-    "python": "python",
-    "py": "python",
-    "python3": "python",
+    **dict.fromkeys(("bash", "sh", "shell"), "bash"),
+    **dict.fromkeys(("python", "py", "python3"), "python"),
 }
 """Canonical language by the (lower-case) name that a model writes."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import socket
 import ssl
 import threading
+import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -428,3 +431,18 @@ def test_close_ends_all_connections(proxied: Proxy, serve: Serve) -> None:
     with pytest.raises(ConnectionError):
         proxy.connect()
     proxy.egress.close()
+
+
+def test_close_leaves_no_socket_whatever_it_interrupts(proxied: Proxy) -> None:
+    """The listener may be on its way, and a connection that comes at that moment accepted and not served yet."""
+    for pause_s in [None, None, 0.0, 0.0001, 0.0003, 0.001] * 8:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            proxy = proxied("good.example")
+            if pause_s is not None:
+                with proxy.connect():
+                    time.sleep(pause_s)
+                    proxy.egress.close()
+            proxy.egress.close()
+            gc.collect()
+        assert not [str(one.message) for one in warned]

@@ -11,14 +11,9 @@ from agentd.protocols.tools import ToolDispatcher
 from agentd.types import Action, ActionResult, OutputChunk
 
 __all__ = [
-    "Executor",
-    "OnOutput",
-    "PausableExecutor",
-    "ShellExecutor",
-    "SnapshotExcluding",
-    "StatefulExecutor",
-    "VerifyingExecutor",
-]
+    "Executor", "OnOutput", "PausableExecutor", "ShellExecutor", "SnapshotExcluding",
+    "StatefulExecutor", "VerifyingExecutor",
+]  # fmt: skip
 
 OnOutput = Callable[[OutputChunk], None]
 
@@ -32,8 +27,8 @@ class Executor(Protocol):
     thread; it must not block. Cancelling `run` ends the whole process tree of the action before the
     cancellation goes on. `action_id` is the caller's name for the action, given back with its tool calls.
 
-    An executor may have more: see `ShellExecutor`, `StatefulExecutor`, `PausableExecutor`, `SnapshotExcluding` and
-    `VerifyingExecutor`.
+    An executor may have more: a `plugin_name`, which a run's header shows; and see `ShellExecutor`,
+    `StatefulExecutor`, `PausableExecutor`, `SnapshotExcluding` and `VerifyingExecutor`.
     """
 
     workspace_dir: Path

@@ -11,19 +11,9 @@ import attrs
 from agentd.types import Usage
 
 __all__ = [
-    "EstimatingModel",
-    "Model",
-    "ModelEvent",
-    "ModelFinish",
-    "ModelText",
-    "ModelToolCall",
-    "OwnedModel",
-    "PartsModel",
-    "PreparingModel",
-    "ResettableModel",
-    "ToolOffer",
-    "ToolResult",
-]
+    "EstimatingModel", "Model", "ModelEvent", "ModelFinish", "ModelText", "ModelToolCall",
+    "OwnedModel", "PartsModel", "PreparingModel", "ResettableModel", "ToolOffer", "ToolResult",
+]  # fmt: skip
 
 
 @attrs.frozen

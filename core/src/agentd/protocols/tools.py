@@ -11,20 +11,10 @@ from agentd.events import SourceLog, ToolCall, ToolProgress
 from agentd.types import Binding, ToolSpec
 
 __all__ = [
-    "DirectSource",
-    "OnProgress",
-    "ResourceSource",
-    "SourceHost",
-    "SubscriptionSource",
-    "SubscriptionState",
-    "ToolDispatcher",
-    "ToolEvents",
-    "ToolReply",
-    "ToolSource",
-    "Toolbox",
-    "Tools",
-    "is_tool_source",
-]
+    "DirectSource", "OnProgress", "ResourceSource", "SourceHost", "SubscriptionSource",
+    "SubscriptionState", "ToolDispatcher", "ToolEvents", "ToolReply", "ToolSource", "Toolbox",
+    "Tools", "is_tool_source",
+]  # fmt: skip
 
 OnProgress = Callable[[float, float | None, str], None]
 SubscriptionState = Literal["active", "changed", "lost", "unsupported"]

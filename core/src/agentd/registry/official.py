@@ -9,7 +9,7 @@ __all__ = ["OFFICIAL_EXPORTS", "OFFICIAL_PLUGINS", "UNDERLYING", "normalize", "o
 
 OFFICIAL_PLUGINS: Final = {
     ("executor", "subprocess"): "agentd-executor-subprocess",
-    ("executor", "native"): "agentd-executor-native",
+    **{("executor", name): "agentd-executor-native" for name in ("native", "auto")},
     ("executor", "srt"): "agentd-executor-srt",
     ("executor", "msb"): "agentd-executor-msb",
     ("parser", "fence"): "agentd-parser-fence",

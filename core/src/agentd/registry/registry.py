@@ -63,8 +63,8 @@ class Registry(PluginTable):
 
     def create_executor(self, name: PluginSpec, workspace_dir: str | Path, **options: Any) -> Executor:
         """Make an executor for one session. `workspace_dir` must exist; `options` win over those of a pair."""
-        folder = Path(workspace_dir).resolve()
-        made: Executor = self._make_named("executor", name, "executor", options, workspace_dir=folder)
+        arguments = {"workspace_dir": Path(workspace_dir).resolve(), "make_executor": self.create_executor}
+        made: Executor = self._make_named("executor", name, "executor", options, **arguments)
         return made
 
     def _make_named(

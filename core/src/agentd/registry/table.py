@@ -52,6 +52,7 @@ class PluginTable:
         self._chosen = dict(chosen)
         self._plugins: dict[_Key, object] = {}
         self._hooks: dict[_Key, dict[str, Hook]] = {}
+        self._usable_names: dict[str, list[str]] = {}
         self._lock = threading.RLock()
 
     # --- what there is -------------------------------------------------------------------------
@@ -138,6 +139,8 @@ class PluginTable:
 
     def _usable(self, kind: str) -> list[str]:
         """Return the names of this kind that load, sorted; raise if there are some and none does."""
+        if kind in self._usable_names:  # none is tried again
+            return self._usable_names[kind]
         usable: list[str] = []
         refused: list[PluginError] = []
         for name in sorted(n for k, n in self._chosen if k == kind):
@@ -152,6 +155,7 @@ class PluginTable:
             raise (broken or refused)[0]
         for skipped in broken:
             _log.warning("%s", skipped)  # the others work, but nobody asked for this one by name
+        self._usable_names[kind] = usable
         return usable
 
     # --- calling ---------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from agentd._concurrency.waiting import CrossLock
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.events import SourceLog
 from agentd.protocols import StatefulExecutor
+from agentd.registry.defaults import default_executor
 from agentd.registry.options import PluginSpec, split_spec
 from agentd.turn.observer import ToolEventRouter
 from agentd.workspace import open_workspace, settle_workspace
@@ -35,11 +36,12 @@ def find_executor(
 ) -> tuple[Executor, bool]:
     """Return the executor and whether it is ours to close.
 
-    :param executor: a plugin's name, with options perhaps, None for `subprocess`, or an `Executor`.
+    :param executor: a plugin's name, with options perhaps, None for the default, or an `Executor`.
     """
-    if executor is None or isinstance(executor, str | tuple | list):
-        name, given = split_spec(executor or "subprocess", where="executor")
-        return registry().create_executor(name, workspace, **{**given, **options}), True
+    if executor is None:
+        executor = default_executor(registry())
+    if isinstance(executor, str | tuple | list):
+        return registry().create_executor(split_spec(executor, where="executor"), workspace, **options), True
     if options:
         raise ConfigError("executor_options: only go with an executor's name, not with an executor object")
     if callable(getattr(executor, "run", None)) and callable(getattr(executor, "attach", None)):
@@ -73,13 +75,13 @@ class SessionResources:
         prompt_tokens: int | None = None,
         skills: Sequence[str | Path] = (),
     ) -> None:
-        is_spec = executor is None or isinstance(executor, str | tuple | list)
-        own = None if is_spec else getattr(executor, "workspace_dir", None)
+        own = getattr(executor, "workspace_dir", None)
         self.workspace = open_workspace(cwd if own is None else own)
         self.skills_dir = self.workspace / "skills" if skills_dir is None else Path(skills_dir).absolute()
         self._executor_wanted = executor
         self._executor_options = dict(executor_options or {})
         self._executor: Executor | None = None
+        self._stateful: StatefulExecutor | None = None  # the same, if it has a state: to ask takes 15 us
         self._owned = False
         self._tools_wanted = None if tools is None else list(tools)
         self._servers = list(mcp_servers)
@@ -121,13 +123,14 @@ class SessionResources:
                 self._executor, self._owned = find_executor(
                     self._executor_wanted, self.workspace, self.registry, self._executor_options
                 )
+                self._stateful = self._executor if isinstance(self._executor, StatefulExecutor) else None
             return self._executor
 
     @property
     def python_state(self) -> str:
         """`kept` if Python blocks share a namespace, else `fresh`."""
-        executor = self.executor
-        return executor.state if isinstance(executor, StatefulExecutor) else "fresh"
+        _ = self.executor
+        return "fresh" if self._stateful is None else self._stateful.state
 
     # --- tools and skills --------------------------------------------------------------------------
 

@@ -50,12 +50,12 @@ class Session:
             async for event in session.run("Count the lines of Python here."):
                 ...
 
-    Opening one starts nothing; the executor starts with the first block. Several runs continue the
-    conversation.
+    Opening one starts nothing; the executor starts with the first block. Several runs continue the conversation.
 
     :param model: a model's name, or a `Model`.
-    :param executor: a plugin's name or an executor object. One made from a name is closed with the session.
-    :param executor_options: options for that plugin.
+    :param executor: a plugin's name or an executor object. One made from a name is closed with the session. None for
+        what `agentd.defaults` says, then the variable AGENTD_EXECUTOR, then `subprocess`, which is no sandbox.
+    :param executor_options: options for that plugin; they win over those of a pair of name and options.
     :param tools: functions that the model's code can import, and whatever a tool source plugin takes; None for all
         functions that are marked with `@tool`.
     :param mcp_servers: MCP servers and whatever else a tool source plugin takes.
@@ -90,7 +90,7 @@ class Session:
         self,
         model: PluginSpec | Model,
         *,
-        executor: PluginSpec | Executor | object | None = "subprocess",
+        executor: PluginSpec | Executor | object | None = None,
         executor_options: Mapping[str, Any] | None = None,
         tools: Sequence[object] | None = None,
         mcp_servers: Sequence[object] = (),

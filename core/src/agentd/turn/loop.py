@@ -106,7 +106,8 @@ class TurnLoop:
         """
         self._begin = time.monotonic()
         self._call = loop_caller()
-        self.listener.emit(RunStart(task=task, model=self.model.name))
+        place = getattr(self.executor, "plugin_name", "")
+        self.listener.emit(RunStart(task=task, model=self.model.name, executor=place))
         reason: StopReason = "cancelled"
         try:
             reason = await self._rounds()

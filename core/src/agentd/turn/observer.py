@@ -27,14 +27,9 @@ if TYPE_CHECKING:
     from agentd.types import Binding
 
 __all__ = [
-    "ChannelListener",
-    "Listener",
-    "OutputRelay",
-    "RunWatcher",
-    "SinkGroup",
-    "ToolEvent",
+    "ChannelListener", "Listener", "OutputRelay", "RunWatcher", "SinkGroup", "ToolEvent",
     "ToolEventRouter",
-]
+]  # fmt: skip
 
 ToolEvent = ToolCall | ToolProgress | SourceLog
 RunWatcher = Callable[[ToolEvent], None]

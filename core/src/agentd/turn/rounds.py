@@ -42,15 +42,9 @@ if TYPE_CHECKING:
     from agentd.turn.reading import AnswerReader
 
 __all__ = [
-    "CodeJob",
-    "Round",
-    "RoundJob",
-    "ToolJob",
-    "block_job",
-    "native_job",
-    "record_blocks",
+    "CodeJob", "Round", "RoundJob", "ToolJob", "block_job", "native_job", "record_blocks",
     "record_calls",
-]
+]  # fmt: skip
 
 _EVENT_CHARS = 2000
 _SMALL_BYTES = 64 * 1024  # more than this is not decoded in the event loop

@@ -35,17 +35,9 @@ if TYPE_CHECKING:
     from agentd.protocols import Model, ToolReply
 
 __all__ = [
-    "Execution",
-    "Message",
-    "NativeCall",
-    "Transcript",
-    "action_of",
-    "cut_middle",
-    "format_results",
-    "output_text",
-    "rejection",
-    "reply_text",
-]
+    "Execution", "Message", "NativeCall", "Transcript", "action_of", "cut_middle", "format_results",
+    "output_text", "rejection", "reply_text",
+]  # fmt: skip
 
 Role = Literal["task", "answer", "results", "withdrawn"]
 HINT = "write long output to a file and read the part that you need"

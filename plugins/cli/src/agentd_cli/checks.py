@@ -14,9 +14,11 @@ from typing import Literal, TypeVar
 
 import attrs
 from agentd.errors import AgentdError
-from agentd.protocols import Requirement, VerifyingExecutor
+from agentd.protocols import Executor, Requirement, VerifyingExecutor
 from agentd.registry import PluginRecord, Registry
+from agentd.registry.defaults import default_executor
 from agentd.registry.official import OFFICIAL_EXPORTS, OFFICIAL_PLUGINS
+from agentd.registry.options import PluginSpec
 from agentd.statedir import user_state_dir
 
 from agentd_cli.plugin_trials import check_apart
@@ -55,6 +57,7 @@ def _all_checks(registry: Registry, timeout_s: float) -> list[Check]:
     executors = list(_executors(registry, [r for r in records if r.kind == "executor"], timeout_s))
     return [
         *_ready(records, [check.name for check in executors if check.state == "ok"]),
+        _default(registry, timeout_s),
         *_system(),
         *_distributions(),
         *map(_plugin, records),
@@ -77,6 +80,26 @@ def _ready(records: list[PluginRecord], working: list[str]) -> Iterator[Check]:
         yield Check("ready", "a key", "info", "", "OPENAI_API_KEY is not set; servers of OpenAI want one")
     if line := pip_line(missing):
         yield Check("ready", "to install", "info", line, "then look again")
+
+
+def _default(registry: Registry, timeout_s: float) -> Check:
+    """Say where code runs if nobody names an executor."""
+
+    def find() -> str:
+        try:
+            return _try_out(registry, default_executor(registry, sandboxed=True), _name)
+        except AgentdError as error:
+            return f"nowhere: {error}"
+
+    found = _in_time(find, timeout_s, f"no answer within {timeout_s:g} s")
+    if found == "subprocess":
+        found += ", which is no sandbox"
+    of_api = "" if os.environ.get("AGENTD_EXECUTOR") else "; a patched client and Session have subprocess"
+    return Check("ready", "where code runs", "info", found, f"unless an executor is named{of_api}")
+
+
+def _name(executor: Executor) -> str:
+    return getattr(executor, "plugin_name", "") or type(executor).__name__
 
 
 def _system() -> Iterator[Check]:
@@ -135,20 +158,28 @@ def _verified(registry: Registry, name: str, timeout_s: float) -> tuple[bool, st
 
 
 def _verify(registry: Registry, name: str) -> tuple[bool, str]:
+    def ask(executor: Executor) -> tuple[bool, str]:
+        if isinstance(executor, VerifyingExecutor):
+            return executor.verify()
+        return True, "loaded; it has no verify() to ask"
+
     try:
-        with tempfile.TemporaryDirectory(prefix="agentd-doctor-") as folder:
-            os.chmod(folder, 0o755)  # an executor that drops its rights must get to the workspace
-            executor = registry.create_executor(name, folder)
-            try:
-                if isinstance(executor, VerifyingExecutor):
-                    return executor.verify()
-                return True, "loaded; it has no verify() to ask"
-            finally:
-                executor.close()
+        return _try_out(registry, name, ask)
     except AgentdError as error:
         return False, str(error)
     except Exception as error:  # a plugin's boundary
         return False, f"{type(error).__name__}: {error}"
+
+
+def _try_out(registry: Registry, spec: PluginSpec, ask: Callable[[Executor], T]) -> T:
+    """Make an executor in a folder that is removed again, and ask it something."""
+    with tempfile.TemporaryDirectory(prefix="agentd-doctor-") as folder:
+        os.chmod(folder, 0o755)  # an executor that drops its rights must get to the workspace
+        executor = registry.create_executor(spec, folder)
+        try:
+            return ask(executor)
+        finally:
+            executor.close()
 
 
 # --- what plugins need, folders -------------------------------------------------------------------

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["PluginKind", "debug_option", "plugin_names"]
+__all__ = ["EXECUTOR_HELP", "PluginKind", "debug_option", "plugin_names"]
+
+EXECUTOR_HELP: Final = (
+    "Where the code runs (default: AGENTD_EXECUTOR, then auto: the sandbox native where this machine can run it, else "
+    "subprocess, which is no sandbox)."
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 

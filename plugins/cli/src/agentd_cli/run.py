@@ -10,7 +10,7 @@ import attrs
 import click
 
 from agentd_cli import exits
-from agentd_cli.options import debug_option, plugin_names
+from agentd_cli.options import EXECUTOR_HELP, debug_option, plugin_names
 
 if TYPE_CHECKING:
     from agentd.protocols import EventSink
@@ -52,11 +52,9 @@ class _Order:
 @click.option(
     "--executor",
     "-e",
-    default="subprocess",
-    show_default=True,
     metavar="NAME",
     shell_complete=plugin_names("executor"),
-    help="Where the code runs; `agentd plugins --kind executor` lists them. subprocess is no sandbox.",
+    help=f"{EXECUTOR_HELP} `agentd plugins --kind executor` lists them.",
 )
 @click.option(
     "--parser",

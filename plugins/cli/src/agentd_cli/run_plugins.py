@@ -10,7 +10,9 @@ from typing import Any, Final
 import click
 from agentd.errors import ConfigError, suggest
 from agentd.registry import Registry
+from agentd.registry.defaults import default_executor
 from agentd.registry.official import OFFICIAL_PLUGINS
+from agentd.registry.options import split_spec
 from agentd_sink_console.neutral import one_line
 
 from agentd_cli.plugin_options import KINDS, PluginOptions, read_plugin_options
@@ -28,7 +30,7 @@ def choose_plugins(
     model: str | None,
     base_url: str | None,
     api: str,
-    executor: str,
+    executor: str | None,
     parsers: tuple[str, ...],
     renderer: str | None,
     skills: tuple[Path, ...],
@@ -51,8 +53,9 @@ def choose_plugins(
     name = model or os.environ.get("AGENTD_MODEL") or os.environ.get("OPENAI_MODEL") or ""
     specs = [_tool_spec(text, registry) for text in tools]
     servers = [*mcp_targets, *mcp_files]
+    place, place_options = _executor(executor, registry) if has_code else ("", {})
     in_use = {
-        "executor": [executor] if has_code else [],
+        "executor": [place] if has_code else [],
         "parser": list(parsers or _all_parsers(registry)) if has_code else [],
         "renderer": [renderer or "agentskills"] if has_code else [],
         "snapshots": [snapshots or "packs"],
@@ -62,7 +65,9 @@ def choose_plugins(
     }
     options = read_plugin_options(plugin_options, in_use)
     if timeout_s is not None and has_code:
-        options.values.setdefault(("executor", executor), {}).setdefault("timeout", timeout_s)
+        options.values.setdefault(("executor", place), {}).setdefault("timeout", timeout_s)
+    if place_options:
+        options.values["executor", place] = {**place_options, **options.of("executor", place)}
     named = {
         "executor": in_use["executor"],
         "parser": parsers if has_code else (),
@@ -91,6 +96,11 @@ def choose_plugins(
         ],
         **_model(registry, name, options.of("model", name), base_url=base_url, api=api),
     }
+
+
+def _executor(named: str | None, registry: Registry) -> tuple[str, dict[str, Any]]:
+    """Return the executor of this run, with options if `agentd.defaults` has chosen it with some."""
+    return split_spec(named or default_executor(registry, sandboxed=True), where="executor")
 
 
 def _person(server: object) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentd.registry import Registry
+from agentd.registry.defaults import default_executor
 from agentd.session.session import Session
 from agentd.turn.transcript import Transcript
 
@@ -32,13 +33,13 @@ def make_session(
 
     :param transcript: the conversation that it goes on with.
     :param sink: hears its events, after the sinks of the configuration.
-    :raises ConfigError: if there is no key for the model.
+    :raises ConfigError: if there is no key for the model, or the default executor is not there.
     :raises WorkspaceError: if the workspace cannot be made.
     """
     code: dict[str, Any] = {}
     if config.mode == "ptc":
         code = {
-            "executor": config.executor,
+            "executor": config.executor or default_executor(registry, sandboxed=True),
             "executor_options": config.executor_options,
             "parsers": config.parsers,
             "renderer": config.renderer,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from agentd_cli import exits
-from agentd_cli.options import debug_option, plugin_names
+from agentd_cli.options import EXECUTOR_HELP, debug_option, plugin_names
 
 if TYPE_CHECKING:
     from agentd.protocols import EventSink
@@ -26,9 +26,7 @@ __all__ = ["demo"]
     show_default=True,
     help="The workspace: where the agent works and writes report.md; made if missing.",
 )
-@click.option(
-    "--executor", shell_complete=plugin_names("executor"), help="The executor (default: as `agentd run`)."
-)
+@click.option("--executor", "-e", metavar="NAME", shell_complete=plugin_names("executor"), help=EXECUTOR_HELP)
 @click.option("--replay", is_flag=True, help="Replay the recorded model even if a key is set.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON lines.")
 @debug_option

@@ -10,16 +10,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import attrs
 from agentd.errors import MissingPluginError, WorkspaceError
 from agentd.events import Event, RunEnd, RunStart, TextDelta, TurnEnd
+from agentd.registry import Registry
+from agentd.registry.defaults import default_executor
 from agentd.types import Usage
 
 from agentd_demo.subject import Distribution, find_distributions, find_root, wrong_lines
 
 if TYPE_CHECKING:
+    from agentd.protocols import Executor
     from openai import OpenAI
 
 __all__ = ["Demo", "DemoOutcome"]
@@ -49,14 +52,14 @@ class DemoOutcome:
 class Demo:
     """One run of the demo in the directory `cwd` (made if missing).
 
-    `root` is what the agent measures (default: this repository, or the installed packages), `executor` as
-    for `patch_openai_with_ptc`. `replay` chooses the replayed model even where `environ` holds a key;
+    `root` is what the agent measures (default: this repository, or the installed packages), `executor` the name of
+    one (default: that of `agentd run`). `replay` chooses the replayed model even where `environ` holds a key;
     `slowly` keeps the recorded pauses between the pieces of text.
     """
 
     cwd: Path
     root: Path = attrs.field(factory=find_root)
-    executor: Any = None
+    executor: str | None = None
     replay: bool = False
     slowly: bool = True
     environ: Mapping[str, str] = attrs.field(factory=lambda: os.environ)
@@ -72,8 +75,10 @@ class Demo:
         with ExitStack() as stack:
             client, model = stack.enter_context(self._client())
             task = _task(self.root)
-            emit(RunStart(task=task, model=model))
-            patch_openai_with_ptc(client, cwd=str(self.cwd), executor=self.executor)
+            executor = self._make_executor()
+            stack.callback(executor.close)
+            emit(RunStart(task=task, model=model, executor=getattr(executor, "plugin_name", "")))
+            patch_openai_with_ptc(client, cwd=str(self.cwd), executor=executor)
             stack.callback(client.cleanup_ptc)  # type: ignore[attr-defined]
             stream = client.responses.create(
                 model=model,
@@ -86,6 +91,15 @@ class Demo:
             problems=tuple(_problems(report, distributions)),
             replayed=not self._live,
         )
+
+    def _make_executor(self) -> Executor:
+        """Make the executor; the sandbox `native` is told what of this machine is to be measured."""
+        registry = Registry()
+        made = registry.create_executor(self.executor or default_executor(registry, sandboxed=True), self.cwd)
+        if getattr(made, "plugin_name", "") != "native":
+            return made
+        made.close()  # nothing of it has started
+        return registry.create_executor("native", self.cwd, read=[self.root])
 
     @property
     def _live(self) -> bool:

@@ -91,7 +91,7 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
     Starting raises `SandboxUnavailableError` with a sentence for each thing that is missing here.
     """
 
-    own_loopback = trusts_interpreter = True  # the guest is the session's own
+    plugin_name, own_loopback, trusts_interpreter = "msb", True, True  # the guest is the session's own
 
     def __init__(
         self,

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
-import marshal
-import os
-import pwd
-import random
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import attrs
 from agentd.errors import ConfigError, RunnerStartError, SandboxUnavailableError
 from agentd.protocols import Layout, ToolDispatcher
 from agentd.registry.options import check_options
-from agentd.statedir import make_private, user_state_dir
 from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import COMMON_OPTIONS, RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
+from agentd_runner.host.placeholders import git_variables
 from agentd_runner.host.process import LocalProcess
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 from agentd_executor_native import root_launcher
-from agentd_executor_native.call_filter import filter_program
+from agentd_executor_native.blueprint import Blueprint, account_name
 from agentd_executor_native.interpreter import needed_paths
-from agentd_executor_native.launching import held, start_sandboxed
 from agentd_executor_native.outlet import NetworkOutlet
-from agentd_executor_native.places import check_readable, check_writable, guarded_settings, read_paths
+from agentd_executor_native.places import check_readable, check_writable, read_paths
+from agentd_executor_native.prewarmed import MOST, prewarmed
 from agentd_executor_native.requirements import Bubblewrap, explain, find_bubblewrap
-from agentd_executor_native.sources import MountSource, opened
-from agentd_executor_native.view import Account, View, covered_by
+from agentd_executor_native.standing import GIT_PATTERNS, SandboxStandIns
 
 if TYPE_CHECKING:
     from agentd_executor_native.network import OnHostRequest
 
-__all__ = ["NativeExecutor", "from_options"]
+__all__ = ["OPTIONS", "NativeExecutor", "from_options"]
 
 Backend = Literal["auto", "bubblewrap"]
 
@@ -47,38 +40,9 @@ OPTIONS: Final = {
     **dict.fromkeys(("read", "write", "deny", "allowed_hosts", "secrets", "on_host_request"), object),
     "allow_git_config": bool,
     "backend": Literal["auto", "bubblewrap"],
+    "prewarm": int | None,
 }
 """The options of the executor `native`, with their types; `NativeExecutor` checks the rest."""
-
-_IDS: Final = range(
-    0x70000000, 0x7FFFFFF0
-)  # which systems and containers give to nobody; one is taken for a session
-
-
-@attrs.frozen
-class _Start:
-    """bubblewrap's options up to the mounts and behind them, and the command that it runs."""
-
-    bubblewrap: str
-    before: list[str]
-    after: list[str]
-    command: list[str]
-
-    def as_we_are(self, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
-        """Return what starts bubblewrap, and a descriptor that it inherits: others would read its command line."""
-        mounts = [part for source in sources for part in source.argument]
-        options = [*self.before, *mounts, *self.after]
-        given = held(b"".join(os.fsencode(option) + b"\0" for option in options), stack)
-        return given, [self.bubblewrap, "--args", str(given), "--", *self.command]
-
-    def as_user(self, uid: int, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
-        """Return what starts the step before bubblewrap that gives up root, and its descriptor."""
-        mounts = [
-            {"descriptor": source.descriptor, "path": str(source.path), "writable": source.writable}
-            for source in sources
-        ]
-        given = held(marshal.dumps({**attrs.asdict(self), "uid": uid, "mounts": mounts}), stack)
-        return given, [sys.executable, "-I", "-S", "-X", "utf8", root_launcher.__file__, str(given)]
 
 
 class NativeExecutor(RunnerExecutor):
@@ -102,6 +66,8 @@ class NativeExecutor(RunnerExecutor):
     :param allow_git_config: whether it may change the settings of the workspace's git repository (`.git/config`), which
         can name commands that git runs outside.
     :param backend: what makes the sandbox: `auto` takes what this machine has, which is `bubblewrap` so far.
+    :param prewarm: so many empty sandboxes of this workspace and these options are kept ready for later sessions of
+        this program, for a minute after the last one; by default one, while there are several sessions.
     :raises ConfigError: for a path, host, secret or backend that cannot be used.
     :raises WorkspaceError: if the workspace cannot be used.
 
@@ -110,6 +76,7 @@ class NativeExecutor(RunnerExecutor):
     `SandboxUnavailableError` by the first action: there is no fallback.
     """
 
+    plugin_name = "native"
     own_loopback = True
 
     def __init__(
@@ -131,9 +98,12 @@ class NativeExecutor(RunnerExecutor):
         env: Mapping[str, str] | None = None,
         base_dir: str | Path | None = None,
         preload: Sequence[str] | None = None,
+        prewarm: int | None = None,
     ) -> None:
         if backend not in ("auto", "bubblewrap"):
             raise ConfigError(f"backend: must be 'auto' or 'bubblewrap', got {backend!r}")
+        if prewarm is not None and (type(prewarm) is not int or not 0 <= prewarm <= MOST):
+            raise ConfigError(f"prewarm: must be a number from 0 to {MOST}, got {prewarm!r}")
         check_writable("workspace", Path(workspace_dir).expanduser())
         super().__init__(
             workspace_dir,
@@ -150,12 +120,16 @@ class NativeExecutor(RunnerExecutor):
         self.deny = read_paths("deny", deny, self.workspace_dir)
         self.allow_git_config = allow_git_config
         self.backend = backend
+        self.prewarm = prewarm
         self._outlet = NetworkOutlet.of(allowed_hosts, on_host_request, secrets)
         self._check_places()
         self._guarded: tuple[
             Path, ...
         ] = ()  # what of the renderer's files the running sandbox shows read-only
         self._bubblewrap: Bubblewrap | None = None
+        self._stand_ins: SandboxStandIns | None = None
+        self._was_prewarmed = self._must_be_new = False
+        self._began: Blueprint | None = None
 
     def _check_places(self) -> None:
         for path in self.read:
@@ -170,92 +144,84 @@ class NativeExecutor(RunnerExecutor):
     # --- starting
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> LocalProcess:
-        """Start bubblewrap with the runner inside. Raises `SandboxUnavailableError`."""
+        """Start bubblewrap with the runner inside, or take over what was started ahead.
+
+        Raises `SandboxUnavailableError`.
+        """
+        blueprint = self._blueprint(command, env)
+        sandbox = None if self._must_be_new else prewarmed.take(blueprint)
+        self._was_prewarmed = sandbox is not None
+        if sandbox is None:
+            sandbox = blueprint.start()
+        before, self._stand_ins = self._stand_ins, sandbox.stand_ins
+        if before is not None:  # not sooner: there is no moment without
+            before.remove()
+        self._outlet.receive_from(sandbox.port)
+        if self._began is None and not blueprint.files:  # those are of this session alone
+            self._began = blueprint
+            prewarmed.session_begins(blueprint, self.prewarm)
+        return sandbox.process
+
+    def _blueprint(self, command: Sequence[str], env: Mapping[str, str]) -> Blueprint:
         self._bubblewrap = find_bubblewrap()
-        view = self._view()
-        with ExitStack() as stack:
-            sources = stack.enter_context(opened(view))
-            account = self._account(env["HOME"])
-            contents = {**account.files(), **self._outlet.files()}
-            files = {name: held(text.encode(), stack) for name, text in contents.items()}
-            calls = held(filter_program(os.uname().machine), stack)
-            before = [*self._namespaces(self._bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
-            for name, descriptor in files.items():
-                before += ["--perms", "0444", "--file", str(descriptor), name]
-            inherited, command = self._outlet.joined(self.python, command, stack)
-            started = _Start(self._bubblewrap.path, before, view.after_mounts(), command)
-            if os.geteuid() == 0:
-                given, start = started.as_user(account.uid, sources, stack)
-            else:
-                given, start = started.as_we_are(sources, stack)
-            inherited += [*(source.descriptor for source in sources), *files.values(), calls, given]
-            return start_sandboxed(start, inherited)
-
-    def _view(self) -> View:
         self._guarded = self._layout.read_only
-        shown = (*self._layout.importable, *self._layout.programs, *self._layout.read_only)
-        write = tuple(dict.fromkeys(path.resolve() for path in (self.workspace_dir, *self.write)))
-        return View(
-            write=write,
-            read=(
-                *needed_paths(self.python),
-                *self.read,
-                *(path for path in shown if not covered_by(path, write)),
-            ),
-            guarded=(
-                *(path for path in needed_paths(self.python) if covered_by(path, write)),
-                *(path for path in self._layout.read_only if covered_by(path, write)),
-                *guarded_settings(self.workspace_dir, allow_git_config=self.allow_git_config),
-            ),
-            deny=(*self.deny, *self._private()),
+        return Blueprint(
+            place=self._place,
+            bubblewrap=self._bubblewrap,
+            python=self.python,
+            command=tuple(command),
+            home=env["HOME"],
+            read=self.read,
+            write=self.write,
+            deny=self.deny,
+            layout=(*self._layout.importable, *self._layout.programs),
+            read_only=tuple(self._layout.read_only),
+            base_dir=self.base_dir,
+            allow_git_config=self.allow_git_config,
+            files=tuple(self._outlet.files().items()),
+            has_network=self._outlet.has_network,
         )
-
-    def _private(self) -> list[Path]:
-        """Return agentd's own folders; they are made, for what is not there cannot be covered."""
-        found = []
-        for folder in (user_state_dir(), self.base_dir):
-            if folder is not None and not self.workspace_dir.is_relative_to(folder):
-                with contextlib.suppress(OSError):
-                    make_private(folder)
-                found.append(folder)
-        return found
-
-    def _account(self, home: str) -> Account:
-        if os.geteuid() == 0:
-            uid = random.SystemRandom().choice(_IDS)
-            return Account("agentd", uid, uid, home)
-        try:
-            name = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:  # a user without an account
-            name = "agentd"
-        return Account(name, os.getuid(), os.getgid(), home)
-
-    @staticmethod
-    def _namespaces(bubblewrap: Bubblewrap) -> list[str]:
-        return [
-            *("--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1"),
-            *("--cap-drop", "ALL"),
-            *("--hostname", "agentd"),
-            *(("--disable-userns",) if bubblewrap.can_end_nesting else ()),
-        ]
 
     def _start(self) -> Connection:
         try:
             return super()._start()
         except RunnerStartError as error:
-            said = str(error).partition("it said: ")[2]
-            if self._bubblewrap is None or not said.startswith(("bwrap: ", root_launcher.OURS)):
-                raise  # the sandbox was there; the interpreter or the runner did not start in it
-            reason = explain(said, self._bubblewrap)
-            raise SandboxUnavailableError(f"the sandbox native cannot run here: {reason}") from error
+            if not self._was_prewarmed:
+                self._fail(error)
+        except BaseException:
+            self._remove_stand_ins()
+            raise
+        self._must_be_new = True  # what was started ahead has ended meanwhile
+        try:
+            return self._start()
+        finally:
+            self._must_be_new = False
+
+    def _fail(self, error: RunnerStartError) -> NoReturn:
+        self._remove_stand_ins()
+        said = str(error).partition("it said: ")[2]
+        if self._bubblewrap is None or not said.startswith(("bwrap: ", root_launcher.OURS)):
+            raise error  # the sandbox was there; the interpreter or the runner did not start in it
+        reason = explain(said, self._bubblewrap)
+        raise SandboxUnavailableError(f"the sandbox native cannot run here: {reason}") from error
+
+    def _remove_stand_ins(self) -> None:
+        if self._stand_ins is not None:
+            self._stand_ins.remove()
 
     def _environment(self) -> dict[str, str]:
         env = super()._environment()
-        name = self._account(env["HOME"]).name
+        name = account_name()
         own: dict[str, str] = {key: name for key in ("USER", "LOGNAME") if key in env}
         dropped = self._outlet.dropped
         kept = {key: value for key, value in env.items() if key not in dropped}
-        return {**kept, **own, **self._outlet.environment(), **self.env}
+        git = {} if "GIT_CONFIG_COUNT" in self.env else git_variables(GIT_PATTERNS)
+        return {**kept, **own, **git, **self._outlet.environment(), **self.env}
+
+    def _hello(self, env: Mapping[str, str]) -> dict[str, object]:
+        made = {str(self.workspace_dir / folder) for folder in self._place.folders}  # by `standing`
+        folders = [folder for folder in (env["TMPDIR"], env["HOME"]) if folder not in made]
+        return {**super()._hello(env), "folders": folders}
 
     def _result(self, pending: Pending) -> ActionResult:
         result = super()._result(pending)
@@ -267,9 +233,20 @@ class NativeExecutor(RunnerExecutor):
         )
 
     def close(self) -> None:
-        """As in `RunnerExecutor`; the connections of code end, too."""
+        """As in `RunnerExecutor`; the connections of code end, too, and nothing stands in for absent files any more."""
         super().close()
+        self._remove_stand_ins()
+        began, self._began = self._began, None
+        _end_session(began, self.prewarm)
         self._outlet.close()
+
+    def __del__(self) -> None:
+        super().__del__()
+        stand_ins = getattr(self, "_stand_ins", None)
+        if stand_ins is not None:  # else it was refused, or has not started
+            stand_ins.remove_later(
+                self.limits.grace_s + KILL_MARGIN_S, partial(_end_session, self._began, self.prewarm)
+            )
 
     # --- skills
 
@@ -286,6 +263,18 @@ class NativeExecutor(RunnerExecutor):
             if self._connection is not None:
                 self._connection.close(self.limits.grace_s + KILL_MARGIN_S)
 
+    def pause(self) -> None:
+        """End the sandbox; the next action starts a new one, with a fresh shell.
+
+        To be called before files of the workspace are replaced from outside, as a restore does. A running sandbox
+        guards the very files that it found: those that take their place could be written to. Blocks.
+        """
+        with self._start_lock:
+            if self._connection is not None:
+                reason = "the sandbox was ended before files of the workspace were replaced"
+                self._connection.close(self.limits.grace_s + KILL_MARGIN_S, reason)
+            self._remove_stand_ins()
+
     # --- checking
 
     def verify(self) -> tuple[bool, str]:
@@ -301,6 +290,11 @@ class NativeExecutor(RunnerExecutor):
     def version(self) -> str:
         """What makes the sandbox, with its version."""
         return f"bubblewrap {(self._bubblewrap or find_bubblewrap()).version}"
+
+
+def _end_session(began: Blueprint | None, prewarm: int | None) -> None:
+    if began is not None:
+        prewarmed.session_ends(began, prewarm)
 
 
 def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> NativeExecutor:

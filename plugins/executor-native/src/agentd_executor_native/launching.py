@@ -1,4 +1,4 @@
-"""Starting bubblewrap: always from one thread, which lasts as long as this program.
+"""What starts bubblewrap, and starting it: always from one thread, which lasts as long as this program.
 
 bubblewrap is told to end with its parent (`--die-with-parent`), so that nothing outlives a program that is killed. To
 the kernel, the parent is the thread that has started it: a pool's thread, which ends when it is idle, would end every
@@ -7,22 +7,73 @@ sandbox that it has started.
 
 from __future__ import annotations
 
+import marshal
 import os
 import queue
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Final
 
+import attrs
 from agentd_runner.host.line import line_pair
 from agentd_runner.host.process import LocalProcess
 
-__all__ = ["held", "start_sandboxed"]
+from agentd_executor_native import root_launcher
+from agentd_executor_native.requirements import Bubblewrap
+from agentd_executor_native.sources import MountSource
+
+__all__ = ["IDS", "SandboxStart", "held", "namespaces", "start_sandboxed"]
+
+IDS: Final = range(0x70000000, 0x7FFFFFF0)
+"""User ids which systems and containers give to nobody; as root, a session takes one."""
 
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 """Of bubblewrap and the runner: neither code nor the option `env` chooses it. What code sees, the runner is told."""
+
+
+def namespaces(bubblewrap: Bubblewrap) -> list[str]:
+    """Return bubblewrap's options for what of the kernel is the sandbox's own."""
+    return [
+        *("--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1"),
+        *("--cap-drop", "ALL"),
+        *("--hostname", "agentd"),
+        *(("--disable-userns",) if bubblewrap.can_end_nesting else ()),
+    ]
+
+
+@attrs.frozen
+class SandboxStart:
+    """bubblewrap's options up to the mounts and behind them, and the command that it runs."""
+
+    bubblewrap: str
+    before: list[str]
+    after: list[str]
+    command: list[str]
+
+    def by_us(self, uid: int, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
+        """Return what starts bubblewrap, and a descriptor that it inherits: others would read its command line.
+
+        :param uid: who code is if we are root.
+        """
+        if os.geteuid() == 0:
+            return self._as_user(uid, sources, stack)
+        mounts = [part for source in sources for part in source.argument]
+        options = [*self.before, *mounts, *self.after]
+        given = held(b"".join(os.fsencode(option) + b"\0" for option in options), stack)
+        return given, [self.bubblewrap, "--args", str(given), "--", *self.command]
+
+    def _as_user(self, uid: int, sources: Sequence[MountSource], stack: ExitStack) -> tuple[int, list[str]]:
+        """Return what starts the step before bubblewrap that gives up root, and its descriptor."""
+        mounts = [
+            {"descriptor": source.descriptor, "path": str(source.path), "writable": source.writable}
+            for source in sources
+        ]
+        given = held(marshal.dumps({**attrs.asdict(self), "uid": uid, "mounts": mounts}), stack)
+        return given, [sys.executable, "-I", "-S", "-X", "utf8", root_launcher.__file__, str(given)]
 
 
 class _StartThread:

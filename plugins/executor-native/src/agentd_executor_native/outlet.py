@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -66,14 +66,15 @@ class NetworkOutlet:
         authorities = self._egress.trusted_authorities() if self._egress is not None else None
         return {} if authorities is None else {AUTHORITIES: authorities}
 
-    def joined(self, python: str, command: Sequence[str], stack: ExitStack) -> tuple[list[int], list[str]]:
-        """Return what to inherit, and the command that joins a new sandbox to the proxy and becomes `command`."""
-        if self._egress is None:
-            return [], list(command)
-        from agentd_executor_native.network import port_command
+    @property
+    def has_network(self) -> bool:
+        """Whether a sandbox is joined to the proxy."""
+        return self._egress is not None
 
-        end = stack.enter_context(self._egress.child_end())
-        return [end.fileno()], port_command(python, end.fileno(), command)
+    def receive_from(self, port: socket.socket | None) -> None:
+        """Serve what a sandbox listens on, which it hands over at this end."""
+        if port is not None and self._egress is not None:
+            self._egress.receive_from(port)
 
     def take_refused(self) -> list[str]:
         """Sentences for what was refused since the last call."""

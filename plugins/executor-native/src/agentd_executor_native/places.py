@@ -10,6 +10,8 @@ from typing import Final
 
 from agentd.errors import ConfigError
 
+from agentd_executor_native.standing import GUARDED
+
 __all__ = ["check_readable", "check_writable", "guarded_settings", "read_paths"]
 
 _SYSTEM: Final = (
@@ -27,20 +29,7 @@ _SYSTEM: Final = (
     "/usr",
 )
 
-# Files of a workspace in which other programs find commands that they run: git, shells, editors, agents.
-_SETTINGS: Final = (
-    *(
-        ".git/hooks",
-        ".git/config",
-        ".gitmodules",
-        ".gitconfig",
-        ".bashrc",
-        ".bash_profile",
-        ".profile",
-        ".zshrc",
-    ),
-    *(".zprofile", ".zshenv", ".ripgreprc", ".envrc", ".mcp.json", ".vscode", ".idea", ".claude"),
-)
+_OR_NO_SANDBOX: Final = ", or choose the executor 'subprocess', which is no sandbox"
 
 
 def read_paths(option: str, given: object, workspace: Path) -> tuple[Path, ...]:
@@ -64,12 +53,15 @@ def check_writable(what: str, folder: Path) -> None:
     """Refuse a folder that holds the system or somebody's home. Raises `ConfigError`."""
     real = folder.resolve()
     if real == Path("/") or any(real.is_relative_to(system) for system in _SYSTEM):
-        raise ConfigError(f"{what}: {folder} is the system's, which code in the sandbox must not change")
+        raise ConfigError(
+            f"{what}: {folder} is the system's, which code in the sandbox must not change; "
+            f"give another folder{_OR_NO_SANDBOX if what == 'workspace' else ''}"
+        )
     for home in _homes():
         if home.is_relative_to(real):
             raise ConfigError(
                 f"{what}: {folder} {'is' if home == real else 'holds'} your home, with your keys and settings in it; "
-                "give a folder of its own"
+                f"give a folder of its own{_OR_NO_SANDBOX if what == 'workspace' else ''}"
             )
 
 
@@ -86,7 +78,7 @@ def check_readable(what: str, path: Path) -> None:
 
 def guarded_settings(workspace: Path, *, allow_git_config: bool) -> tuple[Path, ...]:
     """Return the settings that a workspace has and code must not change."""
-    names = [name for name in _SETTINGS if not (allow_git_config and name == ".git/config")]
+    names = [name for name in GUARDED if not (allow_git_config and name.startswith(".git/config"))]
     if (workspace / ".git").is_file():  # of a linked worktree, say: it names another folder to git
         names.append(".git")
     return tuple(path for path in (workspace / name for name in names) if path.exists())

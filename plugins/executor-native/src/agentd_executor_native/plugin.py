@@ -29,3 +29,11 @@ def agentd_list_requirements() -> Sequence[Requirement]:
     from agentd_executor_native.requirements import list_requirements
 
     return list_requirements()
+
+
+@hookimpl
+def agentd_settle_workspace(workspace_dir: Path) -> Sequence[str]:
+    """Take away what stands in for absent files since a program was killed."""
+    from agentd_runner.host.placeholders import settle_stand_ins
+
+    return settle_stand_ins(workspace_dir, "native")

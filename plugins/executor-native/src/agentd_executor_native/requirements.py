@@ -14,10 +14,9 @@ from typing import Final
 import attrs
 from agentd.errors import SandboxUnavailableError
 from agentd.protocols import Requirement
+from agentd_runner.call_filter import lacking_filter
 
-from agentd_executor_native.call_filter import MACHINES
-
-__all__ = ["Bubblewrap", "explain", "find_bubblewrap", "list_requirements"]
+__all__ = ["Bubblewrap", "UnfitMachineError", "explain", "find_bubblewrap", "is_refused", "list_requirements"]
 
 _NEEDED: Final = ("--size", "--perms", "--seccomp", "--bind-fd", "--ro-bind-fd")
 _HOW: Final = "Debian and Ubuntu: sudo apt-get install bubblewrap"
@@ -26,6 +25,13 @@ _OTHER_SYSTEM: Final = (
     f"the executor 'native' runs on Linux alone, and this is {sys.platform}; use 'subprocess' for code that you trust, "
     "or 'msb'"
 )
+
+
+class UnfitMachineError(SandboxUnavailableError):
+    """This machine cannot run the sandbox, and will not the next time: nothing that had merely run out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the sandbox native cannot run here: {reason}")
 
 
 @attrs.frozen
@@ -41,10 +47,11 @@ class Bubblewrap:
 def find_bubblewrap() -> Bubblewrap:
     """Return the system's bubblewrap.
 
-    :raises SandboxUnavailableError: naming what is missing.
+    :raises UnfitMachineError: naming what is missing.
+    :raises SandboxUnavailableError: if it does not say what it is, for lack of memory perhaps.
     """
     if missing := _missing():
-        raise SandboxUnavailableError(f"the sandbox native cannot run here: {missing}")
+        raise UnfitMachineError(missing)
     return _look_at(_where(), os.stat(_where()).st_mtime_ns)
 
 
@@ -55,14 +62,19 @@ def _where() -> str:
 @functools.cache
 def _look_at(path: str, _changed: int) -> Bubblewrap:
     """Ask bubblewrap what it is: distributions bring options to older versions, so the version does not tell."""
-    said = [
-        subprocess.run([path, option], capture_output=True, text=True, timeout=20, check=False).stdout
-        for option in ("--version", "--help")
-    ]
+    try:
+        said = [
+            subprocess.run([path, option], capture_output=True, text=True, timeout=20, check=True).stdout
+            for option in ("--version", "--help")
+        ]
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SandboxUnavailableError(
+            f"the sandbox native cannot run here: bubblewrap at {path} does not say what it is: {error}"
+        ) from error
     version = said[0].split()[-1] if said[0].split() else "of no version"
     if lacking := [option for option in _NEEDED if option not in said[1]]:
-        raise SandboxUnavailableError(
-            f"the sandbox native cannot run here: bubblewrap {version} at {path} has no {', '.join(lacking)}: "
+        raise UnfitMachineError(
+            f"bubblewrap {version} at {path} has no {', '.join(lacking)}: "
             "0.10 has, and 0.8 with the security updates of Debian 12; install a newer one"
         )
     writable = not os.statvfs("/proc/sys").f_flag & os.ST_RDONLY  # bubblewrap sets a limit in there
@@ -75,7 +87,7 @@ def _missing() -> str:
         return _OTHER_SYSTEM
     if not _where():
         return f"bubblewrap is missing ({_HOW})"
-    return _lacking_filter() or _namespaces_off()
+    return lacking_filter() or _namespaces_off()
 
 
 def list_requirements() -> list[Requirement]:
@@ -86,7 +98,7 @@ def list_requirements() -> list[Requirement]:
     return [
         _bubblewrap_requirement(),
         Requirement(name="user namespaces", ok=not refused, remedy=refused),
-        Requirement(name="system call filter", ok=not _lacking_filter(), remedy=_lacking_filter()),
+        Requirement(name="system call filter", ok=not lacking_filter(), remedy=lacking_filter()),
     ]
 
 
@@ -96,18 +108,9 @@ def _bubblewrap_requirement() -> Requirement:
         return Requirement(name="bubblewrap", ok=False, remedy=f"install bubblewrap ({_HOW})")
     try:
         found = _look_at(where, os.stat(where).st_mtime_ns)
-    except (SandboxUnavailableError, OSError, subprocess.SubprocessError) as error:
+    except (SandboxUnavailableError, OSError) as error:
         return Requirement(name="bubblewrap", ok=False, detail=where, remedy=str(error))
     return Requirement(name="bubblewrap", ok=True, detail=f"{found.version} {where}")
-
-
-def _lacking_filter() -> str:
-    machine = os.uname().machine
-    if machine not in MACHINES:
-        return f"there is no filter of system calls for the processor {machine}, only for {' and '.join(MACHINES)}"
-    if os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
-        return ""
-    return "this kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)"
 
 
 # --- why it did not start -----------------------------------------------------------------------
@@ -141,6 +144,15 @@ def explain(said: str, bubblewrap: Bubblewrap) -> str:
             f"profile that allows them); it said: {_short(said)}"
         )
     return f"bubblewrap {bubblewrap.version} did not start it; it said: {_short(said) or 'nothing'}"
+
+
+def is_refused(said: str) -> bool:
+    """Tell whether bubblewrap, or our own step before it, was refused something by a rule of this machine.
+
+    What has run out (memory, processes, descriptors, namespaces) is another matter: it may be there the next time, and
+    code may have used it up in order to be run without a sandbox.
+    """
+    return re.search(r"not permitted|[Pp]ermission|does not support user namespaces", said) is not None
 
 
 def _namespaces_off() -> str:

@@ -72,8 +72,14 @@ class Account:
 
 
 def covered_by(path: Path, folders: Iterable[Path]) -> bool:
-    """Tell whether a path is one of these or lies in one."""
-    return any(path.is_relative_to(folder) for folder in folders)
+    """Tell whether a path is one of these or lies in one. All are absolute."""
+    return any(_lies_in(path, folder) for folder in folders)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """The same as `Path.is_relative_to`, in a tenth of its time: a start asks some hundred times."""
+    inner, outer = str(path), str(folder)
+    return inner == outer or inner.startswith(outer if outer == "/" else f"{outer}/")
 
 
 @attrs.frozen(kw_only=True)
@@ -104,14 +110,15 @@ class View:
         modes = {path: mode for path, mode in modes.items() if os.path.exists(path)}
         for path in [path for path, writable in modes.items() if not writable]:
             for top in self.write:
-                if path.is_relative_to(top):
+                if _lies_in(path, top):
                     modes = dict.fromkeys(set(path.parents) - set(top.parents), True) | modes
         kept: list[tuple[Path, bool]] = []
         for path, writable in sorted(modes.items(), key=lambda entry: len(entry[0].parts)):
-            around = next((outer for outer in reversed(kept) if path.is_relative_to(outer[0])), None)
+            around = next((outer for outer in reversed(kept) if _lies_in(path, outer[0])), None)
             if around is None or around[1] or writable:  # what is readable is so already in a readable folder
                 kept.append((path, writable))
-        return [entry for entry in kept if not covered_by(entry[0], _system_paths())]
+        system = _system_paths()
+        return [entry for entry in kept if not covered_by(entry[0], system)]
 
     def covers(self) -> list[Path]:
         """Return what is covered because it is denied: what of it would be seen, by its own name."""

@@ -21,7 +21,9 @@ from agentd.types import ActionResult, Limits, PythonState
 from agentd_runner.host import RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
+from agentd_runner.host.placeholders import mark_dir, standing_names
 from agentd_runner.inside.timings import KILL_MARGIN_S
+from agentd_runner.stand_ins import FOLDER
 
 from agentd_executor_srt import settings as rules
 from agentd_executor_srt.additions import filtered
@@ -34,8 +36,6 @@ from agentd_executor_srt.requirements import Programs, explain, find_programs, s
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
 from agentd_executor_srt.run_dir import make_run_dir, remove_run_dir, run_base
 from agentd_executor_srt.settings import Policy, Profile, read_secrets
-from agentd_executor_srt.settling import mark_dir
-from agentd_executor_srt.stand_ins import FOLDER, standing_in
 
 __all__ = ["SandboxRuntimeExecutor"]
 
@@ -84,6 +84,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
     machine is told by `verify`, and raised as `SandboxUnavailableError` by the first action: there is no fallback.
     """
 
+    plugin_name = "srt"
     own_loopback = True
 
     def __init__(
@@ -199,20 +200,13 @@ class SandboxRuntimeExecutor(RunnerExecutor):
             "writable": [os.path.realpath(path) for path in self.allow_write if path.is_dir()],
             "run_dir": str(sandbox_dir),
             "readable": self._reachable(policy),
-            "mark": str(mark_dir(self.workspace_dir)),
-            "stand_ins": {**policy.stand_ins, **dict.fromkeys(self._own_folders(), FOLDER)},
+            "mark": str(mark_dir(self.workspace_dir, "srt")),
+            "stand_ins": {**policy.stand_ins, **dict.fromkeys(self._place.folders, FOLDER)},
             "made": ["skills"] if self._attached else [],
             "home": self.env.get("HOME", str(self._place.home)),
             "grace_s": self.limits.grace_s + KILL_MARGIN_S,
             "giving_s": GIVING_S,
         }
-
-    def _own_folders(self) -> list[str]:
-        """Folders of agentd's, relative to the workspace, which the last of several sessions removes."""
-        place = self._place
-        return [
-            str(path.relative_to(self.workspace_dir)) for path in (place.root, place.home, place.temporary)
-        ]
 
     def _reachable(self, policy: Policy) -> list[str]:
         """What the user of the session must have a way to, where this program is root."""
@@ -226,7 +220,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         for folder in private:  # what is not there yet cannot be denied, and tokens may be stored meanwhile
             with contextlib.suppress(OSError):
                 make_private(folder)
-        standing = standing_in(str(mark_dir(self.workspace_dir)))
+        standing = standing_names(self.workspace_dir)
         guarded = guard_workspace(
             self.workspace_dir, self.deny_write, standing, allow_git_config=self.allow_git_config
         )
@@ -289,7 +283,7 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         inherited = self._policy.inherited() if self._policy is not None else []
         hello["inherit"] = [name for name in inherited if name not in self.env]
         hello["token"] = self._token
-        own = {str(self.workspace_dir / folder) for folder in self._own_folders()}
+        own = {str(self.workspace_dir / folder) for folder in self._place.folders}
         hello["folders"] = [folder for folder in (env["TMPDIR"], env["HOME"]) if folder not in own]
         if self._sandbox_dir is not None and "GIT_CONFIG_COUNT" not in self.env:
             hello["env"] = {**env, **git_excludes(self._sandbox_dir)}
@@ -373,12 +367,6 @@ class SandboxRuntimeExecutor(RunnerExecutor):
         return tuple(found[path] for path in sorted(found) if before.get(path) != found[path])
 
     # --- snapshots
-
-    @property
-    def snapshot_exclude(self) -> tuple[str, ...]:
-        """What is no part of a snapshot now: the placeholders, while a sandbox runs in the workspace."""
-        names = standing_in(str(mark_dir(self.workspace_dir)))
-        return tuple(dict.fromkeys(name for name in names if name.split("/")[0] != self._place.root.name))
 
     def pause(self) -> None:
         """End the sandbox and hand the workspace back; the next action starts a new one, with a fresh shell.

@@ -11,21 +11,12 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import attrs
+from agentd_runner.host.placeholders import PLACEHOLDERS, git_patterns, git_variables
+from agentd_runner.stand_ins import FOLDER
 
 from agentd_executor_srt.repositories import guard_repositories
-from agentd_executor_srt.stand_ins import FOLDER
 
-__all__ = ["GIT_EXCLUDES", "PLACEHOLDERS", "Guarded", "git_excludes", "guard_workspace", "write_git_excludes"]
-
-# srt's own list (DANGEROUS_FILES and directories of 0.0.83) and ours (settings.DENY_WRITE).
-PLACEHOLDERS = {
-    **dict.fromkeys(
-        (".gitconfig", ".gitmodules", ".bashrc", ".bash_profile", ".zshrc", ".zprofile", ".profile"), ""
-    ),
-    **dict.fromkeys((".ripgreprc", ".mcp.json", ".vscode", ".idea", ".envrc"), ""),
-    **dict.fromkeys((".claude", ".claude/commands", ".claude/agents"), FOLDER),
-}
-"""What stands in for each where it is absent."""
+__all__ = ["GIT_EXCLUDES", "Guarded", "git_excludes", "guard_workspace", "write_git_excludes"]
 
 GIT_EXCLUDES = "gitexcludes"
 
@@ -78,16 +69,9 @@ def _ways(path: Path, workspace: Path) -> list[str]:
 
 def write_git_excludes(folder: Path, workspace: Path, absent: Iterable[str]) -> None:
     """Write the patterns for git: the placeholders, and agentd's own folder."""
-    above = next((place for place in (workspace, *workspace.parents) if (place / ".git").exists()), workspace)
-    relative = workspace.relative_to(above).as_posix()
-    prefix = "/" if relative == "." else f"/{relative}/"
-    (folder / GIT_EXCLUDES).write_text("".join(f"{prefix}{name}\n" for name in (*absent, ".agentd/")))
+    (folder / GIT_EXCLUDES).write_text(git_patterns(workspace, absent))
 
 
 def git_excludes(folder: Path) -> dict[str, str]:
     """The variables that name the patterns to git."""
-    return {
-        "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": "core.excludesFile",
-        "GIT_CONFIG_VALUE_0": str(folder / GIT_EXCLUDES),
-    }
+    return git_variables(str(folder / GIT_EXCLUDES))

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+from agentd_runner.host.placeholders import COMMON_DIR
+from agentd_runner.stand_ins import FOLDER
 
-from agentd_executor_srt.stand_ins import FOLDER
-
-__all__ = ["HERE", "SEARCH_DEPTH", "GitGuard", "guard_repositories", "kept_settings_note"]
+__all__ = ["SEARCH_DEPTH", "GitGuard", "guard_repositories", "kept_settings_note"]
 
 SEARCH_DEPTH: Final = 6
 """How deep repositories are looked for, by srt too: 3 by itself, 10 at most, which takes five times as long."""
@@ -30,8 +30,6 @@ MAX_ENTRIES: Final = 200_000
 MAX_SETTINGS: Final = 1 << 20
 SKIPPED: Final = {".agentd", "node_modules"}
 _SHAPE: Final = {"HEAD", "objects", "refs"}
-HERE: Final = ".\n"
-"""A `commondir` that leads nowhere else: git says of such a repository what it says of one without the file."""
 
 
 @attrs.define
@@ -165,7 +163,7 @@ def _repository(workspace: Path, path: str, guard: GitGuard, *, allow_config: bo
     if _is_linked(workspace / path):
         _linked(workspace, path, guard)
         return
-    guard.keep(f"{path}/commondir", HERE)
+    guard.keep(f"{path}/commondir", COMMON_DIR)
     guard.keep(f"{path}/hooks", FOLDER)
     if not allow_config:
         guard.keep(f"{path}/config", "")
@@ -241,7 +239,7 @@ def _read(file: str | Path) -> str:
 
 def _is_linked(folder: Path) -> bool:
     """Tell whether it is a linked worktree's, with its settings elsewhere."""
-    return _read(folder / "commondir").strip() not in ("", HERE.strip())
+    return _read(folder / "commondir").strip() not in ("", COMMON_DIR.strip())
 
 
 def _is_repository(folder: Path) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import attrs
+from agentd_runner.host.placeholders import COMMON_DIR
 
-from agentd_executor_srt.repositories import HERE
 from agentd_executor_srt.risky_names import file_reason, folder_reason
 
 __all__ = ["RiskyFile", "find_risky_files"]
@@ -147,7 +147,7 @@ def _repository(workspace: Path, path: str, found: dict[str, RiskyFile]) -> None
     for hook in _entries(workspace, os.path.join(path, "hooks")):
         if not hook.name.endswith(".sample") and _is_executable(hook):
             _add(workspace, os.path.join(path, "hooks", hook.name), "run by git", found)
-    _settings(workspace, path, (b"", HERE.encode()), found)
+    _settings(workspace, path, (b"", COMMON_DIR.encode()), found)
     for linked in _entries(workspace, os.path.join(path, "worktrees")):
         _settings(workspace, os.path.join(path, "worktrees", linked.name), (b"", b"../..\n"), found)
 

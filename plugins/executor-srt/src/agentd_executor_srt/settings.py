@@ -185,7 +185,8 @@ class Policy:
         return list(dict.fromkeys([*self.allowed_domains, *hosts]))
 
     def _deny_read(self) -> Iterable[Path]:
-        broad = [Path("/")] if self.profile == "strict" else []
+        # srt leaves `/proc`, `/dev` and `/sys` as they are unless they are named; the first two are the sandbox's own.
+        broad = [Path("/"), Path("/sys")] if self.profile == "strict" else []
         return [*broad, *self.deny_read, *self.private]
 
     def _allow_read(self) -> Iterable[Path]:

@@ -6,38 +6,30 @@ import logging
 import os
 from pathlib import Path
 
-from agentd.workspace import unfinished_dir
+from agentd_runner.host.placeholders import settle_stand_ins
 
 from agentd_executor_srt.handover import HandoverError, give_back_lost
-from agentd_executor_srt.stand_ins import left_behind
 
-__all__ = ["mark_dir", "settle"]
+__all__ = ["settle"]
 
 log = logging.getLogger("agentd.executor.srt")
 
 
-def mark_dir(workspace: Path) -> Path:
-    """Where the sessions in a workspace write down what they have made there (`stand_ins`)."""
-    return unfinished_dir(workspace) / "executor.srt"
-
-
 def settle(workspace: Path) -> list[str]:
     """Take away what stands in for absent files, give root's files back, and say so."""
-    said = []
-    removed = left_behind(str(mark_dir(workspace)), str(workspace))
-    if removed is not None:
-        names = f" ({', '.join(map(repr, removed[:5]))}{', ...' if removed[5:] else ''})" if removed else ""
-        said.append(
-            f"a sandbox in {str(workspace)!r} was killed before it could tidy up: "
-            f"{len(removed)} entries that it had made were removed{names}"
-        )
+    said = settle_stand_ins(workspace, "srt")
     if os.geteuid() == 0:
-        try:
-            given = give_back_lost()
-        except HandoverError as error:
-            said.append(f"what a killed sandbox had was not given back: {error}")
-        else:
-            said += [_told(path, missed) for path, missed in given.items()]
+        said += _settle_owners()
+    return said
+
+
+def _settle_owners() -> list[str]:
+    try:
+        given = give_back_lost()
+    except HandoverError as error:
+        said = [f"what a killed sandbox had was not given back: {error}"]
+    else:
+        said = [_told(path, missed) for path, missed in given.items()]
     for text in said:
         log.warning("%s", text)
     return said

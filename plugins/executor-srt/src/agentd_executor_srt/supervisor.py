@@ -22,10 +22,10 @@ import time
 
 from agentd_runner.inside.processes import children_of, descendants, signal_all
 from agentd_runner.reaper import SubReaper
+from agentd_runner.stand_ins import StandIns
 
 from agentd_executor_srt.accounts import write_accounts
 from agentd_executor_srt.handover import MISSED, Tenancy
-from agentd_executor_srt.stand_ins import StandIns
 from agentd_executor_srt.user_limits import halve_user_limits
 
 TYPE_CHECKING = False

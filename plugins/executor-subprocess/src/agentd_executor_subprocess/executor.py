@@ -20,6 +20,7 @@ class SubprocessExecutor(RunnerExecutor):
     hostile code. Parameters as in `agentd_runner.host.RunnerExecutor`.
     """
 
+    plugin_name = "subprocess"
     trusts_interpreter = True
 
     def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:

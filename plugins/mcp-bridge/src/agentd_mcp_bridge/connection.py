@@ -128,7 +128,8 @@ class Life:
             if self._scope.cancelled_caught and not self.ready.is_set() and not self.closing:
                 self._explain(f"did not answer within {self.config.start_timeout_s:g} s of its start")
         except Exception as error:
-            self.refused = not self.ready.is_set() and _is_refusal(error)
+            died = self._stdio is not None and self._stdio.died_of_discovery
+            self.refused = not self.ready.is_set() and (died or _is_refusal(error))
             if not self.closing:
                 self._explain(_in_words(error), error)
         else:

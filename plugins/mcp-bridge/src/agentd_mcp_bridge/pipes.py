@@ -25,7 +25,9 @@ __all__ = ["Flow", "Reader", "Tail", "Writer"]
 _log: Final = logging.getLogger("agentd.mcp")
 _ENVELOPE: Final = "io.modelcontextprotocol/"
 _STDERR_BYTES: Final = 8 * 1024
-_SHOWN_LINES: Final = 12
+_FIRST_BYTES: Final = 1024
+_FIRST_LINES: Final = 8
+_LAST_LINES: Final = 12
 _GARBAGE_LINES: Final = 1000
 _GARBAGE_BYTES: Final = 1024 * 1024
 _ANSWER: Final = re.compile(rb'"(?:result|error)"\s*:')
@@ -305,9 +307,11 @@ def _envelope_of(message: Any) -> dict[str, Any]:
 
 
 class Tail(asyncio.Protocol):
-    """Keeps the end of the server's standard error."""
+    """Keeps the end of the server's standard error, and how it began: there stands what is wrong where a program tells
+    its usage after it, or Node.js where it was called."""
 
     def __init__(self) -> None:
+        self._first = bytearray()
         self._data = bytearray()
         self._cut = False
         self._done = asyncio.Event()
@@ -317,6 +321,7 @@ class Tail(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        self._first += data[: _FIRST_BYTES - len(self._first)]
         self._data += data
         if len(self._data) > _STDERR_BYTES:
             self._cut = True
@@ -330,10 +335,15 @@ class Tail(asyncio.Protocol):
             await self._done.wait()
 
     def text(self) -> str:
-        lines = bytes(self._data).decode("utf-8", "replace").rstrip().splitlines()
-        cut = self._cut or len(lines) > _SHOWN_LINES
-        return "\n".join([*(["..."] if cut else []), *lines[-_SHOWN_LINES:]])
+        lines = _lines(self._data)
+        if not self._cut and len(lines) <= _FIRST_LINES + _LAST_LINES:
+            return "\n".join(lines)
+        return "\n".join([*_lines(self._first)[:_FIRST_LINES], "...", *lines[-_LAST_LINES:]])
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+def _lines(data: bytearray) -> list[str]:
+    return data.decode("utf-8", "replace").rstrip().splitlines()

@@ -8,9 +8,10 @@ tasks in between. It needs asyncio: connections live in `agentd_mcp_bridge.loop`
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
@@ -19,6 +20,13 @@ from agentd_mcp_bridge.config import StdioTarget
 from agentd_mcp_bridge.pipes import Flow, Reader, Tail, Writer
 
 __all__ = ["StdioTransport"]
+
+_OF_OLDER_SDK: Final = re.compile(
+    r"No module named 'mcp\.server\.fastmcp'|cannot import name 'FastMCP' from 'mcp\.server'"
+    r"|cannot import name 'McpError' from 'mcp(?:\.shared\.exceptions)?'"
+    r"|'Server' object has no attribute '(?:list|call|get|read|set|subscribe|unsubscribe|complete|progress)_"
+)
+"""What Python says of a server that was written for the package `mcp` before 2.0, and did not ask for that."""
 
 
 class StdioTransport:
@@ -50,6 +58,11 @@ class StdioTransport:
     def envelope(self) -> dict[str, Any]:
         """What each request's `_meta` must have; empty before the first request, and on older protocols."""
         return self._writer.envelope if self._writer is not None else {}
+
+    @property
+    def died_of_discovery(self) -> bool:
+        """Whether the server has ended, by what it says, over the question with which 2026-07-28 begins."""
+        return bool(self.fate) and "server/discover" in self._stderr.text()
 
     def write(self, line: bytes) -> bool:
         """Send a line beside the SDK's messages; False if the server does not read just now, or is gone."""
@@ -101,5 +114,7 @@ class StdioTransport:
         if self._reader.garbage:
             said.append(f"its standard output had what is no MCP message: {self._reader.garbage!r}")
         if text := self._stderr.text():
-            said.append(f"its standard error ended with:\n{text}")
+            if _OF_OLDER_SDK.search(text):
+                said.append("it was written for the package mcp before 2.0 (with uvx: --with 'mcp<2')")
+            said.append(f"its standard error was:\n{text}")
         return said

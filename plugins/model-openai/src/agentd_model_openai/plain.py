@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, Final
@@ -23,7 +24,11 @@ _LEAVES: Final = frozenset({str, bool, int, float, type(None)})
 
 def is_sdk_method(create: Callable[..., Any]) -> bool:
     """Tell whether `create` is a method of the `openai` SDK that nobody has wrapped."""
-    function: Any = create.__func__ if isinstance(create, MethodType) else None
+    return isinstance(create, MethodType) and _is_sdk_function(create.__func__)
+
+
+@lru_cache(maxsize=64)
+def _is_sdk_function(function: Any) -> bool:
     openai = sys.modules.get("openai")
     if openai is None or openai.__file__ is None:
         return False

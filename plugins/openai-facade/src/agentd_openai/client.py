@@ -56,8 +56,9 @@ def patch_openai_with_ptc(
     calls with `ptc_enabled=False`.
 
     :param cwd: the workspace; made if it is not there.
-    :param executor: a plugin's name (default `subprocess`, which is no sandbox), an executor object, or an
-        object with `execute_bash`, `execute_python` and `create_file`.
+    :param executor: a plugin's name, an executor object, or an object with `execute_bash`, `execute_python` and
+        `create_file`. By default what `agentd.defaults` says, then the variable AGENTD_EXECUTOR, then `subprocess`,
+        which is no sandbox.
     :param skills_dir: where the tools' bindings are written; default `skills` in the workspace.
     :param bash_tool: the model calls one native tool, `bash`, and writes no blocks.
     :param tools: functions that the model's code can import; None for all that are marked with `@tool`.
@@ -66,7 +67,8 @@ def patch_openai_with_ptc(
         installed, with the notation `fence`.
     :param renderer: the name of the skill renderer plugin that writes tools as files for the code.
     :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
-    :param executor_options: options for the executor's plugin, if `executor` is a name.
+    :param executor_options: options for the executor's plugin, unless `executor` is an object; they win over those of a
+        pair of name and options.
     :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
         names what there is and the code searches. Default: the renderer's own.
     :param skills: folders of skills that somebody wrote, and folders of such folders; code reads copies of them.

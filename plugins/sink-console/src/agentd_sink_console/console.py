@@ -144,7 +144,8 @@ class ConsoleSink:
     def _run_start(self, event: RunStart) -> None:
         self._reset()
         if event.model:
-            self._line(f"model {one_line(event.model)}", "note")
+            place = f" · executor {one_line(event.executor)}" if event.executor else ""
+            self._line(f"model {one_line(event.model)}{place}", "note")
             self._gap()
 
     def _prose(self, text: str) -> None:

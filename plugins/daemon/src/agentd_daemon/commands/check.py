@@ -24,7 +24,9 @@ __all__ = ["check", "unfit_plugins"]
 
 @click.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
-@click.option("--json", "as_json", is_flag=True, help="Print an object with ok, agents, errors and warnings.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print an object with ok, agents, executors, errors and warnings."
+)
 def check(*, files: tuple[str, ...], as_json: bool) -> int:
     """Read the daemon's configuration and say what is wrong with it.
 
@@ -56,6 +58,17 @@ def _print_lines(found: Examination, errors: Sequence[Problem]) -> None:
     names = one_line(", ".join(agent.name for agent in found.config.agents))
     count = len(found.config.agents)
     click.echo(f"ok: {count} {'agent' if count == 1 else 'agents'}: {names}")
+    for agent, place in _places(found).items():
+        click.echo(one_line(f"the code of {agent} runs in: {place}"))
+
+
+def _places(found: Examination) -> dict[str, str]:
+    """Return the executor of each agent that writes code."""
+    from agentd_daemon.config.values import plugin_name
+
+    registry = _registry(found.plugins)
+    agents = found.config.agents if found.config is not None else ()
+    return {agent.name: plugin_name(_executor(agent, registry)) for agent in agents if agent.mode == "ptc"}
 
 
 def _print_json(found: Examination, errors: Sequence[Problem]) -> None:
@@ -65,6 +78,7 @@ def _print_json(found: Examination, errors: Sequence[Problem]) -> None:
     report = {
         "ok": not errors,
         "agents": [agent.name for agent in agents],
+        "executors": {} if errors else _places(found),
         "errors": [_as_dict(error) for error in errors],
         "warnings": [_as_dict(warning) for warning in found.warnings],
     }
@@ -113,10 +127,17 @@ def _registry(plugins: PluginConfig) -> Registry:
 def _plugin_findings(
     agent: AgentConfig, own: Container[str], registry: Registry, *, broken: bool
 ) -> Iterator[Finding]:
+    from agentd.errors import ConfigError
+
     from agentd_daemon.config.checks import Finding
     from agentd_daemon.config.values import plugin_name, plugin_options
 
-    for path, kind, plugin in _plugins(agent, own):
+    try:
+        executor = _executor(agent, registry) if agent.mode == "ptc" or "executor" in own else ""
+    except ConfigError as error:  # the default one
+        executor = ""
+        yield Finding(("executor",), str(error))
+    for path, kind, plugin in _plugins(agent, own, executor):
         name, options = plugin_name(plugin), plugin_options(plugin)
         if kind != "model" and (objection := _objection(registry, kind, name)):
             yield Finding(path, objection, f"the {kind.replace('_', ' ')} cannot be used")
@@ -139,14 +160,25 @@ def _plugin_findings(
         yield Finding(("mcp_servers",), _objection(registry, "tool_source", "mcp"))
 
 
-def _plugins(agent: AgentConfig, own: Container[str]) -> Iterator[tuple[DataPath, str, Plugin]]:
+def _executor(agent: AgentConfig, registry: Registry) -> Plugin:
+    """Return where an agent's code runs. Raises `ConfigError` if that is a default which is not there."""
+    from agentd.registry.defaults import default_executor
+
+    found: Plugin = agent.executor or default_executor(registry, sandboxed=True)  # type: ignore[assignment]
+    return found
+
+
+def _plugins(
+    agent: AgentConfig, own: Container[str], executor: Plugin
+) -> Iterator[tuple[DataPath, str, Plugin]]:
     """Yield the plugins that an agent names, with their places. What is only a default need not be installed.
 
     :param own: keys that go with `mode: ptc` alone and stand in the agent's own entry: they are looked at in any mode.
+    :param executor: where its code runs; empty if it has none.
     """
     yield ("model",), "model", agent.model
-    if agent.mode == "ptc" or "executor" in own:
-        yield ("executor",), "executor", agent.executor
+    if executor:
+        yield ("executor",), "executor", executor
     if agent.mode == "ptc" or "parsers" in own:
         for index, parser in enumerate(agent.parsers or ()):
             yield ("parsers", index), "parser", parser

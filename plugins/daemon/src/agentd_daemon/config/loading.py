@@ -280,7 +280,9 @@ def merge(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     """Return the keys of both, those of `own` first; see `load` for the rule."""
     merged = dict(defaults)
     executor = own.get("executor")
-    if isinstance(executor, list) or executor not in (None, _name_of(merged.get("executor", "subprocess"))):
+    # Without an executor in the defaults, their options are for whatever that is by default.
+    theirs = (_name_of(merged["executor"]),) if "executor" in merged else ("auto", "subprocess")
+    if isinstance(executor, list) or executor not in (None, *theirs):
         merged.pop("executor_options", None)
     for key, value in own.items():
         if key in _MERGED_KEYS and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):

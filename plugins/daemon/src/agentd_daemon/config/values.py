@@ -245,7 +245,9 @@ class AgentDefaults(_Reticent):
     :ivar mcp_servers: the MCP servers whose tools the agent has.
     :ivar mode: how the agent acts: `tools` by calling tools natively, as JSON; `ptc` by writing code that an
         executor runs.
-    :ivar executor: with `ptc`, the executor plugin that runs the code, or a list of its name and its options.
+    :ivar executor: with `ptc`, the executor plugin that runs the code, or a list of its name and its options. By
+        default what the variable `AGENTD_EXECUTOR` says, then `auto`: the sandbox `native` where this machine can run
+        it, else `subprocess`, which is no sandbox.
     :ivar executor_options: options of the executor; they win over those in the list.
     :ivar parsers: with `ptc`, the parser plugins, each a name or a list of name and options; the model is taught the
         notation of the first. By default all that are installed, `fence` first.
@@ -272,7 +274,7 @@ class AgentDefaults(_Reticent):
     system_prompt: str = ""
     mcp_servers: tuple[AgentServerConfig, ...] = ()
     mode: Literal["tools", "ptc"] = "tools"
-    executor: Plugin = "subprocess"
+    executor: Plugin = ""
     executor_options: dict[str, Any] = attrs.field(factory=dict)
     parsers: tuple[Plugin, ...] | None = None
     renderer: Plugin = "agentskills"

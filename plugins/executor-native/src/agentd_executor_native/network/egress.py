@@ -106,9 +106,13 @@ class Egress:
         For each start of the session's sandbox: what its predecessor listened on is closed.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        self._in_loop().call_soon_threadsafe(self._await_port, ours)
+        self.receive_from(ours)
         return theirs
+
+    def receive_from(self, end: socket.socket) -> None:
+        """Serve what a sandbox hands over at the other end of this one, which is this object's from now on."""
+        end.setblocking(False)
+        self._in_loop().call_soon_threadsafe(self._await_port, end)
 
     def serve(self, listener: socket.socket) -> None:
         """Serve the connections of a listening socket, which is this object's from now on."""
@@ -139,6 +143,7 @@ class Egress:
     def _in_loop(self) -> asyncio.AbstractEventLoop:
         if self._thread is None:
             self._thread = _lease(self)
+            self._all_slots = self._thread.slots  # also for what is still on its way when this is closed
         return self._thread.loop
 
     # --- in the loop
@@ -175,26 +180,22 @@ class Egress:
             self._accepting.cancel()
         listener.setblocking(False)
         self._listener = listener
-        assert self._thread is not None
-        accepting = self._accept(listener, self._thread.slots)
+        accepting = self._accept(listener, self._all_slots)
         self._accepting = asyncio.get_running_loop().create_task(accepting)
+        self._accepting.add_done_callback(lambda _: _shut_and_close(listener))
 
     async def _accept(self, listener: socket.socket, all_slots: asyncio.Semaphore) -> None:
-        with listener:
-            try:
-                while True:
-                    await self._slots.acquire()
-                    connection = await _accept_one(listener, all_slots)
-                    task = asyncio.create_task(self._serve(connection))
-                    self._serving.add(task)
-                    task.add_done_callback(partial(self._served, all_slots))
-            finally:
-                try:
-                    listener.shutdown(socket.SHUT_RDWR)  # whoever else has a copy
-                except OSError:
-                    pass
+        while True:
+            await self._slots.acquire()
+            connection = await _accept_one(listener, all_slots)
+            task = asyncio.create_task(self._serve(connection))
+            self._serving.add(task)
+            task.add_done_callback(partial(self._served, connection, all_slots))
 
-    def _served(self, all_slots: asyncio.Semaphore, task: asyncio.Task[None]) -> None:
+    def _served(
+        self, connection: socket.socket, all_slots: asyncio.Semaphore, task: asyncio.Task[None]
+    ) -> None:
+        connection.close()  # here, too: a task that is cancelled before its first step never got to it
         self._serving.discard(task)
         self._slots.release()
         all_slots.release()
@@ -270,11 +271,12 @@ class _IdleWatch:
 
 async def _accept_one(listener: socket.socket, all_slots: asyncio.Semaphore) -> socket.socket:
     """Return the next connection once there is room for it in this process."""
-    loop = asyncio.get_running_loop()
     while True:
         try:
-            connection, _ = await loop.sock_accept(listener)
+            connection, _ = listener.accept()
             break
+        except BlockingIOError:
+            await _wait_for_one(listener)
         except OSError as error:
             if error.errno in OUT_OF:
                 await asyncio.sleep(0.1)
@@ -286,6 +288,30 @@ async def _accept_one(listener: socket.socket, all_slots: asyncio.Semaphore) -> 
         connection.close()
         raise
     return connection
+
+
+async def _wait_for_one(listener: socket.socket) -> None:
+    """Wait for a connection without accepting it: what `sock_accept` has accepted is lost if it is cancelled then."""
+    loop = asyncio.get_running_loop()
+    one_waits: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(listener, _say_once, one_waits)
+    try:
+        await one_waits
+    finally:
+        loop.remove_reader(listener)
+
+
+def _say_once(one_waits: asyncio.Future[None]) -> None:
+    if not one_waits.done():
+        one_waits.set_result(None)
+
+
+def _shut_and_close(listener: socket.socket) -> None:
+    try:
+        listener.shutdown(socket.SHUT_RDWR)  # whoever else has a copy
+    except OSError:
+        pass
+    listener.close()
 
 
 def _problem_of(listener: socket.socket) -> str:

@@ -28,6 +28,9 @@ ALLOWED = frozenset(
 _CREDENTIALS = re.compile(r"://[^/\s@]+@")
 
 
+OWN_FOLDER = ".agentd"
+
+
 @attrs.frozen
 class Place:
     """Where agentd keeps its own things inside a workspace: one hidden folder, made by the runner."""
@@ -36,7 +39,7 @@ class Place:
 
     @property
     def root(self) -> Path:
-        return self.workspace / ".agentd"
+        return self.workspace / OWN_FOLDER
 
     @property
     def site(self) -> Path:
@@ -50,6 +53,11 @@ class Place:
     @property
     def temporary(self) -> Path:
         return self.root / "tmp"
+
+    @property
+    def folders(self) -> list[str]:
+        """Relative to the workspace, those that are there for as long as a session is, the outer one first."""
+        return [str(path.relative_to(self.workspace)) for path in (self.root, self.home, self.temporary)]
 
 
 def base_environment(

@@ -75,7 +75,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         python: path of the interpreter that runs the runner and the Python blocks; default is the one
             that runs agentd. Never looked up on PATH.
         limits: time-outs, output and resource limits, each with a default; also as a mapping of plain data.
-        timeout: seconds an action may take; a shorthand for `limits.timeout_s`.
+        timeout: seconds an action may take; a shorthand for `limits.timeout_s`, and wins over it.
         state: `fresh` runs every Python block as a new `__main__`; `kept` runs them all, one after the
             other, in one namespace that lasts until a time-out or the end.
         env: variables added to the session's environment. Nothing else of the host's environment gets in

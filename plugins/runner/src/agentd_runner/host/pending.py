@@ -20,7 +20,9 @@ __all__ = ["OpenAction", "OpenActions", "Pending", "Reply", "Waiter", "is_set_in
 
 log = logging.getLogger("agentd.execution")
 
-JOINED: Final = 64 * 1024  # bytes, up to which output joins the chunk before it
+JOINED: Final = (
+    8 * 1024
+)  # bytes, up to which output joins the chunk before it; joining more would copy all of it twice
 MAX_CHUNKS: Final = 4096  # of one action; more than these would cost the host a multiple of what they hold
 
 Reply = Callable[[bool, bytes], None]

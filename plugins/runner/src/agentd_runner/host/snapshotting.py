@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentd._concurrency.pool import call_in_thread
 
+from agentd_runner.host.environment import OWN_FOLDER
+from agentd_runner.host.placeholders import standing_names
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 if TYPE_CHECKING:
@@ -48,8 +50,9 @@ class WorkspaceSnapshots:
 
     @property
     def snapshot_exclude(self) -> tuple[str, ...]:
-        """Paths in the workspace that are no part of snapshots now: what a sandbox puts there while it runs, say."""
-        return ()
+        """Paths in the workspace that are no part of snapshots now: what stands in for absent files (`stand_ins`), of
+        whichever executor, while a sandbox runs there."""
+        return tuple(name for name in standing_names(self.workspace_dir) if name.split("/")[0] != OWN_FOLDER)
 
     def pause(self) -> None:
         """End what must not run while files are replaced from outside: blocks, and an interpreter that keeps its names

@@ -19,7 +19,7 @@ Words
     warm-up     what a Python worker does before it has an action, so that the first block finds it done
     gate        the pipe at which a spare bash waits for the byte that lets it begin
     broker      a worker's socket to the runner: a Python worker gets its block over it, and the code's threads
-                ask over it for channels
+                ask over it for channels ("C"; "M" for one of a kept interpreter that ends with the block)
     channel     a socket over which one thread of the code calls tools, one after the other
     kept        a Python interpreter that runs one block after the other in one namespace (`kept_python`)
     fork server with the argument `--serve`: no runner yet, but a process that forks runners for a host that has

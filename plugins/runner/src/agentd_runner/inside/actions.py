@@ -204,7 +204,7 @@ class SessionActions:
 
     def on_broker(self, action: RunningAction) -> None:
         """A message of the code: it wants a channel, or a kept interpreter has come to the end of its block."""
-        data = self.calls.take_message(action, may_pass_on=action.worker is not self.kept.worker)
+        data = self.calls.take_message(action, is_kept=action.worker is self.kept.worker)
         if data == b"":
             self.poller.unwatch(action.worker.broker.fileno())
         elif data is not None and data[:1] == b"D" and action is self.kept.busy and not action.ending:
@@ -259,7 +259,9 @@ class SessionActions:
             output.finish()
         kept = action.worker is self.kept.worker
         if not kept or action.ending:
-            self.calls.finish_action(action, may_pass_on=not kept and not action.lost)
+            self.calls.finish_action(action, is_kept=kept or action.lost)
+        else:
+            self.calls.let_go(action)
         if action.worker.files is not None:
             self.keep_shell_state(action, action.worker.files)
         notice, self.notice = self.notice, ""

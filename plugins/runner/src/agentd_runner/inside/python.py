@@ -154,6 +154,7 @@ class PythonWorker:
             gc.enable()
         if header["state"] == "kept":
             self.kept = True
+            os.environ["AGENTD_TOOLS_MAIN"] = str(os.getpid())
             self.run_kept_block(source, header)
             if header["has_input"]:
                 null = os.open(os.devnull, os.O_RDONLY)

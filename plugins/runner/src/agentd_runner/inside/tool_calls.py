@@ -68,8 +68,12 @@ class ToolCalls:
                 del self.held[held]
                 held.read_again()
 
-    def take_message(self, action: RunningAction, may_pass_on: bool) -> bytes | None:
-        """Take a message of the code, and the channel that came with it; None if there is no message now."""
+    def take_message(self, action: RunningAction, is_kept: bool) -> bytes | None:
+        """Take a message of the code, and the channel that came with it; None if there is no message now.
+
+        A channel ("C") of a fresh block ends with it, and so may be passed on to the host. Those of a kept interpreter
+        outlast the block, but for that of the thread that runs it ("M").
+        """
         try:
             data, ancillary, *_ = action.worker.broker.recvmsg(512, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -78,9 +82,11 @@ class ToolCalls:
             data, ancillary = b"", []
         for _level, _kind, packed in ancillary:
             for descriptor in array.array("i", packed[: len(packed) - len(packed) % 4]):
-                if data[:1] == b"C" and may_pass_on and self.pass_on(action, descriptor):
+                wants_channel = data[:1] in (b"C", b"M")
+                ends_with_block = not is_kept or data[:1] == b"M"
+                if wants_channel and ends_with_block and self.pass_on(action, descriptor):
                     close_quietly(descriptor)
-                elif data[:1] == b"C" and not self.is_full():
+                elif wants_channel and not self.is_full():
                     self.open_channel(action.worker, descriptor)
                 else:
                     close_quietly(descriptor)
@@ -107,14 +113,18 @@ class ToolCalls:
         self.passed_on += 1
         return True
 
-    def finish_action(self, action: RunningAction, may_pass_on: bool) -> None:
+    def finish_action(self, action: RunningAction, is_kept: bool) -> None:
         """Carry out what the action's code has still sent, then close its channels."""
         for _ in range(MAX_CHANNELS):  # what was sent before the end is still carried out
-            if not self.take_message(action, may_pass_on):
+            if not self.take_message(action, is_kept):
                 break
         for channel in [c for c in self.sockets if c.worker is action.worker]:
             channel.on_ready(select.POLLIN)
             channel.close()
+        self.let_go(action)
+
+    def let_go(self, action: RunningAction) -> None:
+        """The host closes the channels that it has of an action when it is told of its end."""
         self.passed_on -= action.passed_on
 
 

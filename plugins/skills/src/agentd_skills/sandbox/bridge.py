@@ -85,7 +85,7 @@ class Blob(bytes):
 def call(name: str, arguments: dict[str, Any]) -> Any:
     """Call a tool with a dictionary of arguments; return its result or raise ToolError."""
     channel: _Channel | _Http | None = _state.__dict__.get("channel")
-    if channel is None or channel.pid != os.getpid():
+    if channel is None or channel.pid != os.getpid() or (channel.block and channel.block != _block()):
         channel = _open_channel()
     return channel.call(name, _encoded(name, arguments))
 
@@ -201,10 +201,11 @@ def _untagged(value: dict[str, Any]) -> Any:
 
 
 class _Channel:
-    """A private connection to the host. One thread uses it; a fork makes a new one."""
+    """A private connection to the host. One thread uses it; a fork makes a new one. With `block`, it ends with that."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, block: str) -> None:
         self.pid = os.getpid()
+        self.block = block
         self.sock = sock
         self.large = False
 
@@ -284,13 +285,25 @@ _state = threading.local()
 
 def _open_channel() -> _Channel | _Http:
     """Make this thread's connection: a channel through the broker, or HTTP."""
-    sock = _ask_broker()
-    channel: _Channel | _Http = _Http() if sock is None else _Channel(sock)
+    block = _block() if _runs_kept_block() else ""
+    sock = _ask_broker(b"M" if block else b"C")
+    channel: _Channel | _Http = _Http() if sock is None else _Channel(sock, block)
     _state.channel = channel
     return channel
 
 
-def _ask_broker() -> socket.socket | None:
+def _block() -> str:
+    """Return what tells this block from others of a kept interpreter."""
+    return os.environ.get("AGENTD_TOOLS_URL", "")
+
+
+def _runs_kept_block() -> bool:
+    """Tell whether this is the thread in which a kept interpreter runs its blocks: it calls nothing between them."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and os.environ.get("AGENTD_TOOLS_MAIN") == str(os.getpid())
+
+
+def _ask_broker(message: bytes) -> socket.socket | None:
     """Return our end of a new channel, or None where the broker is out of reach."""
     try:
         number = int(os.environ["AGENTD_TOOLS_FD"])
@@ -307,7 +320,7 @@ def _ask_broker() -> socket.socket | None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))]
-            broker.sendmsg([b"C"], rights, _NO_SIGNAL)
+            broker.sendmsg([message], rights, _NO_SIGNAL)
     except OSError as error:
         if ours is not None:
             ours.close()
@@ -327,6 +340,7 @@ class _Http:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        self.block = ""
         self.url = os.environ.get("AGENTD_TOOLS_URL", "")
         self.token = os.environ.get("AGENTD_TOOLS_TOKEN", "")
         self.path = os.environ.get("AGENTD_TOOLS_SOCKET", "")

@@ -1,16 +1,19 @@
-"""The seccomp filter: what code may not ask the kernel for, whatever way it finds to ask.
+"""The seccomp filter of sandboxes: what code may not ask the kernel for, whatever way it finds to ask.
 
-bubblewrap installs it before the runner starts. It holds for all that the runner starts, and cannot be taken off.
-A call that is refused fails with EPERM; one that "does not exist" fails with ENOSYS, so that programs take another way:
+The sandbox installs it before the runner starts: `native` has bubblewrap do it, in `srt` the runner's own process does.
+It holds for all that the runner starts, and cannot be taken off. Kernels use the strictest of all filters, so it adds
+to others and takes nothing away. A call that is refused fails with EPERM; one that "does not exist" fails with ENOSYS,
+so that programs take another way:
 
-* System V IPC, keyrings, io_uring, userfaultfd, bpf, performance events, looking into other processes (ptrace);
+* keyrings, which belong to a user and not to a sandbox; io_uring, which does what a filter cannot see; userfaultfd,
+  bpf, performance events, fanotify, looking into other processes (ptrace); System V IPC, unless it is asked for;
 * new namespaces, mounts, modules, other kernels, clocks, swap, the kernel's log. Most of it needs capabilities that
   code has not; refused here, the kernel's code for it cannot be attacked either. `clone3` does not exist: its flags
   lie where a filter cannot look, and programs take `clone`;
 * sockets other than IPv4, IPv6 (TCP and UDP) and netlink's about routes, which tells a program its own interfaces;
   pairs of sockets that are not tied to each other for life;
-* setuid and setgid bits, wherever a mode is given. `openat2` names its mode where a filter cannot look: it does not
-  exist;
+* setuid and setgid bits, wherever a mode is given: such a program would give the rights of its owner to whoever runs
+  it. `openat2` names its mode where a filter cannot look: it does not exist;
 * typing into a terminal (TIOCSTI, TIOCLINUX), and other personalities than the ordinary one;
 * calls that are newer than this list do not exist. Those of 32-bit programs end the program (SIGSYS), those of x32
   do not exist.
@@ -24,11 +27,12 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import struct
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["MACHINES", "UnknownMachineError", "filter_program"]
+__all__ = ["MACHINES", "UnknownMachineError", "filter_program", "lacking_filter"]
 
 
 def _numbers(*lines: str) -> dict[str, tuple[int | None, int | None]]:
@@ -42,10 +46,11 @@ def _number(word: str) -> int | None:
 
 
 # Refused whatever the arguments are.
-_REFUSED: Final = _numbers(
-    # System V IPC
+_SYSTEM_V: Final = _numbers(
     "shmget 29 194, shmat 30 196, shmctl 31 195, shmdt 67 197, semget 64 190, semop 65 193, semctl 66 191",
     "semtimedop 220 192, msgget 68 186, msgsnd 69 189, msgrcv 70 188, msgctl 71 187",
+)
+_REFUSED: Final = _numbers(
     # keyrings, io_uring, and parts of the kernel that are attacked often
     "add_key 248 217, request_key 249 218, keyctl 250 219, io_uring_setup 425 425, io_uring_enter 426 426",
     "io_uring_register 427 427, userfaultfd 323 282, bpf 321 280, perf_event_open 298 241, fanotify_init 300 262",
@@ -109,10 +114,11 @@ class UnknownMachineError(Exception):
 
 
 @functools.cache
-def filter_program(machine: str) -> bytes:
+def filter_program(machine: str, *, system_v: bool = False) -> bytes:
     """Return the filter for a machine, as `os.uname` names it, in the form of `struct sock_filter`.
 
-    :raises UnknownMachineError: for one whose calls it does not know.
+    :param system_v: leave System V shared memory, queues and semaphores, in a sandbox that has its own.
+    :raises UnknownMachineError: for a machine whose calls it does not know.
     """
     if machine not in MACHINES:
         raise UnknownMachineError(
@@ -123,12 +129,23 @@ def filter_program(machine: str) -> bytes:
         *(_step(_LOAD, _ARCHITECTURE), _step(_IF_EQUAL, architecture, 1, 0), _step(_RETURN, _KILL)),
         *(_step(_LOAD, _NUMBER), _step(_IF_AT_LEAST, _NEWEST + 1, 0, 1), _step(_RETURN, _ABSENT)),
     ]
-    for name, numbers in {**_CHECKED, **_REFUSED}.items():
+    for name, numbers in {**_CHECKED, **_REFUSED, **({} if system_v else _SYSTEM_V)}.items():
         number = numbers[column]
         if number is not None:
             body = _body(name)
             program += [_step(_IF_EQUAL, number, 0, len(body)), *body]
     return b"".join([*program, _step(_RETURN, _ALLOW)])
+
+
+def lacking_filter() -> str:
+    """Say what this machine lacks for the filter, or nothing."""
+    try:
+        filter_program(os.uname().machine)
+    except UnknownMachineError as error:
+        return str(error)
+    if os.path.exists("/proc/sys/kernel/seccomp/actions_avail"):
+        return ""
+    return "this kernel has no filters of system calls (CONFIG_SECCOMP_FILTER)"
 
 
 def _body(name: str) -> list[bytes]:

@@ -1,0 +1,24 @@
+"""The plugin `auto` of the group `agentd.executors`: `native` where this machine can run it, else `subprocess`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentd.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from agentd.protocols import Executor
+
+AGENTD_API = 1
+
+
+@hookimpl
+def agentd_create_executor(
+    workspace_dir: Path, options: Mapping[str, Any], make_executor: Callable[..., Executor]
+) -> Executor:
+    """Options: those of `native`. Without a sandbox, those that `subprocess` has as well."""
+    from agentd_executor_native.choice import create
+
+    return create(workspace_dir, options, make_executor)

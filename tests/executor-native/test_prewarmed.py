@@ -1,0 +1,180 @@
+"""`prewarm`: empty sandboxes that are there before the session."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import native
+import pytest
+from agentd.errors import ConfigError
+from agentd_executor_native.executor import NativeExecutor
+from agentd_executor_native.prewarmed import prewarmed
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Path]:
+    native.need_native()
+    yield tmp_path / "w"
+    prewarmed.close()
+
+
+def ready() -> int:
+    return sum(map(len, prewarmed._ready.values()))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def run(executor: NativeExecutor, command: str) -> str:
+    output, code = executor.execute_bash(command)
+    assert code == 0, output
+    return output
+
+
+def test_a_session_takes_over_what_is_ready_and_finds_nothing_of_another_one(workspace: Path) -> None:
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "echo mine > /tmp/mine; echo file > file; export MINE=1; echo $BASHPID > /dev/shm/pid")
+        assert not first._was_prewarmed
+        wait_until(lambda: ready() == 1)
+    with native.make(workspace, prewarm=1, env={"OWN": "yes"}, limits={"processes": 50}) as second:
+        output = run(second, "cat file; ls /tmp /dev/shm; echo $OWN $MINE; ulimit -u; id -u")
+        assert second._was_prewarmed
+        words = output.split()
+        assert not {"mine", "pid", "1"} & set(words)
+        assert {"file", "yes"} <= set(words)
+        assert words[-1] != "0"
+        wait_until(lambda: ready() == 1)  # for the next one
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deny": ["secret"]},
+        {"read": ["/etc/hostname"]},
+        {"allow_git_config": True},
+        {"allowed_hosts": ["example.com"]},
+    ],
+)
+def test_other_options_are_another_sandbox(workspace: Path, change: dict[str, object]) -> None:
+    workspace.mkdir()
+    (workspace / "secret").write_text("s")
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        with native.make(workspace, prewarm=0, **change) as other:
+            run(other, "true")
+            assert not other._was_prewarmed
+
+
+def test_what_shows_other_files_than_a_new_one_would_is_not_taken_over(workspace: Path) -> None:
+    workspace.mkdir()
+    (workspace / ".envrc").write_text("old")
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        (waiting,) = next(iter(prewarmed._ready.values()))
+        (workspace / "new").write_text("new")
+        (workspace / "new").rename(workspace / ".envrc")  # another file under the guarded name
+        with native.make(workspace, prewarm=0) as second:
+            assert run(second, "cat .envrc") == "new"
+            assert not second._was_prewarmed
+            assert second.execute_bash("echo x > .envrc")[1] != 0
+        assert not waiting.is_alive
+
+
+def test_a_skill_that_came_meanwhile_is_read_only(workspace: Path) -> None:
+    from agentd.protocols import Layout
+
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        (workspace / "skills").mkdir()
+        with native.make(workspace, prewarm=0) as second:
+            second.attach(tools=None, layout=Layout(read_only=(workspace / "skills",)))
+            assert second.execute_bash("echo x > skills/x")[1] != 0
+
+
+def test_one_that_has_ended_is_replaced(workspace: Path) -> None:
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        (waiting,) = next(iter(prewarmed._ready.values()))
+        waiting.process.kill()
+        with native.make(workspace, prewarm=0) as second:
+            assert run(second, "echo on") == "on\n"
+
+
+def test_one_that_ends_as_it_is_taken_over_is_replaced(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        monkeypatch.setattr("agentd_executor_native.blueprint.StartedSandbox.is_alive", True)
+        (waiting,) = next(iter(prewarmed._ready.values()))
+        waiting.process.kill()
+        waiting.process.wait(5)
+        with native.make(workspace, prewarm=0) as second:
+            assert run(second, "echo on") == "on\n"
+
+
+def test_the_network_is_the_new_session_s(workspace: Path) -> None:
+    asked: list[str] = []
+    with native.make(workspace, prewarm=1, on_host_request=lambda host, port: False) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+
+    def ask(host: str, port: int) -> bool:
+        asked.append(host)
+        return False
+
+    with native.make(workspace, prewarm=0, on_host_request=ask) as second:
+        run(second, "curl -s --max-time 20 http://example.invalid/ || true")
+        assert second._was_prewarmed
+    assert asked == ["example.invalid"]
+
+
+def test_by_itself_one_is_ready_while_there_are_several_sessions_and_goes_with_the_last(
+    workspace: Path,
+) -> None:
+    first, second = native.make(workspace), native.make(workspace)
+    try:
+        run(first, "true")
+        assert not prewarmed._wanted
+        run(second, "echo x > made")
+        wait_until(lambda: ready() == 1)
+        first.close()
+        assert ready() == 1
+    finally:
+        first.close()
+        second.close()
+    assert not ready()
+    assert {path.name for path in workspace.iterdir()} == {"made"}
+
+
+def test_none_waits_longer_than_its_time(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentd_executor_native.prewarmed.KEPT_S", 0.5)
+    with native.make(workspace, prewarm=2) as first:
+        run(first, "echo x > made")
+        wait_until(lambda: ready() == 2)
+    wait_until(lambda: not ready() and {path.name for path in workspace.iterdir()} == {"made"})
+
+
+def test_a_session_that_was_forgotten_counts_no_more(workspace: Path) -> None:
+    executor = native.make(workspace)
+    run(executor, "true")
+    assert prewarmed._open
+    del executor
+    wait_until(lambda: not prewarmed._open)
+
+
+@pytest.mark.parametrize("count", [-1, 65, True, "2", 1.5])
+def test_what_is_no_number_of_sandboxes_is_refused(tmp_path: Path, count: object) -> None:
+    with pytest.raises(ConfigError, match="prewarm"):
+        native.make(tmp_path, prewarm=count)
