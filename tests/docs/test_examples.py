@@ -157,6 +157,16 @@ def test_the_sync_session_example_continues_its_conversation_and_saves_the_trans
     assert '"Written."' in (tmp_path / "transcript.json").read_text()
 
 
+def test_an_executor_alone_runs_code_without_a_model(tmp_path: Path) -> None:
+    lines = _run_against("http://127.0.0.1:9", EXAMPLES / "executor_alone.py", tmp_path).splitlines()
+    assert lines == [
+        f"0 {tmp_path}/workspace/data",
+        "0 6",
+        "failed 1 ModuleNotFoundError: No module named 'nothing_of_the_kind'",
+        "timeout 124",
+    ]
+
+
 def test_the_readme_shows_the_example_as_it_is() -> None:
     source = (EXAMPLES / "drop_in.py").read_text()
     body = source.split('"""\n\n', 1)[1]
