@@ -40,7 +40,7 @@ def create(
         raise SandboxUnavailableError(f"{error}; try again, or choose an executor by its name") from error
     if not reason:
         return make_executor(("native", options), workspace_dir)
-    options = {name: value for name, value in options.items() if name != "prewarm"}  # there is nothing to start ahead
+    options = {name: value for name, value in options.items() if name != "prewarm"}  # nothing to start ahead
     if beyond := [name for name in options if name not in COMMON_OPTIONS]:
         raise SandboxUnavailableError(f"{reason}; without it, nothing holds code to: {', '.join(beyond)}")
     try:
