@@ -83,8 +83,8 @@ class Person:
     def do(self, block: Block) -> None:
         match block.title:
             case "install":
-                for name in block.text.split()[2:]:
-                    assert version(name)
+                for wanted in block.text.split()[2:]:
+                    assert version(wanted.strip('"').partition(">=")[0])
             case "key":
                 assert "OPENAI_API_KEY" in self.env
             case "news.yaml":

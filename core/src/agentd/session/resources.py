@@ -319,7 +319,7 @@ class SessionResources:
     def _end(self) -> tuple[Executor | None, Toolbox | None]:
         """Forget what runs; return what is to be closed. The toolbox stays, empty, for later runs."""
         with self._lock:
-            executor, self._executor = self._executor, None
+            executor, self._executor, self._stateful = self._executor, None, None
             self._published = self._served = None
             self.is_current = False
         return executor if self._owned else None, self._toolbox
