@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import native
 import pytest
 from agentd.errors import ConfigError
+from agentd_executor_native.blueprint import Blueprint, StartedSandbox
 from agentd_executor_native.executor import NativeExecutor
 from agentd_executor_native.prewarmed import prewarmed
 
@@ -164,6 +166,37 @@ def test_none_waits_longer_than_its_time(workspace: Path, monkeypatch: pytest.Mo
         run(first, "echo x > made")
         wait_until(lambda: ready() == 2)
     wait_until(lambda: not ready() and {path.name for path in workspace.iterdir()} == {"made"})
+
+
+def test_a_session_that_wants_none_takes_none_from_another(workspace: Path) -> None:
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        with native.make(workspace, prewarm=0) as second:
+            run(second, "true")
+            wait_until(lambda: ready() == 1)  # in place of the one that it has taken over
+
+
+def test_a_start_that_fails_ahead_harms_no_session(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = native.make(workspace), native.make(workspace, prewarm=1)
+    try:
+        run(first, "true")
+        failed = threading.Event()
+        start = Blueprint.start
+
+        def fail(blueprint: Blueprint) -> StartedSandbox:
+            if threading.current_thread().name != "agentd-native-prewarm":
+                return start(blueprint)
+            failed.set()
+            raise RuntimeError("no")
+
+        monkeypatch.setattr(Blueprint, "start", fail)
+        assert run(second, "echo on") == "on\n"
+        assert failed.wait(20)
+        wait_until(lambda: not prewarmed._wanted and prewarmed._starting is None)
+    finally:
+        first.close()
+        second.close()
 
 
 def test_a_session_that_was_forgotten_counts_no_more(workspace: Path) -> None:

@@ -7,6 +7,7 @@ the options of sessions that were there before, and is taken over only if it sho
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -36,9 +37,8 @@ class PrewarmedSandboxes:
         self._ready: dict[Blueprint, deque[StartedSandbox]] = {}
         self._wanted: dict[Blueprint, int] = {}
         self._open: dict[Blueprint, int] = {}  # sessions
-        self._kept_until: dict[
-            Blueprint, float
-        ] = {}  # without a session; only where the user has said how many
+        # Until when without a session: only where the user has said how many.
+        self._kept_until: dict[Blueprint, float] = {}
         self._starting: Blueprint | None = None
         self._refill_at = 0.0
         self._thread: threading.Thread | None = None
@@ -62,16 +62,14 @@ class PrewarmedSandboxes:
             sandbox.end()
 
     def session_begins(self, blueprint: Blueprint, count: int | None) -> None:
-        """Have so many ready from now on; None: one, as long as there are several such sessions."""
+        """Have as many ready from now on, or as other sessions want; None: one, as long as there are several."""
         with self._changed:
             sessions = self._open[blueprint] = self._open.get(blueprint, 0) + 1
             self._kept_until.pop(blueprint, None)
-            if count is None:
-                count = max(self._wanted.get(blueprint, 0), 1 if sessions > 1 else 0)
-            others = sum(self._wanted.values()) - self._wanted.get(blueprint, 0)
-            count = min(count, MOST - others)
+            own = count if count is not None else int(sessions > 1)
+            wanted = self._wanted.get(blueprint, 0)
+            count = max(wanted, min(own, MOST - sum(self._wanted.values()) + wanted))
             if count <= 0:
-                self._wanted.pop(blueprint, None)
                 return
             self._wanted[blueprint] = count
             self._refill_at = time.monotonic() + REFILL_S
@@ -92,10 +90,8 @@ class PrewarmedSandboxes:
                 self._changed.notify_all()
                 return
             left = self._dropped(blueprint)
-            while (
-                self._starting == blueprint
-            ):  # whoever removes the workspace finds nothing that is being made there
-                self._changed.wait(START_S)
+            # Whoever removes the workspace now finds nothing that is being made there.
+            self._changed.wait_for(lambda: self._starting != blueprint, START_S)
         for sandbox in left:
             sandbox.end()
 
@@ -103,6 +99,7 @@ class PrewarmedSandboxes:
         """End all that wait."""
         with self._changed:
             left = [one for blueprint in [*self._ready, *self._wanted] for one in self._dropped(blueprint)]
+            self._changed.wait_for(lambda: self._starting is None, START_S)
         for sandbox in left:
             sandbox.end()
 
@@ -151,7 +148,7 @@ class PrewarmedSandboxes:
         sandbox = None
         try:
             sandbox = blueprint.start()
-        except (AgentdError, OSError) as error:  # the next session starts one itself, and tells it
+        except Exception as error:  # the next session starts one itself, and tells it
             log.info("no sandbox is started ahead: %s", error)
         with self._changed:
             if sandbox is None:
@@ -159,14 +156,17 @@ class PrewarmedSandboxes:
             elif blueprint in self._wanted:
                 self._ready.setdefault(blueprint, deque()).append(sandbox)
                 sandbox = None
-        if sandbox is not None:
-            sandbox.end()
-        with self._changed:
-            self._starting = None
-            self._changed.notify_all()
+        try:
+            if sandbox is not None:
+                sandbox.end()
+        finally:
+            with self._changed:
+                self._starting = None
+                self._changed.notify_all()
 
 
 prewarmed: Final = PrewarmedSandboxes()
 """Those of this program."""
 
+atexit.register(prewarmed.close)
 os.register_at_fork(after_in_child=prewarmed.let_go)
