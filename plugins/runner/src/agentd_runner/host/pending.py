@@ -20,9 +20,7 @@ __all__ = ["OpenAction", "OpenActions", "Pending", "Reply", "Waiter", "is_set_in
 
 log = logging.getLogger("agentd.execution")
 
-JOINED: Final = (
-    8 * 1024
-)  # bytes, up to which output joins the chunk before it; joining more would copy all of it twice
+JOINED: Final = 8192  # bytes, up to which output joins the chunk before it; more would be copied twice again
 MAX_CHUNKS: Final = 4096  # of one action; more than these would cost the host a multiple of what they hold
 
 Reply = Callable[[bool, bytes], None]
