@@ -1,4 +1,4 @@
-"""An OpenAI client becomes an agent. Set OPENAI_API_KEY, or OPENAI_BASE_URL for another server."""
+"""An OpenAI client becomes an agent. It needs OPENAI_API_KEY."""
 
 import math
 
@@ -19,7 +19,7 @@ client = patch_openai_with_ptc(OpenAI(), cwd="./workspace")
 
 stream = client.responses.create(
     model="gpt-4.1",
-    input=[{"role": "user", "content": "List the files, then calculate the square root of 144."}],
+    input="List the files, then calculate the square root of 144.",
     stream=True,
 )
 

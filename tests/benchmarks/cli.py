@@ -28,12 +28,17 @@ LINES = (
     "warm_imports",
     "tool_calls",
     "tool_call_1mb",
+    "policy",
+    "serve",
     "turns",
+    "long_conversation",
+    "sinks",
     "parser",
     "sixteen_sessions",
     "thousand_sessions",
     "snapshots",
     "mcp_calls",
+    "mcp_code",
     "mcp_sessions",
     "json_loop",
     "prompt_bytes",
@@ -62,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.markdown:
         options.markdown.write_text(as_markdown(results))
     if options.json:
-        options.json.write_text(json.dumps(as_json(results, _machine()), indent=2) + "\n")
+        options.json.write_text(json.dumps(as_json(results, _machine(options.quick)), indent=2) + "\n")
     return 0
 
 
@@ -102,6 +107,7 @@ def _measure(line: Line, sides: tuple[Side, ...], pythons: dict[Side, Path], *, 
             rounds[side].append(figures)
             result.notes += [text for text in notes if text not in result.notes]
     result.figures = {side: _medians(list_of_figures) for side, list_of_figures in rounds.items()}
+    result.spreads = {side: _spreads(list_of_figures) for side, list_of_figures in rounds.items()}
     return result
 
 
@@ -149,13 +155,23 @@ def _medians(rounds: list[Figures]) -> Figures:
     return merged
 
 
+def _spreads(rounds: list[Figures]) -> dict[str, tuple[float, float]]:
+    """The least and the greatest value of each row over the rounds; nothing where there was one round."""
+    found = {}
+    for key in {key for figures in rounds for key in figures}:
+        values = [value for figures in rounds if (value := figures.get(key)) is not None]
+        if len(values) > 1:
+            found[key] = (min(values), max(values))
+    return found
+
+
 def _warn_if_busy() -> None:
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load > cpus:
         print(f"the machine was busy (load {load:.1f} on {cpus} processors): run again when it is not")
 
 
-def _machine() -> dict[str, object]:
+def _machine(quick: bool) -> dict[str, object]:
     """What the figures were measured on."""
     return {
         "python": platform.python_version(),
@@ -163,4 +179,5 @@ def _machine() -> dict[str, object]:
         "cpus": os.cpu_count(),
         "load": os.getloadavg()[0],
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "quick": quick,
     }

@@ -14,11 +14,12 @@ HEADINGS = ("line", "ours", "0.8.6", "floor", "vs 0.8.6", "vs floor", "target", 
 
 @dataclass
 class Result:
-    """The medians of one line over its rounds, by side, and what went wrong."""
+    """The medians of one line over its rounds, by side, how far the rounds lay apart, and what went wrong."""
 
     line: Line
     figures: dict[Side, Figures] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    spreads: dict[Side, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
     def entries(self) -> list[Entry]:
         """One entry for each row, in order."""
@@ -114,6 +115,7 @@ def as_json(results: list[Result], machine: dict[str, object]) -> dict[str, obje
             "times_theirs": entry.ratio,
             "times_floor": entry.floor_ratio,
             "reached": entry.reached,
+            "spread": {side: of[entry.row.key] for side, of in result.spreads.items() if entry.row.key in of},
         }
         for result in results
         for entry in result.entries()

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from command_process import agentd as agentd, compiled as compiled, survivors as survivors
+from command_process import agentd as agentd, survivors as survivors

@@ -19,6 +19,11 @@ class TestPlugins(CommandContract):
     good_calls: ClassVar[Any] = {("--kind", "parser", "--json"): '"fence"'}
 
 
+class TestConfig(CommandContract):
+    command = VALUES["config"]
+    good_calls: ClassVar[Any] = {("--json", "--cwd", "/"): '"user_file"'}
+
+
 class TestDoctor(CommandContract):
     command = VALUES["doctor"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -15,6 +17,7 @@ import pytest
 from agentd.hookspecs import GROUPS
 from agentd.registry.command import run_command_line
 from agentd_cli import main as command_line
+from agentd_cli.checks import _distributions
 from agentd_testing import PLUGIN_SOURCES, fake_distribution
 
 RUN = [sys.executable, "-c", "from agentd_cli.plugins_command import plugins; plugins()"]
@@ -249,3 +252,11 @@ def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are(
     told = capsys.readouterr().err
     assert "'skill-render'" in told
     assert all(f"'{kind}'" in told for kind in GROUPS)
+
+
+def test_doctor_lists_every_distribution_that_agentd_brings() -> None:
+    listed = {check.name for check in _distributions()}
+    root = tomllib.loads(Path(__file__).parents[2].joinpath("pyproject.toml").read_text("utf-8"))
+    brought = {re.split(r"[=<>~\[ ;]", one)[0] for one in root["project"]["dependencies"]}
+    assert "agentd-history" in brought
+    assert {name for name in brought if name.startswith("agentd-")} - listed == set()

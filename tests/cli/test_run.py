@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,9 +12,12 @@ from typing import Any
 
 import pyte
 import pytest
-from agentd.events import RunEnd
+from agentd.events import RunEnd, TextDelta
+from agentd_cli.views import Progress, make_view
 from agentd_demo.recording import Turn
 from agentd_demo.replay import ReplayFault
+from agentd_sink_console.console import ConsoleSink
+from fake_openai import FakeOpenAI
 
 FENCE = "```"
 Agentd = Survivors = Any  # the fixtures' classes live in conftest.py, which cannot be imported
@@ -38,7 +42,7 @@ def test_a_piped_run_is_plain_text_in_order_and_ends_with_0(agentd: Agentd) -> N
     ]
     assert shown == sorted(shown)
     assert "│ two" in result.stdout
-    assert re.search(r"2 turns · .* tokens · [\d.]+ s$", result.stdout.strip())
+    assert re.search(r"2 turns · .* tokens · cost unknown · [\d.]+ s$", result.stdout.strip())
     assert server.requests[0].last == "what is it?"
     assert "exit code 3" in server.requests[1].last
     assert list(agentd.cwd.iterdir()) == []  # no logs, no skills, nothing unasked
@@ -130,7 +134,7 @@ def test_a_run_goes_on_from_the_last_checkpoint_in_a_new_process(agentd: Agentd,
     ]
     result = agentd("run", "go on", *where, "--rewind", "nothing")
     assert result.returncode != 0
-    assert "unknown snapshot 'nothing'; there are: 'turn_0001', 'turn_0002'" in result.stderr
+    assert "--rewind: unknown snapshot 'nothing'; there are: 'turn_0001', 'turn_0002'" in result.stderr
 
 
 def test_a_budget_ends_the_run_with_1_and_says_which(agentd: Agentd) -> None:
@@ -144,8 +148,11 @@ def test_a_budget_ends_the_run_with_1_and_says_which(agentd: Agentd) -> None:
 
 @pytest.mark.slow
 def test_the_wall_time_ends_the_run_and_its_code(agentd: Agentd, survivors: Survivors) -> None:
-    agentd.replay(stubborn(agentd.cwd), "never")
-    result = agentd("run", "x", "--wall-time", "8")  # a busy machine gets to the block within it
+    for wall_time in ("4", "12", "60"):  # a slow machine gets to the block in the second or the third
+        agentd.replay(stubborn(agentd.cwd), "never")
+        result = agentd("run", "x", "--wall-time", wall_time)
+        if "partial" in result.stdout:
+            break
     assert result.returncode == 1
     assert "│ partial result" in result.stdout
     assert survivors.left() == []
@@ -397,8 +404,11 @@ def test_the_whole_output_is_an_option_and_in_the_log(agentd: Agentd) -> None:
 def test_a_rewind_without_any_checkpoint_says_so(agentd: Agentd) -> None:
     agentd.replay("never")
     done = agentd("run", "--rewind", "last", "x")
-    assert done.returncode == 4
-    assert done.stderr == "agentd: error: there is no snapshot yet\n"
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"agentd: error: --rewind last: no checkpoint is kept of {agentd.cwd}; `agentd run --checkpoints` keeps one "
+        "after each turn\n"
+    )
 
 
 def test_an_error_is_told_once_and_no_summary_stands_before_it(agentd: Agentd) -> None:
@@ -465,6 +475,15 @@ def test_completion_prints_a_script_for_the_shell(agentd: Agentd, shell: str) ->
         subprocess.run(["bash", "-n"], input=result.stdout, text=True, check=True)
 
 
+def test_an_option_of_the_conversation_without_its_command_is_told_the_command(agentd: Agentd) -> None:
+    done = agentd("-m", "a model", "--continue")
+    assert done.returncode == 2
+    assert "no such option -m; for a conversation: agentd chat -m 'a model' --continue" in done.stderr
+    done = agentd("--nonsense")
+    assert done.returncode == 2
+    assert "agentd chat" not in done.stderr
+
+
 def test_words_are_completed(agentd: Agentd) -> None:
     agentd.command = [str(Path(agentd.command[0]).with_name("agentd"))]
 
@@ -477,13 +496,21 @@ def test_words_are_completed(agentd: Agentd) -> None:
         return [line.partition(",")[2] for line in agentd().stdout.splitlines()]
 
     commands = [
+        "chat",
         "run",
         "demo",
         "daemon",
         "status",
+        "approvals",
         "check",
         "schema",
+        "acp",
+        "mcp",
+        "serve",
+        "trace",
+        "checkpoints",
         "plugins",
+        "config",
         "doctor",
         "escape-test",
         "new-plugin",
@@ -529,3 +556,150 @@ def test_a_warning_in_the_log_cannot_steer_the_terminal(agentd: Agentd) -> None:
     done = agentd("run", "--tool", "warns.py", "task")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "a ERROR forged\n"
+
+
+def test_while_somebody_is_asked_a_terminal_shows_nothing_else_and_json_goes_on() -> None:
+    shown = Progress(ConsoleSink(terminal := io.StringIO(), color=False))
+    lines = Progress(make_view(piped := io.StringIO(), as_json=True, quiet=False))
+    with shown.apart(), lines.apart():
+        for progress in (shown, lines):
+            progress.emit(TextDelta(text="words\n"))
+        assert terminal.getvalue() == ""
+        assert "words" in piped.getvalue()
+    assert "words" in terminal.getvalue()
+
+
+@pytest.mark.slow
+def test_a_policy_of_the_command_line_asks_at_the_terminal_and_denies_without_one(agentd: Agentd) -> None:
+    write = block("made.txt:create", "hello")
+    agentd.replay(write, "Done.\n")
+    terminal = agentd.on_terminal("run", "x", "--policy", "ask-writes")
+    terminal.read_until("write the file made.txt?")
+    terminal.read_until("allow?")
+    terminal.type("y\n")
+    assert terminal.wait() == 0
+    assert (agentd.cwd / "made.txt").read_text() == "hello\n"
+    agentd.replay(write.replace("made", "other"), "Done.\n")
+    result = agentd("run", "x", "--policy", "ask-writes")
+    assert "there is nobody" in result.stdout
+    assert not (agentd.cwd / "other.txt").exists()
+    result = agentd("run", "x", "--policy", "ask-write")
+    assert result.returncode == 2
+    assert "did you mean 'ask-writes'?" in result.stderr
+    (agentd.cwd / "rules.yaml").write_text("preset: yol\ntimeout_s: soon\n")
+    told = agentd("run", "x", "--policy", "rules.yaml").stderr.splitlines()
+    assert [line.partition(": must")[0] for line in told] == [
+        "agentd: error: rules.yaml:1:1: preset",
+        "  rules.yaml:2:1: timeout_s",
+    ]
+
+
+@pytest.mark.slow
+def test_an_answer_that_is_to_fit_a_schema_is_json_or_an_error(agentd: Agentd) -> None:
+    schema = {"type": "object", "properties": {"files": {"type": "integer"}}, "required": ["files"]}
+    (agentd.cwd / "count.json").write_text(json.dumps(schema))
+    agentd.replay(block("bash:execute", "ls"), "One.\n", '{"files": 1}')
+    result = agentd("run", "x", "--schema", "count.json", "--quiet")
+    assert (result.returncode, json.loads(result.stdout)) == (0, {"files": 1})
+    agentd.replay("One.\n", "Still one.\n")
+    result = agentd("run", "x", "--schema", "count.json", "--quiet")
+    assert result.returncode == 1
+    assert "does not have its form: it is no JSON" in result.stderr
+    (agentd.cwd / "count.json").write_text("[1]")
+    result = agentd("run", "x", "--schema", "count.json")
+    assert result.returncode == 2
+    assert "must be a JSON object, got list" in result.stderr
+
+
+def test_a_file_that_is_no_json_schema_is_named_with_the_option_and_what_is_wrong(agentd: Agentd) -> None:
+    agentd.replay("Never.")
+    for schema, wrong in (
+        ({"properties": {"n": {"type": "nope"}}}, "is no JSON Schema: $.properties.n.type: 'nope' is not"),
+        ({"$ref": "#/$defs/gone"}, "the schema refers to '#/$defs/gone', which it does not have"),
+    ):
+        (agentd.cwd / "count.json").write_text(json.dumps(schema))
+        result = agentd("run", "x", "--schema", "count.json")
+        assert result.returncode == 2
+        assert f"--schema 'count.json': {wrong}" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_history_of_the_command_line_keeps_what_is_sent_short_or_is_refused(agentd: Agentd) -> None:
+    with FakeOpenAI(*[block("bash:execute", "printf '%08000d' 0")] * 6, "Done.\n") as server:
+        agentd.env |= {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "none"}
+        result = agentd("run", "go", "-q", "-m", "m", "--history", "shorten:5000")
+    assert (result.returncode, result.stdout) == (0, "Done.\n")
+    assert len(server.requests) == 7
+    assert len(json.dumps(server.requests[-1]["messages"][1:])) < 20_000 < 6 * 8_000
+    for wrong, why in (
+        ("forget", "rule: must be one of"),
+        ("drop:few", "max_tokens: must be a whole number"),
+    ):
+        result = agentd("run", "go", "-m", "m", "--history", wrong)
+        assert result.returncode == 2
+        assert f"Invalid value for '--history': History.{why}" in " ".join(result.stderr.split())
+
+
+def test_pictures_go_into_a_task_and_out_of_code(agentd: Agentd) -> None:
+    from fake_openai import FakeOpenAI
+    from pictures import png
+
+    (agentd.cwd / "a.png").write_bytes(png(1))
+    (agentd.cwd / "b.png").write_bytes(png(2))
+    code = block("python:execute", "import agentd", 'agentd.show("b.png")')
+    with FakeOpenAI(code, "Two pictures.") as server:
+        result = agentd(
+            "run", "What is here?", "--image", "a.png", "--json", "-e", "subprocess", "-m", "gpt-4.1",
+            "--base-url", server.base_url,
+        )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    [picture] = [e for e in map(json.loads, result.stdout.splitlines()) if e["type"] == "picture"]
+    assert Path(picture.pop("path")).read_bytes() == png(2)
+    assert picture.pop("code_id")
+    assert picture == {
+        "type": "picture", "name": "b.png", "mime_type": "image/png", "width": 8, "height": 8,
+        "size_bytes": len(png(2)),
+    }  # fmt: skip
+    assert "base64" not in result.stdout
+    assert [json.dumps(r).count("data:image/png") for r in server.requests] == [1, 2]
+
+
+def test_a_picture_that_cannot_be_shown_ends_the_command_with_the_reason(agentd: Agentd) -> None:
+    (agentd.cwd / "a.txt").write_text("no picture")
+    result = agentd(
+        "run", "x", "--image", "a.txt", "-e", "subprocess", "-m", "m", "--base-url", "http://127.0.0.1:9/v1"
+    )
+    assert result.returncode != 0
+    assert "a.txt: not a picture that can be shown, it begins with b'no pictu'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_conversation_of_a_store_goes_on_in_another_workspace(agentd: Agentd, tmp_path: Path) -> None:
+    server = agentd.replay(
+        block("bash:execute", "export CITY=Rome; echo kept > file"),
+        "The first answer.",
+        block("bash:execute", "cat file; echo $CITY"),
+        "done",
+    )
+    store = ["--store", f"file://{tmp_path}/store", "--conversation", "c1"]
+    assert agentd("run", "begin", *store, "--cwd", str(tmp_path / "one")).returncode == 0
+    result = agentd("run", "go on", *store, "--cwd", str(tmp_path / "two"))
+    assert result.returncode == 0, result.stderr
+    assert "kept\nRome" in server.requests[-1].last
+    assert (tmp_path / "two" / "file").read_text() == "kept\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--store", "file:///tmp/store"], "--store URL and --conversation NAME go together"),
+        (["--conversation", "c1"], "--store URL and --conversation NAME go together"),
+        (["--store", "u", "--conversation", "c", "--snapshots", "packs"], "exclude each other"),
+        (["--store", "u", "--conversation", "c"], "must be a URL with a bucket or folder"),
+    ],
+)
+def test_a_store_that_cannot_be_meant_is_refused(agentd: Agentd, options: list[str], told: str) -> None:
+    agentd.replay("never asked")
+    done = agentd("run", "x", *options)
+    assert done.returncode != 0
+    assert told in done.stderr

@@ -101,6 +101,26 @@ def test_the_traceback_of_a_missing_import_shows_the_command(tmp_path: Path) -> 
     )
 
 
+def test_an_older_distribution_that_lacks_a_name_is_told_with_its_version_and_the_one_that_is_needed(
+    tmp_path: Path,
+) -> None:
+    fake_distribution(tmp_path, "agentd-policy", entry_points={}, version="0.9.1")
+    code = (
+        "from agentd.errors import MissingPluginError; print(MissingPluginError('--policy', 'agentd-policy'))"
+    )
+    done = run(code, PYTHONPATH=str(tmp_path))
+    assert done.stdout == (
+        "'--policy' comes with the distribution 'agentd-policy', of which 0.9.1 is installed; "
+        f"install it with: pip install agentd-policy=={agentd.__version__}\n"
+    )
+    hide = "import agentd.registry.scan as s; s.scan = lambda **_: (); "
+    done = run(f"{hide}from agentd import create_policy", PYTHONPATH=str(tmp_path))
+    assert "of which 0.9.1 is installed; install it with: pip install agentd-policy==" in done.stderr
+    fake_distribution(tmp_path / "half", "agentd-gone", entry_points={}, metadata=False)
+    done = run(code.replace("agentd-policy", "agentd-gone"), PYTHONPATH=str(tmp_path / "half"))
+    assert "which is not installed; install it with: pip install agentd-gone\n" in done.stdout
+
+
 # --- names that plugins add --------------------------------------------------------------------
 
 

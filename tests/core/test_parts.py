@@ -109,6 +109,21 @@ def test_a_limit_of_another_type_is_refused(field: str, value: Any, wanted: str)
     assert Limits(grace_s=0, timeout_s=5, memory_mib=None).timeout_s == 5
 
 
+def test_all_that_is_wrong_with_budgets_or_limits_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        Budgets(max_turns="5", wall_time_s=-1)  # type: ignore[arg-type]
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
+        "Budgets.max_turns",
+        "Budgets.wall_time_s",
+    ]
+    with pytest.raises(ConfigError) as refused:
+        Limits(cpu_s=0, memory_mib="8G")  # type: ignore[arg-type]
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
+        "Limits.cpu_s",
+        "Limits.memory_mib",
+    ]
+
+
 # --- live output -----------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,8 @@ def test_a_tool_source_plugin_is_asked_until_one_takes_the_spec(install, registr
     assert type(source).__module__ == "fake_acme_b_b"
     with pytest.raises(ConfigError, match=r"no tool source plugin takes a dict 'files'; asked: 'a', 'b'"):
         registry().create_tool_sources({"name": "files", "env": {"KEY": "secret"}}, {})
+    with pytest.raises(ConfigError, match="no tool source plugin takes an int; asked"):
+        registry().create_tool_sources(5, {})
 
 
 def test_no_tool_source_plugin_names_the_bridge(registry: Make) -> None:

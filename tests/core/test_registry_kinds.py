@@ -23,6 +23,7 @@ MAKE: dict[str, Callable[[Registry, Path], Any]] = {
     "event_sink": lambda r, d: r.create_event_sink("fake"),
     "model": lambda r, d: r.open_model("fake/1"),
     "snapshot_store": lambda r, d: r.create_snapshot_store("fake", d, None, tuple),
+    "trigger": lambda r, d: r.create_trigger("fake", {}),
     "command": lambda r, d: r.load("command", "fake"),
 }
 

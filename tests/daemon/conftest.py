@@ -63,12 +63,6 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield made
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the daemons of these tests keep their compiled modules."""
-    return tmp_path_factory.mktemp("compiled")
-
-
 @pytest.fixture
 def model() -> Iterator[FakeOpenAI]:
     """A model that answers `well`, unless the test gives it other answers."""
@@ -77,9 +71,9 @@ def model() -> Iterator[FakeOpenAI]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, compiled: Path, model: FakeOpenAI) -> Iterator[Home]:
+def home(tmp_path: Path, model: FakeOpenAI) -> Iterator[Home]:
     """A place for a daemon; what is started in it ends with the test."""
-    place = Home(tmp_path, compiled, model)
+    place = Home(tmp_path, model)
     yield place
     place.close()
 

@@ -29,15 +29,27 @@ agents:
 """
 
 
-def test_there_are_three_examples() -> None:
-    assert [path.stem for path in EXAMPLES] == ["coder", "news", "team"]
+def test_there_are_five_examples() -> None:
+    assert [path.stem for path in EXAMPLES] == ["coder", "fleet", "news", "team", "triggers"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_right_and_its_executor_is_known(path: Path, agentd: Command) -> None:
+    agentd.env["DEPLOY_SECRET"] = (
+        "whsec_c2l4dGVlbiBieXRlcyBvciBtb3Jl"  # the one that an example has no default for
+    )
     done = agentd("check", str(path))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("ok: ")
+
+
+def test_a_secret_of_an_example_that_is_not_set_is_named_with_its_line(agentd: Command) -> None:
+    (example,) = [path for path in EXAMPLES if path.stem == "triggers"]
+    agentd.env.pop("DEPLOY_SECRET", None)
+    done = agentd("check", str(example))
+    assert done.returncode == 2
+    assert "triggers.yaml:19:40: agents[0].triggers[2].options.secret: " in done.stderr
+    assert "DEPLOY_SECRET is not set; set it" in done.stderr
 
 
 def test_what_is_right_names_its_agents(agentd: Command) -> None:
@@ -51,12 +63,11 @@ def test_what_is_wrong_goes_to_standard_error_a_line_each(agentd: Command) -> No
     (agentd.cwd / "agents.yaml").write_text("agents:\n  - nam: a\n    model: [m]\n")
     done = agentd("check", "agents.yaml")
     assert (done.returncode, done.stdout) == (2, "")
-    missing, unknown, wrong, count = done.stderr.splitlines()
+    unknown, wrong, count = done.stderr.splitlines()
     assert unknown.startswith("agents.yaml:2:5: agents[0].nam: unknown key; ")
     assert unknown.endswith("did you mean 'name'?")
-    assert missing == "agents.yaml:2:5: agents[0].name: is missing"
     assert wrong == "agents.yaml:3:12: agents[0].model: must be a list of 2, got a list of 1"
-    assert count == "agentd: 3 errors"
+    assert count == "agentd: 2 errors"
 
 
 def test_plugins_that_are_not_there_are_named_where_they_are_asked_for(agentd: Command) -> None:

@@ -18,6 +18,10 @@ class TestStatus(CommandContract):
     command = VALUES["status"]
 
 
+class TestApprovals(CommandContract):
+    command = VALUES["approvals"]
+
+
 class TestCheck(CommandContract):
     command = VALUES["check"]
 

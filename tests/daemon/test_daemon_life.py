@@ -69,7 +69,7 @@ def test_a_broken_configuration_prints_each_problem_on_a_line_of_its_own(home: H
     assert result.returncode == 2
     lines = result.stderr.splitlines()
     assert lines[-1] == "agentd: the configuration cannot be used"
-    assert [line.split(": ")[0] for line in lines[:-1]] == ["agents.yaml:3:5", "agents.yaml:6:11"]
+    assert [line.split(": ")[0] for line in lines[:-1]] == [*("agents.yaml:3:5", "agents.yaml:6:11")]
     assert "did you mean 'model'?" in lines[0]
 
 
@@ -95,6 +95,13 @@ def test_of_two_daemons_on_one_folder_the_second_refuses_and_names_the_first(hom
     assert first.stop() == 0
 
 
+def test_a_file_that_there_is_not_is_told_as_such(home: Home) -> None:
+    for command in (("status",), ("approvals", "list"), ("approvals", "allow", "1k1ec7ysh4c")):
+        told = home.run(*command, "agnets.yaml")
+        assert told.returncode == 2
+        assert "there is no file 'agnets.yaml', and no daemon was started with it" in told.stderr
+
+
 def test_the_next_daemon_takes_over_the_folder_of_one_that_was_killed(home: Home) -> None:
     home.write(home.agent())
     first = home.start()
@@ -104,7 +111,10 @@ def test_the_next_daemon_takes_over_the_folder_of_one_that_was_killed(home: Home
     socket = home.state / "control.sock"
     assert socket.exists()
     told = home.run("status", "--state-dir", str(home.state))
-    assert (told.returncode, told.stderr.strip()) == (1, f"no daemon runs in {home.state}")
+    assert (told.returncode, told.stderr.strip()) == (
+        1,
+        f"no daemon runs in {home.state}; `agentd FILE...` starts one",
+    )
     second = home.start()
     assert second.status()["pid"] == second.process.pid
     assert second.stop() == 0

@@ -161,7 +161,7 @@ async def test_an_outage_of_the_provider_is_waited_out_and_the_task_stands_once_
             kept = daemon.daemon.history("news")
     assert [message.role for message in kept] == ["task", "answer"]
     (task,) = told(model.requests[-1])
-    assert task.count("<content>") == 1
+    assert task.count("<content>\n") == 1
     assert f"This is attempt 4 at the task {trigger.id}" in task
 
 

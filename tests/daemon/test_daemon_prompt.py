@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -137,6 +138,41 @@ def test_a_parked_agent_is_resumed_from_the_prompt(home: Home, sit_down: Any) ->
         )
     )
     person.type("quit\r")
+    assert person.wait() == 0
+
+
+def test_a_question_is_told_above_the_typed_line_and_answered_at_the_prompt(
+    home: Home, sit_down: Any
+) -> None:
+    home.post("page", "old")
+    home.model.answers[:] = [call("post", name="made", text="by hand"), Answer(text="it is posted")]
+    home.model.repeat = False
+    home.write(home.agent(**watched(home), policy={"default": "ask"}))
+    person = sit_down()
+    person.see("a>")
+    home.seen("page")
+    person.type("half a li")
+    person.see("a> half a li")
+    home.post("page", "new")
+    person.see("a: asks whether it may call post: /allow")
+    person.see(lambda: person.prompt() == "a> half a li")
+    (id,) = set(re.findall(r"/allow ([0-9a-z]+)", "\n".join(person.everything())))
+    person.type("\x03/approvals\r")
+    person.see("a call waits since")
+    person.see('{"name": "made", "text": "by hand"}')
+    person.type("/agents\r")
+    person.see("asks")
+    person.type("/allow nothing\r")
+    person.see("no question 'nothing' in")
+    person.type(f"/allow {id} for-ever\r")
+    person.see("/allow: must be once, session, always, got 'for-ever'")
+    person.type(f"/allow {id[:-1]}\t\r")
+    person.see("allowed: post; its call goes on")
+    person.see("it is posted")
+    assert (home.board / "made").read_text() == "by hand"
+    person.type(f"/deny {id} too late\r")
+    person.see("it was allowed by a person at the prompt")
+    person.type("/quit\r")
     assert person.wait() == 0
 
 

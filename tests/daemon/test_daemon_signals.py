@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_openai import Answer
-from life import Home, Life, call, eventually, left_of, tree_of
+from life import Home, Life, call, command_of, eventually, left_of, tree_of
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +32,7 @@ def begin_block(home: Home) -> Life:
 
 def sleeping(life: Life) -> int:
     """How many of the block's processes run below the daemon."""
-    count = 0
-    for pid in tree_of(life.process.pid):
-        try:
-            count += Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sleep\x0030")
-        except OSError:
-            pass
-    return count
+    return sum(command_of(pid).startswith(b"sleep\x0030") for pid in tree_of(life.process.pid))
 
 
 def begin_call(home: Home, *ways: str) -> Life:
@@ -162,7 +155,7 @@ def test_hup_restarts_what_changed_and_leaves_the_rest_undisturbed(home: Home) -
     home.post("one", "new")
     home.requests(1)  # `stays` is in the middle of a turn
     life.becomes("stays", state="running")
-    (one,) = [pid for pid in home.servers() if b"\0one\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (one,) = [pid for pid in home.servers() if b"\0one\0" in command_of(pid)]
     started = len(home.servers())
 
     home.write(

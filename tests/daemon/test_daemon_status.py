@@ -51,9 +51,11 @@ def test_the_table_and_the_json_show_agents_servers_queues_and_errors(home: Home
     table = home.run("status", "--state-dir", str(home.state)).stdout
     assert f"daemon, pid {life.process.pid}" in table
     row = next(line for line in table.splitlines() if line.startswith("busy"))
-    assert row.split()[1:4] == ["idle", "0", "2"]
-    assert "files up" in row
-    assert "[bold]fine" in table
+    assert row.split("  ")[1:4] == ["idle", "0", "2"]
+    assert row.split("  ")[6:] == ["files up", "-", "a [bold]fine[/] day"]
+    heading = "daemon, pid {}\nagent  state  queued  turns  cost  last  servers  asks  result or error\n"
+    assert table.startswith(heading.format(life.process.pid))
+    assert "\nidle-0  idle  0  0  -  -  -  -  -\n" in table
     assert life.stop() == 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from agentd.errors import ConfigError
+from agentd.events import RunEnd
 from agentd_daemon.arguments import typed_arguments
 from agentd_daemon.config.values import AgentServerConfig
 from agentd_demo.replay import ReplayFault, ReplayServer
@@ -21,6 +22,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 def model() -> Iterator[ReplayServer]:
     with ReplayServer(["Noted."], repeat=True) as server:
         yield server
+
+
+def put(page: Path, text: str) -> None:
+    """Write a page in one step: a server may look at any moment."""
+    new = page.parent.with_name("new")
+    new.write_text(text)
+    new.replace(page)
 
 
 def polled(folder: Path) -> AgentServerConfig:
@@ -92,10 +100,10 @@ async def test_a_burst_while_the_agent_is_busy_becomes_one_task_with_the_newest_
     config = agent(model, files_server(folder), subscriptions=(uri,))
     async with living(tmp_path / "state", config) as daemon:
         await daemon.seen(uri)
-        page.write_text("1")
+        put(page, "1")
         await daemon.asked(model, 1)
         for number in range(2, 6):
-            page.write_text(str(number))
+            put(page, str(number))
             await daemon.until(
                 lambda n=number: [t.content for t in daemon.journal.pending("news")] == [str(n)]
             )
@@ -196,6 +204,56 @@ async def test_of_a_binary_content_the_agent_is_told_kind_and_size(
         picture.write_bytes(b"\xff\x01")  # as long as before
         await daemon.settled(1)
     assert "[application/x-test, 2 bytes]" in model.requests[0].last
+
+
+@pytest.mark.parametrize("kind", ["2026-07-28", "polled"])
+async def test_an_agent_whose_code_changes_what_wakes_it_is_set_aside_until_somebody_else_does_or_a_person_says_so(
+    kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("FIRST_S", "LONGEST_S"):
+        monkeypatch.setattr(f"agentd_daemon.own_wakes.{name}", 1e6)  # the pause does not end in this test
+    page, uri = folder / "page", f"file://{folder}/page"
+    page.write_text("first\n")
+    script = [f"```bash:execute\necho mine >> {page}\n```\n", "Noted."]
+    with ReplayServer(script, repeat=True) as model:
+        config = agent(
+            model,
+            SERVERS[kind](folder),
+            mode="ptc",
+            subscriptions=watching(uri, poll_interval=0.1, max_in_a_row=2),
+        )
+        async with living(tmp_path / "state", config) as daemon:
+            await daemon.seen(uri)
+            worker = daemon.daemon._worker("news")
+
+            async def until_held(runs: int) -> None:
+                await daemon.runs_end(runs)
+                await daemon.until(lambda: worker.wakes.held and daemon.status().state == "idle")
+                assert daemon.count(RunEnd) == runs
+
+            put(page, "of somebody else\n")
+            await until_held(3)
+            assert daemon.status().queued == 1
+            said = daemon.status().last_error
+            assert said.startswith(
+                f"{uri} (`max_in_a_row` of the subscription) is set aside for 1e+06 s: 2 times"
+            )
+            assert f"news: {said}" in caplog.text
+
+            await daemon.daemon.submit("news", "Look at it.")  # a new cause, from which two more follow
+            await until_held(6)
+
+            real = worker.wakes._now
+            worker.wakes._now = lambda: real() + 3600  # a quiet hour
+            put(page, "of somebody else again\n")
+            await until_held(9)
+            task = model.requests[12].last
+            assert "has changed 2 times" in task, "what was set aside went into it"
+            assert "<content>\nof somebody else again\n" in task
+
+            assert daemon.daemon.resume("news")
+            await until_held(12)
+            assert page.read_text() == "of somebody else again\n" + "mine\n" * 6
 
 
 # --- tools as resources ------------------------------------------------------------------------------------

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
-from agentd_daemon.config.values import HistoryConfig
+from agentd.turn.spending import around
+from agentd_daemon import sessions
+from agentd_daemon.config.values import BudgetsConfig, HistoryConfig
+from agentd_daemon.conversation import bill_of
 from agentd_demo.replay import ReplayFault, ReplayServer
 from living import agent, files_server, living, told
 
@@ -127,6 +131,27 @@ async def test_with_checkpoints_each_task_leaves_one_and_a_person_can_go_back(
     assert told(model.requests[-1]) == ["one", "three", "four"]
 
 
+async def test_checkpoints_of_old_tasks_go_and_those_with_a_label_stay(
+    tmp_path: Path, model: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "KEPT_CHECKPOINTS", 2)
+    monkeypatch.setattr(sessions, "FORGET_EVERY", 3)
+    async with living(tmp_path / "state", agent(model, checkpoints=True)) as daemon:
+        left = []
+        for number in range(1, 6):
+            await daemon.daemon.submit("news", f"task {number}")
+            await daemon.settled(number)
+            await daemon.until(lambda: daemon.status().state == "idle")
+            session = daemon.daemon._worker("news").session
+            assert session is not None
+            if number == 1:
+                await daemon.daemon.snapshot("news", "by hand")
+            left.append([kept.label or kept.turn for kept in session.checkpoints()])
+    # those by hand have a turn as well: the sixth is of the fifth task
+    whole = [1, "by hand", 3, 4, 5]
+    assert left == [whole[:2], whole[:3], whole[:4], whole, ["by hand", 5, 6]]
+
+
 async def test_a_resting_agent_measures_its_conversation_and_a_rewound_one_is_measured_again(
     tmp_path: Path, model: ReplayServer
 ) -> None:
@@ -171,3 +196,28 @@ async def test_an_agent_is_ready_before_its_first_task(tmp_path: Path, model: Re
         await daemon.settled(1)
         assert log.read_text().count("tools/list") == 1
     assert model.requests[0].body["tools"][0]["function"]["name"] == "look"
+
+
+async def test_the_money_of_a_task_is_one_for_all_attempts_and_what_cannot_be_paid_is_not_tried_again(
+    tmp_path: Path, model: ReplayServer
+) -> None:
+    config = attrs.evolve(agent(model), model=("replay", {"prices": {"replay": [1000, 1000]}}))
+    async with living(tmp_path / "state", config) as daemon:
+        await daemon.daemon.submit("news", "one")
+        (done,) = await daemon.settled(1)
+        spent = daemon.status().usage.cost_usd
+        assert spent
+        enough = attrs.evolve(config, budgets=BudgetsConfig(max_cost_usd=spent + 0.25))
+        with bill_of(done, daemon.journal, enough):
+            spending = around.get()
+        assert spending is not None
+        assert spending.left_usd() == pytest.approx(0.25)
+    asked = len(model.requests)
+    poor = attrs.evolve(config, budgets=BudgetsConfig(max_cost_usd=0.0001))
+    async with living(tmp_path / "state", poor) as daemon:
+        await daemon.daemon.submit("news", "two")
+        failed = [t for t in await daemon.settled(2) if t.error]
+    assert [(t.state, t.attempts, t.error) for t in failed] == [
+        ("failed", 1, "ended without an answer: cost")
+    ]
+    assert len(model.requests) == asked

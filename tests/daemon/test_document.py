@@ -139,7 +139,7 @@ def test_merged_keys_lose_to_those_of_the_mapping_and_earlier_ones_win(write: Wr
 )  # fmt: skip
 def test_aliases_cannot_blow_a_file_up(text: str, write: Write) -> None:
     (problem,) = examine(write(text)).problems
-    assert problem.message.startswith("its aliases make more than ")
+    assert problem.message.startswith("the file has more than ")
     assert problem.position is not None
 
 
@@ -154,7 +154,8 @@ def test_any_text_gives_data_or_problems(tmp_path_factory: pytest.TempPathFactor
     assert (found.config is None) == bool(found.problems)
 
 
-@given(st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\0\x1b")))
+# At most 1,024 characters of JSON: YAML knows no longer keys of one line.
+@given(st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from("\0\x1b"), max_size=80))
 def test_whatever_is_escaped_comes_in_as_valid_text(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:

@@ -113,9 +113,12 @@ def test_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as c:
         c.execute("PRAGMA user_version = 99")
     c.close()
+    known = len(schema.MIGRATIONS)
     before = path.read_bytes()
     for readonly in (False, True):
-        with pytest.raises(JournalError, match=r"has version 99, .* up to 1; update agentd, or use another"):
+        with pytest.raises(
+            JournalError, match=rf"has version 99, .* up to {known}; update agentd, or use another"
+        ):
             Journal.open(path, readonly=readonly)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir() if "damaged" in p.name] == []
@@ -126,13 +129,16 @@ def test_an_older_version_is_migrated_and_keeps_everything(
 ) -> None:
     path = tmp_path / "journal.db"
     ids = filled(path, 3)
+    known = len(schema.MIGRATIONS)
     monkeypatch.setattr(
         schema,
         "MIGRATIONS",
         [*schema.MIGRATIONS, ("CREATE TABLE more (x TEXT)", "INSERT INTO more VALUES ('y')")],
     )
     monkeypatch.setattr("agentd_daemon.journal.database.MIGRATIONS", schema.MIGRATIONS)
-    with pytest.raises(JournalError, match="has version 1, this agentd reads 2; start the daemon"):
+    with pytest.raises(
+        JournalError, match=f"has version {known}, this agentd reads {known + 1}; start the daemon"
+    ):
         Journal.open(path, readonly=True)
     with Journal.open(path) as journal:
         assert [t.id for t in journal.pending("a")] == ids

@@ -228,3 +228,18 @@ def test_many_threads_take_and_settle_at_once(journal: Journal) -> None:
     assert len(set(ids)) == 160
     assert journal.counts("agent0") == journal.counts("agent1") == {"done": 40, "running": 40}
     assert [t.coalesced for t in journal.pending("news")] == [159]
+
+
+def test_a_trigger_whose_resource_is_passed_over_waits_unless_it_has_begun_before(journal: Journal) -> None:
+    begun = journal.accept("news", origin="subscription", uri="u:1", content="1", digest="1")
+    journal.begin(begun.id)
+    held = journal.accept("news", origin="subscription", uri="u:2", content="2", digest="2")
+    other = journal.accept("news", origin="repl", task="Hello.")
+    assert journal.next_trigger("news") == held
+    assert journal.next_trigger("news", but=["u:2", "u:3"]) == other
+    retried = journal.retry_later(begun.id, "later")
+    assert journal.next_trigger("news", but=["u:1", "u:2"]) == retried
+    journal.begin(begun.id)
+    journal.settle(begun.id, state="done")
+    journal.begin(other.id)
+    assert journal.next_trigger("news", but=["u:2"]) is None

@@ -122,10 +122,30 @@ def test_every_error_comes_at_once_with_its_place(errors: Errors) -> None:
         "agents.yaml:9:27: agents[0].history.max_tokens: must be at least 1, got 0",
         "agents.yaml:10:20: agents[0].subscriptions: must be a list, got 'tool://fetch'",
         "agents.yaml:11:5: agents[1].name: is missing",
-        "agents.yaml:12:1: statedir: unknown key; allowed: agents, defaults, plugins, state_dir; "
+        "agents.yaml:12:1: statedir: unknown key; allowed: agents, defaults, plugins, state_dir, store; "
         "did you mean 'state_dir'?",
     ]
     assert "did you mean 'budgets'?" in found[2]
+
+
+def test_a_required_key_that_is_misspelt_is_one_mistake(errors: Callable[..., list[str]]) -> None:
+    found = errors(
+        """
+        agents:
+          - {name: a, moddel: m}
+          - {nmae: b, model: m}
+          - {name: c, model: m, subscriptions: [{ur: "x://y"}], mcp_servers: [{comand: x}]}
+          - {name: d, mode: ptc}
+        """
+    )
+    told = [(line.split(": ")[1], line.split(": ")[2][:11]) for line in found]
+    assert told == [
+        ("agents[0].moddel", "unknown key"),
+        ("agents[1].nmae", "unknown key"),
+        ("agents[2].subscriptions[0].ur", "unknown key"),
+        ("agents[2].mcp_servers[0].comand", "unknown key"),
+        ("agents[3].model", "is missing;"),
+    ]
 
 
 def test_the_error_is_a_config_error_that_has_its_problems(write: Write) -> None:

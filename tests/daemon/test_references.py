@@ -185,3 +185,15 @@ def test_equal_secrets_are_equal_and_nothing_else_is() -> None:
     assert hash(Secret("a")) == hash(Secret("a"))
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
+
+
+@pytest.mark.parametrize("text", ["${", "${a", "${a:-", "${file:", "$", "${a "])
+def test_a_long_text_of_openings_is_read_in_one_pass_and_not_repeated(tmp_path: Path, text: str) -> None:
+    """What takes less than a second here would take hours if it grew with the square."""
+    many = text * 1_000_000
+    if text == "$":
+        assert ConfigReferences({}, tmp_path).resolve(many) == "$" * 500_000
+        return
+    with pytest.raises(BadReferenceError) as caught:
+        ConfigReferences({}, tmp_path).resolve(many)
+    assert len(str(caught.value)) < 500

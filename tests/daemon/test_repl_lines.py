@@ -3,8 +3,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
+from agentd_cli.prompt.lines import Invocation, LineError, continues
 from agentd_daemon.repl.completion import candidates
-from agentd_daemon.repl.lines import COMMANDS, Invocation, LineError, ShownMessage, continues, parse
+from agentd_daemon.repl.lines import COMMANDS, ShownMessage, parse
 from hypothesis import given, strategies as st
 
 AGENTS = ["news", "news desk", "mail"]
@@ -53,6 +54,8 @@ def test_a_command_has_its_name_and_the_rest_of_the_line(line: str, name: str, a
         ("/hlep", "unknown command '/hlep'; there are: /agents, .*did you mean '/help'"),
         ("/", "unknown command '/'"),
         ("/use", "/use needs an argument: /use NAME"),
+        ("/allow", r"/allow needs an argument: /allow ID \[once\|session\|always\]"),
+        ("/deny", r"/deny needs an argument: /deny ID \[REASON\]"),
         ("/tools all", "/tools takes no argument, got 'all'"),
         ("mail:", "nothing to tell 'mail': write mail: TEXT, or /use mail"),
     ],
@@ -88,6 +91,13 @@ def test_commands_agents_and_checkpoints_are_completed_where_they_may_stand() ->
     assert completed("/help re") == ["/help rewind", "/help resume"]
     assert completed("ma") == ["mail: "]
     assert len(completed("/")) == len(COMMANDS)
+
+
+def test_the_ids_of_questions_are_completed() -> None:
+    found = candidates("/allow 1k", AGENTS, [], ["1k2", "1k3", "2k1"])
+    assert [candidate.text for candidate in found] == ["1k2", "1k3"]
+    assert [candidate.text for candidate in candidates("/deny ", AGENTS, [], ["1k2"])] == ["1k2"]
+    assert candidates("/allow 1k2 al", AGENTS, [], ["1k2"]) == []
 
 
 def test_nothing_is_completed_where_anything_may_stand() -> None:

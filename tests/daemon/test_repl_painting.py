@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import attrs
 import pytest
 from agentd import events
 from agentd.events import Event
 from agentd.turn.transcript import Message, NativeCall
-from agentd.types import ToolSpec
+from agentd.types import ToolSpec, Usage
+from agentd_daemon.commands.status import _cost, _state
 from agentd_daemon.control import AgentStatus, ServerStatus
 from agentd_daemon.repl import views
 from agentd_daemon.repl.feed import Feed
@@ -88,7 +90,7 @@ def test_no_event_brings_a_control_character_to_the_terminal(
 @given(HOSTILE, st.sampled_from([20, 80]))
 def test_no_answer_of_a_command_brings_one_either(text: str, columns: int) -> None:
     status = AgentStatus(
-        name=text, state="idle", queued=1, model=text, last_error=text, last_at=0.0,
+        name=text, state="idle", queued=1, model=text, last_error=text, last_at=0.0, node=text,
         servers=(ServerStatus(name=text, state="down", error=text),),
     )  # fmt: skip
     said = [Message("task", text), Message("results", "", (NativeCall(id="1", name=text, output=text),))]
@@ -100,6 +102,23 @@ def test_no_answer_of_a_command_brings_one_either(text: str, columns: int) -> No
     ):
         for row in views.rows(view, columns=columns, color=True):
             assert is_harmless(row)
+
+
+def test_an_agent_of_a_fleet_has_the_machine_that_it_is_on_beside_its_state() -> None:
+    status = AgentStatus(name="a", state="running", queued=0, node="0e8206bd37bc60fc")
+    (row,) = views.rows(views.agents([status], "a"), columns=200, color=False)[1:]
+    assert "running on 0e8206bd37bc " in row
+    assert _state(attrs.asdict(status)) == "running on 0e8206bd37bc"
+
+
+def test_what_an_agent_has_cost_says_if_a_part_of_it_is_unknown() -> None:
+    known, unknown = Usage(requests=1, cost_usd=0.5), Usage(requests=1)
+    for usage, cost in ((known, "$0.5000"), (known + unknown, "at least $0.5000"), (unknown, "")):
+        status = AgentStatus(name="a", state="idle", queued=0, model="m", usage=usage)
+        row = views.rows(views.agents([status], "a"), columns=200, color=False)[-1]
+        assert ("$" in row) is bool(cost)
+        assert f"  {cost}" in row
+        assert _cost(attrs.asdict(usage)) == (cost or "-")
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs", "Cf", "Mn", "Me"])), st.integers(2, 40))
@@ -132,6 +151,17 @@ def test_prose_gives_the_same_rows_however_it_is_cut(size: int) -> None:
     feed.on_event("news", events.TextDelta("\n"))
     assert not pieces.live
     assert pieces.taken() == whole.taken()
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_what_the_model_thinks_is_dim_and_has_rows_of_its_own(color: bool) -> None:
+    screen = Rows(80, color=color)
+    feed = Feed(screen, lambda: ["news"])
+    for event in (events.ReasoningDelta("I should\nlook."), events.TextDelta("I look.\n")):
+        feed.on_event("news", event)
+    rows = [row.partition("┆ ")[2].removeprefix("\x1b[0m") for row in screen.taken()]
+    dim = "\x1b[2m{}\x1b[0m" if color else "{}"
+    assert [row for row in rows if row] == [dim.format("I should"), dim.format("look."), "I look."]
 
 
 def test_names_have_colours_of_their_own_and_one_width() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from agentd_daemon.repl import repl_possible, run_repl
+from agentd_cli.prompt import prompt_possible
+from agentd_daemon.repl import run_repl
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from repl_daemon import ToldDaemon
@@ -19,22 +20,22 @@ from repl_daemon import ToldDaemon
 def test_a_pipe_a_file_and_a_closed_stream_make_no_repl(tmp_path: Path) -> None:
     terminal, other_end = os.openpty()
     with open(terminal, "w") as tty, open(os.devnull) as null, open(other_end) as source:
-        assert repl_possible(source, tty)
-        assert not repl_possible(null, tty)
-        assert not repl_possible(source, io.StringIO())
-        assert not repl_possible(None, tty)
-    assert not repl_possible(source, tty)
+        assert prompt_possible(source, tty)
+        assert not prompt_possible(null, tty)
+        assert not prompt_possible(source, io.StringIO())
+        assert not prompt_possible(None, tty)
+    assert not prompt_possible(source, tty)
 
 
 def test_a_process_in_the_background_of_a_terminal_has_no_repl() -> None:
     code = """
 import fcntl, os, sys, termios
-from agentd_daemon.repl import repl_possible
+from agentd_cli.prompt import prompt_possible
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-print(repl_possible(sys.stdin, sys.stdout), file=sys.stderr, flush=True)
+print(prompt_possible(sys.stdin, sys.stdout), file=sys.stderr, flush=True)
 if (child := os.fork()) == 0:
     os.setpgid(0, 0)
-    print(repl_possible(sys.stdin, sys.stdout), file=sys.stderr, flush=True)
+    print(prompt_possible(sys.stdin, sys.stdout), file=sys.stderr, flush=True)
     os._exit(0)
 os.waitpid(child, 0)
 """
@@ -60,8 +61,9 @@ def test_without_prompt_toolkit_the_error_has_the_pip_command() -> None:
 import sys
 sys.modules["prompt_toolkit"] = None
 import anyio
-from agentd_daemon.repl import repl_possible, run_repl
-assert not repl_possible(None, None)
+from agentd_cli.prompt import prompt_possible
+from agentd_daemon.repl import run_repl
+assert not prompt_possible(None, None)
 try:
     anyio.run(run_repl, None)
 except ImportError as exc:
@@ -104,7 +106,7 @@ def test_lines_that_were_entered_before_quitting_are_carried_out(tmp_path: Path)
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe no history\n+a\n", b"\n# then\n+kept\n" * 60_000])
 def test_a_damaged_or_huge_history_file_is_no_hindrance(tmp_path: Path, damage: bytes) -> None:
-    from agentd_daemon.repl.past import open_past
+    from agentd_cli.prompt.past import open_past
 
     file = tmp_path / "history"
     file.write_bytes(damage)
@@ -116,7 +118,7 @@ def test_a_damaged_or_huge_history_file_is_no_hindrance(tmp_path: Path, damage: 
 
 
 def test_a_history_that_cannot_be_written_is_kept_in_memory(tmp_path: Path) -> None:
-    from agentd_daemon.repl.past import open_past
+    from agentd_cli.prompt.past import open_past
 
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "elsewhere")

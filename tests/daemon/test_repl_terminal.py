@@ -355,6 +355,9 @@ def test_commands_answer_above_the_prompt(person: Person) -> None:
         ("/resume mail", "mail tries again"),
         ("/resume mail", "mail is not parked"),
         ("/help /use", "talk with another agent"),
+        ("/approvals", "news: tool send_mail"),
+        ("/deny q1 not today", "denied: send_mail"),
+        ("/allow q1", "no question 'q1'"),
     ):
         person.type(f"{keys}\r")
         person.see(seen)
@@ -372,7 +375,7 @@ def test_commands_answer_above_the_prompt(person: Person) -> None:
     ],
 )
 def test_an_error_is_shown_and_the_talk_goes_on(keys: str, seen: str) -> None:
-    with Person(columns=160) as person:
+    with Person(columns=240) as person:  # the list of commands in one line
         person.see("news>")
         person.type(f"{keys}\r")
         person.see(seen)

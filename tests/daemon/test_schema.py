@@ -14,13 +14,18 @@ import yaml
 from agentd_daemon.config import values as classes
 from agentd_daemon.config.loading import examine
 from agentd_daemon.config.schema import make_schema, read_fields
-from hypothesis import HealthCheck, assume, given, settings, strategies as st
+from hypothesis import HealthCheck, assume, example, given, settings, strategies as st
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
 from places import ROOT
 
 EXAMPLES: Final = sorted((ROOT / "docs" / "examples" / "config").glob("*.yaml"))
 SCHEMA_FILE: Final = ROOT / "docs" / "reference" / "agents.schema.json"
-VALIDATOR: Final = Draft202012Validator(make_schema())
+# To JSON Schema 2.0 is an integer; YAML and the loader tell it from 2.
+TYPES: Final = Draft202012Validator.TYPE_CHECKER.redefine(
+    "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+)
+VALIDATOR: Final = extend(Draft202012Validator, type_checker=TYPES)(make_schema())
 
 
 def test_the_schema_in_the_documentation_is_that_of_the_classes() -> None:
@@ -104,6 +109,7 @@ SERVER: Final = {
 SHARED: Final = {
     "system_prompt": ["", "p"], "mode": ["ptc", "tools", "${W:-ptc}"],
     "poll_interval": [1, 0.5, REFERENCE], "event_sinks": [[], ["jsonl"], [["jsonl", {"path": "x"}], "console"]],
+    "tools": [[], ["models:"], [["models:m", {"depth": 0}]]],
     "parsers": [None, [], ["fence", ["xml", {}]]], "renderer": ["r", ["r", {"a": 1}]],
     "snapshots": ["s", ["s", {"a": [1]}], REFERENCE], "skills": [[], ["~/skills", "${S}"]],
     "budgets": [{}, {"max_turns": None}, {"wall_time_s": 1.5, "max_result_chars": 9}],
@@ -187,6 +193,7 @@ def refused_by_schema(data: Mapping[str, Any]) -> bool:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(files() | st.dictionaries(st.sampled_from(["agents", "defaults"]), ANYTHING))
+@example(data={"defaults": {"on_error": {"retries": 0.0}}, "agents": [{"name": "a", "model": "m"}]})
 def test_what_the_schema_refuses_the_loader_refuses_and_the_other_way_round(
     tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]
 ) -> None:
@@ -225,6 +232,7 @@ GOOD_AGENTS = st.fixed_dictionaries(
         "cwd": st.none() | GOOD_TEXT,
         "checkpoints": st.booleans(),
         "event_sinks": st.lists(GOOD_TEXT, max_size=3),
+        "tools": st.lists(GOOD_TEXT, max_size=3),
         "snapshots": GOOD_TEXT,
         "model_options": st.dictionaries(GOOD_KEYS, GOOD_TEXT | COUNTS | st.booleans() | st.none(), max_size=3),
         "budgets": st.fixed_dictionaries({}, optional={"max_turns": st.none() | COUNTS, "wall_time_s": NUMBERS}),

@@ -12,6 +12,8 @@ from agentd import CORE_EXPORTS
 from agentd.registry.official import OFFICIAL_EXPORTS
 from agentd.types import BashAction, Budgets, Limits
 from agentd_cli.exits import EXIT_CODES
+from agentd_runner.artefact import INSIDE
+from agentd_runner.inside.timings import JOB_GRACE_S
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -45,7 +47,16 @@ def test_the_limits_page_has_the_defaults_of_the_limits() -> None:
     assert set(rows) == set(defaults)
     for name, default in defaults.items():
         shown = float(re.sub(r"[^\d.]", "", rows[name]))
-        assert shown * (1024 * 1024 if name == "output_bytes" else 1) == default, name
+        assert shown * (1024 * 1024 if name.endswith("output_bytes") else 1) == default, name
+
+
+def test_the_jobs_page_has_the_commands_that_there_are() -> None:
+    page, program = (DOCS / "jobs.md").read_text(), (INSIDE / "programs" / "job").read_text()
+    usage = re.findall(r"^(?:usage:|  ) +job (\w+)", program, re.M)
+    assert set(re.findall(r"^\| `job (\w+)", page, re.M)) == set(usage)
+    limits = Limits()
+    assert f"`Limits(jobs={limits.jobs})`" in page
+    assert f"{JOB_GRACE_S:g} seconds" in page
 
 
 def test_the_budgets_in_the_turn_rules_are_the_defaults() -> None:

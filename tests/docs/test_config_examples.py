@@ -128,3 +128,21 @@ def test_the_coder_example_checks_a_file_in_the_sandbox_and_keeps_a_checkpoint(
     assert (tmp_path / "here" / "analysis" / "report.md").read_text() == "twice: ['2,12']"
     assert "['2,12']" in model.requests[1].last
     assert list((tmp_path / "state").glob("agentd/daemon/coder-*/snapshots/*"))
+
+
+def test_the_triggers_example_is_told_of_the_files_that_are_there_and_of_nothing_else(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    config = example("triggers", tmp_path / "here")
+    env["DEPLOY_SECRET"] = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+    (tmp_path / "here" / "inbox").mkdir()
+    for name in ("orders.csv", "draft-orders.csv", "orders.txt"):
+        (tmp_path / "here" / "inbox" / name).touch()
+    with FakeOpenAI("Noted.") as model:
+        log = once(config, env, model.base_url)
+        assert log.endswith(" done\n")
+        once(config, env, model.base_url)  # nothing is new
+    (request,) = model.requests
+    told = request["messages"][-1]["content"]
+    assert "Say which files are new." in told
+    assert [line for line in told.splitlines() if line.startswith("created: ")] == ['created: "orders.csv"']

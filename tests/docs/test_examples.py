@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
 import os
 import re
 import runpy
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+import httpx
 import pytest
 from agentd.errors import ConfigError
+from agentd.session.sync import SyncSession
 from agentd_demo.replay import ReplayServer
 from fake_openai import Answer, FakeOpenAI
+from native import need_native
 from places import ROOT
 
 pytestmark = pytest.mark.slow
@@ -217,3 +224,213 @@ def test_the_cells_of_a_notebook_are_tasks(
     assert capsys.readouterr().out == "a.txt\nOne file."
     with pytest.raises(ConfigError, match="not open"):
         names["session"].run("go")
+
+
+def test_an_answer_is_parsed_as_the_recipe_shows(tmp_path: Path) -> None:
+    turns = ["```bash:execute\nls\n```\n", "Two files.", '{"files": 2, "lines": 30}']
+    printed, _ = _run(EXAMPLES / "typed_answer.py", tmp_path, turns)
+    assert printed == "2 30\n"
+
+
+def test_a_person_is_asked_before_anything_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look = "from lib.tools import cancel_order, list_orders\n"
+    code = (
+        "for number, state in list_orders().items():\n    if state == 'open':\n"
+        "        print(cancel_order(number=int(number)))\n"
+    )
+    turns = [
+        f"```python:execute\n{look}{code}```\n",
+        "```report.txt:create\ntwo\n```\n",
+        "The report may not be written.",
+    ]
+    answers = iter(["s", "n"])
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or next(answers))
+    monkeypatch.chdir(tmp_path)
+    with FakeOpenAI(*turns) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        names = runpy.run_path(str(EXAMPLES / "approvals.py"))
+        names["main"]()
+    printed = capsys.readouterr().out
+    assert asked == ["allow? [y/s/N] "] * 2
+    assert "tool cancel_order\nnumber: 1\n" in printed
+    assert "create report.txt\n(a new file, 4 bytes)\ntwo\n" in printed
+    assert names["ORDERS"] == {1: "cancelled", 2: "cancelled", 3: "sent"}
+    assert not (tmp_path / "shop" / "report.txt").exists()
+    assert "was not written" in str(server.requests[-1]["messages"][-1])
+    assert "The report may not be written." in printed
+    assert "cancel_order: allowed for the session by an answer" in printed
+
+
+@pytest.fixture
+def web_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve the page of server-sent events on loopback."""
+    uvicorn = pytest.importorskip("uvicorn", reason="pip install uvicorn")
+    need_native()
+    monkeypatch.chdir(tmp_path)
+    config = uvicorn.Config(
+        runpy.run_path(str(EXAMPLES / "starlette_events.py"))["app"], log_config=None, lifespan="off"
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def test_a_web_page_gets_the_events_of_an_answer_while_it_is_made(
+    web_page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Answer(text="It says 42.", wait_after=4)
+    with FakeOpenAI("```bash:execute\necho 42\n```\n", waiting) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        assert "<form>" in httpx.get(web_page).text
+        with httpx.stream("POST", f"{web_page}/answer", content="go", timeout=60) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            events = []
+            for line in answer.iter_lines():
+                if line.startswith("data: "):
+                    events.append(json.loads(line.removeprefix("data: ")))
+                if events and events[-1]["type"] == "text_delta":
+                    waiting.gate.set()  # what came is here, and the rest is not written yet
+    assert [e["output"] for e in events if e["type"] == "code_execution"] == ["42\n"]
+    assert "".join(e["text"] for e in events if e["type"] == "text_delta") == "It says 42."
+    assert (events[-1]["type"], events[-1]["stop_reason"]) == ("run_end", "answer")
+
+
+def test_a_visitor_who_leaves_ends_the_answer(web_page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeOpenAI(Answer(forever=True)) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        with httpx.stream("POST", f"{web_page}/answer", content="go", timeout=60) as answer:
+            assert any(line == "event: text_delta" for line in answer.iter_lines())
+        assert server.hung_up.wait(60)
+
+
+def test_a_picture_goes_into_a_task_and_another_one_comes_out_of_code(tmp_path: Path) -> None:
+    from pictures import made
+
+    (tmp_path / "photo.png").write_bytes(made())
+    code = "```python:execute\nimport agentd\nfrom PIL import Image\n"
+    code += 'agentd.show(Image.new("RGB", (30, 20)), "turned")\n```\n'
+    with FakeOpenAI(code, "It is.") as server:
+        assert _run_against(server.base_url, EXAMPLES / "pictures.py", tmp_path) == "turned 30 20\nIt is."
+    assert [str(request).count("data:image/png") for request in server.requests] == [1, 2]
+
+
+def test_code_asks_a_cheap_model_and_starts_an_agent_as_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "models-from-code.md").read_text()
+    code = re.findall(r"```python\n(import json\n.*?)```", page, re.S)[0]
+    more = 'print(spawn_agent("Write it.", schema={"type": "integer"}, budgets={"max_turns": 3})["answer"])\n'
+
+    def decide(request: dict[str, Any]) -> Answer:
+        if request["model"] == "gpt-4.1-nano":
+            is_agent = any("one task" in str(m["content"]) for m in request["messages"][:1])
+            return Answer(text="7" if is_agent else '{"complaint": true}')
+        told = request["messages"][-1]["content"]
+        return Answer(text="Done." if "[result 1" in told else f"```python:execute\n{code}{more}```\n")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "snippets.json").write_text(json.dumps(["late", "fine"] * 250))
+    with FakeOpenAI() as server:
+        server.decide = decide
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        session = runpy.run_path(str(EXAMPLES / "models_from_code.py"))["session"]
+    assert session.transcript.executions[0].output == "[]\n7\n"
+    assert capsys.readouterr().out.startswith("Done.\n503 requests, $0.0")
+
+
+def test_users_have_folders_and_conversations_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_native()
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(EXAMPLES / "many_users.py"))
+    with FakeOpenAI(
+        "```bash:execute\necho ada > name.txt\n```\n",
+        "Written.",
+        "```bash:execute\nls; ls ../.. ..; cat ../transcript.json\n```\n",
+        "None.",
+        "Ada.",
+    ) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        assert asyncio.run(names["answer"]("ada", "Write your name.")) == "Written."
+        assert asyncio.run(names["answer"]("../ada", "Which files?")) == "None."
+        assert asyncio.run(names["answer"]("ada", "Who am I?")) == "Ada."
+    assert [path.name for path in tmp_path.iterdir()] == ["users"]
+    homes = sorted((tmp_path / "users").iterdir())
+    assert [len(home.name) for home in homes] == [64, 64]
+    seen = server.requests[3]["messages"][-1]["content"]
+    assert "name.txt" not in seen
+    assert "Write your name" not in seen
+    assert "Write your name." in str(server.requests[4]["messages"])
+
+
+def test_spans_of_runs_blocks_and_calls_lie_in_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = pytest.importorskip("opentelemetry.trace", reason="pip install opentelemetry-api")
+
+    class Span(trace.NonRecordingSpan):  # type: ignore[misc, name-defined]
+        def __init__(self, name: str, parent: Span | None) -> None:
+            super().__init__(trace.SpanContext(trace_id=1, span_id=len(made) + 1, is_remote=False))
+            self.name, self.parent, self.known, self.ended = name, parent, {}, 0
+            made.append(self)
+
+        def set_attributes(self, attributes: dict[str, Any]) -> None:
+            self.known.update(attributes)
+
+        def end(self, end_time: int | None = None) -> None:
+            self.ended += 1
+
+    class Tracer:
+        def start_span(self, name: str, context: Any = None, **more: Any) -> Span:
+            around = trace.get_current_span(context)
+            span = Span(name, around if isinstance(around, Span) else None)
+            span.known.update(more["attributes"])
+            return span
+
+    def double(n: int) -> int:
+        """Double it."""
+        within.append(trace.get_current_span())
+        return 2 * n
+
+    made: list[Span] = []
+    within: list[Any] = []
+    monkeypatch.chdir(tmp_path)
+    names = runpy.run_path(str(EXAMPLES / "tracing.py"))
+    code = "```python:execute\nfrom lib.tools import double\nprint(double(n=2))\n```\n"
+    with FakeOpenAI(code, "Four.") as server, trace.use_span(request := Span("request", None)):
+        session = SyncSession(
+            "m",
+            base_url=server.base_url,
+            api_key="none",
+            executor="subprocess",
+            tools=[double],
+            sinks=[names["Spans"](Tracer())],
+        )
+        with session:
+            assert str(session.ask("go")) == "Four."
+    shown = [(s.name, s.parent and s.parent.name, s.ended) for s in made]
+    assert shown == [
+        ("request", None, 0),
+        ("agent run", "request", 1),
+        ("python:execute", "agent run", 1),
+        ("double", "python:execute", 1),
+    ]
+    assert within == [request]
+    assert made[1].known["stop_reason"] == "answer"
+    assert made[2].known["exit_code"] == 0

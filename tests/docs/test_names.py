@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pkgutil import resolve_name
 
 import pytest
 from agentd.hookspecs import GROUPS
+from agentd_daemon.places import GROUP as PLACES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -19,13 +21,15 @@ PAGES = [
 ]
 PATH = re.compile(r"(?<![\w./\"-])agentd(?:_[a-z]\w*)?(?:\.[A-Za-z_]\w*)+(?!\w*-)")
 EXTRA = re.compile(r"\b(agentd[a-z-]*)\[([a-z,]+)\]")
-GROUP_NAMES = {*GROUPS.values(), "agentd.exports", "agentd.command_line"}
+GROUP_NAMES = {*GROUPS.values(), "agentd.exports", "agentd.command_line", PLACES}
 LOGGERS = {
     name
     for path in [*ROOT.glob("core/src/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]
     for name in re.findall(r"getLogger\(\"(agentd[\w.]*)\"\)", path.read_text(encoding="utf-8"))
 }
 FILES = re.compile(r"\.(md|sock|toml|yaml|service|zip)$")
+IN_THE_SANDBOX = {"agentd.show"}
+"""What the package `agentd` has in a sandbox alone."""
 WRITTEN_IN_A_TUTORIAL = "agentd_executor_quiet."
 
 
@@ -43,7 +47,7 @@ def extras() -> dict[str, set[str]]:
 def gone(text: str) -> Iterator[str]:
     """What the text names by its path and cannot be imported."""
     imported = set(re.findall(r"^ *(?:from|import) (agentd[\w.]*)", text, re.MULTILINE))
-    other = (GROUP_NAMES | LOGGERS) - imported
+    other = (GROUP_NAMES | LOGGERS) - imported | IN_THE_SANDBOX
     for path in sorted(set(PATH.findall(text))):
         if path in other or FILES.search(path) or path.startswith(WRITTEN_IN_A_TUTORIAL):
             continue
@@ -54,7 +58,11 @@ def gone(text: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_names_what_is_there(page: Path) -> None:
+def test_a_page_names_what_is_there(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ROOT.glob(
+        "plugins/*/constraints.txt"
+    ):  # not installed here; what they name needs no framework
+        monkeypatch.syspath_prepend(file.parent / "src")
     assert list(gone(page.read_text(encoding="utf-8"))) == []
 
 
@@ -78,3 +86,17 @@ def test_the_changelog_says_where_each_inner_module_has_gone() -> None:
     assert moved
     assert list(gone(" ".join(moved))) == []
     assert {name for row in rows for name in re.findall(r"`([a-z-]+)`", row[3])} <= set(extras())
+
+
+def test_what_a_docstring_lists_is_a_list_in_the_reference_as_well() -> None:
+    """The reference reads `:param NAME:` and `:raises NAME:`; below any other heading it makes one paragraph of all."""
+    found = []
+    for path in [*ROOT.glob("core/src/**/*.py"), *ROOT.glob("plugins/*/src/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (ast.get_docstring(node) or "").splitlines()
+                if any(
+                    re.fullmatch(r" *(Parameters|Args|Arguments|Returns|Raises|Yields):?", x) for x in lines
+                ):
+                    found.append(f"{path.relative_to(ROOT)}: {getattr(node, 'name', 'the module')}")
+    assert found == []

@@ -13,6 +13,7 @@ import pytest
 import standin
 from agentd_executor_msb import probes
 from agentd_executor_msb.executor import MicrosandboxCLIExecutor
+from host_processes import command_lines
 from kvm import why_no_kvm
 
 Make = Callable[..., MicrosandboxCLIExecutor]
@@ -78,17 +79,4 @@ def executor(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Microsa
 @pytest.fixture
 def survivors() -> Callable[[str], list[str]]:
     """A function that lists the command lines of living processes of this host that contain a word."""
-
-    def survivors(word: str) -> list[str]:
-        found = []
-        for directory in Path("/proc").glob("[0-9]*"):
-            try:
-                line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-                state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if word in line and state != "Z":
-                found.append(line)
-        return found
-
-    return survivors
+    return command_lines

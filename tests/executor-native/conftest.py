@@ -8,6 +8,7 @@ from pathlib import Path
 import native
 import pytest
 from agentd_executor_native.executor import NativeExecutor
+from host_processes import command_lines
 
 
 @pytest.fixture
@@ -27,4 +28,4 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeExecutor]
 @pytest.fixture
 def survivors() -> Callable[[str], list[str]]:
     """A function that lists the command lines of living processes that contain a word."""
-    return native.survivors
+    return command_lines

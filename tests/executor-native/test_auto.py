@@ -182,6 +182,32 @@ def test_a_subprocess_that_is_blocked_or_not_installed_does_not_stand_in(
     assert caplog.records == []
 
 
+def test_a_sandbox_that_is_blocked_is_named_with_the_ways_out(bwrap: Bwrap, tmp_path: Path) -> None:
+    bwrap("exit 0")
+    registry = Registry(config=PluginConfig(allow=("auto", "subprocess")))
+    with pytest.raises(
+        ConfigError, match=r"takes 'native' .* 'native' is installed but blocked: .*allow it, or"
+    ):
+        registry.create_executor("auto", tmp_path)
+
+
+def test_options_for_the_sandbox_alone_reach_it_and_win(bwrap: Bwrap, tmp_path: Path) -> None:
+    bwrap("exit 0")
+    options = {"timeout": 5, "state": "kept", "native": {"timeout": 7, "deny": [".env"]}}
+    executor = Registry().create_executor("auto", tmp_path, **options)
+    assert isinstance(executor, NativeExecutor)
+    assert (executor.limits.timeout_s, executor.state) == (7, "kept")
+    assert executor.deny == (tmp_path / ".env",)
+    with pytest.raises(ConfigError, match=r"unknown option 'dney' of the executor 'native'.*'deny'"):
+        Registry().create_executor("auto", tmp_path, native={"dney": []})
+
+
+@pytest.mark.usefixtures("without_bubblewrap")
+def test_options_for_the_sandbox_alone_go_nowhere_else(tmp_path: Path) -> None:
+    with pytest.raises(SandboxUnavailableError, match=r"bubblewrap is missing.*for 'native' alone: timeout$"):
+        Registry().create_executor("auto", tmp_path, native={"timeout": 5})
+
+
 def test_a_workspace_that_the_sandbox_refuses_is_an_error_with_the_ways_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bwrap: Bwrap
 ) -> None:

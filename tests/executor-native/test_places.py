@@ -180,12 +180,12 @@ def test_of_folders_in_each_other_the_outer_one_is_mounted_first_and_the_inner_o
     top, inner, deep = tmp_path / "w", tmp_path / "w/a", tmp_path / "w/a/b"
     deep.mkdir(parents=True)
     view = View(write=(top,), read=(inner, deep), guarded=(), deny=(deep,))
-    assert view.mounts() == [(top, True), (inner, False)]
-    assert view.covers() == [deep]
+    assert view.mounts == [(top, True), (inner, False)]
+    assert view.covers == [deep]
     guarded = View(write=(top,), read=(), guarded=(deep, tmp_path / "w/absent"), deny=())
     # `a` is a mount of its own: what is a mount cannot be moved away with all that is in it
-    assert guarded.mounts() == [(top, True), (inner, True), (deep, False)]
-    assert View(write=(top,), read=(Path("/usr/lib"),), guarded=(), deny=()).mounts() == [(top, True)]
+    assert guarded.mounts == [(top, True), (inner, True), (deep, False)]
+    assert View(write=(top,), read=(Path("/usr/lib"),), guarded=(), deny=()).mounts == [(top, True)]
 
 
 def test_an_interpreter_brings_its_own_folders_and_never_a_home(
@@ -203,6 +203,8 @@ def test_an_interpreter_brings_its_own_folders_and_never_a_home(
     needed = needed_paths(str(home / "project/.venv/bin/python"))
     assert {home / "project/.venv", home / ".local/bin/python3", version} <= set(needed)
     assert not {home, home / "project", tmp_path} & set(needed)
+    (home / "project/.venv/pyvenv.cfg").write_text("home = /opt/other/bin\n")  # it was made anew
+    assert Path("/opt/other") in needed_paths(str(home / "project/.venv/bin/python"))
     (home / "bin").mkdir()
     (home / "bin/python").write_bytes(b"")
-    assert needed_paths(str(home / "bin/python"))[:2] == [home / "bin/python", home / "bin"]
+    assert needed_paths(str(home / "bin/python"))[:2] == (home / "bin/python", home / "bin")

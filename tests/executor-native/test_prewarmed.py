@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,10 +11,13 @@ from pathlib import Path
 
 import native
 import pytest
-from agentd.errors import ConfigError
+from agentd.errors import ConfigError, RunnerStartError
+from agentd.registry import Registry
 from agentd_executor_native.blueprint import Blueprint, StartedSandbox
 from agentd_executor_native.executor import NativeExecutor
 from agentd_executor_native.prewarmed import prewarmed
+from agentd_runner.inside.processes import descendants
+from agentd_tools import ToolSet
 
 
 @pytest.fixture
@@ -40,11 +45,12 @@ def run(executor: NativeExecutor, command: str) -> str:
 
 
 def test_a_session_takes_over_what_is_ready_and_finds_nothing_of_another_one(workspace: Path) -> None:
-    with native.make(workspace, prewarm=1) as first:
+    options = {"env": {"OWN": "yes"}, "limits": {"processes": 50}}
+    with native.make(workspace, prewarm=1, **options) as first:
         run(first, "echo mine > /tmp/mine; echo file > file; export MINE=1; echo $BASHPID > /dev/shm/pid")
         assert not first._was_prewarmed
         wait_until(lambda: ready() == 1)
-    with native.make(workspace, prewarm=1, env={"OWN": "yes"}, limits={"processes": 50}) as second:
+    with native.make(workspace, prewarm=1, **options) as second:
         output = run(second, "cat file; ls /tmp /dev/shm; echo $OWN $MINE; ulimit -u; id -u")
         assert second._was_prewarmed
         words = output.split()
@@ -61,6 +67,8 @@ def test_a_session_takes_over_what_is_ready_and_finds_nothing_of_another_one(wor
         {"read": ["/etc/hostname"]},
         {"allow_git_config": True},
         {"allowed_hosts": ["example.com"]},
+        {"env": {"OWN": "yes"}},
+        {"limits": {"processes": 50}},
     ],
 )
 def test_other_options_are_another_sandbox(workspace: Path, change: dict[str, object]) -> None:
@@ -100,6 +108,59 @@ def test_a_skill_that_came_meanwhile_is_read_only(workspace: Path) -> None:
         with native.make(workspace, prewarm=0) as second:
             second.attach(tools=None, layout=Layout(read_only=(workspace / "skills",)))
             assert second.execute_bash("echo x > skills/x")[1] != 0
+
+
+def waiting_bash(pid: int) -> str:
+    """Return the pid, as the sandbox has it, of the bash that waits below a process; "" if there is none yet."""
+    for below in descendants([pid]):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{below}/comm").read_text() == "bash\n":
+                status = Path(f"/proc/{below}/status").read_text()
+                return next(line for line in status.splitlines() if line.startswith("NSpid")).split()[-1]
+    return ""
+
+
+def test_its_shell_is_there_before_the_first_block(workspace: Path) -> None:
+    with native.make(workspace, prewarm=1) as first:
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        ((sandbox,),) = prewarmed._ready.values()
+        wait_until(lambda: waiting_bash(sandbox.process.pid) != "")
+        shell = waiting_bash(sandbox.process.pid)
+        with native.make(workspace, prewarm=0) as second:
+            assert run(second, "echo $BASHPID; pwd").split() == [shell, str(workspace)]
+            assert second.execute_python("import os; print(os.getcwd())") == (f"{workspace}\n", 0)
+
+
+def test_the_tools_are_the_new_session_s_and_its_shell_is_there_all_the_same(workspace: Path) -> None:
+    def attach(executor: NativeExecutor, number: int) -> None:
+        def secret() -> int:
+            return number
+
+        tools = ToolSet([secret])
+        closing.callback(tools.close)
+        renderer = Registry().create_skill_renderer()
+        renderer.render(tools.specs(), workspace / "skills")
+        executor.attach(tools=tools, layout=renderer.layout(workspace / "skills"))
+
+    with contextlib.ExitStack() as closing:
+        first = closing.enter_context(native.make(workspace, prewarm=1))
+        attach(first, 1)
+        run(first, "true")
+        wait_until(lambda: ready() == 1)
+        ((sandbox,),) = prewarmed._ready.values()
+        wait_until(lambda: waiting_bash(sandbox.process.pid) != "")
+        shell = waiting_bash(sandbox.process.pid)
+        second = closing.enter_context(native.make(workspace, prewarm=0))
+        attach(second, 2)
+        assert run(
+            second, "echo $BASHPID; python -c 'from lib.tools import secret; print(secret())'"
+        ).split() == [
+            shell,
+            "2",
+        ]
+        assert second._was_prewarmed
+        assert second.execute_python("from lib.tools import secret; print(secret())") == ("2\n", 0)
 
 
 def test_one_that_has_ended_is_replaced(workspace: Path) -> None:
@@ -199,9 +260,32 @@ def test_a_start_that_fails_ahead_harms_no_session(workspace: Path, monkeypatch:
         second.close()
 
 
+def test_a_session_that_never_started_and_was_forgotten_counts_no_more(
+    workspace: Path, tmp_path: Path
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    executor = native.make(workspace, python=program)
+    with pytest.raises(RunnerStartError):
+        executor.execute_bash("true")
+    del executor
+    gc.collect()  # the error's traceback leads to it
+    wait_until(lambda: not prewarmed._open)
+
+
 def test_a_session_that_was_forgotten_counts_no_more(workspace: Path) -> None:
     executor = native.make(workspace)
     run(executor, "true")
+    assert prewarmed._open
+    del executor
+    wait_until(lambda: not prewarmed._open)
+
+
+def test_neither_does_one_that_was_forgotten_without_a_sandbox(workspace: Path) -> None:
+    executor = native.make(workspace)
+    run(executor, "true")
+    executor.pause()
     assert prewarmed._open
     del executor
     wait_until(lambda: not prewarmed._open)

@@ -14,7 +14,7 @@ from pathlib import Path
 import native
 import pytest
 from agentd.types import BashAction
-from agentd_executor_native.standing import GUARDED
+from agentd_executor_native.standing import GuardedNames
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.host.placeholders import PLACEHOLDERS, mark_dir
 from agentd_snapshots import Snapshots
@@ -68,7 +68,7 @@ def test_what_is_absent_cannot_be_made_and_what_is_there_not_changed(workspace: 
     (workspace / ".bashrc").write_text("mine")
     tops = {name for name in PLACEHOLDERS if "/" not in name}
     with native.make(workspace) as executor:
-        for name in GUARDED:
+        for name in GuardedNames.of(workspace, allow_git_config=False).all:
             made = f"echo x > {name} || mkdir {name} || mkdir {name}/x || rm -r {name}"
             assert executor.execute_bash(f"({made}) 2>/dev/null")[1] != 0, name
         for holding in (".git", ".claude"):

@@ -21,6 +21,8 @@ from agentd_executor_native.executor import NativeExecutor
 from agentd_executor_native.requirements import Bubblewrap, explain, list_requirements
 from agentd_runner import call_filter
 from agentd_runner.call_filter import MACHINES, UnknownMachineError, filter_program
+from host_processes import command_lines
+from life import left_of, tree_of
 
 BUBBLEWRAP = Bubblewrap("/usr/bin/bwrap", "0.8.0", can_end_nesting=True)
 
@@ -38,6 +40,16 @@ def test_verify_says_that_it_holds_and_by_what(executor: NativeExecutor) -> None
     assert held, said
     assert said.startswith("bubblewrap ")
     assert " holds: " in said
+    assert said.endswith("its memory is bounded for each process, not for the session as a whole")
+
+
+def test_memory_is_bounded_as_verify_says(tmp_path: Path) -> None:
+    say = "sys.stdout.write(str(len(x) >> 20) + chr(10)); sys.stdout.flush()"  # in one piece
+    take = f"python3 -c 'import sys; x = bytearray(80 << 20); {say}; sys.stdin.read()'"
+    with native.make(tmp_path / "w", limits={"memory_mib": 120}, timeout=60) as executor:
+        said = executor.execute_bash(f"for i in 1 2 3; do sleep 3 | {take} & done; wait")[0]
+        assert said.split() == ["80", "80", "80"]  # at the same time
+        assert executor.execute_bash(take.replace("80 <<", "200 <<") + " < /dev/null")[1] != 0
 
 
 def test_the_executor_is_a_plugin_with_requirements() -> None:
@@ -158,7 +170,7 @@ def test_an_open_session_has_seven_processes_at_most_and_none_is_left(tmp_path: 
     tag = f"9{os.getpid()}"
     executor.run_sync(BashAction(command=f"setsid sleep {tag} & disown; true"))
     executor.close()
-    until(lambda: not below(pid) and not native.survivors(f"sleep {tag}"))
+    until(lambda: not below(pid) and not command_lines(f"sleep {tag}"))
 
 
 def test_the_sandbox_ends_with_a_program_that_is_killed(tmp_path: Path) -> None:
@@ -178,11 +190,25 @@ executor.run_sync(BashAction(command="trap '' TERM; setsid sleep {tag} & sleep {
     ) as host:
         assert host.stdout is not None
         assert host.stdout.readline() == b"ready\n"
-        until(
-            lambda: len([line for line in native.survivors(f"sleep {tag}") if line.startswith("sleep")]) >= 2
-        )
+        until(lambda: len([line for line in command_lines(f"sleep {tag}") if line.startswith("sleep")]) >= 2)
         host.send_signal(signal.SIGKILL)
-    until(lambda: not native.survivors(f"sleep {tag}"))
+    until(lambda: not command_lines(f"sleep {tag}"))
+
+
+@pytest.mark.slow
+def test_the_first_sandbox_of_a_program_may_have_hosts(tmp_path: Path) -> None:
+    native.need_native()
+    program = (
+        "import sys\nfrom agentd import Registry\n"
+        "with Registry().create_executor(('native', {'allowed_hosts': ['a.example']}), sys.argv[1]) as executor:\n"
+        "    print(executor.execute_bash('echo here', '.'))\n"
+    )
+    (tmp_path / "w").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "w")], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "here" in done.stdout
 
 
 def test_code_that_kills_all_it_sees_leaves_the_session_usable(executor: NativeExecutor) -> None:
@@ -205,13 +231,12 @@ def test_a_sandbox_that_is_killed_from_outside_is_told_and_the_next_block_has_a_
 def test_a_forgotten_executor_ends_its_sandbox(tmp_path: Path) -> None:
     executor = native.make(tmp_path / "w")
     executor.execute_bash("true")
-    name = str(tmp_path / "w")
     assert executor._connection is not None
-    pid = executor._connection.process.pid
-    assert Path(f"/proc/{pid}").exists()
+    sandbox = tree_of(executor._connection.process.pid)
+    assert all(sandbox.values())
     del executor
     gc.collect()
-    until(lambda: not Path(f"/proc/{pid}").exists() or name not in Path(f"/proc/{pid}/cmdline").read_text())
+    assert not left_of(sandbox)
 
 
 def test_many_sessions_run_beside_each_other_and_see_nothing_of_each_other(tmp_path: Path) -> None:

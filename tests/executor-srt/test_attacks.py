@@ -190,7 +190,9 @@ def test_skills_cannot_be_planted(world: World) -> None:
         "mv skills old",
     ):
         assert world.bash(f"({command}) 2>/dev/null && echo done") == "", command
-    assert world.bash("echo ${PATH##*:}") == f"{world.executor.workspace_dir}/skills/bin"
+    *_, skills, programs = world.bash("echo $PATH").split(":")  # behind all of the system's
+    assert skills == f"{world.executor.workspace_dir}/skills/bin"
+    assert world.bash(f"ls {programs}; touch {programs}/x 2>/dev/null; ls {programs}") == "job\njob"
 
 
 def test_programs_that_the_host_starts_are_not_looked_for_in_the_workspace(tmp_path: Path) -> None:

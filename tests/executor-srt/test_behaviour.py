@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import sandbox
 from agentd_runner.host import RunnerExecutor
-
-OTHERS = Path(__file__).parents[1] / "executor-subprocess"
+from borrowed_tests import borrow
 
 # What does not hold here, and why.
 ELSEWHERE = {
@@ -21,7 +17,6 @@ ELSEWHERE = {
     "test_a_runner_killed_from_outside_keeps_the_partial_output": "has its own test: a supervisor stands in between",
     "test_a_forked_child_of_the_program_neither_holds_nor_harms_the_runner": "looks at a Unix socket",
     "test_skills_stand_last_on_path_so_that_nothing_there_takes_a_command_s_place": "has its own test",
-    "test_the_runner_and_its_tree_die_with_the_host": "has its own test, with srt's placeholders",
     "test_a_forgotten_executor_ends_its_runner": "has its own test",
     "test_pip_install_lands_in_the_workspace_and_is_there_for_the_next_block": "needs a registry on the list",
     "test_an_unknown_option_names_the_known_ones": "has its own test",
@@ -33,38 +28,7 @@ ELSEWHERE = {
     "test_the_host_listens_on_no_port": "has its own test",
 }
 
-
-def _load(name: str) -> ModuleType:
-    """Load a copy of a test module in which the executor is srt's."""
-    spec = importlib.util.spec_from_file_location(f"srt_{name}", OTHERS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    vars(module)["SubprocessExecutor"] = sandbox.make
-    return module
-
-
-# Those in which the sandbox has a part and that the executors' contract (test_contract) does not hold already.
-CHOSEN: dict[str, tuple[str, ...] | None] = {
-    "test_bash": (
-        "test_a_directory_that_was_removed_is_said_and_the_workspace_used",
-        "test_parallel_blocks_start_from_one_state_and_the_last_written_wins",
-    ),
-    "test_python": (
-        "test_multiprocessing_and_pools_work_without_a_word",
-        "test_asyncio_and_subprocess_work",
-        "test_the_workspace_is_importable_and_beats_nothing_of_the_runner",
-    ),
-    "test_endings": None,
-    "test_environment": None,
-    "test_escapes": None,
-}
-
-for _name, _chosen in CHOSEN.items():
-    for _key, _value in vars(_load(_name)).items():
-        if _key.startswith("test_") and _key not in ELSEWHERE and (_chosen is None or _key in _chosen):
-            globals()[_key] = _value
+globals().update(borrow("srt", sandbox.make, ELSEWHERE))
 
 pytestmark = [
     pytest.mark.slow,

@@ -20,6 +20,7 @@ from agentd.errors import RunnerDiedError, SandboxUnavailableError
 from agentd.types import BashAction, OutputChunk
 from agentd_executor_srt.handover import UIDS
 from agentd_runner.host.placeholders import PLACEHOLDERS
+from host_processes import command_lines
 from places import SUPPORT
 
 pytestmark = pytest.mark.slow
@@ -120,10 +121,10 @@ def test_a_killed_host_leaves_no_process_and_no_placeholder(tmp_path: Path, how:
     sandbox.need_srt()
     (tmp_path / "mine").touch()
     host_that_dies(tmp_path, "987201", how)
-    until(lambda: not sandbox.survivors("987201"))
+    until(lambda: not command_lines("987201"))
     until(lambda: is_clean(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-    until(lambda: not sandbox.survivors(str(tmp_path)))
+    until(lambda: not command_lines(str(tmp_path)))
 
 
 def test_a_killed_srt_leaves_no_process_and_no_placeholder(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_a_killed_srt_leaves_no_process_and_no_placeholder(tmp_path: Path) -> No
         with pytest.raises(RunnerDiedError, match="next action starts a new one") as caught:
             executor.run_sync(BashAction(command=STAY.format(tag=987202)), on_output=kill)
         assert caught.value.partial.stdout == b"started\n"  # type: ignore[attr-defined]
-        until(lambda: not sandbox.survivors("987202"))
+        until(lambda: not command_lines("987202"))
         output, code = executor.execute_bash("echo again")
         assert output.startswith("again\n")
         assert code == 0
@@ -172,7 +173,7 @@ def test_a_killed_supervisor_leaves_no_process_and_the_next_session_gives_the_fi
     output, code = executor.execute_bash("echo x >> mine; cat mine")
     assert output.startswith("x\n")
     assert code == 0
-    assert sandbox.survivors("987203") == []
+    assert command_lines("987203") == []
     assert not own.exists()
     executor.close()
     assert is_clean(tmp_path)
@@ -213,7 +214,7 @@ def test_close_while_code_runs_ends_it(tmp_path: Path) -> None:
     executor.close()
     thread.join(20)
     assert isinstance(errors[0], RunnerDiedError)
-    assert sandbox.survivors("987204") == []
+    assert command_lines("987204") == []
     assert is_clean(tmp_path)
 
 

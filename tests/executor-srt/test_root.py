@@ -350,6 +350,17 @@ def test_a_workspace_in_a_closed_folder_is_reached_and_its_neighbours_are_not(tm
     assert str(closed) not in Path("/proc/self/mountinfo").read_text()
 
 
+def test_a_private_workspace_is_written_to_where_skills_are_guarded_in_it_too(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    with sandbox.make(private) as executor:
+        executor.attach(tools=None, layout=None)
+        output, _ = executor.execute_bash("echo x > file && cat file; echo y > skills/z")
+    assert output.startswith("x\n")
+    assert (private / "file").read_text() == "x\n"
+    assert not (private / "skills" / "z").exists()
+
+
 def test_without_the_right_to_a_private_view_the_reason_is_said(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"

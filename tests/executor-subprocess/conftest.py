@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from agentd_executor_subprocess.executor import SubprocessExecutor
+from host_processes import command_lines
 
 
 @pytest.fixture
@@ -18,17 +19,4 @@ def executor(tmp_path: Path) -> Iterator[SubprocessExecutor]:
 @pytest.fixture
 def survivors() -> Callable[[str], list[str]]:
     """A function that lists the command lines of living processes that contain a word."""
-    return _command_lines
-
-
-def _command_lines(word: str) -> list[str]:
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if word in line and state != "Z":
-            found.append(line)
-    return found
+    return command_lines

@@ -269,6 +269,14 @@ def test_a_workspace_that_is_moved_away_is_named_and_back_in_its_place_blocks_ru
     assert run(executor, "ls") == ("here\n", 0)
 
 
+@pytest.mark.parametrize("size", [4_095, 65_535, 65_537, 300_000])
+def test_a_here_document_may_be_larger_than_a_pipe(executor: SubprocessExecutor, size: int) -> None:
+    # bash writes a document to a pipe if that can hold it, else to a file in TMPDIR, which has to be there.
+    document = "x" * (size - 1)
+    assert run(executor, f"cat <<'EOF' | wc -c\n{document}\nEOF") == (f"{size}\n", 0)
+    assert run(executor, f"wc -c <<< {document}") == (f"{size}\n", 0)
+
+
 def test_a_script_of_1500_lines_and_one_of_5_mb_run(executor: SubprocessExecutor) -> None:
     """0.8.6: a 1,500-line script hung."""
     assert run(executor, "true\n" * 1500 + "echo end") == ("end\n", 0)

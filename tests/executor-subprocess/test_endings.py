@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from agentd.errors import ExecutorClosedError, RunnerDiedError, RunnerStartError
@@ -84,10 +85,33 @@ def test_what_has_lost_its_supervisor_and_then_the_runner_ends_too(
     assert survivors("987105") == []
 
 
+@pytest.mark.parametrize("state", ["fresh", "kept"])
+def test_a_block_that_stops_its_supervisor_ends_as_any_other(
+    executor: SubprocessExecutor, state: Literal["fresh", "kept"]
+) -> None:
+    for again in range(2):  # with the spawner's first supervisor, and one that is used again
+        result = executor.run_sync(BashAction(command="kill -STOP $PPID; echo on; exit 3", timeout_s=30))
+        assert (result.status, result.exit_code, result.stdout) == ("failed", 3, b"on\n"), again
+        code = "import os, signal; os.kill(os.getppid(), signal.SIGSTOP); print('on')"
+        result = executor.run_sync(PythonAction(code=code, state=state, timeout_s=30))
+        assert (result.status, result.stdout) == ("completed", b"on\n"), again
+
+
+def test_code_hears_of_its_children_as_ever(executor: SubprocessExecutor) -> None:
+    code = "import signal; print(signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL)"
+    assert executor.run_sync(PythonAction(code=code)).stdout == b"True\n"
+    assert executor.execute_bash("trap -p CHLD; grep SigIgn /proc/self/status | grep -c '1....$'")[0] == "0\n"
+
+
 @pytest.mark.slow
-def test_a_stopped_supervisor_cannot_stop_the_time_out(tmp_path: Path, survivors: Survivors) -> None:
+@pytest.mark.parametrize(
+    "stop", ["kill -STOP $PPID", "{ while kill -STOP $PPID; do :; done; } &"], ids=["once", "on and on"]
+)
+def test_a_stopped_supervisor_cannot_stop_the_time_out(
+    tmp_path: Path, survivors: Survivors, stop: str
+) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.1)) as executor:
-        result = executor.run_sync(BashAction(command="kill -STOP $PPID; sleep 987104", timeout_s=0.5))
+        result = executor.run_sync(BashAction(command=f"{stop}\nsleep 987104", timeout_s=0.5))
         assert result.status == "timeout"
         assert survivors("987104") == []
         assert executor.execute_bash("echo on") == ("on\n", 0)

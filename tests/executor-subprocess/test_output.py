@@ -41,3 +41,10 @@ def test_what_it_used_is_measured(executor: SubprocessExecutor) -> None:
     assert result.peak_memory_bytes > 60_000_000
     assert 0 < result.cpu_s < 20
     assert result.wall_s >= 0
+
+
+def test_a_python_that_code_starts_unbuffered_has_its_streams(executor: SubprocessExecutor) -> None:
+    assert executor.execute_bash("python3 -u -c 'print(1)'; PYTHONUNBUFFERED=1 python3 -c 'print(2)'") == (
+        "1\n2\n",
+        0,
+    )

@@ -212,9 +212,14 @@ def test_a_block_for_a_kept_interpreter_whose_end_is_not_known_yet_goes_to_anoth
     executor: SubprocessExecutor,
 ) -> None:
     pid, supervisor = map(int, kept(executor, "import os; print(os.getpid(), os.getppid())")[0].split())
-    os.kill(supervisor, signal.SIGSTOP)  # so it does not say that the interpreter has ended
+    spawner = int(Path(f"/proc/{supervisor}/stat").read_text().rpartition(")")[2].split()[1])
+    # So nobody says that the interpreter has ended, or has the other go on.
+    for stopped in (spawner, supervisor):
+        os.kill(stopped, signal.SIGSTOP)
     os.kill(pid, signal.SIGKILL)
-    going_on = threading.Timer(0.3, os.kill, (supervisor, signal.SIGCONT))
+    going_on = threading.Timer(
+        0.3, lambda: [os.kill(stopped, signal.SIGCONT) for stopped in (supervisor, spawner)]
+    )
     going_on.start()
     output, code = kept(executor, "print('new')")
     going_on.join()
@@ -361,3 +366,32 @@ def test_processes_started_afresh_by_a_kept_interpreter_find_what_its_blocks_def
     kept(executor, "def more(x): return triple(x) + 1")
     code = "with multiprocessing.get_context('spawn').Pool(1) as pool: print(pool.map(more, [2]))"
     assert kept(executor, code)[0].startswith("[7]\n")
+
+
+def test_the_first_block_waits_for_no_imports_and_later_ones_find_them(tmp_path: Path) -> None:
+    with SubprocessExecutor(tmp_path) as executor:
+        code = "import sys; print({'json', 'threading', 'traceback'} <= set(sys.modules))"
+        assert executor.execute_python(code) == ("False\n", 0)
+        for _ in range(3):  # a supervisor that is used again, too
+            assert executor.execute_python(code) == ("True\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("def f():\n    return 1 / 0\nf()", "    return 1 / 0\n"),
+        (
+            "import threading\ndef f():\n    return 1 / 0\nthreading.Thread(target=f).start()",
+            "Exception in thread ",
+        ),
+        ("import inspect\ndef f():\n    return 41\nprint(inspect.getsource(f))", "    return 41\n"),
+        (
+            "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.2), print('end'))).start()",
+            "end\n",
+        ),
+        ("import linecache, threading\nprint(linecache.__loader__.get_source('linecache')[:3])", '"""'),
+    ],
+)
+def test_what_is_imported_late_knows_of_the_first_block(tmp_path: Path, code: str, expected: str) -> None:
+    with SubprocessExecutor(tmp_path) as executor:
+        assert expected in executor.execute_python(code)[0]

@@ -45,6 +45,11 @@ async def later(x: int) -> int:
     return x
 
 
+def größe(x: str) -> int:
+    """Count its characters."""
+    return len(x)
+
+
 class World:
     def __init__(self, executor: SubprocessExecutor, calls: list[ToolCall], release: threading.Event) -> None:
         self.executor = executor
@@ -69,7 +74,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         release.wait(20)
         return "released"
 
-    tools = ToolSet([double, same, large, fails, later, blocks], on_call=calls.append)
+    tools = ToolSet([double, same, large, fails, later, blocks, größe], on_call=calls.append)
     skills = tmp_path / "skills"
     renderer = Registry().create_skill_renderer()
     renderer.render(tools.specs(), skills)
@@ -109,7 +114,7 @@ def test_curl_calls_a_tool_with_the_token_and_not_without(world: World) -> None:
     output, _ = world.bash(f"{curl} -w ' %{{http_code}}' -d '{{\"x\": 6}}' $AGENTD_TOOLS_URL/call/double")
     assert output.endswith(" 401")
     names = [t["name"] for t in json.loads(world.bash(f"{curl} {auth} $AGENTD_TOOLS_URL/tools")[0])]
-    assert names == ["double", "same", "large", "fails", "later", "blocks"]
+    assert names == ["double", "same", "large", "fails", "later", "blocks", "größe"]
     assert json.loads(world.bash(f"{curl} {auth} $AGENTD_TOOLS_URL/health")[0]) == {"status": "ok"}
     output, _ = world.bash(
         f"{curl} {auth} -w ' %{{http_code}}' -d '{{\"x\": \"6\"}}' $AGENTD_TOOLS_URL/call/double"
@@ -118,6 +123,13 @@ def test_curl_calls_a_tool_with_the_token_and_not_without(world: World) -> None:
     assert "ToolInputError" in output
     assert world.bash(f"{curl} {auth} -o /dev/null -w '%{{http_code}}' $AGENTD_TOOLS_URL/nothing")[0] == "404"
     assert len(world.calls) == 2
+
+
+def test_a_tools_name_may_be_beyond_ascii(world: World) -> None:
+    assert world.python("from lib.tools import größe; print(größe(x='日本'))") == ("2\n", 0)
+    curl = 'curl -s --unix-socket $AGENTD_TOOLS_SOCKET -H "Authorization: Bearer $AGENTD_TOOLS_TOKEN"'
+    for name in ("größe", "gr%C3%B6%C3%9Fe"):  # as it is typed, and as the standard of URLs has it
+        assert world.bash(f'{curl} -d \'{{"x": "日本"}}\' $AGENTD_TOOLS_URL/call/{name}') == ("2", 0)
 
 
 def test_the_socket_is_in_a_private_folder(world: World) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 import venv
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from agentd.protocols import Layout
 from agentd.types import PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.host import RunnerExecutor, connection
+from warm_blocks import run_warm
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="modules are imported ahead on Linux only")
 
@@ -201,18 +203,7 @@ def test_bindings_alone_are_no_reason_for_another_process(
 def warm(executor: SubprocessExecutor) -> Callable[[str], str]:
     """Run a block that imports modules when they are there already, and return what it prints."""
 
-    def run(code: str) -> str:
-        names = [line.split()[1] for line in code.splitlines() if line.startswith("import ")]
-        head = f"import sys\nif __name__ == '__main__' and not sys.modules.keys() >= set({names}): sys.exit('cold')\n"
-        until = time.monotonic() + 60
-        while True:
-            result = executor.run_sync(PythonAction(code=head + code))
-            if result.output != "cold\n" or time.monotonic() > until:
-                assert result.exit_code == 0, result.output
-                return result.output
-            time.sleep(0.1)
-
-    return run
+    return partial(run_warm, executor)
 
 
 def test_random_numbers_differ(warm: Callable[[str], str]) -> None:

@@ -93,6 +93,8 @@ def test_a_call_that_is_given_up_is_cancelled_at_the_server_and_the_next_one_wor
         with pytest.raises(ToolTimeoutError, match=r"within 1 s"):
             tools.call_sync("wait", {"seconds": 3})
         assert tools.call_sync("echo", {"text": "next"}) == "next"
+        while not direct_ids(journal, "notifications/cancelled"):  # the caller is told of its time-out first
+            time.sleep(0.01)
         assert direct_ids(journal, "notifications/cancelled") == direct_ids(journal, "tools/call")[:1]
 
 

@@ -59,6 +59,16 @@ async def test_a_url_alone_finds_the_transport(kind: str, request: pytest.Fixtur
     await made.aclose()
 
 
+@pytest.mark.parametrize("kind", ["streamable", "sse"])
+async def test_a_tools_name_may_be_beyond_ascii(kind: str, request: pytest.FixtureRequest) -> None:
+    # The revision 2026-07-28 sends the name in a header of HTTP as well.
+    for options in ({}, {"protocol": "legacy"}):
+        made = connect({"url": request.getfixturevalue(kind), **options})
+        assert "größe" in [spec.name for spec in await made.list_tools()]
+        assert await made.call("größe", {"text": "日本"}) == 2
+        await made.aclose()
+
+
 async def test_an_sse_server_is_found_under_any_path() -> None:
     with serve(lambda: make_server().sse_app(sse_path="/events")) as port:
         made = connect(f"http://127.0.0.1:{port}/events")
@@ -172,6 +182,15 @@ async def test_a_server_that_was_restarted_is_connected_again() -> None:
     with pytest.raises(ToolError):
         await made.call("add", {"a": 1, "b": 2})
     with serve(lambda: make_server().streamable_http_app(), port):
+        assert await made.call("add", {"a": 1, "b": 2}) == 3
+    await made.aclose()
+
+
+async def test_a_server_that_knows_the_session_no_more_gets_a_new_one() -> None:
+    with serve(lambda: make_server().streamable_http_app()) as port:
+        made = connect({"url": f"http://127.0.0.1:{port}/mcp", "protocol": "legacy"})
+        assert await made.call("add", {"a": 1, "b": 2}) == 3
+    with serve(lambda: make_server().streamable_http_app(), port):  # it says so in words of its own
         assert await made.call("add", {"a": 1, "b": 2}) == 3
     await made.aclose()
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import anyio
 import mcp_types as types
 import pytest
-from agentd.errors import ToolError
+from agentd.errors import ToolError, ToolInputError
+from agentd.registry import Registry
 from agentd.types import Blob
 from agentd_mcp_bridge.lenient import read_json, request_id
 from agentd_mcp_bridge.offered import OutputChecks
 from agentd_mcp_bridge.results import tool_value
 from agentd_mcp_bridge.source import McpSource
+from agentd_tools import ToolSet
 from helpers import Host, source
 from hypothesis import given, strategies as st
 
@@ -124,6 +128,34 @@ async def test_one_odd_tool_does_not_take_the_others_along() -> None:
     assert told == {"untyped", "empty", "bare", "listed", "hinted"}
     assert await made.call("echo", {"text": "hi"}) == "hi"
     await made.aclose()
+
+
+@pytest.mark.anyio
+async def test_an_odd_tool_that_is_not_offered_is_not_told_of() -> None:
+    made, host = source("odd", tool_filter={"deny": ["untyped", "[ebl]*"]}), Host()
+    assert [spec.name for spec in await made.list_tools(host)] == ["hinted"]
+    assert [text.split("'")[1] for _, text in host.logged] == ["hinted"]
+    await made.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_property_with_a_default_is_optional_though_the_server_lists_it_as_required(
+    tmp_path: Path,
+) -> None:
+    tools = ToolSet([], [source("defaults")])
+    await tools.start()
+    renderer = Registry().create_skill_renderer()
+    renderer.render(tools.specs(), tmp_path)
+    [signature] = re.findall(r"^def given\(.*", (tmp_path / "lib" / "tools.py").read_text(), re.MULTILINE)
+    assert re.search(r"text: str\b(?! =)", signature)
+    assert re.search(r"level: .* = ", signature)
+    async with anyio.create_task_group() as group:
+        await group.start(tools.serve)
+        assert await tools.call("given", {"text": "x"}) == '{"text": "x"}'
+        with pytest.raises(ToolInputError, match="argument 'text' is missing"):
+            await tools.call("given", {"level": "error"})
+        group.cancel_scope.cancel()
+    await tools.aclose()
 
 
 @WAYS

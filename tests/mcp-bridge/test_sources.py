@@ -13,11 +13,11 @@ from typing import Any
 import anyio
 import pytest
 from agentd.errors import ToolError, UnknownToolError
-from agentd.protocols import ResourceSource
 from agentd.types import Blob
 from agentd_mcp_bridge.loop import mcp_loop
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_tools import ToolSet
+from agentd_tools.sources import ResourceSource
 from helpers import Host, is_alive, numbers, secret_free, source, wait_until_gone
 from mcp.server.mcpserver import Context, MCPServer
 from places import SUPPORT

@@ -18,10 +18,10 @@ from typing import Any
 import anyio
 import pytest
 from agentd.errors import ToolError
-from agentd.protocols import SubscriptionSource
 from agentd_mcp_bridge.errors import McpServerError
 from agentd_mcp_bridge.plugin import agentd_create_tool_sources
 from agentd_mcp_bridge.source import McpSource
+from agentd_tools.sources import SubscriptionSource
 from changing import make_server
 from helpers import Host, Told, entry, numbers, source, wait_until_gone
 from places import SUPPORT

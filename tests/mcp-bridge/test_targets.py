@@ -192,6 +192,7 @@ def test_what_is_no_server_is_left_to_other_plugins(spec: object) -> None:
         ({"command": "x", "args": ["a", 3]}, r"args\[1\]: must be a text, got 3"),
         ({"command": "x", "env": ["K=V"]}, "env: must be an object of texts, got list"),
         ({"command": "x", "env": {"K": 5}}, r"env\.K: must be a text, got int"),
+        ({"command": "x", "shared": "no"}, "shared: must be true or false, got 'no'"),
         ({"command": ""}, "command: must be a text that is not empty, got ''"),
         ({"command": ["npx", "x"]}, r"command: must be a text"),
         ({"command": "x", "url": "http://h/"}, "a command or a url, not both"),

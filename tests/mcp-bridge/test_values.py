@@ -148,3 +148,11 @@ def test_only_a_value_that_is_wrapped_is_unwrapped() -> None:
     result = types.CallToolResult.model_validate({"content": [], "structuredContent": {"result": [1]}})
     assert tool_value(result, "t()", wrapped=True) == [1]
     assert tool_value(result, "t()") == {"result": [1]}
+
+
+def test_a_tools_annotations_are_kept_under_the_names_that_mcp_gives_them() -> None:
+    hints = {"readOnlyHint": True, "destructiveHint": False, "title": "Look"}
+    data = {"name": "look", "inputSchema": {"type": "object"}}
+    annotated = types.Tool.model_validate({**data, "annotations": hints})
+    assert tool_spec(annotated, "s", None).annotations == hints
+    assert tool_spec(types.Tool.model_validate(data), "s", None).annotations == {}

@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from agentd.errors import ModelError, ModelStreamError
+from agentd_model_litellm.litellm import _library
 from agentd_model_openai.failure import broken_stream, refused
 from formats import ANSWER, BLOCK, FORMATS, Format, Told, ask
 from llm_server import LlmServer, Relay
@@ -21,6 +22,12 @@ STREAMED = [f for f in FORMATS if f.own or f.api == "chat"]
 """LiteLLM's responses are asked for as a whole."""
 REALLY_STREAMED = pytest.mark.parametrize("fmt", STREAMED, ids=[f.name for f in STREAMED])
 LATER = pytest.mark.parametrize("round", [0, 1], ids=["first-round", "after-code-ran"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """Have LiteLLM imported already: that takes seconds, on a busy machine many, which say nothing of a fault."""
+    _library()
 
 
 def told_by(fmt: Format, fault: Any, round: int, *, stream: bool, relay: Relay, patched: Any) -> Told:

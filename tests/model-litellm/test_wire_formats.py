@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import openai
 import pytest
 from agentd.session.session import Session
 from agentd_model_litellm.litellm import create_chat, create_response
+from agentd_model_openai.chat import ChatModel
+from agentd_model_openai.responses import ResponsesModel
 from agentd_model_openai.routing import PROVIDERS
 from formats import ANSWER, BLOCK, FORMATS, Format, ask
 from llm_server import LlmServer, Relay
@@ -245,6 +248,88 @@ def test_thinking_of_anthropics_comes_with_its_signature() -> None:
     assert answer.usage.total_tokens == 30
     assert [i.type for i in response.output] == ["reasoning", "message"]
     assert response.output_text == ANSWER
+
+
+def deepseeks_chunks(thought: str) -> bytes:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "r", "choices": [choice]}
+
+    begun = chunk({"role": "assistant", "reasoning_content": thought[:6]})
+    return events(
+        begun, chunk({"reasoning_content": thought[6:]}), chunk({"content": ANSWER}), chunk({}, "stop")
+    )
+
+
+def anthropics_events(thought: str) -> bytes:
+    def delta(index: int, kind: str, **fields: str) -> dict[str, Any]:
+        return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
+
+    def begun(index: int, **block: str) -> dict[str, Any]:
+        return {"type": "content_block_start", "index": index, "content_block": block}
+
+    usage = {"input_tokens": 10, "output_tokens": 20}
+    about = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": []}
+    return events(
+        {"type": "message_start", "message": {**about, "stop_reason": None, "usage": usage}},
+        begun(0, type="thinking", thinking="", signature=""),
+        delta(0, "thinking_delta", thinking=thought[:6]),
+        delta(0, "thinking_delta", thinking=thought[6:]),
+        delta(0, "signature_delta", signature="c2lnbmVk"),
+        {"type": "content_block_stop", "index": 0},
+        begun(1, type="text", text=""),
+        delta(1, "text_delta", text=ANSWER),
+        {"type": "content_block_stop", "index": 1},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": usage,
+        },
+        {"type": "message_stop"},
+    )
+
+
+def anthropics_message(thought: str) -> bytes:
+    block = {"type": "thinking", "thinking": thought, "signature": "c2lnbmVk"}
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-x",
+        "content": [block, {"type": "text", "text": ANSWER}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 20},
+    }
+    return json.dumps(message).encode()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name", "api", "streamed", "body"),
+    [
+        ("deepseek/r", "chat", True, deepseeks_chunks),
+        ("anthropic/claude-x", "chat", True, anthropics_events),
+        ("anthropic/claude-x", "chat", False, anthropics_message),
+        ("anthropic/claude-x", "responses", True, anthropics_message),
+        ("anthropic/claude-x", "responses", False, anthropics_message),
+    ],
+)
+async def test_a_session_tells_of_what_the_model_thinks(
+    name: str, api: str, streamed: bool, body: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    thought = "I could\n```bash:execute\ntouch draft\n```\nor not."
+    kind = "text/event-stream" if streamed and api == "chat" else "application/json"
+    made: Any = ChatModel if api == "chat" else ResponsesModel
+    create = create_chat if api == "chat" else create_response
+    with Canned(kind, body(thought)) as server:
+        options = {"api_base": server.url, "api_key": "k"}
+        model = made(name, create=create, is_async=False, streamed=streamed, options=options)
+        async with Session(model, cwd=tmp_path, tools=[]) as session:
+            seen = [event async for event in session.run("go")]
+    assert "".join(event.text for event in seen if event.type == "reasoning") == thought
+    assert seen[-1].text == ANSWER  # type: ignore[union-attr]
+    assert not (tmp_path / "draft").exists()
 
 
 def test_line_separators_within_a_text_are_no_malformed_chunk() -> None:

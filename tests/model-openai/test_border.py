@@ -204,6 +204,19 @@ async def test_the_text_of_parts_is_read_and_anything_else_is_a_clear_error(
             await events(model)
 
 
+def test_reasoning_in_parts_of_parts_without_end_is_read_to_the_second() -> None:
+    from agentd_model_openai.reasoning import chat_reasoning
+
+    inner: Any = "deep"
+    for _ in range(2000):
+        inner = [{"type": "thinking", "text": inner, "thinking": inner}]
+    parts = [
+        {"type": "thinking", "thinking": [{"text": "a"}, {"text": inner}]},
+        {"type": "thinking", "thinking": "b"},
+    ]
+    assert chat_reasoning(SimpleNamespace(content=parts)) == "ab"
+
+
 @pytest.mark.parametrize("packed", [False, True])
 async def test_an_event_without_end_is_an_error_before_it_is_in_memory(
     server: Server, client: Any, packed: bool

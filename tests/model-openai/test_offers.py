@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from agentd.protocols import ModelToolCall
-from agentd.turn.native_tools import Offers
 from agentd.types import ToolSpec
 from agentd_model_openai.chat_calls import as_tool
 from agentd_model_openai.strict_schema import OpenAIStrictSchemas, strict_schema, without_nulls
 from agentd_tools import ToolSet
+from agentd_tools.offers import NativeOffers
 from hypothesis import given, settings, strategies as st
 from kit import FakeSource, add
 
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.anyio
 LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-async def offers_of(*specs: ToolSpec, answer: Any = None, **more: Any) -> Offers:
+async def offers_of(*specs: ToolSpec, answer: Any = None, **more: Any) -> NativeOffers:
     source = FakeSource("s", specs, answer or (lambda name, **given: json.dumps(given)))
     tools = ToolSet([], [source])
     await tools.start()
-    return Offers(tools, **more)
+    return NativeOffers(tools, **more)
 
 
 def tool(name: str, **schema: Any) -> ToolSpec:
@@ -43,7 +43,7 @@ async def test_tools_of_one_name_are_told_apart() -> None:
     one, two = FakeSource("one", [tool("t")], lambda n: "1"), FakeSource("two", [tool("t")], lambda n: "2")
     tools = ToolSet([], [one, two])
     await tools.start()
-    offers = Offers(tools)
+    offers = NativeOffers(tools)
     names = [o.name for o in offers.offered]
     assert names == ["t", "two_t"]
     replies = [await offers.run(ModelToolCall(id="c", name=n), "a") for n in names]
@@ -227,9 +227,9 @@ async def test_a_description_that_is_cut_says_so() -> None:
 
 
 async def test_a_call_of_an_offered_function_gives_its_result() -> None:
-    offers = Offers(ToolSet([add]))
+    offers = NativeOffers(ToolSet([add]))
     assert offers.handles("add")
     assert offers.handles("anything")
     assert not offers.handles("")
-    assert not Offers(None, taken=["x"]).handles("y")
+    assert not NativeOffers(None, taken=["x"]).handles("y")
     assert (await offers.run(ModelToolCall(id="c", name="add", arguments='{"a": 1}'), "a")).payload == b"2"

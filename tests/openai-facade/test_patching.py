@@ -41,6 +41,22 @@ def test_the_same_client_comes_back_and_patching_twice_is_the_same_as_once(serve
     assert server.bodies[0].decode().count("You act by writing code") == 1
 
 
+def test_a_policy_holds_for_a_patched_client_and_is_never_dropped_in_silence(
+    serve: Any, patched: Any, tmp_path: Path
+) -> None:
+    server = serve("```secret.txt:create\nx\n```\n", "done")
+    client = patched(server, policy="read-only")
+    client.chat.completions.create(model="m", messages=GO)
+    assert "the file was not written: the policy read-only" in str(server.requests[1]["messages"])
+    assert not list(tmp_path.rglob("secret.txt"))
+    with pytest.raises(ConfigError, match="the client is patched already"):
+        patch_openai_with_ptc(client, policy="read-only")
+    with pytest.raises(ConfigError, match="the client is patched already"):
+        patch_openai_with_ptc(client, approver="terminal")
+    with pytest.raises(ConfigError, match="goes to the client's first patch"):
+        patch_openai_with_mcp(client, policy="read-only")
+
+
 def test_unpatching_gives_the_sdks_own_methods_back(serve: Any, patched: Any) -> None:
     server = serve(BLOCK)
     client = unpatch_openai(patched(server))
@@ -86,10 +102,30 @@ def test_threads_that_use_beta_at_once_find_it_patched(serve: Any, patched: Any)
     copy.copy(client.beta)
 
 
-def test_a_text_in_place_of_a_list_of_servers_is_refused_and_starts_nothing(serve: Any, patched: Any) -> None:
-    client = patched(serve("done"))
-    with pytest.raises(ConfigError, match=r"mcp_servers: must be a list, got 'npx x'; write \['npx x'\]"):
-        client.chat.completions.create(model="m", messages=GO, mcp_servers="npx x")
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        ("npx x", r"'npx x'; write \['npx x'\]"),
+        ({"command": "npx", "args": ["x"]}, "a mapping"),
+        ({"mcpServers": {"a": {"command": "npx"}}}, "a mapping"),
+        (b"npx x", "b'npx x'"),
+    ],
+)
+def test_what_is_no_list_of_servers_is_refused_and_starts_nothing(
+    given: Any, got: str, serve: Any, patched: Any
+) -> None:
+    server = serve("done")
+    client = patched(server)
+    for method in (
+        client.chat.completions.create,
+        client.chat.completions.parse,
+        client.chat.completions.stream,
+    ):
+        with pytest.raises(ConfigError, match=f"mcp_servers: must be a list, got {got}$"):
+            method(model="m", messages=GO, mcp_servers=given)
+    with pytest.raises(ConfigError, match="mcp_servers: must be a list"):
+        client.responses.create(model="m", input="go", mcp_servers=given, stream=True)
+    assert server.requests == []
 
 
 def test_no_class_is_changed(serve: Any, patched: Any) -> None:

@@ -126,6 +126,35 @@ def test_its_model_runs_code_until_it_answers(way: str, acme: Any, serve: Any, p
         assert (done.output, done.exit_code) == ("one\n", 0)
 
 
+@every_way
+def test_what_its_model_thinks_comes_in_the_sdks_own_objects(
+    way: str, acme: Any, serve: Any, patched: Any
+) -> None:
+    from agentd.protocols import ModelText
+
+    thought = [ModelText("", reasoning="I "), ModelText("", reasoning="think.")]
+    acme.SCRIPT += [[*thought, *text("I look.\n```bash:execute\ntrue\n```\n")], [*thought, *text("Done.")]]
+    client = patched(serve(), asynchronous=way.startswith("async"), registry=acme.registry)
+    outcome = call(way, client, model="acme/writes")
+    assert text_of(way, outcome) == "Done."
+    if outcome.items:
+        assert "".join(e.text for e in outcome.shown if e.type == "reasoning") == "I think." * 2
+    elif "chat" in way:
+        assert outcome.whole.choices[0].message.reasoning_content == "I think."
+    else:
+        (item,) = [item for item in outcome.whole.output if item.type == "reasoning"]
+        assert [part.text for part in item.content] == ["I think."]
+    if way.endswith("responses-stream"):
+        items = outcome.items[-1].response.output
+        assert [item.type for item in items] == [
+            "reasoning",
+            "message",
+            "code_interpreter_call",
+            "reasoning",
+            "message",
+        ]
+
+
 @pytest.mark.parametrize("way", [w for w in WAYS if "chat-stream" in w])
 def test_a_chat_stream_is_one_coherent_stream_of_the_sdks_chunks(
     way: str, acme: Any, serve: Any, patched: Any

@@ -68,7 +68,13 @@ def wheels(projects: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         if not folder.is_dir():
             building = folder.with_name("wheels-unfinished")
             # hatchling is installed beside the tests: no environment for each build
-            _pip("wheel", "--no-build-isolation", "--wheel-dir", building, *projects.values())
+            wheel = ("wheel", "--no-build-isolation", "--wheel-dir", building)
+            adapters = [
+                path for path in projects.values() if path != ROOT and (path / "constraints.txt").is_file()
+            ]
+            _pip(*wheel, *(path for path in projects.values() if path not in adapters))
+            if adapters:
+                _pip(*wheel, "--no-deps", *adapters)  # their frameworks do not go together
             building.rename(folder)
     return folder
 

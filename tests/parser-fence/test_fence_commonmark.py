@@ -176,16 +176,18 @@ ITEM_LINES = st.sampled_from(
 @given(st.lists(LINES, max_size=14) | st.lists(LINES | HTML_LINES, max_size=14))
 def test_markdown_it_finds_the_same_blocks(lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    ours = [s.block.source for s in read(text) if s.block is not None]
-    assert ours == theirs(text)
+    assert ours(text) == theirs(text)
 
 
 @settings(max_examples=600)
 @given(st.lists(ITEM_LINES, max_size=9))
 def test_markdown_it_finds_the_same_blocks_behind_html_in_list_items(lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    ours = [s.block.source for s in read(text) if s.block is not None]
-    assert ours == theirs(text)
+    assert ours(text) == theirs(text)
+
+
+def ours(text: str) -> list[str]:
+    return [s.block.source for s in read(text) if s.block is not None and not s.block.reason]
 
 
 def theirs(text: str) -> list[str]:

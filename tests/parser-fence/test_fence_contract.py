@@ -32,3 +32,12 @@ class TestFenceParser(ParserContract):
 
     def make_notation(self) -> Notation:
         return agentd_create_parser({})
+
+
+class TestBareFences(TestFenceParser):
+    """With `bare_fences: run`, a fence is held back until it is known whether it is the end."""
+
+    parts = (*TestFenceParser.parts, "bash", "\n```py\nprint()\n```\n")
+
+    def make_notation(self) -> Notation:
+        return agentd_create_parser({"bare_fences": "run"})

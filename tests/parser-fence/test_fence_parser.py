@@ -12,7 +12,7 @@ from agentd.registry import Registry
 from agentd.turn.parser_stack import ParserStack
 from agentd.types import Block, Segment
 from agentd_parser_fence import plugin
-from agentd_parser_fence.fence import header_of
+from agentd_parser_fence.header import header_of
 from agentd_parser_fence.parser import LONGEST_OPENER, FenceParser
 
 
@@ -56,6 +56,14 @@ def the_block(text: str) -> Block:
         ("bash:run", ("bash", "run")),
         ("docker:run", ("docker", "run")),
         ("bash:dance", ("bash", "dance")),
+        ("bash:job", ("bash", "job")),
+        ("sh:JOB Web.1", ("sh", "job web.1")),
+        ("bash:job\tweb  title=x", ("bash", "job web")),
+        ("bash:job web {.numbered}", ("bash", "job web")),
+        ("bash:job web server 1 title=x", ("bash", "job web server 1")),
+        ("python:job web", ("python", "job web")),
+        ("cron:job web", None),
+        ("my job web.txt:create", ("my job web.txt", "create")),
         ("x:excute", ("x", "excute")),
         ("x:creat", ("x", "creat")),
         ("js:src/main.js", None),
@@ -323,7 +331,7 @@ def count(text: str, size: int) -> int:
     segments = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
     segments += parser.close()
     assert "".join(s.text for s in segments) == text
-    return sum(s.kind == "block" for s in segments)
+    return sum(s.block is not None and not s.block.reason for s in segments)
 
 
 @pytest.mark.parametrize(
@@ -447,6 +455,55 @@ def test_a_fence_within_html_in_a_list_item_is_only_shown(begin: str, size: int)
     inside = "".join(f"    {line}\n" for line in FENCE.splitlines())
     assert count(begin + inside, size) == 0
     assert count(f"{begin}{inside}\t\n{inside}</pre>\n{FENCE}", size) == (2 if "<div>" in begin else 1)
+
+
+CALL = '<invoke name="bash:execute"><parameter name="code">ls\n</parameter></invoke>\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "begin"),
+    [
+        *(("<!-- x\n\n", "<!--"), ("<pre>\n", "<pre"), ("<?php\n", "<?")),
+        *(("<!-- x -->\n<style>\n", "<style"), ("<![CDATA[\n", "<![CDATA["), ("text\n<script>\n", "<script")),
+        *(
+            ("<pre>\n```js\n1\n```\n", "<pre"),
+            ("- <!--\n\n  ```bash:execute\n  ls\n  ```\nText\n<pre>\n", "<!--"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("block", [FENCE, CALL])
+@pytest.mark.parametrize("after", ["", "\nDone.\n", "~~~python:execute\n1\n"])
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+def test_a_block_behind_html_that_is_never_closed_is_told_at_the_end(
+    before: str, begin: str, block: str, after: str, size: int
+) -> None:
+    text = before + block + after
+    for parser in (
+        FenceParser(),
+        ParserStack([n.parser for n in Registry().create_notations(["fence", "xml"])]),
+    ):
+        segments = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+        assert all(s.block is None for s in segments)
+        (last,) = [s for s in parser.close() if s.block is not None]
+        assert (last.text, last.start, last.end) == ("", len(text), len(text))
+        assert last.block is not None
+        assert (last.block.language, last.block.action, last.block.complete) == ("bash", "execute", True)
+        assert "ls" in last.block.source
+        assert last.block.reason == f"it stands behind {begin!r}, HTML that is never closed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"<!--\n{FENCE}-->\n", f"<pre>\n{FENCE}</pre>\n", f"<details>\n{FENCE}", f"> <!--\n> {FENCE}"),
+        *("<!--\n```js\nx\n```\n", f"````\n<!--\n{FENCE}````\n", "<pre>\n", f"a <!--\n    {FENCE}"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+def test_a_block_that_is_meant_to_be_shown_is_told_of_in_no_way(text: str, size: int) -> None:
+    parser = FenceParser()
+    segments = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+    assert all(s.block is None or not s.block.reason for s in [*segments, *parser.close()])
 
 
 def test_a_call_in_xml_counts_behind_html_that_only_hides_fences() -> None:

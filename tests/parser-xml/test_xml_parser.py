@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from agentd.errors import ConfigError
 from agentd.protocols import Parser
+from agentd.turn.parser_stack import ParserStack
 from agentd.types import Block, Segment
 from agentd_parser_xml import plugin
 from agentd_parser_xml.parser import LONGEST_OPENER, XmlParser
@@ -16,7 +17,7 @@ def read(text: str) -> list[Segment]:
 
 
 def blocks(text: str) -> list[Block]:
-    return [s.block for s in read(text) if s.block is not None]
+    return [s.block for s in read(text) if s.block is not None and not s.block.reason]
 
 
 def the_block(text: str) -> Block:
@@ -71,6 +72,11 @@ def test_a_call_without_a_name_or_without_an_inside_is_prose() -> None:
 
 def test_an_unknown_action_is_a_block_so_that_the_model_can_be_told() -> None:
     assert the_block(call("ls", "bash:run")).action == "run"
+
+
+def test_a_job_s_name_is_a_part_of_its_action() -> None:
+    assert the_block(call("ls", "bash:job Web")) == Block("bash", "job web", "ls", "bash")
+    assert the_block(call("ls", "bash:job")).action == "job"
 
 
 def test_a_path_may_hold_blanks_and_entities() -> None:
@@ -152,7 +158,7 @@ def test_a_fence_in_the_code_is_code() -> None:
 @pytest.mark.parametrize(
     "before",
     [
-        *("write `", "``x`` and `a ", "> ", "  > so: ", "    ", "\t", "text\n    "),
+        *("write `", "``x`` and `a ", "> ", "  > so: ", "    ", "\t", "text\n    ", "    x "),
         # a code span that began a line before, or with more backticks
         *("`\n", "write `this\n", "`` ` ", "``a`b ", "``\r\n", "a ``` b\nc ", "\\\\`"),
         # block quotes in lists, and lines that go on with their paragraph (lazy continuation)
@@ -160,7 +166,17 @@ def test_a_fence_in_the_code_is_code() -> None:
         # raw HTML
         *("<!-- ", "<!--\n\n", "text <!-- x\n", "<pre>\n", "<PRE class='x'>\n\n", "<script>", "<style>\n"),
         *("<textarea >", "<!-- a --> <!-- ", "<pre>\n</script>\n"),
-        *("<?php\n\n", "a <? -->\n", "<![CDATA[\n\n", "<![CDATA[ ?> "),
+        *("<?php\n\n", "a <? -->\n", "<![CDATA[\n\n", "<![CDATA[ ?> ", "<!DOCTYPE\n\n"),
+        # in list items, too, as far as these go
+        *(
+            "- <pre>\n\n  ",
+            "1. <!--\n\n   x\n\n     ",
+            "- a\n\n      ",
+            "- - <?x\n    ",
+            "- a\n\n  <script>\n  ",
+        ),
+        # fences, of which another parser may know nothing
+        *("```\n\n", "~~~ js\n\n", "  ```` js\n```\n\n", "```js ", "```\n    ```\n\n", "- ~~~\n\n  "),
     ],
 )
 def test_a_call_that_markdown_only_shows_is_prose(before: str) -> None:
@@ -170,15 +186,78 @@ def test_a_call_that_markdown_only_shows_is_prose(before: str) -> None:
 @pytest.mark.parametrize(
     "before",
     [
-        *("", "Now: ", "   ", "a `b` ", "    x ", "a < b <c> <d:e> <"),
+        *("", "Now: ", "   ", "a `b` ", "a < b <c> <d:e> <"),
         *("`\n\n", "it`s\n \t\r\n", "``a`b`` ", "`a\nb` ", "\\` ", "`` ` ``\n"),
         *("> x\n\n", "- > x\n\n", "> x\r\n\r\n", "a > b ", "-> "),
         *("<!-- x --> ", "<!-- x\n\ny -->\n", "<pre>\nx</pre>\n", "<prefix>", "`<!--` ", "<style>a</STYLE >"),
-        *("<?x?> ", "<?\n\n?>\n", "<![CDATA[x]]>\n", "`<?` ", "a ?> ]]> ", "<div>\n"),
+        *("<?x?> ", "<?\n\n?>\n", "<![CDATA[x]]>\n", "`<?` ", "a ?> ]]> ", "<div>\n", "<!X> ", "<!-->\n"),
+        # HTML that is never closed ends with the list item or the block quote, and within a line with the paragraph
+        *("- <pre>\n", "- a\n\n  <!--\n\n", "1. <!-- x\n\n   y\n", "- - <script>\n    x\n\n  ", "-\t<?php\n"),
+        *("> <!--\n\n", "> <pre>\n\n", "- > <pre>\n\n", "- <pre>\n- <!--\n", "- <!-- a\r\n", "a <!-- b\n\n"),
+        *(
+            "10. a\n\n    ",
+            "- a\n\n    ",
+            "- <pre>\n\n  </pre>\n\n  ",
+            "- ```\n",
+            "```\n\n```\n",
+            "~~~\n`\n\n~~~~ \n",
+        ),
+        "a <pre>\n\n",
     ],
 )
 def test_a_call_behind_anything_else_counts(before: str) -> None:
     assert len(blocks(before + call("ls"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "begin"),
+    [
+        *(
+            ("<!-- x\n\n", "<!--"),
+            ("Now: <pre>\n", "<pre"),
+            ("<?php\n", "<?"),
+            ("- <script>\n\n  ", "<script"),
+        ),
+        *(("<!-- x -->\n<style>\n", "<style"), ("<![CDATA[\n", "<![CDATA["), ("<pre>\n<!-- -->\n", "<pre")),
+    ],
+)
+@pytest.mark.parametrize("after", ["", "\n", "\n\nDone.\n", "\n" + call("ls", "x")])
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+def test_a_call_behind_html_that_is_never_closed_is_told_at_the_end(
+    before: str, begin: str, after: str, size: int
+) -> None:
+    text = before + call("reboot") + after
+    for parser in (XmlParser(), ParserStack([XmlParser])):
+        segments = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+        assert all(s.block is None for s in segments)
+        (last,) = [s for s in parser.close() if s.block is not None]
+        assert (last.kind, last.text, last.start, last.end) == ("block", "", len(text), len(text))
+        reason = f"it stands behind {begin!r}, HTML that is never closed"
+        assert last.block == Block.of("bash", "execute", "", reason=reason)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            f"<!-- {call('x')} -->",
+            f"<pre>\n{call('x')}\n</pre>\n",
+            f"`<!-- {call('x')}`",
+            f"> <!-- {call('x')}",
+        ),
+        *(
+            f"```\n<!--\n{call('x')}\n```\n",
+            f"<!-- {call('x', 'other')}",
+            "<pre>\n",
+            f"<!--\n{call('x')}\n{'a ' * 99}-->",
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+def test_a_call_that_is_meant_to_be_shown_is_told_of_in_no_way(text: str, size: int) -> None:
+    for parser in (XmlParser(), ParserStack([XmlParser])):
+        segments = [s for at in range(0, len(text), size) for s in parser.feed(text[at : at + size])]
+        assert all(s.block is None for s in [*segments, *parser.close()])
 
 
 # --- wrappers ----------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def test_it_holds_the_package_s_files_and_nothing_else() -> None:
     with zipfile.ZipFile(io.BytesIO(artefact.artefact())) as archive:
         names = set(archive.namelist())
     sources = [path.relative_to(artefact.INSIDE) for path in artefact.INSIDE.rglob("*.py")]
+    sources.append(Path("programs/job"))
     assert names == {"__main__.py"} | {f"{NAME}/{path}" for path in sources}
 
 

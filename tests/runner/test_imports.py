@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from agentd.errors import ConfigError
 from agentd_runner.host.imports import MOST, MOST_TOLD, imports_of, read_preload, tell_left_out
+from agentd_runner.inside import frames
 from agentd_runner.inside.setup import RunnerSetup
 from agentd_runner.inside.warm_imports import trusted_folders
 from agentd_runner.inside.warm_python import MAX_ENTRIES, holds
@@ -155,3 +156,11 @@ def test_a_folder_with_very_many_entries_is_not_looked_through(tmp_path: Path) -
     for number in range(MAX_ENTRIES + 2):
         (tmp_path / str(number)).touch()
     assert holds(str(tmp_path), {"wave"})
+
+
+def test_as_many_modules_as_are_imported_ahead_may_be_named_and_more_are_refused() -> None:
+    names = [f"m{n}" for n in range(frames.MAX_MODULES)]
+    assert read_preload([*names, "m0"]) == [*names, "m0"]
+    with pytest.raises(ConfigError) as caught:
+        read_preload([*names, "m0", "numpy"])
+    assert str(caught.value) == "preload: must name at most 128 modules, got 129"

@@ -294,8 +294,9 @@ def test_it_loads_little() -> None:
     assert {name for name in loaded if name.startswith("agentd")} == {
         "agentd_runner",
         "agentd_runner.inside",
+        "agentd_runner.inside.primitives",
         "agentd_runner.inside.processes",
         "agentd_runner.reaper",
     }
-    assert not loaded & {"typing", "ctypes", "socket", "subprocess", "pathlib", "json", "re"}
+    assert not loaded & {"typing", "ctypes", "socket", "subprocess", "pathlib", "json", "re", "enum"}
     assert Path(HERE, "agentd_runner").is_dir()

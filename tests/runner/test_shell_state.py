@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from agentd_runner.inside.shell_state import SessionShell
+import subprocess
+
+from agentd_runner.inside.shell_state import SessionShell, _matched_lines, _plain_lines
+from hypothesis import given, strategies as st
 
 SAVED = 'declare -x COLOUR="red"\ndeclare -- own="1"\n', "braceexpand:hashall", "", "/work"
 
@@ -29,3 +32,48 @@ def test_what_is_saved_is_read_anew_once_the_base_environment_is_another_one() -
     shell.base_changes()
     shell.keep_saved(SAVED, 2, {"COLOUR": "blue"})
     assert "COLOUR" in shell.state.source
+
+
+LINES = st.sampled_from(
+    [
+        'declare -x A="1"',
+        "declare -x OLDPWD",
+        'declare -a LIST=([0]="a b" [1]="(c)")',
+        "declare -A EMPTY=()",
+        "declare -- IFS=$' \\t\\n'",
+        'declare -x TWO="a',
+        'b"',
+        r'declare -x Q="say \"hi\""',
+        "declare -x C=$'a\\nb'",
+        "f () ",
+        "{ ",
+        "    echo 1",
+        "}",
+        "declare -fx f",
+        'declare -x B="a" "b"',
+        'declare -a ODD=([0]="a" $x)',
+        'declare -a OPEN=([0]="a"',
+        "declare -x",
+        "declare",
+        "",
+    ]
+)
+
+
+@given(st.lists(LINES, max_size=6), st.booleans())
+def test_simple_lines_are_read_as_all_others_are(lines: list[str], ends: bool) -> None:
+    source = "\n".join(lines) + ("\n" if ends else "")
+    plain = _plain_lines(source)
+    assert plain is None or plain == _matched_lines(source)
+
+
+def test_what_a_fresh_shell_saves_is_read_without_regular_expressions() -> None:
+    saved = subprocess.run(
+        ["bash", "--norc", "-c", "declare -p; declare -f; declare -xF"],
+        env={"PATH": "/usr/bin:/bin", "HOME": "/home/me"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert _plain_lines(saved) == _matched_lines(saved)

@@ -115,13 +115,13 @@ def test_what_cannot_be_made_leaves_nothing_and_holds_nothing_open(
     def full(number: int, data: bytes) -> int:  # as a disk that has names left and no room
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))  # of which other tests may still be closing theirs
     monkeypatch.setattr(os, "write", full)  # of `.git/commondir`, the last one
     with pytest.raises(OSError, match="No space"):
         StandIns(mark, str(workspace), WANTED)
     assert names(workspace) == {".git"}
     assert not os.path.exists(mark)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_sessions_of_different_executors_share_what_stands_in(workspace: Path, mark: str) -> None:

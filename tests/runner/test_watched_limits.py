@@ -55,7 +55,7 @@ def test_links_are_counted_once_and_holes_not_at_all(tmp_path: Path) -> None:
 
 
 def test_folders_deeper_than_may_be_kept_open_are_counted_and_closed(tmp_path: Path) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = set(os.listdir("/proc/self/fd"))  # of which other tests may still be closing theirs
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(HELD_LEVELS * 2):
         for name in ("a" * 200, "b"):
@@ -65,7 +65,7 @@ def test_folders_deeper_than_may_be_kept_open_are_counted_and_closed(tmp_path: P
         here = below
     os.close(here)
     assert use_of(tmp_path)[1] == HELD_LEVELS * 4
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_walk_goes_on_where_a_tree_changes_under_it_and_leads_nowhere_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from agentd.events import (
     CodeOutput,
     CodeStart,
     Event,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
@@ -50,6 +51,18 @@ def shown(events: list[Event], *, color: bool = False) -> str:
         sink.emit(event)
     sink.close()
     return stream.getvalue()
+
+
+def test_a_cost_of_which_a_part_is_unknown_says_so() -> None:
+    known, unknown = Usage(input_tokens=9, requests=1, cost_usd=0.01), Usage(input_tokens=9, requests=2)
+    assert "18 + 0 tokens · at least $0.0100 · " in shown([RunEnd(usage=known + unknown)])
+    assert "18 + 0 tokens · at least $0.0100 · " in shown([RunEnd(usage=unknown + known)])
+    assert "at least" not in shown([RunEnd(usage=known + known + Usage())])
+
+
+def test_an_answer_behind_one_that_was_not_taken_is_a_paragraph_of_its_own() -> None:
+    events = [TextDelta("no"), TurnEnd(turn=1), TextDelta('{"n": 1}'), TurnEnd(turn=2), RunEnd(turns=2)]
+    assert shown(events).startswith('no\n\n{"n": 1}\n\n')
 
 
 def test_a_run_reads_from_top_to_bottom_in_plain_text() -> None:
@@ -225,6 +238,16 @@ def test_no_order_of_events_tears_a_line(events: list[Event]) -> None:
         assert "└" not in line or line.lstrip(" 0123456789").startswith(("└", "│")) or line.startswith("    ")
 
 
+def test_a_picture_that_code_shows_is_told_once_and_not_as_its_bytes() -> None:
+    sink = ConsoleSink(stream := io.StringIO(), color=False)
+    given = {"id": "1", "code_id": "2", "name": "agentd_show", "arguments": '{"data":"iVBORw0K"}'}
+    sink.emit(ToolCall(**given, result="null", status="completed"))
+    assert stream.getvalue() == ""
+    sink.emit(ToolCall(**given, result="no picture", status="failed"))
+    assert "agentd_show" in stream.getvalue()
+    assert "no picture" in stream.getvalue()
+
+
 def test_events_from_many_threads_do_not_mix_within_a_line() -> None:
     sink = ConsoleSink(stream := io.StringIO(), color=False)
     names = [str(n) for n in range(8)]
@@ -279,3 +302,20 @@ def test_a_painter_of_ones_own_shows_everything_and_output_may_be_bounded_tighte
     assert "│ 2\n" in text
     assert "│ 3" not in text
     assert "… 3 more lines" in text
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_what_the_model_thinks_stands_apart_from_its_answer_and_is_dim(color: bool) -> None:
+    stream = io.StringIO()
+    sink = ConsoleSink(stream, color=color)
+    for event in [*map(ReasoningDelta, ("I sho", "uld\nlook.")), *map(TextDelta, ("\nI ", "look."))]:
+        sink.emit(event)
+    sink.emit(ReasoningDelta("Or not?"))
+    sink.emit(RunEnd(text="I look."))
+    text = stream.getvalue()
+    assert ESCAPE.sub("", text).startswith("I should\nlook.\n\nI look.\n\nOr not?\n\n")
+    if color:
+        dim = re.findall(r"\x1b\[2m([^\x1b]*)\x1b\[0m", text)
+        assert dim[:3] == ["I sho", "uld\nlook.", "Or not?"]
+    else:
+        assert "\x1b" not in text

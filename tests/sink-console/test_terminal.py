@@ -18,6 +18,7 @@ from agentd.events import (
     CodeOutput,
     CodeStart,
     Event,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     TextDelta,
@@ -27,7 +28,7 @@ from agentd.events import (
 from agentd_sink_console import plugin
 from agentd_sink_console.console import ConsoleSink
 from agentd_sink_console.prose import ProsePieces
-from agentd_sink_console.terminal import TerminalSink, sink_for
+from agentd_sink_console.terminal import TerminalPainter, TerminalSink, sink_for
 from agentd_testing import EventSinkContract
 from hypothesis import given, strategies as st
 
@@ -262,6 +263,26 @@ def test_a_pipe_and_plain_text_have_the_plain_sink() -> None:
     assert "waiting" not in stream.getvalue()
     assert all(LINE.format(n) in stream.getvalue() for n in range(50))
     assert SENTENCE in stream.getvalue()
+
+
+def test_what_the_model_thinks_is_dim_and_stands_apart_from_its_answer(screen: Callable[..., Screen]) -> None:
+    seen = screen()
+    seen.show(*deltas("I should *look*.\n\nOr no", ReasoningDelta), *deltas("I look.\n\n", TextDelta))
+    seen.show(RunEnd(text="I look."))
+    shown = [row for row in seen.rows() if row]
+    assert shown[:3] == ["I should look.", "Or no", "I look."]
+    stream = io.StringIO()
+    painter = TerminalPainter(stream, width=80)
+    painter.prose("I should\n\nOr no", "thought")
+    painter.end_prose("thought")
+    painter.prose("I look.")
+    painter.end_prose()
+    rows = [
+        " ".join(row.replace("\x1b", " \x1b").split())
+        for row in stream.getvalue().splitlines()
+        if row.strip()
+    ]
+    assert rows == ["\x1b[2mI should \x1b[0m", "\x1b[2mOr no \x1b[0m", "I look."]
 
 
 class TestTerminal(EventSinkContract):

@@ -6,12 +6,30 @@ import os
 import threading
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from agentd.errors import ConfigError
-from agentd.events import CodeExecution, RunEnd, RunStart, TextDelta, ToolCall
+from agentd.events import (
+    Approval,
+    CodeDelta,
+    CodeExecution,
+    CodeOutput,
+    CodeStart,
+    Event,
+    Picture,
+    ReasoningDelta,
+    RunEnd,
+    RunStart,
+    SourceLog,
+    TextDelta,
+    ToolCall,
+    ToolProgress,
+    TurnEnd,
+    as_dict,
+)
 from agentd.text import valid_text
+from agentd.types import Usage
 from agentd_sink_jsonl import jsonl, plugin
 from agentd_sink_jsonl.jsonl import ConversationLog, JsonlSink
 from hypothesis import given, strategies as st
@@ -36,6 +54,45 @@ def test_every_run_gets_a_file_of_its_own_with_all_its_events(tmp_path: Path) ->
     assert [run[1]["text"] for run in runs] == ["one", "two"]
     assert all(datetime.fromisoformat(event["ts"]).tzinfo for run in runs for event in run)
     assert runs[0][2]["usage"]["input_tokens"] == 0
+
+
+EVENTS: tuple[Event, ...] = (
+    RunStart(task="t", model="m", executor="e"),
+    TextDelta("a"),
+    ReasoningDelta("b"),
+    CodeDelta(id="1", text="x"),
+    CodeStart(id="1", code="x", target="bash"),
+    CodeOutput(id="1", text="y", stream="stderr"),
+    CodeExecution(code="x", output="y", status="failed", exit_code=2, id="1", wall_s=0.5),
+    ToolCall(id="2", name="n", code_id="1", decision="allow"),
+    Approval(id="3", kind="host", name="h"),
+    ToolProgress(id="2", name="n", done=0.5),
+    SourceLog(source="s", text="l"),
+    Picture(name="p", path="/p", mime_type="image/png", width=1, height=2, size_bytes=3),
+    TurnEnd(turn=2, usage=Usage(input_tokens=5, cost_usd=0.25)),
+    RunEnd(text="end", usage=Usage(output_tokens=7)),
+)
+
+
+def test_a_line_has_the_fields_of_its_event_whatever_the_event_is_with_type_and_time_first(
+    tmp_path: Path,
+) -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+    sink = JsonlSink(tmp_path / "all.jsonl")
+    for event in EVENTS:
+        sink.emit(event)
+    sink.close()
+    written = lines(tmp_path / "all.jsonl")
+    assert [list(line)[:2] for line in written] == [["type", "ts"]] * len(EVENTS)
+    assert [{k: v for k, v in line.items() if k != "ts"} for line in written] == list(map(as_dict, EVENTS))
+
+
+def test_a_line_is_in_the_file_before_the_next_event_is_told(tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "all.jsonl")
+    for count, event in enumerate(EVENTS, 1):
+        sink.emit(event)
+        assert len(lines(tmp_path / "all.jsonl")) == count
+    sink.close()
 
 
 def test_a_path_that_ends_in_jsonl_is_one_file_for_all_runs(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def load(tools: list[ToolSpec]) -> tuple[types.ModuleType, list[tuple[str, dict[
         record(name, {k: v for k, v in arguments.items() if v is not ...})
 
     vars(bridge).update(call=record, call_given=record_given)
-    for error in ("ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError"):
+    for error in ("ToolDeniedError", "ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError"):
         setattr(bridge, error, Exception)
 
     def import_(name: str, *rest: Any) -> Any:
@@ -161,9 +161,8 @@ def test_a_monster_of_three_hundred_parameters_works() -> None:
     properties = {f"p{i}": {"type": "integer", "default": i} for i in range(300)}
     function, calls = function_of(spec(properties, "p299", "p0"))
     function(p299=1, p0=2)
-    assert calls[0][1]["p0"] == 2
-    assert calls[0][1]["p150"] == 150
-    assert len(calls[0][1]) == 300
+    assert calls == [("f", {"p299": 1, "p0": 2})]
+    assert "    p150: (default: 150)\n" in (function.__doc__ or "")
 
 
 # --- what the signatures say ---------------------------------------------------------------------
@@ -230,7 +229,7 @@ def test_nested_objects_are_typed_dicts_and_the_output_schema_is_the_return_type
     assert "def search(**arguments: Any) -> SearchResult:" in source
 
 
-def test_defaults_are_shown_where_they_are_sound_and_left_out_of_the_call_where_not() -> None:
+def test_only_arguments_that_the_code_gives_travel_and_sound_defaults_are_shown() -> None:
     properties = {
         "a": {"type": "integer", "default": 3},
         "b": {"type": "integer", "default": "a lie"},
@@ -238,11 +237,30 @@ def test_defaults_are_shown_where_they_are_sound_and_left_out_of_the_call_where_
         "d": {"type": "string"},
         "e": {"type": ["string", "null"], "default": None},
     }
-    function, calls = function_of(spec(properties))
-    shown = {n: p.default for n, p in inspect.signature(function).parameters.items()}
-    assert shown == {"a": 3, "b": ..., "c": ..., "d": ..., "e": None}
+    described = spec({**properties, "f": {"type": "string", "default": "None", "description": "A name."}})
+    function, calls = function_of(described)
+    assert {p.default for p in inspect.signature(function).parameters.values()} == {...}
+    assert inspect.cleandoc(function.__doc__ or "").partition("Args:\n")[2].splitlines() == [
+        "    a: (default: 3)", "    e: (default: None)", "    f: A name. (default: 'None')"
+    ]  # fmt: skip
+    (binding,) = bind([described])
+    assert ToolView(binding).signature.short() == (
+        "f(a: int = 3, b: int = ..., c: list = ..., d: str = ..., e: str | None = None, f: str = 'None')"
+    )
     function()
-    assert calls == [("f", {"a": 3, "e": None})]
+    function(3, c=[1, 2], e=None, f="None")
+    function(..., 4)
+    assert calls == [
+        ("f", {}), ("f", {"a": 3, "c": [1, 2], "e": None, "f": "None"}), ("f", {"b": 4})
+    ]  # fmt: skip
+
+
+def test_a_default_of_a_required_parameter_is_nothing_that_the_binding_gives() -> None:
+    function, calls = function_of(spec({"a": {"type": "integer", "default": 3}}, "a"))
+    with pytest.raises(TypeError):
+        function()
+    function(3)
+    assert calls == [("f", {"a": 3})]
 
 
 def test_the_shape_of_arguments_is_found_behind_references_and_choices() -> None:
@@ -296,7 +314,7 @@ def test_importing_the_bindings_loads_no_typing_and_nothing_but_the_client(tmp_p
         capture_output=True,
         check=True,
     )
-    assert json.loads(done.stdout) == ["__future__", "lib", "lib._bridge", "lib.tools"]
+    assert json.loads(done.stdout) == ["__future__", "lib", "lib._bridge", "lib._channel", "lib.tools"]
 
 
 def test_documents_are_deterministic() -> None:

@@ -45,7 +45,7 @@ def test_importing_one_tool_compiles_that_function_alone(skills: Path) -> None:
         "print([n for n, f in vars(t).items() if isinstance(f, types.FunctionType) and n in t._HOME])"
     )
     assert shown(skills, code).split("\n") == [
-        "['lib', 'lib._bridge', 'lib.tools'] Shows the lib.tools",
+        "['lib', 'lib._bridge', 'lib._channel', 'lib.tools'] Shows the lib.tools",
         "['git_log']",
     ]
 
@@ -68,7 +68,8 @@ def test_dir_help_and_the_star_know_every_tool(skills: Path) -> None:
     text = shown(
         skills, "import lib.tools, pydoc; print(pydoc.render_doc(lib.tools, renderer=pydoc.plaintext))"
     )
-    assert "git_log(repo_path: 'str', max_count: 'int' = 10" in text
+    assert "git_log(repo_path: 'str', max_count: 'int' = Ellipsis" in text
+    assert "max_count: (default: 10)" in text
     assert "Shows the commit logs" in text
     names = shown(
         skills,
@@ -172,8 +173,8 @@ def test_fewer_tools_come_back_into_one_module(skills: Path) -> None:
     AgentSkillsRenderer().render(CORPUS, skills)
     lib = sorted(p.name for p in (skills / "lib").iterdir())
     assert lib == [
-        ".manifest.json", ".search", ".startup", "__init__.py", "_beside.py", "_bridge.py", "_command.py",
-        "_frontmatter.py", "_search.py", "tools.py",
+        ".manifest.json", ".search", ".startup", "__init__.py", "_beside.py", "_bridge.py", "_channel.py",
+        "_command.py", "_frontmatter.py", "_search.py", "_show.py", "_standin.py", "tools.py",
     ]  # fmt: skip
     assert (skills / "git" / "scripts" / "git_log_example.py").exists()
 

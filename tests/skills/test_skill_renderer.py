@@ -62,8 +62,9 @@ def test_the_layout_is_the_one_of_the_specification(skills: Path) -> None:
         "bin/skills", "every-thing/SKILL.md", "every-thing/scripts/echo_example.py", "lib/.manifest.json",
         "lib/.search/every-thing.jsonl", "lib/.search/local.jsonl",
         "lib/.startup/sitecustomize.py", "lib/__init__.py", "lib/_beside.py",
-        "lib/_bridge.py",
-        "lib/_command.py", "lib/_frontmatter.py", "lib/_search.py", "lib/tools.py", "local/SKILL.md",
+        "lib/_bridge.py", "lib/_channel.py",
+        "lib/_command.py", "lib/_frontmatter.py", "lib/_search.py", "lib/_show.py",
+        "lib/_standin.py", "lib/tools.py", "local/SKILL.md",
         "local/scripts/add_example.py",
     ]  # fmt: skip
     assert os.access(skills / "bin" / "skills", os.X_OK)

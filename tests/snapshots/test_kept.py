@@ -8,7 +8,9 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,19 @@ def test_files_empty_folders_modes_and_times_come_back(workspace: Path, base_dir
     os.utime(workspace / "sub/deep/b", ns=(1, 1_234_567_890_123_456_789))
     os.utime(workspace / "hollow", ns=(1, 987_654_321_000_000_001))
     there_and_back(Snapshots(workspace, base_dir))
+
+
+def test_a_store_that_is_not_durable_waits_for_no_disk_and_keeps_the_same(
+    workspace: Path, base_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    write(workspace, {"a.txt": "a", "sub/deep/b": b"\0\xff"})
+    there_and_back(Snapshots(workspace, base_dir, durable=False))
+    assert waits == []
+    write(workspace, {"a.txt": "b"})
+    Snapshots(workspace, base_dir).snapshot()
+    assert waits
 
 
 def test_symlinks_are_kept_as_links_and_never_followed(
@@ -110,6 +125,25 @@ def test_a_hard_link_to_a_file_outside_never_changes_that_file(
     assert outside.read_text() == "first"
     now = os.stat(outside)
     assert (now.st_mode, now.st_mtime_ns, now.st_ino) == (kept.st_mode, 7, kept.st_ino)
+
+
+def test_what_a_database_has_beside_its_file_is_kept(workspace: Path, base_dir: Path) -> None:
+    with closing(sqlite3.connect(workspace / "d.db", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("CREATE TABLE t (n)")
+        db.execute("INSERT INTO t VALUES (1)")
+        snapshots = Snapshots(workspace, base_dir)
+        kept = snapshots.snapshot()
+        assert (workspace / "d.db-wal").stat().st_size > 0  # the row is there and nowhere else
+    copy = workspace.parent / "copy"
+    snapshots.copy_to(kept, copy)
+    assert sorted(path.name for path in copy.iterdir()) == ["d.db", "d.db-shm", "d.db-wal"]
+    (workspace / "d.db").unlink()
+    snapshots.restore(kept)
+    for place in (workspace, copy):
+        with closing(sqlite3.connect(place / "d.db")) as db:
+            assert db.execute("SELECT n FROM t").fetchall() == [(1,)]
 
 
 def test_sparse_files_stay_sparse_and_large_ones_are_not_read(workspace: Path, base_dir: Path) -> None:

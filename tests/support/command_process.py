@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agentd_demo.recording import Turn
     from agentd_demo.replay import ReplayFault, ReplayServer
 
-__all__ = ["Command", "Survivors", "Terminal", "agentd", "compiled", "survivors"]
+__all__ = ["Command", "Survivors", "Terminal", "agentd", "survivors"]
 
 # Makes the slave side of the pseudo-terminal the controlling terminal, so that ^C sends SIGINT.
 _ON_A_TERMINAL = """
@@ -90,14 +90,11 @@ class Terminal:
 class Command:
     """Runs `agentd` in a directory of its own, with an environment that holds no one's settings."""
 
-    def __init__(self, cwd: Path, compiled: Path) -> None:
+    def __init__(self, cwd: Path) -> None:
         self.cwd = cwd
         self.command = [sys.executable, "-m", "agentd"]
         self.env = {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "100"}
         self.env["AGENTD_EXECUTOR"] = "subprocess"  # the same with and without bubblewrap
-        # Compiling everything anew for each process is most of what these tests would wait for.
-        self.env.pop("PYTHONDONTWRITEBYTECODE", None)
-        self.env["PYTHONPYCACHEPREFIX"] = str(compiled)
         self._servers: list[ReplayServer] = []
         self._terminals: list[Terminal] = []
         self._processes: list[subprocess.Popen[str]] = []
@@ -156,18 +153,12 @@ class Command:
             server.close()
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the processes of these tests keep their compiled modules."""
-    return tmp_path_factory.mktemp("compiled")
-
-
 @pytest.fixture
-def agentd(tmp_path: Path, compiled: Path) -> Iterator[Command]:
+def agentd(tmp_path: Path) -> Iterator[Command]:
     """The command `agentd`, in an empty directory."""
     cwd = tmp_path / "here"
     cwd.mkdir()
-    command = Command(cwd, compiled)
+    command = Command(cwd)
     yield command
     command.close()
 

@@ -23,7 +23,8 @@ class Answer:
     `wait_after`: wait for `gate` there. `forever`: never stop writing. `items`: further output items before
     the message (responses). `calls`: native calls as (id, name, arguments), for both APIs, behind the text;
     where there are calls and no text, responses have no message. `pieces`: what a stream sends in place of all that,
-    as JSON or as bytes; `encoding`: how its bytes are encoded.
+    as JSON or as bytes; `encoding`: how its bytes are encoded. `thought`: what the model thinks, in a form of
+    `THOUGHTS` (`thought_in`), in front of the text.
     """
 
     text: str = ""
@@ -41,8 +42,17 @@ class Answer:
     calls: list[tuple[str, str, str]] = attrs.field(factory=list)
     cached: int = 0
     reasoning: int = 0
+    thought: str = ""
+    thought_in: str = ""
     pieces: Iterable[Any] | None = None
     encoding: str = ""
+
+
+THOUGHTS = {
+    "chat": ("reasoning_content", "reasoning", "both", "thinking_blocks", "content", "tags"),
+    "responses": ("text", "summary", "both", "item", "tags"),
+}
+"""The forms in which a server may send what a model thinks, by API."""
 
 
 class Disconnect(Exception):
@@ -183,6 +193,9 @@ class FakeOpenAI:
                     yield from answer.pieces
                     return
                 yield from api.begin()
+                for start in range(0, len(answer.thought), server.piece):
+                    yield from api.thought(answer.thought[start : start + server.piece])
+                yield from api.message()
                 sent = 0
                 limits = (
                     answer.cut_after,
@@ -224,6 +237,26 @@ class Chat:
             ),
         ]
         self.reason = answer.finish or ("tool_calls" if self.tool_calls else "stop")
+        if answer.thought_in == "tags" and answer.thought:
+            answer.text, answer.thought = f"<think>{answer.thought}</think>\n{answer.text}", ""
+
+    def _thought(self, text: str) -> dict[str, Any]:
+        """Return the fields of a message or delta."""
+        fields: dict[str, Any] = {
+            "reasoning_content": text,
+            "reasoning": text,
+            "thinking_blocks": [{"type": "thinking", "thinking": text}],
+            "content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}],
+        }
+        form = self.answer.thought_in
+        names = ("reasoning", "reasoning_content") if form == "both" else (form,)
+        return {name: fields[name] for name in names} if text else {}
+
+    def thought(self, text: str) -> Iterator[Any]:
+        yield self._chunk(self._thought(text))
+
+    def message(self) -> Iterator[Any]:
+        yield from ()
 
     def _usage(self) -> dict[str, Any]:
         return {
@@ -236,6 +269,10 @@ class Chat:
 
     def whole(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.answer.text}
+        thought = self._thought(self.answer.thought)
+        if parts := thought.pop("content", None):
+            message["content"] = [*parts, {"type": "text", "text": self.answer.text}]
+        message |= thought
         if self.tool_calls:
             message["tool_calls"] = self.tool_calls
             message["content"] = self.answer.text or None
@@ -284,9 +321,37 @@ class Chat:
 class Responses:
     def __init__(self, request: dict[str, Any], answer: Answer, number: int) -> None:
         self.request, self.answer, self.number = request, answer, number
-        self.index = len(answer.items)
+        if answer.thought_in == "tags" and answer.thought:
+            answer.text, answer.thought = f"<think>{answer.thought}</think>\n{answer.text}", ""
+        self.thoughts = [self._reasoning()] if answer.thought else []
+        self.index = len(answer.items) + len(self.thoughts)
         self.sequence = 0
         self.has_message = bool(answer.text) or answer.forever or not answer.calls
+
+    def _reasoning(self) -> dict[str, Any]:
+        form, text = self.answer.thought_in, self.answer.thought
+        item: dict[str, Any] = {"id": f"rs_{self.number}", "type": "reasoning", "summary": []}
+        if form in ("summary", "item", "both"):
+            item["summary"] = [{"type": "summary_text", "text": text}]
+        if form in ("text", "both"):
+            item["content"] = [{"type": "reasoning_text", "text": text}]
+        return item
+
+    def thought(self, text: str) -> Iterator[Any]:
+        place = {"item_id": f"rs_{self.number}", "output_index": len(self.answer.items)}
+        if self.answer.thought_in in ("text", "both"):
+            yield self._event("response.reasoning_text.delta", **place, content_index=0, delta=text)
+        if self.answer.thought_in in ("summary", "both"):
+            yield self._event("response.reasoning_summary_text.delta", **place, summary_index=0, delta=text)
+
+    def message(self) -> Iterator[Any]:
+        for item in self.thoughts:
+            place = {"output_index": len(self.answer.items)}
+            yield self._event("response.output_item.done", **place, item=item)
+        if self.has_message:
+            begun = self._message("", "in_progress")
+            yield self._event("response.output_item.added", output_index=self.index, item=begun)
+            yield self._event("response.content_part.added", **self._place(), part=self._part(""))
 
     def _calls(self, status: str = "completed") -> list[dict[str, Any]]:
         return [
@@ -303,7 +368,7 @@ class Responses:
 
     def _output(self) -> list[dict[str, Any]]:
         message = [self._message(self.answer.text)] if self.has_message else []
-        return [*self.answer.items, *message, *self._calls()]
+        return [*self.answer.items, *self.thoughts, *message, *self._calls()]
 
     def _usage(self) -> dict[str, Any]:
         return {
@@ -362,12 +427,10 @@ class Responses:
         for index, item in enumerate(self.answer.items):
             yield self._event("response.output_item.added", output_index=index, item=item)
             yield self._event("response.output_item.done", output_index=index, item=item)
-        if not self.has_message:
-            return
-        yield self._event(
-            "response.output_item.added", output_index=self.index, item=self._message("", "in_progress")
-        )
-        yield self._event("response.content_part.added", **self._place(), part=self._part(""))
+        for item in self.thoughts:
+            place = {"output_index": len(self.answer.items)}
+            begun = {"id": item["id"], "type": "reasoning", "summary": []}
+            yield self._event("response.output_item.added", **place, item=begun)
 
     def _place(self) -> dict[str, Any]:
         return {"item_id": f"msg_{self.number}", "output_index": self.index, "content_index": 0}

@@ -19,7 +19,9 @@ from typing import Any
 
 from agentd_runner.inside import frames
 
-__all__ = ["CASES", "ENDS", "SILENT", "TOOL_WAITS"]
+__all__ = ["CASES", "ENDS", "HANG_S", "SILENT", "TOOL_WAITS"]
+
+HANG_S = 600.0  # longer than any test waits: a case that is silent so long is ended by the host, or by nobody
 
 TOOL_WAITS = "waits"  # the name of a tool that answers late
 DEEP = 30_000
@@ -31,6 +33,7 @@ GOOD = {
     "peak_memory_bytes": 1,
     "message": "",
 }
+JOB = {"name": "web", "state": "started", "exit_code": 0, "wall_s": 0.1, "message": ""}
 HELLO = {
     "version": frames.VERSION,
     "release": frames.RELEASE,
@@ -63,6 +66,9 @@ class Talk:
     def exit(self, value: object = GOOD, ident: int | None = None, **changes: object) -> None:
         value = {**GOOD, **changes} if changes else value
         self.send(frames.EXIT, json.dumps(value).encode(), ident)
+
+    def job(self, **changes: object) -> None:
+        self.send(frames.JOB, json.dumps({**JOB, **changes}).encode(), 0)
 
     def ready(self, value: object = HELLO, **changes: object) -> None:
         value = {**HELLO, **changes} if changes else value
@@ -130,7 +136,8 @@ NO_OBJECTS = {
     "string_without_end": b'{"status": "' + b'\\"' * DEEP,
     "brackets_in_text": b'{"' + b"[{" * 100 + b'": [[]]}',
 }
-for kind, kind_name in ((frames.EXIT, "exit"), (frames.READY, "ready"), (frames.FATAL, "fatal")):
+OBJECTS = ((frames.EXIT, "exit"), (frames.READY, "ready"), (frames.FATAL, "fatal"), (frames.JOB, "job"))
+for kind, kind_name in OBJECTS:
     json_cases(kind, kind_name, start=kind == frames.READY, **NO_OBJECTS)
 
 for what, changes in {
@@ -174,7 +181,7 @@ case(name="ready-twice")(lambda talk: talk.ready())
 case(name="length-of-4-gib")(lambda talk: talk.header(2**32 - 1, frames.EXIT))
 case(name="length-of-64-mib-output")(lambda talk: talk.header(frames.MAX_FRAME, frames.STDOUT))
 case(name="length-of-a-call-too-long")(lambda talk: talk.header(frames.MAX_FRAME + 1, frames.CALL))
-for number in (0, 2, 64, 72, 255):
+for number in (0, 2, 64, 73, 255):
     case(name=f"kind-{number}")(lambda talk, number=number: talk.send(number, b"x"))
 case(name="text-instead-of-frames")(lambda talk: talk.raw(b"Traceback (most recent call last):\n"))
 
@@ -298,9 +305,9 @@ def more_calls_than_may_be(talk: Talk) -> None:
 
 @case("died", silent=True)
 def large_calls_and_nothing_read(talk: Talk) -> None:
-    for number in range(1, 41):
+    for number in range(1, 21):  # in all, twice the memory that a case may take
         talk.call(number, TOOL_WAITS.encode(), b'{"x": "' + b"x" * 6_000_000 + b'"}')
-    time.sleep(60)
+    time.sleep(HANG_S)
 
 
 @case("died", silent=True)
@@ -314,7 +321,50 @@ def calls_whose_answers_are_never_read(talk: Talk) -> None:
 @case("died", silent=True)
 def a_large_call_that_never_comes(talk: Talk) -> None:
     talk.header(frames.MAX_FRAME, frames.CALL)
-    time.sleep(60)
+    time.sleep(HANG_S)
+
+
+# --- jobs
+
+
+for what, changes in {
+    "name_null": {"name": None},
+    "name_empty": {"name": ""},
+    "name_long": {"name": "x" * 33},
+    "name_of_two_lines": {"name": "a\nb"},
+    "name_with_a_line_end": {"name": "a\n"},
+    "name_capital": {"name": "Web"},
+    "state_unknown": {"state": "paused"},
+    "state_list": {"state": ["ended"]},
+    "end_of_none": {"state": "ended"},
+    "code_256": {"exit_code": 256},
+    "wall_nan": {"wall_s": float("nan")},
+    "message_null": {"message": None},
+    "message_too_long": {"message": "x" * frames.MAX_WORDS},
+    "unknown_field": {"pid": 1},
+}.items():
+    case(name=f"job-{what}")(lambda talk, changes=changes: talk.job(**changes))
+case(name="job-without-state")(lambda talk: talk.send(frames.JOB, b'{"name": "web"}', 0))
+
+
+@case()
+def job_that_starts_twice(talk: Talk) -> None:
+    talk.job()
+    talk.job()
+
+
+@case()
+def more_jobs_than_may_be(talk: Talk) -> None:
+    for number in range(9):
+        talk.job(name=f"job{number}")
+
+
+@case("")
+def jobs_without_end(talk: Talk) -> None:
+    for _ in range(5_000):
+        talk.job()
+        talk.job(state="ended", message="x" * 1000)
+    talk.exit()
 
 
 # --- the end of the pipe
@@ -332,13 +382,13 @@ def half_a_frame_and_the_end(talk: Talk) -> None:
 @case("died", silent=True)
 def half_a_frame_and_silence(talk: Talk) -> None:
     talk.header(100, frames.EXIT)
-    time.sleep(60)
+    time.sleep(HANG_S)
 
 
 @case("died")
 def the_pipe_closed_and_alive(talk: Talk) -> None:
     os.close(1)
-    time.sleep(60)
+    time.sleep(HANG_S)
 
 
 @case("died")

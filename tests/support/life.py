@@ -52,6 +52,14 @@ def started_at(pid: int) -> str:
     return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
 
 
+def command_of(pid: int) -> bytes:
+    """Return the command line of a living process, empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def tree_of(pid: int) -> dict[int, str]:
     """Return the processes below one, and itself, with the time of their start."""
     found = {pid: started_at(pid)}
@@ -148,7 +156,7 @@ class Life:
 class Home:
     """A place for one daemon: a configuration, a state folder, a folder of the server, a model."""
 
-    def __init__(self, path: Path, compiled: Path, model: FakeOpenAI) -> None:
+    def __init__(self, path: Path, model: FakeOpenAI) -> None:
         self.cwd = path / "here"
         self.state = path / "state"
         self.board = path / "board"
@@ -159,9 +167,6 @@ class Home:
         self.env = {**os.environ, "PYTHONWARNINGS": "error", "XDG_STATE_HOME": str(path / "xdg")}
         self.env["AGENTD_EXECUTOR"] = "subprocess"  # the same with and without bubblewrap
         self.env |= {"OPENAI_BASE_URL": model.base_url, "OPENAI_API_KEY": "none"}
-        # Compiling everything anew for each process is most of what these tests would wait for.
-        self.env.pop("PYTHONDONTWRITEBYTECODE", None)
-        self.env["PYTHONPYCACHEPREFIX"] = str(compiled)
         self._lives: list[Life] = []
 
     def server(self, *ways: str, **more: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from agentd_daemon.config.values import (
 from agentd_daemon.control import AgentStatus, ServerStatus
 from agentd_daemon.daemon import Daemon
 from agentd_daemon.journal import Journal, JournalError, Trigger
+from agentd_daemon.places import AgentPlace
 from agentd_daemon.state import StateFolder
 from agentd_demo.replay import ReplayServer, Request
 
@@ -122,10 +123,12 @@ class Living:
 
 
 @asynccontextmanager
-async def living(folder: Path, *agents: AgentConfig) -> AsyncIterator[Living]:
+async def living(
+    folder: Path, *agents: AgentConfig, place: AgentPlace | None = None
+) -> AsyncIterator[Living]:
     """Run a daemon with these agents."""
     with StateFolder(folder) as state:
-        daemon = Daemon(DaemonConfig(agents=agents), state)
+        daemon = Daemon(DaemonConfig(agents=agents), state, place=place)
         seen = Living(daemon)
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)

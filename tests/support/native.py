@@ -10,7 +10,7 @@ import pytest
 from agentd_executor_native.executor import NativeExecutor
 from agentd_executor_native.requirements import list_requirements
 
-__all__ = ["make", "missing", "need_native", "survivors"]
+__all__ = ["make", "missing", "need_native"]
 
 
 def missing() -> str:
@@ -31,17 +31,3 @@ def make(workspace_dir: str | Path, **options: Any) -> NativeExecutor:
     """Make an executor."""
     need_native()
     return NativeExecutor(workspace_dir, **options)
-
-
-def survivors(word: str) -> list[str]:
-    """List the command lines of living processes that contain a word."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if word in line and state != "Z":
-            found.append(line)
-    return found

@@ -28,8 +28,10 @@ from agentd.errors import UnknownSnapshotError
 from agentd.events import Event
 from agentd.turn.transcript import Message
 from agentd.types import ToolSpec, Usage
+from agentd_cli.prompt import prompt_possible
 from agentd_daemon.control import AgentState, AgentStatus, ServerStatus
-from agentd_daemon.repl import repl_possible, run_repl
+from agentd_daemon.journal import JournalledQuestion, UnknownQuestionError
+from agentd_daemon.repl import run_repl
 
 
 class ToldDaemon:
@@ -46,6 +48,23 @@ class ToldDaemon:
             "news": AgentStatus(name="news", state="idle", queued=0, model="m-1", servers=servers),
             "mail": AgentStatus(name="mail", state="parked", queued=2, last_error="no such\x1b[2J server"),
         }
+        question = JournalledQuestion(
+            id="q1",
+            agent="news",
+            trigger_id="t0",
+            state="open",
+            kind="tool",
+            name="send_mail",
+            source="mail",
+            digest="",
+            arguments='{"to": "you\x1b[2J"}',
+            why="rule 1",
+            workspace="/w",
+            asked_at=0.0,
+            until=1e12,
+        )
+        self._questions = {question.id: question}
+        self._agents["news"] = attrs.evolve(self._agents["news"], questions=("q1",))
         self._checkpoints: list[str] = []
         self._triggers = 0
         self.stopped = asyncio.Event()
@@ -91,6 +110,16 @@ class ToldDaemon:
         if parked:
             self.set_state(agent, "idle")
         return parked
+
+    def questions(self) -> list[JournalledQuestion]:
+        return list(self._questions.values())
+
+    def answer(self, id: str, *, allowed: bool, scope: str = "once", reason: str = "") -> str:
+        self.note("answer", id, allowed, scope, reason)
+        question = self._questions.pop(id, None)
+        if question is None:
+            raise UnknownQuestionError(id, "here")
+        return f"{'allowed' if allowed else 'denied'}: {question.name}"
 
     async def tools(self, agent: str) -> list[ToolSpec]:
         return [ToolSpec(name="fetch", source="web", description="Get a page.\nMore about it.")]
@@ -154,7 +183,7 @@ async def main(orders: int, log: int, history: Path | None) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal of this session: resizing it sends SIGWINCH
-    assert repl_possible(sys.stdin, sys.stdout)
+    assert prompt_possible(sys.stdin, sys.stdout)
     file = Path(sys.argv[3]) if len(sys.argv) > 3 else None
     anyio.run(main, int(sys.argv[1]), int(sys.argv[2]), file)
     print("goodbye", flush=True)

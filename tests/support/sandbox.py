@@ -12,7 +12,7 @@ import pytest
 from agentd_executor_srt.executor import SandboxRuntimeExecutor
 from places import ROOT
 
-__all__ = ["CLI", "make", "missing", "need_srt", "survivors"]
+__all__ = ["CLI", "make", "missing", "need_srt"]
 
 CLI = ROOT / ".cache/npm/node_modules/@anthropic-ai/sandbox-runtime/dist/cli.js"
 
@@ -42,17 +42,3 @@ def make(workspace_dir: str | Path | None = None, **options: Any) -> SandboxRunt
     """Make an executor with the tests' srt."""
     need_srt()
     return SandboxRuntimeExecutor(workspace_dir, srt_path=CLI, **options)
-
-
-def survivors(word: str) -> list[str]:
-    """List the command lines of living processes that contain a word."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            state = (directory / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if word in line and state != "Z":
-            found.append(line)
-    return found

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from agentd.protocols import ModelEvent, ModelFinish, ModelText
+from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall
 from agentd.types import Action, ActionResult, BashAction, CreateAction, OutputChunk, PythonAction, Usage
 
-__all__ = ["RecordingExecutor", "ScriptModel", "source_of"]
+__all__ = ["CallingModel", "RecordingExecutor", "ScriptModel", "source_of"]
 
 
 class ScriptModel:
@@ -83,6 +83,32 @@ def source_of(action: Action) -> str:
         return action.code.strip()
     assert isinstance(action, CreateAction)
     return action.path
+
+
+class CallingModel(ScriptModel):
+    """Calls a tool natively in its first answer, and goes on with its script then.
+
+    :param arguments: JSON.
+    """
+
+    def __init__(self, tool: str, arguments: str, *answers: Any) -> None:
+        super().__init__("", *answers)
+        self._call = ModelToolCall(id="c1", name=tool, arguments=arguments)
+
+    def offer(self, tools: Any) -> None: ...
+
+    def add_tool_results(self, results: Any) -> None:
+        self.messages += [("results", r.output) for r in results]
+
+    def add_answer(self, text: str, calls: Any = ()) -> None: ...
+
+    async def _events(self, answer: Any) -> AsyncIterator[Any]:
+        if self.requests == 1:
+            yield self._call
+            yield ModelFinish(reason="tool_calls")
+        else:
+            async for event in super()._events(answer):
+                yield event
 
 
 class RecordingExecutor:

@@ -117,6 +117,9 @@ class Server:
     def do_echo(self, text: str, **_: Any) -> str:
         return text
 
+    def do_given(self, params: Any, **_: Any) -> str:
+        return json.dumps(params["arguments"])
+
     def do_wait(self, seconds: float, **_: Any) -> str:
         time.sleep(seconds)
         return "waited"
@@ -315,6 +318,10 @@ def main() -> None:
     server.note("start", os.getpid())
     server.polled = asked.start == "polled"
     server.start = asked.start
+    if asked.start == "defaults":
+        text, level = {"type": "string"}, {"type": "string", "default": "info"}
+        server.tools = [tool("given", {"level": level, "text": text})]
+        server.tools[0]["inputSchema"]["required"] = ["level", "text"]
     if asked.start == "odd":
         server.tools = [
             tool("echo", {"text": {"type": "string"}}),

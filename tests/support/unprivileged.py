@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["NOBODY", "run_as_nobody"]
+__all__ = ["NOBODY", "PYTHON", "importable_paths", "run_as_nobody"]
 
 NOBODY = 65534
 PYTHON = "/usr/bin/python3"  # the tests' own interpreter may lie in a folder that is root's alone
@@ -20,7 +20,7 @@ def run_as_nobody(
 ) -> subprocess.CompletedProcess[str]:
     """Run a Python program that can import agentd and the tests' helpers. `home` is given to that user."""
     os.chown(home, NOBODY, NOBODY)
-    prelude = f"import sys; sys.path[:0] = {_paths()!r}\n"
+    prelude = f"import sys; sys.path[:0] = {importable_paths()!r}\n"
     return subprocess.run(
         [PYTHON, "-c", prelude + program, *arguments],
         user=NOBODY,
@@ -36,7 +36,7 @@ def run_as_nobody(
     )
 
 
-def _paths() -> list[str]:
+def importable_paths() -> list[str]:
     """What the system's interpreter needs to import agentd, if it is of our version."""
     version = "import sys; print(sys.version_info[:2])"
     done = subprocess.run([PYTHON, "-c", version], capture_output=True, text=True, check=False)

@@ -39,6 +39,11 @@ def make_server() -> MCPServer:
         request: Any = ctx.request_context.request
         return request.headers.get(name) or "none"
 
+    @server.tool(name="größe")
+    def size(text: str) -> int:
+        """Count the characters of a text."""
+        return len(text)
+
     @server.tool()
     async def progress(ctx: Context) -> str:  # type: ignore[type-arg]
         """Report progress."""

@@ -189,6 +189,28 @@ def test_health_needs_one_use_and_nothing_broken(checks: list[Check], healthy: b
     assert is_healthy(checks) is healthy
 
 
+@pytest.mark.parametrize(
+    ("checks", "said"),
+    [
+        ([Check("ready", "agentd run", "ok"), Check("executors", "a", "ok")], "all that is installed works"),
+        (
+            [
+                Check("ready", "agentd run", "ok"),
+                Check("ready", "the daemon", "missing"),
+                Check("executors", "msb", "missing"),
+                Check("requirements", "executor srt: srt", "missing"),
+            ],
+            "all works but: the daemon, the executor msb",
+        ),
+        ([Check("ready", "agentd run", "missing")], "nothing can be used yet: see the first lines"),
+    ],
+)
+def test_the_last_line_names_all_that_cannot_be_used(checks: list[Check], said: str) -> None:
+    out = io.StringIO()
+    print_report(checks, Console(file=out, width=80), healthy=is_healthy(checks))
+    assert out.getvalue().splitlines()[-1] == said
+
+
 PIP = "pip install " + " ".join(f"'agentd-executor-of-number-{number}[extra]'" for number in range(20))
 REPORT = [
     Check("ready", "agentd run", "missing", "", "needs an executor that works here"),

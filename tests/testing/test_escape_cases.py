@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from agentd_testing.escapes import (
 )
 from agentd_testing.escapes.table import load_lists, markdown, with_reasons
 from agentd_testing.processes import living_with
+from unprivileged import run_as_nobody
 
 CASES = load_cases()
 
@@ -193,6 +196,7 @@ def agentd(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_subprocess_executor_matches_its_checked_in_list(repository: Path) -> None:
     pytest.importorskip("agentd_executor_subprocess", reason="pip install agentd-executor-subprocess")
     done = agentd("subprocess", "--json", "--expect", str(repository / "docs/escapes/subprocess.yaml"))
@@ -200,6 +204,22 @@ def test_the_subprocess_executor_matches_its_checked_in_list(repository: Path) -
     assert data["differences"] == []
     assert done.returncode == 0
     assert len(data["cases"]) == len(CASES)
+    assert data["summary"]["open"] > 60, "it is no sandbox"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(os.geteuid() != 0, reason="the test above ran as an unprivileged user already")
+def test_it_matches_for_an_unprivileged_user(repository: Path) -> None:
+    pytest.importorskip("agentd_executor_subprocess", reason="pip install agentd-executor-subprocess")
+    with tempfile.TemporaryDirectory(prefix="agentd-nobody-") as folder:
+        copy = shutil.copy(repository / "docs/escapes/subprocess.yaml", folder)
+        arguments = ("escape-test", "subprocess", "--json", "--expect", str(copy))
+        program = "from agentd.__main__ import main; main()"
+        done = run_as_nobody(program, *arguments, home=Path(folder), timeout_s=290)
+    assert done.stdout, done.stderr
+    data = json.loads(done.stdout)
+    assert data["differences"] == []
     assert data["summary"]["open"] > 60, "it is no sandbox"
 
 

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from command_process import agentd as agentd, compiled as compiled, survivors as survivors
+from command_process import agentd as agentd, survivors as survivors
 from serving import serve as serve

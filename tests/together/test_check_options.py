@@ -88,6 +88,10 @@ agents:
     model: 5
     executor: {srt: {}}
     executor_options: {whose: unknown}
+    subscriptions: [nowhere, "tool://t/", {uri: "file:///x", server: files}, {uri: "file:///x", server: filez},
+      {uri: nope, poll_interval: -1}, {poll_interval: soon}]
+    mcp_servers: [{command: x, arguments: y, name: files}, {command: x, name: files}, {type: stdio}]
+    on_error: {backoff_s: 20, max_backoff_s: 10}
 """
 
 
@@ -105,9 +109,37 @@ def test_mistakes_of_every_kind_are_named_at_once_in_the_order_of_the_file(agent
             ("9:15", "agents[0].executor: unknown executor 'srtt'"),
             ("10:30", "agents[0].parsers[0][1].strict: unknown option 'strict' of the parser 'xml'"),
             ("11:5", "agents[1].name: is missing"),
+            ("12:15", "agents[1].renderer: goes with `mode: ptc` only"),
             ("12:15", "agents[1].renderer: unknown skill renderer 'lound'"),
             ("13:26", "agents[1].budgets.max_turns: must be a whole number, got 'many'"),
             ("14:16", "agents[1].snapshots: unknown snapshot store 'pack'"),
             ("16:12", "agents[2].model: must be a string, got 5"),
             ("17:15", "agents[2].executor: must be a string or a list, got a mapping"),
+            ("17:15", "agents[2].executor: goes with `mode: ptc` only"),
+            ("18:23", "agents[2].executor_options: goes with `mode: ptc` only"),
+            (
+                "19:21",
+                "agents[2].subscriptions[0]: must be a URI such as tool://NAME/?argument=value or file:///path, "
+                "got 'nowhere'",
+            ),
+            (
+                "19:105",
+                "agents[2].subscriptions[3].server: must be the `name` of a server of this agent ('files', 'files'), "
+                "got 'filez'",
+            ),
+            (
+                "20:13",
+                "agents[2].subscriptions[4].uri: must be a URI such as tool://NAME/?argument=value or file:///path, "
+                "got 'nope'",
+            ),
+            ("20:34", "agents[2].subscriptions[4].poll_interval: must be above 0, got -1"),
+            ("20:39", "agents[2].subscriptions[5].uri: is missing"),
+            ("20:55", "agents[2].subscriptions[5].poll_interval: must be a number, got 'soon'"),
+            ("21:43", "agents[2].mcp_servers[0].arguments: must be a list, got 'y'"),
+            (
+                "21:79",
+                "agents[2].mcp_servers[1].name: another server of this agent, mcp_servers[0], has the name 'files'",
+            ),
+            ("21:87", "agents[2].mcp_servers[2].command: is missing: a server of type 'stdio' has one"),
+            ("22:15", "agents[2].on_error: max_backoff_s must not be below backoff_s"),
         ]

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import native
 import pytest
+import sandbox
 from agentd.errors import ConfigError, SessionBusyError, SnapshotError, UnknownSnapshotError
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
@@ -70,6 +72,36 @@ async def test_going_back_to_a_fresh_session_gives_a_fresh_shell(settings: dict[
         await session.ask("show me")
         assert session.transcript.executions[-1].output.startswith(f"[]\n{session.workspace}\n")
         assert len(session.transcript.executions) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # what differs is the executor's, and not the loop's
+@pytest.mark.parametrize("kind", ["native", "srt"])
+async def test_the_shell_of_a_fork_outlives_that_its_sandbox_starts_anew_to_guard_the_tools(
+    settings: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    if kind == "srt":
+        sandbox.need_srt()
+    else:
+        native.need_native()
+
+    def double(number: int) -> int:
+        """Twice the number."""
+        return 2 * number
+
+    model, second = (
+        Rewindable(bash(SETS), "set"),
+        Rewindable(bash(SHOWS), "shown", bash("echo $CITY"), "done"),
+    )
+    settings |= {"tools": [double], "executor": (kind, {"srt_path": sandbox.CLI} if kind == "srt" else {})}
+    async with Session(model, **settings) as session:
+        await session.ask("set things up")
+        async with await session.fork(cwd=tmp_path / "two", model=second) as fork:
+            await fork.ask("show me")
+            deep = tmp_path / "two" / "deep"
+            assert fork.transcript.executions[-1].output == f"Paris\nhello you\nextglob\n{deep}\none\nfile\n"
+            await fork.ask("and again")
+            assert fork.transcript.executions[-1].output == "Paris\n"
 
 
 @pytest.mark.anyio

@@ -111,7 +111,25 @@ def test_programs_take_auto_where_it_is_installed_and_may_be_used(
     alone = Registry(distributions=[distribution("agentd-executor-subprocess")])
     assert default_executor(alone, sandboxed=True) == "subprocess"
     assert "no sandbox" in caplog.text
-    blocking = Registry(config=PluginConfig(block=("executor:auto",)))
+    blocking = Registry(config=PluginConfig(block=("agentd-executor-native",)))
     assert default_executor(blocking, sandboxed=True) == "subprocess"
     monkeypatch.setenv("AGENTD_EXECUTOR", "srt")
     assert default_executor(Registry(), sandboxed=True) == "srt"
+
+
+@pytest.mark.parametrize("lists", [{"allow": ("native",)}, {"block": ("executor:auto",)}])
+def test_where_only_the_sandbox_may_be_used_programs_take_that(
+    lists: dict[str, tuple[str, ...]], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert default_executor(Registry(config=PluginConfig(**lists)), sandboxed=True) == "native"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("sandboxed", [True, False])
+def test_where_no_default_may_be_used_the_error_names_those_that_may(
+    sandboxed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = Registry(config=PluginConfig(allow=("srt",)))
+    with pytest.raises(ConfigError, match=r"'subprocess' is blocked; choose one that may be used: 'srt'$"):
+        default_executor(registry, sandboxed=sandboxed)
+    assert caplog.records == []

@@ -49,6 +49,29 @@ def test_code_runs_in_the_sandbox_where_it_can_and_the_header_says_so(unled: Com
     assert unled("run", "x").stdout.startswith("model replayed · executor native\n")
 
 
+def test_options_with_the_sandbox_s_name_reach_it(unled: Command) -> None:
+    native.need_native()
+    server = unled.replay(f"{FENCE}bash:execute\necho $COLOUR; ulimit -n\n{FENCE}\n", "done")
+    named = [
+        "executor.native.env.COLOUR=blue",
+        "executor.native.limits.open_files=64",
+        "executor.auto.timeout=20",
+    ]
+    done = unled("run", "x", "--json", *(part for option in named for part in ("-o", option)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert executor_of(done.stdout) == "native"
+    assert "blue\n64\n" in server.requests[1].last
+
+
+def test_a_list_that_allows_the_sandbox_alone_has_code_run_there(unled: Command) -> None:
+    native.need_native()
+    unled.replay(LOOK, "done")
+    unled.env["AGENTD_PLUGINS_ALLOW"] = "native,fence,agentskills"
+    done = unled("run", "x", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert executor_of(done.stdout) == "native"
+
+
 def test_where_it_cannot_code_runs_without_and_that_is_said(without_bubblewrap: Command) -> None:
     without_bubblewrap.replay(LOOK, "done")
     done = without_bubblewrap("run", "x", "--json", "--timeout", "20")
@@ -64,6 +87,7 @@ def test_where_it_cannot_code_runs_without_and_that_is_said(without_bubblewrap: 
     [
         (["-e", "native"], 4, "bubblewrap is missing"),
         (["-o", 'read=["/opt"]'], 4, "nothing holds code to: read"),
+        (["-o", "executor.native.timeout=9"], 4, "for 'native' alone: timeout"),
         (["-o", "timeuot=3"], 2, "unknown option 'timeuot' of the executor 'auto'"),
     ],
 )

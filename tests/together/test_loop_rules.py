@@ -14,12 +14,12 @@ from agentd.events import CodeDelta, CodeExecution, CodeStart, Event, TextDelta,
 from agentd.protocols import ModelEvent, ModelText, ModelToolCall
 from agentd.registry import Registry
 from agentd.turn.loop import TurnLoop
-from agentd.turn.native_tools import Offers
 from agentd.turn.observer import Listener
 from agentd.turn.reading import AnswerReader
 from agentd.turn.rounds import Round
 from agentd.types import ActionResult, Budgets, OutputChunk
 from agentd_parser_fence.plugin import FORMS
+from agentd_tools.offers import NativeOffers
 from script_model import RecordingExecutor, ScriptModel
 
 pytestmark = pytest.mark.anyio
@@ -65,12 +65,18 @@ async def test_an_answer_without_blocks_ends_the_run_and_is_its_text(tmp_path: P
 
 async def test_a_round_is_gone_without_the_garbage_collector(tmp_path: Path) -> None:
     loop, _, _ = make_loop(ScriptModel(bash("true"), bash("true"), "Done."), tmp_path)
+    gc.collect()
+    others = {id(o): o for o in rounds()}  # of a run that something else, a traceback say, still holds
     gc.disable()
     try:
         assert (await loop.run()).turns == 3
-        assert not [o for o in gc.get_objects() if isinstance(o, Round | AnswerReader)]
+        assert not [o for o in rounds() if id(o) not in others]
     finally:
         gc.enable()
+
+
+def rounds() -> list[Any]:
+    return [o for o in gc.get_objects() if isinstance(o, Round | AnswerReader)]
 
 
 async def test_a_block_starts_while_the_answer_still_streams(tmp_path: Path) -> None:
@@ -194,6 +200,10 @@ async def test_long_output_is_cut_in_the_middle_with_a_note(tmp_path: Path) -> N
         ),
         ("```bash:run\nls\n```\n", "'run' is no action: there are execute and create."),
         ("```bash:execute\nls", "The block bash:execute was not closed, so it was not run."),
+        (
+            "Now:\n\n<!-- first\n\n```bash:execute\nls\n```\n",
+            "The block bash:execute was not run: it stands behind '<!--', HTML that is never closed. The forms",
+        ),
     ],
 )
 async def test_an_unknown_or_unclosed_block_is_answered_with_the_three_forms(
@@ -277,7 +287,7 @@ async def test_an_answer_of_endless_calls_of_the_callers_own_tools_ends(tmp_path
         def add_answer(self, text: str, calls: Any = ()) -> None:
             pass
 
-    offers = Offers(taken=["other"])
+    offers = NativeOffers(taken=["other"])
     loop, _, _ = make_loop(Calling("other"), tmp_path, budgets=Budgets(max_answer_chars=1000), offers=offers)
     with anyio.fail_after(20):
         assert (await loop.run()).stop_reason == "answer"  # the caller carries its own calls out

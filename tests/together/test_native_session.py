@@ -16,10 +16,10 @@ from agentd.protocols import ModelFinish, ModelText, ModelToolCall, ToolOffer, T
 from agentd.session.session import Session
 from agentd.session.sync import SyncSession
 from agentd.turn.loop import TurnLoop
-from agentd.turn.native_tools import Offers
 from agentd.turn.transcript import Execution, Message, NativeCall, Transcript
 from agentd_model_openai import ChatModel, ResponsesModel
 from agentd_tools import ToolSet
+from agentd_tools.offers import NativeOffers
 from fake_openai import FakeOpenAI
 from hypothesis import given, settings, strategies as st
 from kit import FakeSource, add, ask, offered, results, spec
@@ -215,7 +215,7 @@ def test_each_request_begins_with_the_one_before(api: str, script: Any, tasks: i
         return Whole(*next(told, ("done", [])))
 
     async def converse() -> None:
-        offers = Offers(ToolSet([add]))
+        offers = NativeOffers(ToolSet([add]))
         model: Any = (ChatModel if api == "chat" else ResponsesModel)("m", create=create, streamed=False)
         model.offer(offers.offered)
         for number in range(tasks):
@@ -306,6 +306,19 @@ async def test_what_a_provider_wants_back_with_its_calls_goes_back_under_its_nam
             ],
         }
     ]
+
+
+async def test_each_block_of_anthropics_thinking_goes_back_whole_with_its_signature() -> None:
+    def block(text: str, signature: str = "") -> dict[str, str]:
+        return {"type": "thinking", "thinking": text, "signature": signature}
+
+    hidden = {"type": "redacted_thinking", "data": "x"}
+    pieces = [block("I thi"), block("nk"), block("", "s1"), hidden, block("And"), block("", "s2")]
+    deltas = [chunk(None, thinking_blocks=[piece]) for piece in pieces]
+    model, events = await read(*deltas, chunk("tool_calls", piece(0, "{}", "one", "c1")))
+    model.add_answer("", [e for e in events if isinstance(e, ModelToolCall)])
+    wanted = [block("I think", "s1"), hidden, block("And", "s2")]
+    assert model.messages[0]["thinking_blocks"] == wanted  # type: ignore[attr-defined]
 
 
 @APIS

@@ -84,7 +84,7 @@ def test_log_and_options_of_its_sink_go_together(doors: Agentd) -> None:
         (["--renderer", "lound"], ["unknown skill renderer 'lound'", "did you mean 'loud'?"]),
         (["--snapshots", "pack"], ["unknown snapshot store 'pack'", "did you mean 'packs'?"]),
         (["--sink", "taly"], ["unknown event sink 'taly'", "did you mean 'tally'?"]),
-        (["--tool", "rate:EUR"], ["'rate:EUR' is neither a file", "'mcp', 'python', 'rates'", "mean 'rates'?"]),
+        (["--tool", "rate:EUR"], ["'rate:EUR' is neither a file", "'models', 'python', 'rates'", "mean 'rates'?"]),
         (["-o", "prser.bang.mark=x"], ["unknown kind 'prser'", "executor, parser, renderer", "mean 'parser'?"]),
         (["-o", "parser.bnag.mark=x"], ["does not use the parser 'bnag'", "it uses: 'fence', 'bang', 'xml'"]),
         (["-o", "sink.tally.path=x"], ["this run does not use the sink 'tally'; it uses none"]),

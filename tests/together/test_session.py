@@ -363,7 +363,7 @@ def test_the_sync_twin_gives_the_same_events(tmp_path: Path) -> None:
         assert kinds == [
             "run_start", "code_start", "code_output", "code_execution", "turn_end", "turn_end", "run_end",
         ]  # fmt: skip
-        session.session._model.answers = ["again"]  # type: ignore[union-attr]
+        session.session._conversation.model.answers = ["again"]  # type: ignore[union-attr]
         assert session.ask("more").text == "again"
 
 
@@ -552,7 +552,10 @@ def test_an_argument_of_another_type_is_refused_by_name(argument: dict[str, Any]
         ({"renderer": "agentskill"}, "unknown skill renderer 'agentskill'"),
         ({"renderer": ("agentskills", {"x": 1})}, "unknown option 'x'"),
         ({"sinks": ["consol"]}, "unknown event sink 'consol'"),
-        ({"snapshots": "pack"}, "unknown snapshot store 'pack'; installed: 'packs'; did you mean 'packs'?"),
+        (
+            {"snapshots": "pack"},
+            "unknown snapshot store 'pack'; installed: 'packs', 'store'; did you mean 'packs'?",
+        ),
         ({"model": 5}, "model: must be a name or a Model object, got 5"),
     ],
 )

@@ -62,7 +62,7 @@ def test_pictures_and_files_are_sent_and_told_again(api: str, tmp_path: Path) ->
         (b"x", "got bytes b'x'"),
         ([], r"got list \[\]"),
         ({"type": "text", "text": "x"}, "got dict"),
-        (["x"], "got a part 'x'"),
+        ([5], "got a part 5"),
         ([{"type": "input_audio", "input_audio": {}}], "got a part {'type': 'input_audio'"),
         ([{"type": "text"}], "got a part {'type': 'text'}"),
     ],

@@ -311,6 +311,28 @@ async def test_tools_that_change_in_the_middle_of_a_call_are_there_for_the_next_
 
 
 @pytest.mark.anyio
+async def test_a_kept_interpreter_imports_tools_that_came_later_and_keeps_what_it_had(tmp_path: Path) -> None:
+    async def broken(on_progress: OnProgress | None) -> object:
+        raise ValueError("not today")
+
+    source = Source(one=nothing, broken=broken)
+    model = ScriptModel(
+        python("from lib.tools import ToolError, one\nx = 41"),
+        "First.",
+        python("from lib.tools import two\nprint(x + 1, one(), two())"),
+        python("from lib.tools import broken\ntry:\n    broken()\nexcept ToolError:\n    print('caught')"),
+        "done",
+        piece=1000,
+    )
+    executor = ("subprocess", {"state": "kept"})
+    async with Session(model, cwd=tmp_path, tools=[], mcp_servers=[source], executor=executor) as session:
+        await run(session)
+        await session.resources.prepare([source, Source("later", two=nothing)])
+        await run(session)
+    assert [e.output for e in session.transcript.executions][1:] == ["42 None None\n", "caught\n"]
+
+
+@pytest.mark.anyio
 async def test_a_change_between_two_runs_of_a_session_is_told_with_the_first_results(tmp_path: Path) -> None:
     source = Source(one=nothing)
     model = ScriptModel("Hello.", python("print(1)"), "done")
@@ -366,6 +388,18 @@ async def test_a_run_makes_again_only_what_has_changed_since_the_last_one(tmp_pa
         await session.ask("3")
         await session.ask("4")
     assert model.offers == [["one"], ["one", "two"]]
+
+
+@pytest.mark.anyio
+async def test_a_run_that_is_asked_for_at_once_after_a_change_has_the_new_tools(tmp_path: Path) -> None:
+    source = Source(t0=nothing)
+    model = OfferedModel(*"abcdefghij")
+    async with Session(model, mode="tools", tools=[], mcp_servers=[source], cwd=tmp_path) as session:
+        for number in range(1, 11):
+            await session.ask("go")
+            source.tools = {f"t{number}": nothing}
+            source.changed()
+    assert model.offers == [[f"t{number}"] for number in range(10)]
 
 
 @pytest.mark.anyio

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from agentd.turn.blobs import decode_json
 from agentd.types import Blob
 from agentd_skills.sandbox import bridge
 from agentd_tools import ToolSet
+from agentd_tools.blobs import decode_json
 from agentd_tools.results import encode_result
 from hypothesis import given, strategies as st
 

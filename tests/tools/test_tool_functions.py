@@ -164,6 +164,38 @@ def slow_line(caught: pytest.ExceptionInfo[ConfigError]) -> int:
     return next(entry.lineno + 1 for entry in caught.traceback if str(entry.path) == __file__)
 
 
+def test_what_a_function_says_of_itself_is_what_an_mcp_server_says_of_its_tools() -> None:
+    @tool(read_only=True, idempotent=True)
+    def look() -> int:
+        """Look."""
+        return 1
+
+    @tool(destructive=False)
+    def append() -> int:
+        """Append."""
+        return 1
+
+    @tool
+    def anything() -> int:
+        """Do anything."""
+        return 1
+
+    assert describe_function(look).spec.annotations == {"readOnlyHint": True, "idempotentHint": True}
+    assert describe_function(append).spec.annotations == {"destructiveHint": False}
+    assert describe_function(anything).spec.annotations == {}
+
+
+def test_what_a_function_cannot_say_of_itself_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"@tool\(read_only=\.\.\.\) must be True, False or None, got 'yes'"
+    ):
+        tool(read_only="yes")(abs)  # type: ignore[call-overload]
+    with pytest.raises(ConfigError, match="contradict each other"):
+        tool(read_only=True, destructive=True)(abs)
+    with pytest.raises(ConfigError, match="cannot keep its options"):
+        tool(read_only=True)(abs)
+
+
 def test_the_decorator_tells_all_that_is_wrong_at_once_with_function_file_and_line() -> None:
     with pytest.raises(ConfigError) as caught:
 

@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import anyio
 import attrs
@@ -632,6 +633,35 @@ async def test_tools_of_sources_are_listed_named_and_called(anyio_backend: str) 
     await tools.aclose()
     assert one.closed
     assert two.closed
+
+
+@pytest.mark.anyio
+async def test_sources_are_closed_side_by_side_and_every_error_is_kept(
+    anyio_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class ClosesTogether(Server):
+        """Comes to its end when the other one is closing, too."""
+
+        here: ClassVar[int] = 0
+        both = anyio.Event()
+
+        async def aclose(self) -> None:
+            ClosesTogether.here += 1
+            if ClosesTogether.here == 2:
+                self.both.set()
+            await self.both.wait()
+            raise OSError(f"{self.name} is broken")
+
+    third = Server("third")
+    tools = ToolSet([], [ClosesTogether("one"), ClosesTogether("two"), third])
+    await tools.start()
+    with anyio.fail_after(10):
+        await tools.aclose()
+    assert third.closed
+    told = [(record.getMessage(), str(record.exc_info[1])) for record in caplog.records if record.exc_info]
+    assert sorted(told) == [
+        (f"closing the tool source {name!r} failed", f"{name} is broken") for name in ("one", "two")
+    ]
 
 
 @pytest.mark.anyio

@@ -7,18 +7,18 @@ those of the official plugins' names, are in `__init__.pyi`.
 from __future__ import annotations
 
 _MODULES = {
-    "agentd.errors": "AgentdError BlockedPluginError ConfigError ContextLengthError CorruptSnapshotError "
+    "agentd.errors": "AgentdError AnswerError BlockedPluginError ConfigError ContextLengthError CorruptSnapshotError "
     "ExecutorClosedError ExecutorError IncompatiblePluginError MissingPluginError ModelError "
     "ModelStreamError PluginError PluginLoadError ProtocolError RunnerDiedError RunnerStartError "
-    "SandboxUnavailableError SessionBusyError SnapshotError ToolError ToolInputError ToolTimeoutError "
-    "UnknownPluginError UnknownSnapshotError UnknownToolError UnsafePathError WorkspaceError",
-    "agentd.events": "CodeDelta CodeExecution CodeOutput CodeStart Event ReasoningDelta RunEnd RunStart SourceLog "
-    "TextDelta ToolCall ToolProgress TurnEnd",
+    "SandboxUnavailableError SessionBusyError SnapshotError ToolDeniedError ToolError ToolInputError "
+    "ToolTimeoutError UnknownPluginError UnknownSnapshotError UnknownToolError UnsafePathError WorkspaceError",
+    "agentd.events": "Approval CodeDelta CodeExecution CodeOutput CodeStart Event Picture ReasoningDelta RunEnd "
+    "RunStart SourceLog TextDelta ToolCall ToolProgress TurnEnd",
     "agentd.notation": "Notation",
     "agentd.registry": "PluginRecord Registry",
     "agentd.registry.config": "PluginConfig",
     "agentd.registry.defaults": "defaults",
-    "agentd.session.checkpoints": "Checkpoint",
+    "agentd.protocols": "Checkpoint",
     "agentd.session.session": "Session",
     "agentd.session.sync": "SyncSession",
     "agentd.turn.transcript": "Transcript",

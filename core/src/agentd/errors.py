@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
-    "AgentdError", "BlockedPluginError", "ConfigError", "ContextLengthError", "CorruptSnapshotError",
+    "AgentdError", "AnswerError", "BlockedPluginError", "ConfigError", "ContextLengthError", "CorruptSnapshotError",
     "ExecutorClosedError", "ExecutorError", "IncompatiblePluginError", "MissingPluginError", "ModelError",
     "ModelStreamError", "PluginError", "PluginLoadError", "ProtocolError", "RunnerDiedError",
-    "RunnerStartError", "SandboxUnavailableError", "SessionBusyError", "SnapshotError", "ToolError",
-    "ToolInputError", "ToolTimeoutError", "UnknownPluginError", "UnknownSnapshotError",
+    "RunnerStartError", "SandboxUnavailableError", "SessionBusyError", "SnapshotError", "ToolDeniedError",
+    "ToolError", "ToolInputError", "ToolTimeoutError", "UnknownPluginError", "UnknownSnapshotError",
     "UnknownToolError", "UnsafePathError", "WorkspaceError",
 ]  # fmt: skip
 
@@ -52,17 +52,20 @@ class PluginError(AgentdError):
 
 
 class MissingPluginError(PluginError, ImportError):
-    """A known name whose distribution is not installed.
-
-    Parameters: `what` is the name asked for, `distribution` the one that brings it.
-    """
+    """`what` was asked for, and the `distribution` that brings it is not installed, or in a version without it."""
 
     def __init__(self, what: str, distribution: str) -> None:
-        self.what = what
-        self.distribution = distribution
+        from importlib.metadata import distributions
+
+        self.what, self.distribution = what, distribution
+        names = (distribution, "agentd-core")  # read as text: of a half removed one, `version` raises
+        files = ["".join(d.read_text("METADATA") or "" for d in distributions(name=n)) for n in names]
+        there, core = (text.partition("\nVersion: ")[2].split("\n")[0] for text in files)
+        found, needed = "which is not installed", distribution
+        if there and core and there != core:
+            found, needed = f"of which {there} is installed", f"{distribution}=={core}"
         super().__init__(
-            f"{what!r} comes with the distribution {distribution!r}, which is not installed; "
-            f"install it with: pip install {distribution}"
+            f"{what!r} comes with the distribution {distribution!r}, {found}; install it with: pip install {needed}"
         )
 
 
@@ -206,6 +209,10 @@ class ToolInputError(ToolError, TypeError):
     """The arguments do not fit the tool's parameters; the tool was not called."""
 
 
+class ToolDeniedError(ToolError, PermissionError):
+    """The session's policy does not allow the call; the tool was not called."""
+
+
 class ToolTimeoutError(ToolError, TimeoutError):
     """The tool did not answer in time."""
 
@@ -222,6 +229,15 @@ class ModelError(AgentdError):
 
     retry_after_s: float | None = None
     status: int | None = None
+
+
+class AnswerError(AgentdError, ValueError):
+    """The last answer does not have the form that was asked for; `text` is the answer."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        shown = text if len(text) <= 500 else f"{text[:500]}..."
+        super().__init__(f"the answer does not have its form: {reason}; the answer: {shown!r}")
+        self.text = text
 
 
 class ContextLengthError(ModelError):

@@ -13,8 +13,8 @@ import attrs
 from agentd.types import OutputStream, StopReason, Usage
 
 __all__ = [
-    "CodeDelta", "CodeExecution", "CodeOutput", "CodeStart", "Event", "ReasoningDelta", "RunEnd",
-    "RunStart", "SourceLog", "TextDelta", "ToolCall", "ToolProgress", "TurnEnd", "as_dict",
+    "Approval", "CodeDelta", "CodeExecution", "CodeOutput", "CodeStart", "Event", "Picture", "ReasoningDelta",
+    "RunEnd", "RunStart", "SourceLog", "TextDelta", "ToolCall", "ToolProgress", "TurnEnd", "as_dict",
 ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class CodeExecution:
 class ToolCall:
     """A tool was called, from code (`code_id` names the block, if known) or by the model.
 
-    `arguments` and `result` are JSON text, cut to a readable length.
+    `arguments` and `result` are JSON text, cut to a readable length; `decision` is the policy's, if nobody was asked.
     """
 
     id: str
@@ -109,7 +109,22 @@ class ToolCall:
     status: Literal["completed", "failed"] = "completed"
     code_id: str = ""
     wall_s: float = 0.0
+    decision: str = ""
     type: Literal["tool_call"] = "tool_call"
+
+
+@attrs.frozen(kw_only=True)
+class Approval:
+    """Somebody is asked whether something may be done; or the `decision` about it. `code_id` is the block's."""
+
+    id: str
+    kind: Literal["tool", "create", "host"]
+    name: str
+    arguments: str = ""
+    decision: str = ""
+    waited_s: float = 0.0
+    code_id: str = ""
+    type: Literal["approval"] = "approval"
 
 
 @attrs.frozen(kw_only=True)
@@ -133,6 +148,21 @@ class SourceLog:
     level: str = "info"
     text: str = ""
     type: Literal["source_log"] = "source_log"
+
+
+@attrs.frozen(kw_only=True)
+class Picture:
+    """Code has shown the model a picture, or a tool has returned one. `path` is its file (absolute; empty if it could
+    not be kept), width and height are in pixels, as the model gets it, `code_id` is as in `ToolCall`."""
+
+    name: str
+    path: str
+    mime_type: str
+    width: int
+    height: int
+    size_bytes: int
+    code_id: str = ""
+    type: Literal["picture"] = "picture"
 
 
 @attrs.frozen(kw_only=True)
@@ -161,19 +191,9 @@ class RunEnd:
 
 
 Event = (
-    RunStart
-    | TextDelta
-    | ReasoningDelta
-    | CodeDelta
-    | CodeStart
-    | CodeOutput
-    | CodeExecution
-    | ToolCall
-    | ToolProgress
-    | SourceLog
-    | TurnEnd
-    | RunEnd
-)
+    RunStart | TextDelta | ReasoningDelta | CodeDelta | CodeStart | CodeOutput
+    | CodeExecution | ToolCall | Approval | ToolProgress | SourceLog | Picture | TurnEnd | RunEnd
+)  # fmt: skip
 
 
 def as_dict(event: Event) -> dict[str, object]:

@@ -24,25 +24,15 @@ from typing import Any, Final
 
 import pluggy
 
+from agentd import protocols
 from agentd.notation import Notation
-from agentd.protocols import (
-    EventSink,
-    Executor,
-    Model,
-    Requirement,
-    SkillRenderer,
-    SnapshotStore,
-    Toolbox,
-    ToolEvents,
-    ToolSource,
-)
 
 __all__ = [
     "AGENTD_API", "GROUPS", "HOOKS", "HOOKS_OF_ALL", "OPTIONAL_HOOKS", "agentd_create_event_sink",
     "agentd_create_executor", "agentd_create_parser", "agentd_create_skill_renderer",
-    "agentd_create_snapshot_store", "agentd_create_tool_sources", "agentd_create_toolbox",
-    "agentd_list_requirements", "agentd_open_model", "agentd_serve_requests", "agentd_settle_workspace",
-    "hookimpl", "hookspec",
+    "agentd_create_snapshot_store", "agentd_create_timeline", "agentd_create_tool_sources", "agentd_create_toolbox",
+    "agentd_create_trigger", "agentd_list_requirements", "agentd_open_model", "agentd_serve_requests",
+    "agentd_settle_workspace", "hookimpl", "hookspec",
 ]  # fmt: skip
 
 AGENTD_API: Final = 1
@@ -54,8 +44,8 @@ hookimpl = pluggy.HookimplMarker("agentd")
 
 @hookspec
 def agentd_create_executor(
-    workspace_dir: Path, options: Mapping[str, Any], make_executor: Callable[..., Executor]
-) -> Executor:
+    workspace_dir: Path, options: Mapping[str, Any], make_executor: Callable[..., protocols.Executor]
+) -> protocols.Executor:
     """Make an executor for one session.
 
     Called once for each session that names this plugin (`executor="subprocess"`), never at import. The
@@ -83,7 +73,9 @@ def agentd_create_parser(options: Mapping[str, Any]) -> Notation:
 
 
 @hookspec
-def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequence[ToolSource] | None:
+def agentd_create_tool_sources(
+    spec: object, options: Mapping[str, Any]
+) -> Sequence[protocols.ToolSource] | None:
     """Make tool sources from something that a user passed as `mcp_servers=[...]` or `tools=[...]`.
 
     Called for every such object that is no plain function, one plugin after the other in the order of
@@ -100,9 +92,9 @@ def agentd_create_tool_sources(spec: object, options: Mapping[str, Any]) -> Sequ
 def agentd_create_toolbox(
     tools: Sequence[object] | None,
     servers: Sequence[object],
-    make_sources: Callable[[object], Sequence[ToolSource]],
-    events: ToolEvents,
-) -> Toolbox:
+    make_sources: Callable[[object], Sequence[protocols.ToolSource]],
+    events: protocols.ToolEvents,
+) -> protocols.Toolbox:
     """Make what holds the tools of one session or client and answers calls. A second hook of tool sources.
 
     agentd-tools has it, under the tool source's name `python`. Called when there is a tool for the first time.
@@ -117,12 +109,12 @@ def agentd_create_toolbox(
 
 
 @hookspec
-def agentd_create_skill_renderer(options: Mapping[str, Any]) -> SkillRenderer:
+def agentd_create_skill_renderer(options: Mapping[str, Any]) -> protocols.SkillRenderer:
     """Make the renderer that turns tools into files. Called once for each session. Since API 1."""
 
 
 @hookspec
-def agentd_create_event_sink(options: Mapping[str, Any]) -> EventSink:
+def agentd_create_event_sink(options: Mapping[str, Any]) -> protocols.EventSink:
     """Make a sink that receives every event of a session. Called once for each session that names it.
 
     An exception ends the session's start with `PluginLoadError`; one in the sink's `emit` does not end
@@ -131,7 +123,7 @@ def agentd_create_event_sink(options: Mapping[str, Any]) -> EventSink:
 
 
 @hookspec
-def agentd_open_model(name: str, options: Mapping[str, Any]) -> Model | None:
+def agentd_open_model(name: str, options: Mapping[str, Any]) -> protocols.Model | None:
     """Open a conversation with the model `name`, or return None if it is not this provider's.
 
     Called once for each session, one plugin after the other in the order of their names, `openai` last, until one
@@ -167,7 +159,7 @@ def agentd_create_snapshot_store(
     base_dir: Path | None,
     exclude: Callable[[], Sequence[str]],
     options: Mapping[str, Any],
-) -> SnapshotStore:
+) -> protocols.SnapshotStore:
     """Open the store of a workspace's snapshots.
 
     Called when a session or an executor wants one for the first time, in a worker thread: it may read the disk.
@@ -181,7 +173,29 @@ def agentd_create_snapshot_store(
 
 
 @hookspec
-def agentd_list_requirements(options: Mapping[str, Any]) -> Sequence[Requirement]:
+def agentd_create_timeline(
+    resources: Any, transcript: Any, store: Any, base_dir: str | Path | None, has_code: bool
+) -> protocols.Timeline:
+    """Make the checkpoints of a session, over any snapshot store. A second hook of snapshot stores.
+
+    agentd-snapshots has it, under the store's name `packs`. Called when a session first has to do with checkpoints.
+
+    :param resources: the session's workspace, executor and skills: a `SessionResources`.
+    :param transcript: its `Transcript`; going back changes it in place.
+    :param store, base_dir: the snapshot store's name, with options perhaps, and where the user wants it to lie.
+    :param has_code: False for a session that runs no code, and so has no shell.
+
+    Since API 1.
+    """
+
+
+@hookspec
+def agentd_create_trigger(options: Mapping[str, Any]) -> Any:
+    """Make what wakes an agent of the daemon, a `TriggerSource` of `agentd_daemon.triggers`; see there. Since API 1."""
+
+
+@hookspec
+def agentd_list_requirements(options: Mapping[str, Any]) -> Sequence[protocols.Requirement]:
     """Say what this plugin needs of the machine, and whether it is there. Any plugin may have this hook.
 
     Called by `agentd doctor` for every installed plugin; may run short commands, must change nothing. Since API 1.
@@ -206,6 +220,7 @@ GROUPS: Final = {
     "event_sink": "agentd.event_sinks",
     "model": "agentd.models",
     "snapshot_store": "agentd.snapshots",
+    "trigger": "agentd.triggers",
     "command": "agentd.commands",
 }
 """Entry-point group by kind. `agentd.exports` is one more group: public names, no plugins."""
@@ -218,10 +233,15 @@ HOOKS: Final = {
     "event_sink": "agentd_create_event_sink",
     "model": "agentd_open_model",
     "snapshot_store": "agentd_create_snapshot_store",
+    "trigger": "agentd_create_trigger",
 }
 """The hook that every plugin of a kind implements. A command has none: its entry point is the click command."""
 
-OPTIONAL_HOOKS: Final = {"tool_source": ("agentd_create_toolbox",), "model": ("agentd_serve_requests",)}
+OPTIONAL_HOOKS: Final = {
+    "tool_source": ("agentd_create_toolbox",),
+    "model": ("agentd_serve_requests",),
+    "snapshot_store": ("agentd_create_timeline",),
+}
 """What a plugin of a kind may implement besides."""
 
 HOOKS_OF_ALL: Final = ("agentd_list_requirements", "agentd_settle_workspace")

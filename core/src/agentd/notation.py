@@ -25,7 +25,7 @@ _NEAR_ACTIONS: Final = re.compile(
     "run|exec|eval|start|launch|invoke|call|write|save|new|make|add|touch|append|edit|modify|update"
     "|overwrite|replace|patch|insert|delete|remove"
 )
-_HEADER: Final = re.compile(r"(.*):([A-Za-z][A-Za-z_-]*)", re.DOTALL)
+_HEADER: Final = re.compile(r"(.*):([Jj][Oo][Bb] +\S+|[A-Za-z][A-Za-z_-]*)", re.DOTALL)
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +42,9 @@ class Notation:
         found, so it must be cheap.
     :ivar starts_in_reasoning: the server puts the tag that opens the model's reasoning into the prompt, so that answers
         begin in it: what comes before the closing tag is not searched for blocks, nor shown until that has come.
+    :ivar example: a task, the block that an answer to it has, and how it goes on; the guide ends with it.
+    :ivar review: asked about the prose of an answer without blocks, which would end the run: it returns what the model
+        is told instead of that, once in a run, or an empty string.
     :raises ConfigError: if `guide` or `forms` is empty: the model would not know how to act.
     """
 
@@ -50,6 +53,8 @@ class Notation:
     parser: Callable[[], Parser]
     rules: tuple[str, ...] = ()
     starts_in_reasoning: bool = False
+    example: str = ""
+    review: Callable[[str], str] | None = None
 
     def __attrs_post_init__(self) -> None:
         for name in ("guide", "forms"):
@@ -66,8 +71,8 @@ def read_header(header: str) -> tuple[str, str] | None:
 
     It is one if the action, in any case, is `execute` or `create`; if it is a near miss (`run`, `exec`,
     `write`, `excute`, ...), which the loop answers with what is allowed; or if the target is a language
-    that runs and the action any plain word. So `js:src/main.js`, `yaml:compose` and `python:3.12` are not.
-    The action is returned in lower case, the target as written.
+    that runs and the action any plain word, or `job NAME`. So `js:src/main.js`, `yaml:compose` and `python:3.12` are
+    not. The action is returned in lower case, the target as written.
     """
     match = _HEADER.fullmatch(header)
     if match is None:

@@ -17,11 +17,11 @@ __all__ = [
 
 OutputStream = Literal["stdout", "stderr"]
 PythonState = Literal["fresh", "kept"]
-ActionStatus = Literal["completed", "failed", "timeout", "cancelled"]
+ActionStatus = Literal["completed", "failed", "timeout", "cancelled", "rejected"]
 SegmentKind = Literal["prose", "opaque", "block", "reasoning"]
 StopReason = Literal[
-    "answer", "refused", "cut", "provider_error", "max_turns", "wall_time", "tokens", "tool_calls", "rejected_blocks",
-    "cancelled", "error",
+    "answer", "refused", "cut", "provider_error", "max_turns", "wall_time", "tokens", "cost", "tool_calls",
+    "rejected_blocks", "cancelled", "error",
 ]  # fmt: skip
 
 
@@ -42,7 +42,8 @@ class Block:
     `target` is the part of the header before the last colon (a language or a path), `action` the part behind it in
     lower case (`execute`, `create`, or whatever the model wrote). `language` is the canonical language of an
     `execute` block: `bash`, `python`, or the target as written if it is neither. `source` is the body. `complete` is
-    False when the text ended before the block did: such a block is never run.
+    False when the text ended before the block did: such a block is never run. `reason` says why it is not run
+    otherwise, in words that the model reads; its segment may be empty, at the end of the answer.
     """
 
     target: str
@@ -50,12 +51,13 @@ class Block:
     source: str
     language: str = ""
     complete: bool = True
+    reason: str = ""
 
     @classmethod
-    def of(cls, target: str, action: str, source: str, *, complete: bool = True) -> Block:
+    def of(cls, target: str, action: str, source: str, *, complete: bool = True, reason: str = "") -> Block:
         """Return the block of a header that `agentd.notation.read_header` took apart; `language` becomes canonical."""
         language = LANGUAGES.get(target.lower(), target)
-        return cls(target=target, action=action.lower(), source=source, language=language, complete=complete)
+        return cls(target, action.lower(), source, language, complete, reason)
 
 
 @attrs.frozen
@@ -79,18 +81,22 @@ class Segment:
 
 @attrs.frozen(kw_only=True)
 class BashAction:
-    """Bash source, run by a fresh bash that starts from the state the last one left.
+    """Bash source, run by a fresh bash that starts from the state the last one left; `fresh`: apart from the others.
 
-    `cwd` overrides the session's current directory; `timeout_s` the executor's default; `env` adds
-    variables for this action only; `limits` lowers some of `Limits`, by name; `stdin` is its standard input.
+    `cwd` overrides the session's current directory; `timeout_s` the executor's default; `env` adds variables for this
+    action only; `limits` lowers some of `Limits`, by name; `stdin` is its standard input. `job` names a job that it
+    starts (made up if empty): it outlives the block (`JobExecutor`). `lasting`: so does what it leaves running.
     """
 
     command: str
+    job: str | None = None
     cwd: str | None = None
     timeout_s: float | None = None
     env: dict[str, str] | None = None
     limits: dict[str, int] | None = None
     stdin: str | bytes = b""
+    state: PythonState = "kept"
+    lasting: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -108,6 +114,7 @@ class PythonAction:
     pythonpath: tuple[str, ...] = ()
     limits: dict[str, int] | None = None
     stdin: str | bytes = b""
+    lasting: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -134,8 +141,8 @@ class OutputChunk:
 class ActionResult:
     """How an action ended and what it printed.
 
-    `status`: `completed` (exit code 0), `failed` (any other end of its own), `timeout` or `cancelled`.
-    `exit_code` is 128 + N for death by signal N, as bash has it; 137 for a watched limit, too. `chunks` are
+    `status`: `completed` (exit code 0), `failed` (any other end of its own), `timeout`, `cancelled`, `rejected` (by a
+    policy). `exit_code` is 128 + N for death by signal N, as bash has it; 137 for a watched limit, too. `chunks` are
     the kept output in the order of arrival; where a stream was longer than its limit, its head and tail are kept and
     `dropped_bytes` counts the middle. Times in seconds, memory in bytes. `message` says in a sentence
     what the exit code cannot: the time-out, the limit, the created file, the reason of a refused path.
@@ -195,6 +202,7 @@ class Limits:
     :ivar workspace_mib: what a session may add to the workspace and its own folder for temporary files, on
         the disk. Where the disk of the workspace is nearly full (5 %, at most 1 GiB left), no more than that.
     :ivar workspace_inodes: the same in files, folders and links.
+    :ivar jobs: jobs that run at once; 0 for none. `job_output_bytes`: what is kept of what one prints.
     :ivar host_mib: what may wait in the program itself for one session: tool calls and their results, and as much
         output. Further calls wait in the sandbox, further output is left out. Something larger goes alone.
     :raises ConfigError: for a limit that is not above 0.
@@ -210,6 +218,8 @@ class Limits:
     processes: int | None = 4096
     workspace_mib: int | None = 16_384
     workspace_inodes: int | None = 1_000_000
+    jobs: int = 8
+    job_output_bytes: int = 1024 * 1024
     host_mib: int = 64
 
     def __attrs_post_init__(self) -> None:
@@ -217,15 +227,18 @@ class Limits:
 
 
 def _check_limits(limits: Limits | Budgets) -> None:
+    faults = []
     for field in attrs.fields(type(limits)):
         value, types = getattr(limits, field.name), str(field.type).split(" | ")
         if value is None and "None" in types:
             continue
         fits = type(value) is int or (type(value) is float and "float" in types)
-        if not fits or (not value > 0 and (value != 0 or field.name != "grace_s")):
+        if not fits or (not value > 0 and (value != 0 or field.name not in ("grace_s", "jobs"))):
             what = "above 0" if fits else "a number" if "float" in types else "a whole number"
             free = " or None (no limit)" if "None" in types else ""
-            raise ConfigError(f"{type(limits).__name__}.{field.name}: must be {what}{free}, got {value!r}")
+            faults.append(f"{type(limits).__name__}.{field.name}: must be {what}{free}, got {value!r}")
+    if faults:
+        raise ConfigError("\n".join(faults))
 
 
 # --- tools -------------------------------------------------------------------------------------
@@ -256,7 +269,8 @@ class ToolSpec:
 
     `name` is the source's own name (any string); `source` the skill it belongs to (`local` for `@tool`
     functions, the server's name for MCP). `input_schema` is a JSON Schema object; `output_schema` one for
-    the result, or None. `timeout_s` bounds one call.
+    the result, or None. `timeout_s` bounds one call. `annotations` are the source's hints (MCP's `readOnlyHint`,
+    `destructiveHint`), which are its word alone.
     """
 
     name: str
@@ -265,6 +279,7 @@ class ToolSpec:
     output_schema: dict[str, object] | None = None
     source: str = "local"
     timeout_s: float | None = None
+    annotations: dict[str, object] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -277,7 +292,7 @@ class Binding:
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens of one model call or the sum over several; `cost_usd` is None while unknown."""
+    """Tokens of one model call or of several; `cost_usd` is None while unknown, and a part with `unpriced_requests`."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -285,6 +300,7 @@ class Usage:
     reasoning_tokens: int = 0
     requests: int = 0
     cost_usd: float | None = None
+    unpriced_requests: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -293,6 +309,7 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         costs = [c for c in (self.cost_usd, other.cost_usd) if c is not None]
+        unpriced = [u.requests if u.cost_usd is None else u.unpriced_requests for u in (self, other)]
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
@@ -300,6 +317,7 @@ class Usage:
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
             requests=self.requests + other.requests,
             cost_usd=sum(costs) if costs else None,
+            unpriced_requests=sum(unpriced) if costs else 0,
         )
 
 
@@ -307,13 +325,15 @@ class Usage:
 class Budgets:
     """The limits of one run. None lifts a limit; each has a default.
 
-    Turns, tokens and tool calls are looked at before each request to the model, so the last round may go
-    over them. The wall time also ends a round that is under way: running code is stopped and its output so
-    far is kept. An answer that becomes too long is not read further, and counts as cut.
+    Turns, tokens, money and tool calls are looked at before each request to the model, so the last round may go
+    over them: over the money by the price of its answer. The wall time also ends a round that is under way: running
+    code is stopped and its output so far is kept. An answer that becomes too long is not read further,
+    and counts as cut.
 
     :ivar max_turns: requests to the model.
     :ivar wall_time_s: seconds from the start of the run.
     :ivar max_tokens: input and output tokens of all rounds together.
+    :ivar max_cost_usd: US dollars for all rounds, and all requests of what runs below them.
     :ivar max_tool_calls: tool calls of all rounds together.
     :ivar max_rejected_rounds: rounds in a row in which no block could be run (an unknown language, say).
     :ivar max_answer_chars: characters of one answer: its text, and its native calls.
@@ -324,6 +344,7 @@ class Budgets:
     max_turns: int | None = 20
     wall_time_s: float | None = 600.0
     max_tokens: int | None = 2_000_000
+    max_cost_usd: float | None = None
     max_tool_calls: int | None = 1_000
     max_rejected_rounds: int | None = 3
     max_answer_chars: int | None = 16 * 1024 * 1024

@@ -53,6 +53,34 @@ def test_the_answer_counts_for_that_host_and_port_and_is_asked_for_once(
     assert not second.connected
 
 
+def test_a_policy_decides_about_every_host_and_about_no_closed_address(proxied: Proxy, serve: Serve) -> None:
+    server = serve()
+    asked: list[tuple[str, bool]] = []
+
+    async def policy(target: str, is_listed: bool) -> bool:
+        asked.append((target, is_listed))
+        if target.startswith("broken"):
+            raise ValueError("no idea")
+        return target.startswith("good")
+
+    proxy = proxied(
+        f"good.example:{server.port}", f"bad.example:{server.port}", on_host_request=lambda host, port: True
+    )
+    proxy.egress.attach_policy(policy)
+    for _ in range(2):
+        assert connects(proxy, f"good.example:{server.port}")
+        assert connects(proxy, f"good.unlisted.example:{server.port}")
+        assert not connects(proxy, f"bad.example:{server.port}")
+        assert not connects(proxy, f"broken.example:{server.port}")
+        assert not connects(proxy, "169.254.169.254:80")
+    assert asked == [
+        (f"good.example:{server.port}", True),
+        (f"good.unlisted.example:{server.port}", False),
+        (f"bad.example:{server.port}", True),
+        (f"broken.example:{server.port}", False),
+    ]
+
+
 def test_connections_wait_for_one_answer(proxied: Proxy, serve: Serve) -> None:
     server = serve()
     asked, answer = threading.Semaphore(0), threading.Event()

@@ -114,6 +114,18 @@ def test_tools_that_change_in_a_run_are_offered_in_its_next_round(serve: Any, pa
     )
 
 
+def test_a_call_at_once_after_a_change_is_offered_the_new_tools(serve: Any, patched: Any) -> None:
+    source = FakeSource("s", [spec("t0")], lambda name: "fine")
+    server = serve(*["ok"] * 10)
+    client = patched(server)
+    for number in range(1, 11):
+        client.chat.completions.create(model="m", messages=GO, mcp_servers=[source])
+        source.tools[:] = [spec(f"t{number}")]
+        assert source.host is not None
+        source.host.changed()
+    assert [offered(r) for r in server.requests] == [[f"t{number}"] for number in range(10)]
+
+
 def test_mcp_strict_asks_for_strict_schemas_and_drops_the_nulls(serve: Any, patched: Any) -> None:
     server = serve(ask(("add", {"a": 4, "b": None})), "ok")
     client = patched(server, tools=[add])

@@ -76,9 +76,9 @@ class Channel(Generic[T]):
     def close(self, error: BaseException | None = None) -> None:
         """End the channel, from any thread; the reader gets what is left, then `error` if there is one."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._error = error
+            if self._closed:
+                return
+            self._closed, self._error = True, error
             reader, self._reader = self._reader, None
         if reader is not None:
             reader.set()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+
+from agentd._concurrency.waiting import loop_caller
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -33,8 +35,8 @@ class GroupOwner:
         self._at_end = at_end
         self._entered, self._leave, self._left = anyio.Event(), anyio.Event(), anyio.Event()
 
-    async def open(self, then: Callable[[], object]) -> None:
-        """Start the group and call `then`. If that raises, or this is cancelled, it is closed: `failed`."""
+    async def open(self, then: Callable[[], Awaitable[None]]) -> None:
+        """Start the group and await `then`. If that raises, or this is cancelled, it is closed: `failed`."""
         if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
             task = asyncio.create_task(self._own())
             _owners.add(task)
@@ -43,11 +45,18 @@ class GroupOwner:
             sys.modules["trio"].lowlevel.spawn_system_task(self._own, context=copy_context())
         try:
             await self._entered.wait()
-            then()
+            await then()
         except BaseException:  # cancelled, say
             await self.aclose()
             self.failed = True
             raise
+
+    def starter(self) -> Callable[[Callable[[], Coroutine[Any, Any, None]]], object]:
+        """Return what starts an async function in the group, from any thread. Nothing starts once that has ended."""
+        call, context = loop_caller(), copy_context()  # the caller's may not know which library runs the loop
+        if sniffio := sys.modules.get("sniffio"):  # nor may this: `asyncio.run` names none
+            context.run(sniffio.current_async_library_cvar.set, sniffio.current_async_library())
+        return lambda work: call(lambda: self.group and context.copy().run(self.group.start_soon, work))
 
     async def aclose(self) -> None:
         """Cancel the tasks of the group, wait for the end and raise what went wrong, once."""

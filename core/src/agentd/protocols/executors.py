@@ -11,8 +11,8 @@ from agentd.protocols.tools import ToolDispatcher
 from agentd.types import Action, ActionResult, OutputChunk
 
 __all__ = [
-    "Executor", "OnOutput", "PausableExecutor", "ShellExecutor", "SnapshotExcluding",
-    "StatefulExecutor", "VerifyingExecutor",
+    "Executor", "JobExecutor", "OnOutput", "PausableExecutor", "ShellExecutor", "SnapshotExcluding",
+    "StatefulExecutor", "UploadingExecutor", "VerifyingExecutor",
 ]  # fmt: skip
 
 OnOutput = Callable[[OutputChunk], None]
@@ -28,7 +28,7 @@ class Executor(Protocol):
     cancellation goes on. `action_id` is the caller's name for the action, given back with its tool calls.
 
     An executor may have more: a `plugin_name`, which a run's header shows; and see `ShellExecutor`,
-    `StatefulExecutor`, `PausableExecutor`, `SnapshotExcluding` and `VerifyingExecutor`.
+    `StatefulExecutor`, `PausableExecutor`, `JobExecutor`, `SnapshotExcluding` and `VerifyingExecutor`.
     """
 
     workspace_dir: Path
@@ -64,6 +64,27 @@ class PausableExecutor(Protocol):
     def pause(self) -> None:
         """End what runs and return once the workspace can be changed. The next action starts again, with a fresh
         shell. Called in a worker thread; may block."""
+
+
+@runtime_checkable
+class JobExecutor(Protocol):
+    """What an executor also has if code can start jobs (`BashAction.job`): processes that outlive their block.
+
+    `job_guide` is what the model is told of them (`blocks`: it writes blocks), empty if there are none; `job_news` says
+    which have ended since the last call, a sentence each.
+    """
+
+    def job_guide(self, *, blocks: bool) -> str: ...
+
+    def job_news(self) -> list[str]: ...
+
+
+@runtime_checkable
+class UploadingExecutor(Protocol):
+    """What an executor also has if it writes files where code finds them: results that are too long for the model."""
+
+    async def upload(self, path: str, data: bytes) -> None:
+        """Write a file of the workspace. Raises `ExecutorError`."""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,16 +12,19 @@ from agentd.types import Usage
 
 __all__ = [
     "EstimatingModel", "Model", "ModelEvent", "ModelFinish", "ModelText", "ModelToolCall",
-    "OwnedModel", "PartsModel", "PreparingModel", "ResettableModel", "ToolOffer", "ToolResult",
+    "OwnedModel", "PartsModel", "PreparingModel", "PricedModel", "ResettableModel", "SchemaModel", "ToolOffer",
+    "ToolResult",
 ]  # fmt: skip
 
 
 @attrs.frozen
 class ModelText:
-    """A piece of the answer's text. `raw` is the provider library's own event, for a facade."""
+    """A piece of the answer's text. `raw` is the provider library's own event, for a facade; `reasoning` is a piece of
+    what the model thinks, where the provider keeps that apart from the text: it is shown, and never part of it."""
 
     text: str
     raw: object = None
+    reasoning: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +85,7 @@ class Model(Protocol):
     off) and the tool calls that count, then `add_results` with what the blocks gave, or `add_tool_results` with
     what the calls gave, and so on. What was sent before is never changed, so that a provider's prompt cache
     hits. A model that is only to write blocks needs neither `offer` nor `add_tool_results`. It may have more: see
-    `PartsModel`, `ResettableModel`, `EstimatingModel`, `PreparingModel` and `OwnedModel`.
+    `PartsModel`, `ResettableModel`, `EstimatingModel`, `PricedModel`, `PreparingModel` and `OwnedModel`.
     """
 
     name: str
@@ -118,6 +121,14 @@ class PartsModel(Protocol):
 
 
 @runtime_checkable
+class SchemaModel(Protocol):
+    """What a model also has if the provider can hold its answers to JSON."""
+
+    def hold_to_schema(self, schema: Mapping[str, Any] | None) -> None:
+        """Hold the next answers to a JSON Schema (`{}`: to any JSON object); None ends that."""
+
+
+@runtime_checkable
 class ResettableModel(Protocol):
     """What a model also has if sessions that use it can go back to a checkpoint."""
 
@@ -131,6 +142,14 @@ class EstimatingModel(Protocol):
 
     def estimate(self, text: str) -> Usage:
         """Return the usage of the last request, for the text that has arrived."""
+
+
+@runtime_checkable
+class PricedModel(Protocol):
+    """What a model also has if it knows its price, which `Budgets.max_cost_usd` needs. Its usages have `cost_usd`."""
+
+    def next_cost_usd(self) -> float | None:
+        """Return what the input of the next request will cost, by estimate; None if the price is unknown."""
 
 
 @runtime_checkable

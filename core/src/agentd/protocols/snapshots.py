@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
 
 from agentd.selectors import KeptSnapshot, Selector
 
-__all__ = ["AsyncSnapshotStore", "KeptSnapshot", "SnapshotStore"]
+__all__ = ["AsyncSnapshotStore", "Checkpoint", "KeptSnapshot", "SnapshotStore", "Timeline"]
 
 
 class SnapshotStore(Protocol):
@@ -53,3 +55,46 @@ class AsyncSnapshotStore(Protocol):
     async def acopy_to(self, wanted: Selector, folder: Path) -> Path: ...
 
     async def adelete_snapshot(self, wanted: Selector) -> KeptSnapshot | None: ...
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint:
+    """One kept moment of a session.
+
+    `id`, `label`, `turn` and `timestamp` (seconds since the epoch) are those of the snapshot of the workspace
+    that belongs to it.
+    """
+
+    id: str
+    label: str | None
+    turn: int
+    timestamp: float
+
+
+class Timeline(Protocol):
+    """The checkpoints of a session. Made by the hook `agentd_create_timeline`; `Session` says what each method does."""
+
+    def checkpoints(self) -> list[Checkpoint]: ...
+
+    async def take(self, label: str | None = None) -> Checkpoint: ...
+
+    async def go_back(self, wanted: Selector | Checkpoint | None) -> Checkpoint:
+        """Make workspace, transcript and shell what they were; nothing changes if the workspace cannot be."""
+
+    async def branch(
+        self, wanted: Selector | Checkpoint | None, folder: Path
+    ) -> tuple[Any, Mapping[str, Any] | None]:
+        """Copy a checkpoint's workspace into an empty folder and return its `Transcript` and shell."""
+
+    def begin_with(self, shell: Mapping[str, Any] | None) -> None:
+        """Have the first block start from this state of the shell."""
+
+    async def settle(self) -> None:
+        """Bring the shell to where it is to be, before blocks run."""
+
+    async def delete(self, wanted: Selector | Checkpoint) -> Checkpoint: ...
+
+    async def resume(self) -> None:
+        """Go to the newest, if there is one."""
+
+    async def aclose(self) -> None: ...

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeGuard
 
 import attrs
 
-from agentd.events import SourceLog, ToolCall, ToolProgress
-from agentd.types import Binding, ToolSpec
+from agentd.events import Approval, SourceLog, ToolCall, ToolProgress
+from agentd.protocols.models import ModelToolCall, ToolOffer
+from agentd.types import Binding, Block, ToolSpec
 
 __all__ = [
-    "DirectSource", "OnProgress", "ResourceSource", "SourceHost", "SubscriptionSource",
-    "SubscriptionState", "ToolDispatcher", "ToolEvents", "ToolReply", "ToolSource", "Toolbox",
-    "Tools", "is_tool_source",
+    "AnswerForm", "Offers", "OnProgress", "SourceHost", "StrictSchemas", "ToolDispatcher",
+    "ToolEvents", "ToolReply", "ToolSource", "Toolbox", "Tools", "is_tool_source",
 ]  # fmt: skip
 
 OnProgress = Callable[[float, float | None, str], None]
-SubscriptionState = Literal["active", "changed", "lost", "unsupported"]
 
 
 @attrs.frozen
@@ -80,13 +79,74 @@ class Tools(ToolDispatcher, Protocol):
 
 
 class ToolEvents(Protocol):
-    """What a toolbox tells its owner, from any thread. Neither may block or raise."""
+    """What a toolbox tells its owner, from any thread. `policy` is an `agentd_tools.policy.SessionPolicy` or None;
+    `pictures` has `watching(source, action_id, reply)`, which returns what takes a call's reply, or is None."""
 
-    def tell(self, event: ToolCall | ToolProgress | SourceLog) -> None:
+    policy: Any
+    pictures: Any
+
+    def tell(self, event: ToolCall | Approval | ToolProgress | SourceLog) -> None:
         """Take an event of a tool: a call that is over, progress, a source's log message."""
 
     async def changed(self) -> bool:
         """Deal with a source's word that its list has changed; tell whether there is more to ask already."""
+
+
+class StrictSchemas(Protocol):
+    """How a provider holds a model to a schema: what it must look like, and what is undone in the arguments."""
+
+    def make(self, schema: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the schema in the provider's strict form; None if it cannot be had."""
+        ...
+
+    def restore(self, arguments: str, schema: Mapping[str, Any]) -> str:
+        """Return a call's arguments as the tool's own schema has them."""
+        ...
+
+
+class Offers(Protocol):
+    """What a model may call natively in one run, and how its calls are understood. `offered` is told to the model."""
+
+    offered: tuple[ToolOffer, ...]
+
+    def refresh(self) -> bool:
+        """Take in that the tools have changed; tell whether they have."""
+
+    def handles(self, name: str) -> bool:
+        """Tell whether a call of this name is ours to answer: any but those of the caller's own tools."""
+
+    def is_bash(self, name: str) -> bool:
+        """Tell whether a call of this name is code to run."""
+
+    def origin(self, name: str) -> tuple[str, str]:
+        """Return the source of an offered tool and its own name there."""
+
+    def refusal(self, name: str) -> str:
+        """Return what the model reads about a call of a tool that there is not, or an empty string."""
+
+    def command(self, call: ModelToolCall) -> Block:
+        """Return the block that a call of the tool `bash` stands for. Raises `ToolInputError`."""
+
+    async def run(self, call: ModelToolCall, action_id: str) -> ToolReply:
+        """Carry out a call of an offered tool."""
+
+    def text(self, reply: ToolReply) -> str:
+        """Return a reply as the model reads it."""
+
+
+class AnswerForm(Protocol):
+    """The form of a run's last answer. `instructions` tell the model of it; None as `schema` is any JSON object."""
+
+    schema: Mapping[str, Any] | None
+
+    @property
+    def instructions(self) -> str: ...
+
+    def review(self, text: str) -> str:
+        """Return what the model is told about an answer that does not fit, or an empty string."""
+
+    def read(self, text: str) -> Any:
+        """Return an answer's value. Raises `AnswerError`."""
 
 
 class Toolbox(Protocol):
@@ -112,6 +172,20 @@ class Toolbox(Protocol):
 
     async def refresh(self) -> bool:
         """Ask the sources that said so for their tools; tell whether there is more to ask already."""
+
+    def offers(
+        self, *, tools: bool, bash: bool, taken: Iterable[str], strict: StrictSchemas | None
+    ) -> Offers:
+        """Return what the model may call natively.
+
+        :param tools: the tools that `open` has found.
+        :param bash: one tool `bash`, whose calls are code to run.
+        :param taken: names of the caller's own tools, which stay the caller's.
+        :param strict: give tools the provider's strict schemas where that is possible.
+        """
+
+    def answer_form(self, output: Any) -> AnswerForm:
+        """Return the form that a type or a JSON Schema gives an answer. Raises `ConfigError` if it has none."""
 
     async def settled(self) -> None:
         """Wait, within reason, until no change is being looked at."""
@@ -145,7 +219,7 @@ class ToolSource(Protocol):
 
     Optional attributes, read after `list_tools`: `instructions`, a text for the model on how these tools belong
     together; `loop`, the `agentd_tools.TaskLoop` that `call` is to run on (without it: whichever loop serves
-    the session's async tools).
+    the session's async tools). What a source may have besides is in `agentd_tools.sources`.
     """
 
     name: str
@@ -167,66 +241,3 @@ class SourceHost(Protocol):
 
     def log(self, level: str, text: str) -> None:
         """Pass on a log message; `level` as syslog names it (`debug` ... `emergency`)."""
-
-
-@runtime_checkable
-class DirectSource(Protocol):
-    """What a tool source also has if a call costs it no more than passing on a message.
-
-    `begin` starts a call without a task and returns at once, from any thread. `done(value, error)` is called from
-    any thread, exactly once, unless the function that `begin` returns, which gives the call up, was called
-    before. None means that this call must go through `ToolSource.call`; then `done` is never called.
-    """
-
-    def begin(
-        self,
-        name: str,
-        arguments: Mapping[str, object],
-        done: Callable[[object, BaseException | None], None],
-        on_progress: OnProgress | None = None,
-    ) -> Callable[[], None] | None: ...
-
-
-@runtime_checkable
-class ResourceSource(Protocol):
-    """What a tool source also has if it offers resources and prompts (MCP's terms).
-
-    Each list is of JSON objects with the fields that MCP gives them (`uri`, `name`, `description`,
-    `mimeType`; `uriTemplate`; `name`, `description`, `arguments`). `read_resource` returns a `str` or a
-    `Blob`, or a list of them where the server sends several; `get_prompt` the messages as a list of
-    `{"role": ..., "content": ...}`. They raise `ToolError`.
-    """
-
-    async def list_resources(self) -> Sequence[Mapping[str, object]]: ...
-
-    async def list_resource_templates(self) -> Sequence[Mapping[str, object]]: ...
-
-    async def read_resource(self, uri: str) -> object: ...
-
-    async def list_prompts(self) -> Sequence[Mapping[str, object]]: ...
-
-    async def get_prompt(self, name: str, arguments: Mapping[str, str]) -> object: ...
-
-
-@runtime_checkable
-class SubscriptionSource(Protocol):
-    """What a tool source also has if it can tell of changes of its resources.
-
-    `subscribe` returns at once, from any thread, before anything was opened too; the function that it returns
-    ends the subscription, once or more often. As long as one exists the source keeps its connection: it opens one
-    that broke again, with back-off, without waiting for a call. `on_event` is told, from any thread but never
-    from two at once:
-
-    - `active`: changes are told from now on; the first time and after each interruption. Whoever cares for what
-      happened in between reads the resource now.
-    - `changed`: the resource has changed. Several changes may be told as one.
-    - `lost`: the connection broke or could not be opened; told with every failed attempt, of which there will
-      be more.
-    - `unsupported`: there are no subscriptions to this resource, so the caller polls. After a reconnection
-      another state may follow.
-
-    `on_event` must return at once. An exception in it is logged, and the subscription goes on. Once the
-    subscription or the source was ended it is not called any more, but for a call that has begun.
-    """
-
-    def subscribe(self, uri: str, on_event: Callable[[SubscriptionState], None]) -> Callable[[], None]: ...

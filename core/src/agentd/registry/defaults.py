@@ -30,9 +30,9 @@ def defaults(*, executor: PluginSpec | None) -> None:
 def default_executor(registry: PluginTable, *, sandboxed: bool = False) -> PluginSpec:
     """Return the executor where none is named. Says once if it is no sandbox and nobody has chosen it.
 
-    :param sandboxed: take `auto`, where it is installed, if nobody has chosen: programs do (the command line, the
-        demo, the daemon); the Python API has `subprocess`, as it always had.
-    :raises ConfigError: if the chosen one is not there, with who has chosen it.
+    :param sandboxed: if nobody has chosen, take `auto`, or `native` where that alone is allowed: programs do (the
+        command line, the demo, the daemon); the Python API has `subprocess`, as it always had.
+    :raises ConfigError: if the chosen one is not there, with who has chosen it; if the default is blocked.
     """
     chosen, by = _chosen.get("executor"), "agentd.defaults"
     if chosen is None:
@@ -43,8 +43,15 @@ def default_executor(registry: PluginTable, *, sandboxed: bool = False) -> Plugi
         except PluginError as error:
             raise ConfigError(f"{by}: {error}") from error
         return chosen
-    if sandboxed and any(r.name == "auto" and r.state != "blocked" for r in registry.records("executor")):
-        return "auto"
+    states = {record.name: record.state for record in registry.records("executor")}
+    for name in ("auto", "native") if sandboxed else ():
+        if states.get(name, "blocked") != "blocked":
+            return name
+    if states.get("subprocess") == "blocked":
+        free = ", ".join(repr(name) for name, state in states.items() if state != "blocked") or "none"
+        raise ConfigError(
+            f"no executor was chosen, and 'subprocess' is blocked; choose one that may be used: {free}"
+        )
     _tell_that_it_is_no_sandbox()
     return "subprocess"
 

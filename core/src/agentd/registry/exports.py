@@ -36,12 +36,9 @@ def installed_names() -> set[str]:
 
 
 def core_version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import distributions
 
-    try:
-        return version("agentd-core")
-    except PackageNotFoundError:  # imported from a source tree that was never installed
-        return "0+unknown"
+    return next((d.version for d in distributions(name="agentd-core")), "0+unknown")  # a source tree's
 
 
 def _resolve_plugin_name(name: str, core: Iterable[str]) -> Any:

@@ -20,7 +20,7 @@ from agentd.registry.record import PluginRecord
 __all__ = ["Hook", "Rejected", "describe", "missing_members", "verify"]
 
 _PROTOCOLS: dict[str, type] = {
-    kind: getattr(protocols, kind.title().replace("_", "")) for kind in (*HOOKS, "toolbox")
+    k: getattr(protocols, k.title().replace("_", "")) for k in {*HOOKS, "toolbox", "timeline"} - {"trigger"}
 }
 _FOR_NATIVE_CALLS = {"add_tool_results", "offer"}  # of models: those that only write blocks need neither
 

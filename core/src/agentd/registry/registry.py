@@ -8,21 +8,10 @@ from typing import Any
 
 import attrs
 
+from agentd import protocols
 from agentd.errors import ConfigError, MissingPluginError
 from agentd.hookspecs import HOOKS
 from agentd.notation import Notation
-from agentd.protocols import (
-    EventSink,
-    Executor,
-    Model,
-    Requirement,
-    SkillRenderer,
-    SnapshotStore,
-    Toolbox,
-    ToolEvents,
-    ToolSource,
-    is_tool_source,
-)
 from agentd.registry.official import official_distribution
 from agentd.registry.options import PluginSpec, split_spec
 from agentd.registry.table import PluginTable, label
@@ -40,7 +29,7 @@ class ClientService:
     """What serves a model in place of a patched client: a function like the SDK's method, or a conversation."""
 
     create: Callable[..., Any] | None = None
-    model: Model | None = None
+    model: protocols.Model | None = None
 
 
 class Registry(PluginTable):
@@ -60,10 +49,12 @@ class Registry(PluginTable):
     `BlockedPluginError`; `PluginLoadError`; and `ConfigError` for options that the plugin does not have.
     """
 
-    def create_executor(self, name: PluginSpec, workspace_dir: str | Path, **options: Any) -> Executor:
+    def create_executor(
+        self, name: PluginSpec, workspace_dir: str | Path, **options: Any
+    ) -> protocols.Executor:
         """Make an executor for one session. `workspace_dir` must exist; `options` win over those of a pair."""
         arguments = {"workspace_dir": Path(workspace_dir).resolve(), "make_executor": self.create_executor}
-        made: Executor = self._make_named("executor", name, "executor", options, **arguments)
+        made: protocols.Executor = self._make_named("executor", name, "executor", options, **arguments)
         return made
 
     def _make_named(
@@ -113,7 +104,7 @@ class Registry(PluginTable):
 
     def create_tool_sources(
         self, spec: object, options: Mapping[str, Any] | None = None
-    ) -> Sequence[ToolSource]:
+    ) -> Sequence[protocols.ToolSource]:
         """Return the tool sources that the first willing plugin makes of `spec`, in the order of names.
 
         A text `NAME:...` goes to the tool source plugin NAME alone, if there is one of that name.
@@ -135,7 +126,7 @@ class Registry(PluginTable):
                         "agentd_create_tool_sources must return a sequence of tool sources, or None for what is "
                         f"not its own; got {type(made).__name__}",
                     )
-                sources: Sequence[ToolSource] = list(made)
+                sources: Sequence[protocols.ToolSource] = list(made)
                 for source in sources:
                     self._check_product(("tool_source", name), source)
                 return sources
@@ -144,9 +135,9 @@ class Registry(PluginTable):
     def require_tool_sources(self, specs: Sequence[object]) -> None:
         """Raise `MissingPluginError` that names agentd-mcp-bridge if no plugin could make a source of one of these."""
         for spec in specs:
-            if is_tool_source(spec) or self._scheme(spec) is not None:
+            if protocols.is_tool_source(spec) or self._scheme(spec) is not None:
                 continue
-            if self._usable("tool_source") in ([], ["python"]):
+            if set(self._usable("tool_source")) <= {"python", "models"}:  # which take texts that name them
                 official = official_distribution("tool_source", "mcp")
                 raise MissingPluginError(f"a tool source for {label(spec)}", official)
 
@@ -159,10 +150,10 @@ class Registry(PluginTable):
         return [name]
 
     def create_toolbox(
-        self, tools: Sequence[object] | None, servers: Sequence[object], events: ToolEvents
-    ) -> Toolbox:
+        self, tools: Sequence[object] | None, servers: Sequence[object], events: protocols.ToolEvents
+    ) -> protocols.Toolbox:
         """Make what holds the tools of one session or client; agentd-tools brings it. See `agentd_create_toolbox`."""
-        made: Toolbox = self._make(
+        made: protocols.Toolbox = self._make(
             "tool_source",
             "python",
             hook="agentd_create_toolbox",
@@ -174,16 +165,18 @@ class Registry(PluginTable):
         )
         return made
 
-    def create_skill_renderer(self, name: PluginSpec = "agentskills", **options: Any) -> SkillRenderer:
+    def create_skill_renderer(
+        self, name: PluginSpec = "agentskills", **options: Any
+    ) -> protocols.SkillRenderer:
         """Make a skill renderer for one session."""
-        made: SkillRenderer = self._make_named("skill_renderer", name, "renderer", options)
+        made: protocols.SkillRenderer = self._make_named("skill_renderer", name, "renderer", options)
         return made
 
     # --- the rest --------------------------------------------------------------------------------
 
-    def create_event_sink(self, name: PluginSpec, **options: Any) -> EventSink:
+    def create_event_sink(self, name: PluginSpec, **options: Any) -> protocols.EventSink:
         """Make an event sink for one session."""
-        made: EventSink = self._make_named("event_sink", name, "sinks", options)
+        made: protocols.EventSink = self._make_named("event_sink", name, "sinks", options)
         return made
 
     def create_snapshot_store(
@@ -192,13 +185,29 @@ class Registry(PluginTable):
         workspace_dir: Path,
         base_dir: Path | None,
         exclude: Callable[[], Sequence[str]],
-    ) -> SnapshotStore:
+    ) -> protocols.SnapshotStore:
         """Open the store of a workspace's snapshots. May read the disk."""
         arguments = {"workspace_dir": workspace_dir, "base_dir": base_dir, "exclude": exclude}
-        made: SnapshotStore = self._make_named("snapshot_store", name, "snapshots", {}, **arguments)
+        made: protocols.SnapshotStore = self._make_named("snapshot_store", name, "snapshots", {}, **arguments)
         return made
 
-    def open_model(self, name: PluginSpec, options: Mapping[str, Any] | None = None) -> Model:
+    def create_timeline(self, **arguments: Any) -> protocols.Timeline:
+        """Make the checkpoints of a session; agentd-snapshots brings it. See `agentd_create_timeline`."""
+        made: protocols.Timeline = self._make(
+            "snapshot_store", "packs", hook="agentd_create_timeline", product="timeline", **arguments
+        )
+        return made
+
+    def create_trigger(self, name: str, options: Mapping[str, Any]) -> Any:
+        """Make what wakes an agent of the daemon; the contract is the daemon's."""
+        made = self._call("trigger", name, options=options)
+        if not hasattr(made, "run"):
+            self._reject(
+                ("trigger", name), f"agentd_create_trigger returned {type(made).__name__}, which lacks: run"
+            )
+        return made
+
+    def open_model(self, name: PluginSpec, options: Mapping[str, Any] | None = None) -> protocols.Model:
         """Open a conversation with a model, by the first provider that takes the name, `openai` last.
 
         Raises `MissingPluginError` that names `agentd-model-openai` if there is no provider, and `ConfigError` if
@@ -222,8 +231,8 @@ class Registry(PluginTable):
         prefix = name.partition("/")[0]
         return sorted(self._usable("model"), key=lambda n: (n == LAST_MODEL, n != prefix, n))
 
-    def _opened(self, provider: str, name: str, options: Mapping[str, Any]) -> Model | None:
-        made: Model | None = self._call("model", provider, about=name, name=name, options=options)
+    def _opened(self, provider: str, name: str, options: Mapping[str, Any]) -> protocols.Model | None:
+        made: protocols.Model | None = self._call("model", provider, about=name, name=name, options=options)
         if made is not None:
             self._check_product(("model", provider), made)
         return made
@@ -263,12 +272,12 @@ class Registry(PluginTable):
             self._reject(("model", provider), reason)
         return made
 
-    def requirements(self, kind: str, name: str) -> Sequence[Requirement]:
+    def requirements(self, kind: str, name: str) -> Sequence[protocols.Requirement]:
         """Ask a plugin what it needs of the machine; nothing if it does not say."""
         if self._hook(kind, name, _REQUIREMENTS) is None:
             return ()
         made = self._call(kind, name, hook=_REQUIREMENTS, options={})
-        if not isinstance(made, Sequence) or not all(isinstance(one, Requirement) for one in made):
+        if not isinstance(made, Sequence) or not all(isinstance(one, protocols.Requirement) for one in made):
             self._reject((kind, name), f"{_REQUIREMENTS} must return a list of agentd.protocols.Requirement")
         return made
 

@@ -11,16 +11,7 @@ from typing import Any, NoReturn
 
 import attrs
 
-from agentd.errors import (
-    AgentdError,
-    BlockedPluginError,
-    IncompatiblePluginError,
-    MissingPluginError,
-    PluginError,
-    PluginLoadError,
-    UnknownPluginError,
-    suggest,
-)
+from agentd import errors
 from agentd.hookspecs import GROUPS, HOOKS
 from agentd.registry.config import PluginConfig
 from agentd.registry.loading import Hook, Rejected, describe, missing_members, verify
@@ -76,7 +67,7 @@ class PluginTable:
             if record.state == "available":
                 try:
                     self.load(record.kind, record.name)
-                except PluginError:
+                except errors.PluginError:
                     pass  # the record has it
         return self.records(kind)
 
@@ -89,7 +80,7 @@ class PluginTable:
         with self._lock:
             record = self._find(kind, name)
         if record.state == "blocked":
-            raise BlockedPluginError(record.kind, record.name, record.error)
+            raise errors.BlockedPluginError(record.kind, record.name, record.error)
         if record.state not in ("available", "loaded"):
             _raise(record)
         return record
@@ -117,9 +108,9 @@ class PluginTable:
         if record is not None:
             return record
         if distribution := official_distribution(kind, name):
-            raise MissingPluginError(name, distribution)
+            raise errors.MissingPluginError(name, distribution)
         installed = [r.name for r in self._chosen.values() if r.kind == kind]
-        raise UnknownPluginError(kind, name, installed, hint=_install_hint(kind, name, installed))
+        raise errors.UnknownPluginError(kind, name, installed, hint=_install_hint(kind, name, installed))
 
     def _load(self, key: _Key, record: PluginRecord) -> None:
         try:
@@ -142,15 +133,15 @@ class PluginTable:
         if kind in self._usable_names:  # none is tried again
             return self._usable_names[kind]
         usable: list[str] = []
-        refused: list[PluginError] = []
+        refused: list[errors.PluginError] = []
         for name in sorted(n for k, n in self._chosen if k == kind):
             try:
                 self.load(kind, name)
-            except PluginError as error:
+            except errors.PluginError as error:
                 refused.append(error)
             else:
                 usable.append(name)
-        broken = [error for error in refused if isinstance(error, PluginLoadError)]
+        broken = [error for error in refused if isinstance(error, errors.PluginLoadError)]
         if refused and not usable:
             raise (broken or refused)[0]
         for skipped in broken:
@@ -179,7 +170,7 @@ class PluginTable:
         """Call a hook of a plugin, or something that it has returned. agentd's own errors pass unchanged."""
         try:
             return function()
-        except AgentdError:
+        except errors.AgentdError:
             raise
         except (Exception, SystemExit) as error:  # a plugin's boundary
             for_what = "" if about is None else f" for {label(about)}"
@@ -211,14 +202,14 @@ class PluginTable:
 
 def _check_kind(kind: str) -> None:
     if kind not in GROUPS:
-        raise UnknownPluginError("kind of plugin", kind, GROUPS)
+        raise errors.UnknownPluginError("kind of plugin", kind, GROUPS)
 
 
 def _install_hint(kind: str, name: str, installed: Iterable[str]) -> str:
-    if suggest(name, installed):
+    if errors.suggest(name, installed):
         return ""
     absent = [n for k, n in OFFICIAL_PLUGINS if k == kind and n not in installed]
-    if not (hint := suggest(name, absent)):
+    if not (hint := errors.suggest(name, absent)):
         return ""
     close = next(n for n in absent if repr(n) in hint)
     return f"{hint} It comes with: pip install {official_distribution(kind, close)}"
@@ -230,9 +221,10 @@ def label(spec: object) -> str:
         return repr(spec.partition("?")[0][:80])
     name = spec.get("name") if isinstance(spec, Mapping) else getattr(spec, "name", None)
     named = f" {name!r}" if isinstance(name, str) and name else ""
-    return f"a {type(spec).__name__}{named}"
+    kind = type(spec).__name__
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{named}"
 
 
 def _raise(record: PluginRecord, cause: BaseException | None = None) -> NoReturn:
-    error = IncompatiblePluginError if record.state == "incompatible" else PluginLoadError
+    error = errors.IncompatiblePluginError if record.state == "incompatible" else errors.PluginLoadError
     raise error(record.kind, record.name, record.distribution, record.error) from cause

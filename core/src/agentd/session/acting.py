@@ -13,7 +13,6 @@ from agentd._concurrency.waiting import loop_caller
 from agentd.errors import ConfigError
 from agentd.events import RunEnd
 from agentd.turn.loop import TurnLoop
-from agentd.turn.native_tools import Offers
 from agentd.turn.prompt import instructions, tool_instructions
 from agentd.turn.transcript import Transcript
 from agentd.types import Budgets
@@ -21,10 +20,9 @@ from agentd.types import Budgets
 if TYPE_CHECKING:
     from agentd._concurrency.channel import Channel
     from agentd.notation import Notation
-    from agentd.protocols import Model
+    from agentd.protocols import Model, Offers, StrictSchemas
     from agentd.registry.options import PluginSpec
     from agentd.session.resources import SessionResources
-    from agentd.turn.native_tools import StrictSchemas
     from agentd.turn.observer import Listener
 
 __all__ = ["SETTINGS", "Acting", "Prepared"]
@@ -100,16 +98,20 @@ class Acting:
         :param strict: give native tools strict schemas, where that is possible.
         """
         resources = self._resources()
+        await resources.settled()  # or the model would be told of tools that are no longer there
         if self.mode == "tools":
             tools = await resources.prepare_tools(mcp_servers)
-            offers = Offers(tools, taken=taken or (), strict=strict)
+            offers = resources.offers(tools=True, bash=False, taken=taken or (), strict=strict)
             return Prepared(
                 instructions=tool_instructions(own, tuple(tools.instructions().items())), offers=offers
             )
         skills = await resources.prepare(mcp_servers)
+        guide = getattr(resources.executor, "job_guide", None)  # as `job_news`: not by the protocol
+        if guide is not None:
+            skills = f"{guide(blocks=not self.bash_tool)}\n\n{skills}"
         native = None
         if self.bash_tool or taken is not None:
-            native = Offers(bash=self.bash_tool, taken=taken or ())
+            native = resources.offers(tools=False, bash=self.bash_tool, taken=taken or (), strict=None)
         if not self.bash_tool and not self._notations:
             self._notations = resources.registry().create_notations(self._parsers)
         told = instructions(
@@ -138,13 +140,17 @@ class Acting:
         :param model: told everything already, but the events of this run.
         :param channel: where the listener writes to; what waits for room goes on when its reader has caught up.
         :param goes_on: the model was told about the tools in an earlier run and not again.
-        :param after_turn, review: see `TurnLoop`.
+        :param after_turn: see `TurnLoop`; `review`: one more for its `reviews`, asked after those of the notations.
         """
         resources = self._resources()
         run, ids = resources.new_run()
+        resources.transcripts[run] = transcript
+        executor = resources.executor if self.mode == "ptc" else None
+        if executor is not None and resources.policy is not None:
+            executor = resources.policy.guard(executor)
         loop = TurnLoop(
             model=model,
-            executor=resources.executor if self.mode == "ptc" else None,
+            executor=executor,
             notations=prepared.notations,
             offers=prepared.offers,
             transcript=transcript,
@@ -154,7 +160,7 @@ class Acting:
             news=partial(resources.news, run),
             catch_up=partial(resources.events.deliver, run),
             after_turn=after_turn,
-            review=review,
+            reviews=[r for r in (*(n.review for n in prepared.notations), review) if r is not None],
         )
         if channel is not None:
             channel.when_room(loop.resume)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -22,8 +22,9 @@ from agentd.turn.observer import ToolEventRouter
 from agentd.workspace import open_workspace, settle_workspace
 
 if TYPE_CHECKING:
-    from agentd.protocols import Executor, SkillRenderer, Toolbox, Tools
+    from agentd.protocols import AnswerForm, Executor, Offers, SkillRenderer, Toolbox, Tools
     from agentd.registry import Registry
+    from agentd.turn.transcript import Message, Transcript
     from agentd.types import Binding
 
 __all__ = ["SessionResources", "find_executor"]
@@ -74,12 +75,15 @@ class SessionResources:
         registry: Registry | None = None,
         prompt_tokens: int | None = None,
         skills: Sequence[str | Path] = (),
+        policy: object = None,
+        approver: object = None,
+        images: object = None,
     ) -> None:
         own = getattr(executor, "workspace_dir", None)
         self.workspace = open_workspace(cwd if own is None else own)
         self.skills_dir = self.workspace / "skills" if skills_dir is None else Path(skills_dir).absolute()
-        self._executor_wanted = executor
-        self._executor_options = dict(executor_options or {})
+        self.executor_wanted = executor
+        self.executor_options = dict(executor_options or {})
         self._executor: Executor | None = None
         self._stateful: StatefulExecutor | None = None  # the same, if it has a state: to ask takes 15 us
         self._owned = False
@@ -106,6 +110,19 @@ class SessionResources:
         self.is_current = False
         """True if the tools are still those of the last preparation: they were given, and no source says otherwise."""
         self._runs = count(1)
+        self.transcripts: dict[str, Transcript] = {}
+        """Those of the runs under way."""
+        self.start: Callable[[Callable[[], Coroutine[Any, Any, None]]], object] | None = None
+        self.policy: Any = None
+        if policy is not None or approver is not None:
+            from agentd import create_policy
+
+            self.policy = create_policy(policy, approver, self)
+        self.pictures: Any = None
+        if images:
+            from agentd import create_pictures
+
+            self.pictures = create_pictures(images, self)
 
     def registry(self) -> Registry:
         """Return the plugin registry, made when it is first needed."""
@@ -121,7 +138,7 @@ class SessionResources:
         with self._lock:
             if self._executor is None:
                 self._executor, self._owned = find_executor(
-                    self._executor_wanted, self.workspace, self.registry, self._executor_options
+                    self.executor_wanted, self.workspace, self.registry, self.executor_options
                 )
                 self._stateful = self._executor if isinstance(self._executor, StatefulExecutor) else None
             return self._executor
@@ -148,6 +165,8 @@ class SessionResources:
                 for text in await call_in_thread(partial(settle_workspace, self.workspace, self.registry)):
                     self.tell(SourceLog(source="workspace", level="warning", text=text))
                 self._settled = True
+            if self.pictures is not None:  # what code shows; a model that calls tools natively has no code
+                mcp_servers = [*mcp_servers, self.pictures.source]
             await self._open(mcp_servers, always=self._published is None and self._has_skills())
             await self._publish(self.executor)
             self.is_current = self._tools_wanted is not None
@@ -161,12 +180,18 @@ class SessionResources:
             self.is_current = self._tools_wanted is not None
             return tools
 
+    def offers(self, **wanted: Any) -> Offers:
+        """Return what the model may call natively: see `Toolbox.offers`."""
+        return self._box().offers(**wanted)
+
+    def answer_form(self, output: Any) -> AnswerForm:
+        """Return the form that a type or a JSON Schema gives an answer. Raises `ConfigError` if it has none."""
+        return self._box().answer_form(output)
+
     @property
     def has_tools(self) -> bool:
         """True if there is a function or a source that tools may come from."""
-        if self._toolbox is None and not self._may_have_tools():
-            return False
-        return self._box().has_tools
+        return (self._toolbox is not None or self._may_have_tools()) and self._box().has_tools
 
     @property
     def tools(self) -> Tools | None:
@@ -175,6 +200,8 @@ class SessionResources:
 
     def take_over(self, other: SessionResources) -> None:
         """Have the servers and functions of another one as well, and its open sources in their place."""
+        if other.policy is not None:
+            raise ConfigError("policy: goes to the client's first patch, and holds for both")
         if other._toolbox is not None or other._may_have_tools():
             self.is_current = False
             self._box().take_over(other._box())
@@ -232,9 +259,8 @@ class SessionResources:
             await call_in_thread(partial(renderer.render, specs, directory, notes=tools.instructions()))
             executor.attach(tools=tools, layout=renderer.layout(directory))
             text = await call_in_thread(partial(renderer.prompt, specs, directory))
-            self._skills_prompt = (
-                "\n\n".join(filter(None, (renderer.guide.strip(), text.strip()))) if text.strip() else ""
-            )
+            parts = (renderer.guide.strip(), text.strip())
+            self._skills_prompt = "\n\n".join(filter(None, parts)) if parts[1] else ""
         self._published = bindings
 
     def check(self) -> None:
@@ -258,23 +284,37 @@ class SessionResources:
 
     async def changed(self) -> bool:
         """Ask the sources that said so for their tools, and publish them; tell whether there is more to ask."""
-        self.is_current = False  # now, so that a run waits; and below, where one that was being prepared is
         async with self._preparing:
             self.is_current = False
-            if self._toolbox is None:
-                return False
-            more = await self._toolbox.refresh()
+            more = self._toolbox is not None and await self._toolbox.refresh()
             executor = self._executor
             if executor is not None and self._published is not None:
                 await self._publish(executor)
             return more
 
-    async def news(self, run: str) -> list[str]:
-        """Wait until the tools are up to date, and return what a run's model has not been told about them."""
+    async def settled(self) -> None:
+        """Wait, within reason, until no source's word that its list has changed is being dealt with."""
         if self._toolbox is not None:
             await self._toolbox.settled()
-            return self.events.news(run)
-        return []
+
+    async def kept(self, task: Message) -> Message:
+        """Return a task whose pictures are kept as files, if the model is shown any."""
+        return await self.pictures.kept(task) if task.parts and self.pictures is not None else task
+
+    async def news(self, run: str, actions: Sequence[str] = ()) -> list[str]:
+        """Wait until the tools are up to date, and return what a run's model has not been told of them and of jobs, and
+        of the pictures that a round's actions have shown."""
+        await self.settled()
+        shown = [] if self.pictures is None else await self.pictures.news(run, actions)
+        self.events.deliver(run)
+        return [*shown, *self.events.news(run), *self.job_news()]
+
+    def job_news(self) -> list[str]:
+        """Return which jobs of the code have ended, and tell those who watch."""
+        news: list[str] = getattr(self._executor, "job_news", list)()  # not by the protocol: that takes 15 us
+        for text in news:
+            self.tell(SourceLog(source="jobs", text=text))
+        return news
 
     # --- runs ----------------------------------------------------------------------------------------
 
@@ -286,6 +326,7 @@ class SessionResources:
     def end_run(self, run: str) -> None:
         """Forget a run, and end its calls that are still under way."""
         self.events.remove(run)
+        self.transcripts.pop(run, None)
         if self._toolbox is not None:
             self._toolbox.give_up(run)
 
@@ -322,4 +363,6 @@ class SessionResources:
             executor, self._executor, self._stateful = self._executor, None, None
             self._published = self._served = None
             self.is_current = False
+        if self.policy is not None:
+            self.policy.close()
         return executor if self._owned else None, self._toolbox

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import anyio
 
@@ -19,10 +19,10 @@ from agentd._concurrency.channel import Channel
 from agentd._concurrency.owner import GroupOwner
 from agentd.errors import ConfigError, ModelError, SessionBusyError, SnapshotError
 from agentd.events import Event, RunEnd
-from agentd.protocols import OwnedModel, PreparingModel, ResettableModel
 from agentd.registry.options import check_options, split_spec
 from agentd.session.acting import SETTINGS, Acting, Prepared
-from agentd.session.checkpoints import Checkpoint, Timeline, forked_settings
+from agentd.session.conversation import Conversation
+from agentd.session.forks import forked_settings
 from agentd.session.resources import SessionResources
 from agentd.session.run import Run
 from agentd.turn.observer import ChannelListener, SinkGroup
@@ -32,13 +32,14 @@ from agentd.types import Budgets, Usage
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from agentd.protocols import EventSink, Executor, Model
+    from agentd.protocols import AnswerForm, Checkpoint, EventSink, Executor, Model, Timeline
     from agentd.registry import Registry
     from agentd.registry.options import PluginSpec
     from agentd.selectors import Selector
 
 __all__ = ["Session"]
 
+T = TypeVar("T")
 
 log = logging.getLogger("agentd.session")
 
@@ -73,12 +74,15 @@ class Session:
         names what there is and the code searches. Default: the renderer's own.
     :param skills: folders of skills that somebody wrote, and folders of such folders; code reads copies of them.
     :param transcript: continue this conversation.
+    :param history: how much of it the model is told: a `History` of agentd-history. None for all.
     :param checkpoint_every_turn: keep a checkpoint after each turn; see `checkpoint`.
     :param snapshots: the name of the snapshot store plugin.
     :param snapshots_dir: where checkpoints lie, outside the workspace; by default in the user's state folder.
+    :param store: keep all turns at this URL, with agentd-store, and go on from what is there of `conversation_id`.
+    :param images: show the model pictures that code and tools give: True, or an `agentd.Images`. False for none.
+    :param policy: what may be done: a preset, a YAML file, rules or a function; `approver` is who is asked.
     :param registry: with allow and block lists of its own; default what the environment says.
-    :param base_url: the address of the model's server, for a model given by name; so are the following.
-    :param api_key: its key.
+    :param base_url: the address of the model's server, `api_key` its key; for a model given by name, as the following.
     :param api: which of OpenAI's two APIs to speak.
     :param model_options: further arguments of every request.
     :param prices: US dollars per million tokens by model: `(input, output)` or `(input, output, cached input)`.
@@ -107,13 +111,19 @@ class Session:
         skills_prompt_tokens: int | None = None,
         skills: Sequence[str | Path] = (),
         transcript: Transcript | None = None,
+        history: object | None = None,
         checkpoint_every_turn: bool = False,
         snapshots: PluginSpec = "packs",
         snapshots_dir: str | Path | None = None,
+        store: str | None = None,
+        conversation_id: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         api: Literal["chat", "responses"] = "chat",
         model_options: Mapping[str, Any] | None = None,
+        policy: object = None,
+        approver: object = None,
+        images: object = False,
         prices: Mapping[str, tuple[float, ...]] | None = None,
     ) -> None:
         self._made_with = {name: value for name, value in locals().items() if name != "self"}
@@ -131,6 +141,9 @@ class Session:
             prompt_tokens=skills_prompt_tokens,
             skills=skills,
             registry=registry,
+            policy=policy,
+            approver=approver,
+            images=images,
         )
         self._acting = Acting(
             lambda: self.resources,
@@ -139,18 +152,21 @@ class Session:
             parsers=parsers,
             budgets=budgets or Budgets(),
         )
-        self._snapshots = (snapshots, snapshots_dir)
+        if store is not None or conversation_id is not None:
+            if snapshots != "packs":
+                raise ConfigError(
+                    "store and snapshots exclude each other: both say where checkpoints are kept"
+                )
+            snapshots = ("store", {"url": store, "conversation": conversation_id})
+        self._snapshots = {"store": snapshots, "base_dir": snapshots_dir, "has_code": mode == "ptc"}
         self._kept: Timeline | None = None
-        self._checkpoint_every_turn = checkpoint_every_turn
-        self._model_wanted = model
+        self._checkpoint_every_turn = checkpoint_every_turn or store is not None
         given = {"base_url": base_url, "api_key": api_key, "request": model_options, "prices": prices}
         given |= {"api": None if api == "chat" else api}
-        self._model_options = {name: value for name, value in given.items() if value is not None}
+        options = {name: value for name, value in given.items() if value is not None}
+        self._conversation = Conversation(model, options, self.resources, self.transcript, history)
         self._instructions = instructions
         self._sinks = SinkGroup(sinks)
-        self._model: Model | None = None
-        self._prepared: Prepared | None = None
-        self._started = False
         self._owner: GroupOwner | None = None
         self._busy: anyio.Lock | None = None
         self._asking: list[anyio.CancelScope] = []
@@ -187,19 +203,21 @@ class Session:
     async def open(self) -> Session:
         """Open it, for whoever cannot write `async with`; returns the session. `aclose` is to be called then."""
         if self._owner is not None and not self._owner.failed:
-            raise ConfigError(
-                "a Session is opened once; to go on, make one with transcript=session.transcript"
-            )
+            raise ConfigError("Session: opened once; to go on, make one with transcript=session.transcript")
         self._acting.check()
-        if not isinstance(self._model_wanted, str | tuple) and not hasattr(self._model_wanted, "start"):
-            raise ConfigError(f"model: must be a name or a Model object, got {self._model_wanted!r}")
-        if (snapshots := self._snapshots[0]) != "packs":
+        self._conversation.check()
+        if (snapshots := self._snapshots["store"]) != "packs":
             self.resources.registry().find("snapshot_store", split_spec(snapshots, where="snapshots")[0])
-        self._busy = anyio.Lock()
-        self._owner = GroupOwner(self._close)
-        await self._owner.open(partial(self._sinks.open, self.resources.registry))
+        self._busy, self._owner = anyio.Lock(), GroupOwner(self._close)
+        await self._owner.open(self._begin)
+        self.resources.start = self._owner.starter()
         self.resources.serve = lambda tools: self._check_open().start(tools.serve)
         return self
+
+    async def _begin(self) -> None:
+        self._sinks.open(self.resources.registry)
+        if (self._made_with["store"] or self._made_with["conversation_id"]) is not None:
+            await self._timeline.resume()
 
     async def aclose(self) -> None:
         """End all runs and whatever the session has started. From any task of its event loop; may be called again."""
@@ -218,32 +236,50 @@ class Session:
         try:
             await self.resources.aclose()
         finally:
-            if isinstance(self._model, OwnedModel) and isinstance(self._model_wanted, str | tuple):
-                await self._model.aclose()
+            if self._kept is not None:
+                await self._kept.aclose()
+            await self._conversation.aclose()
             self._sinks.close()
 
     # --- running -------------------------------------------------------------------------------------
 
-    def run(self, task: str | list[dict[str, Any]]) -> Run:
-        """Give the model a task (text, or `text`, `image_url` and `file` parts as chat completions have them) and
-        return the events of the run. It starts with the first event asked for.
+    def run(self, task: str | list[Any], *, output: Any = None) -> Run:
+        """Give the model a task (text, or parts: `text`, `image_url` and `file` as chat completions have them, and what
+        `agentd.task_parts` takes) and return the events of the run. It starts with the first event asked for.
 
         One run after the other: a second one waits for the first. Raises, from the iteration, `ModelError`,
         `ExecutorError`, `PluginError` and what a plugin raises.
+
+        :param output: a type or a JSON Schema that the text of `RunEnd` is to fit, as JSON; see `ask`.
         """
         self._check_open()
-        work = partial(self._run, Message.of_task(task))
+        form = None if output is None else self.resources.answer_form(output)
+        work = partial(self._run, Message.of_task(task), form=form)
         context = copy_context()  # of this call, not of the first event's: tools run in it
         return Run(lambda state: context.run(self._check_open().start_soon, state.drive, work))
 
-    async def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
-        """Give the model a task, wait for the end and return it. Raises what `run` raises; `ConfigError` if closed."""
+    @overload
+    async def ask(self, task: str | list[Any], *, output: None = None) -> RunEnd: ...
+    @overload
+    async def ask(self, task: str | list[Any], *, output: type[T]) -> T: ...
+    @overload
+    async def ask(self, task: str | list[Any], *, output: Any) -> Any: ...
+    async def ask(self, task: str | list[Any], *, output: Any = None) -> Any:
+        """Give the model a task, wait for the end and return it (`RunEnd`). Raises what `run` raises; `ConfigError` if
+        closed.
+
+        :param output: return the last answer as a value of this instead: a pydantic model, a dataclass, an attrs
+            class, a TypedDict, whatever is made of them, or a JSON Schema. An answer that does not fit is asked for
+            once more; then `AnswerError` is raised, with the text.
+        """
         self._check_open()
         told = Message.of_task(task)
+        form = None if output is None else self.resources.answer_form(output)
         with anyio.CancelScope() as scope:
             self._asking.append(scope)
             try:
-                return await self._run(told, None)
+                end = await self._run(told, None, form=form)
+                return end if form is None else form.read(end.text)
             finally:
                 self._asking.remove(scope)
         raise ConfigError("ask: this Session was closed meanwhile")
@@ -256,16 +292,15 @@ class Session:
         self._check_open()
         assert self._busy is not None
         async with self._busy:
-            model, _ = await self._ready()
-            if isinstance(model, PreparingModel):
-                await model.prepare()
+            await self._ready()
+            await self._conversation.prepare()
 
     @property
     def _timeline(self) -> Timeline:
         """The checkpoints; most sessions never have any."""
         if self._kept is None:
-            store, folder = self._snapshots
-            self._kept = Timeline(self.resources, self.transcript, store, folder, has_code=self.mode == "ptc")
+            create = self.resources.registry().create_timeline
+            self._kept = create(resources=self.resources, transcript=self.transcript, **self._snapshots)
         return self._kept
 
     def _check_open(self) -> TaskGroup:
@@ -275,10 +310,17 @@ class Session:
             )
         return self._owner.group
 
-    async def _run(self, task: Message, channel: Channel[Event] | None) -> RunEnd:
+    async def _run(
+        self, task: Message, channel: Channel[Event] | None, *, form: AnswerForm | None = None
+    ) -> RunEnd:
         assert self._busy is not None
         async with self._busy:
             model, prepared = await self._ready()
+            for note in self.resources.job_news():
+                task = task.with_text(f"[note: {note}]")
+            if form is not None:
+                task = task.with_text(form.instructions)
+            task = await self.resources.kept(task)
             task.tell_task(model)
             self.transcript.messages.append(task)
             try:
@@ -291,28 +333,24 @@ class Session:
                     channel=channel,
                     goes_on=True,
                     after_turn=self._after_turn if self._checkpoint_every_turn else None,
+                    review=None if form is None else partial(self._conversation.review, form),
                 )
-            except ModelError as exc:
-                self._drop_refused(str(exc))
+            except (ConfigError, ModelError) as exc:
+                self._conversation.drop_refused(str(exc))
                 raise
+            finally:
+                if form is not None:
+                    self._conversation.hold_to(None)
             if end.stop_reason == "refused":
-                self._drop_refused(end.error)
+                self._conversation.drop_refused(end.error)
+            if form is not None:
+                self._conversation.check_end(form, end)
             return end
-
-    def _drop_refused(self, why: str) -> None:
-        """Take a task back to which nothing was said: every later one would be refused with it."""
-        if self.transcript.messages[-1].role == "task":
-            with suppress(ConfigError):  # of a model that cannot forget
-                self._take_back(f"not answered: {why}")
 
     async def forget_last(self) -> str:
         """Take the last task back, with all that followed it, and return it. Files stay. Raises as `rewind`."""
         async with self._idle("forget_last"):
-            return self._take_back("taken back")
-
-    def _take_back(self, why: str) -> str:
-        self._tell_anew(self._forgetful_model())
-        return self.transcript.withdraw(why)
+            return self._conversation.take_back("taken back")
 
     # --- checkpoints ---------------------------------------------------------------------------------
 
@@ -338,9 +376,9 @@ class Session:
         :raises ConfigError: if the model was given as an object that cannot forget (`reset`).
         """
         async with self._idle("rewind"):
-            model = self._forgetful_model()
+            self._conversation.check_forgets()
             checkpoint = await self._timeline.go_back(wanted)
-            self._tell_anew(model)
+            self._conversation.tell_anew()
             return checkpoint
 
     async def continue_from(self, transcript: Transcript) -> None:
@@ -350,9 +388,8 @@ class Session:
         :raises ConfigError: if the model was given as an object that cannot forget (`reset`).
         """
         async with self._idle("continue_from"):
-            model = self._forgetful_model()
+            self._conversation.tell_anew()
             self.transcript.become(transcript)
-            self._tell_anew(model)
 
     async def fork(
         self, wanted: Selector | Checkpoint | None = None, *, cwd: str | Path, **changes: Any
@@ -370,11 +407,10 @@ class Session:
         """
         folder = Path(cwd).expanduser().resolve()
         settings = forked_settings(self._made_with, changes, self.resources, folder)
-        if wanted is None:
-            wanted = await self.checkpoint()
-        moment = await self._timeline.branch(wanted, folder)
-        fork = Session(**settings, transcript=moment.transcript)
-        fork._timeline.begin_with(moment.shell)
+        wanted = await self.checkpoint() if wanted is None else wanted
+        transcript, shell = await self._timeline.branch(wanted, folder)
+        fork = Session(**settings, transcript=transcript)
+        fork._timeline.begin_with(shell)
         return fork
 
     def checkpoints(self) -> list[Checkpoint]:
@@ -384,18 +420,6 @@ class Session:
     async def delete_checkpoint(self, wanted: Selector | Checkpoint) -> Checkpoint:
         """Remove a checkpoint and return what it was."""
         return await self._timeline.delete(wanted)
-
-    def _forgetful_model(self) -> ResettableModel:
-        model = self._open_model()
-        if not isinstance(model, ResettableModel):
-            raise ConfigError(f"model: {type(model).__name__} cannot rewind: it has no reset()")
-        return model
-
-    def _tell_anew(self, model: ResettableModel) -> None:
-        """Have the next run tell the model the transcript from its beginning."""
-        model.reset()
-        self._prepared = None
-        self._started = False
 
     @asynccontextmanager
     async def _idle(self, what: str) -> AsyncIterator[None]:
@@ -416,29 +440,7 @@ class Session:
         """Return the model, told everything that comes before the next task, and what it works with."""
         if self._kept is not None:
             await self._kept.settle()
-        prepared = self._prepared if self.resources.is_current else None
-        if prepared is None:
-            prepared = await self._acting.prepare(own=self._instructions)
-        model = self._open_model()
-        if prepared is not self._prepared and prepared.offers is not None:
-            if not hasattr(model, "offer"):
-                raise ConfigError(
-                    f"model: {type(model).__name__} has no offer(), which native tool calls need"
-                )
-            model.offer(prepared.offers.offered)
-        self._prepared = prepared
-        if not self._started:
-            if prepared.instructions:
-                model.start(prepared.instructions)
-            self.transcript.replay(model, native=prepared.offers is not None)
-            self._started = True
-        return model, prepared
-
-    def _open_model(self) -> Model:
-        """Return the model, opened when it is first needed."""
-        if self._model is None:
-            wanted = self._model_wanted
-            if isinstance(wanted, str | tuple):
-                wanted = self.resources.registry().open_model(wanted, self._model_options)
-            self._model = wanted
-        return self._model
+        await self.resources.settled()
+        prepared = self._conversation.prepared if self.resources.is_current else None
+        prepared = prepared or await self._acting.prepare(own=self._instructions)
+        return self._conversation.tell(prepared), prepared

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agentd._concurrency.portal import PortalLease
 from agentd.errors import ConfigError
@@ -19,11 +19,12 @@ from agentd.types import Usage
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
-    from agentd.protocols import Model
+    from agentd.protocols import Checkpoint, Model
     from agentd.selectors import Selector
-    from agentd.session.checkpoints import Checkpoint
 
 __all__ = ["SyncSession"]
+
+T = TypeVar("T")
 
 
 class SyncSession:
@@ -123,16 +124,23 @@ class SyncSession:
             raise ConfigError("this session was opened in the parent of this process: open another one here")
         return self._lease.portal
 
-    def ask(self, task: str | list[dict[str, Any]]) -> RunEnd:
-        """Give the model a task, wait for the end and return it."""
-        end = deque(self.run(task), maxlen=1).pop()
+    @overload
+    def ask(self, task: str | list[Any], *, output: None = None) -> RunEnd: ...
+    @overload
+    def ask(self, task: str | list[Any], *, output: type[T]) -> T: ...
+    @overload
+    def ask(self, task: str | list[Any], *, output: Any) -> Any: ...
+    def ask(self, task: str | list[Any], *, output: Any = None) -> Any:
+        """Give the model a task, wait for the end and return it, or its answer as `output`; see `Session.ask`."""
+        end = deque(self.run(task, output=output), maxlen=1).pop()
         assert isinstance(end, RunEnd)
-        return end
+        return end if output is None else self.session.resources.answer_form(output).read(end.text)
 
-    def run(self, task: str | list[dict[str, Any]]) -> Iterator[Event]:
+    def run(self, task: str | list[Any], *, output: Any = None) -> Iterator[Event]:
         """Give the model a task and iterate over the events. Leaving the iteration early ends the run."""
         portal = self._portal()
-        return self._events(portal, portal.call(self.session.run, task))  # which keeps this call's context
+        run = portal.call(partial(self.session.run, task, output=output))  # which keeps this call's context
+        return self._events(portal, run)
 
     def _events(self, portal: BlockingPortal, run: Run) -> Iterator[Event]:
         try:

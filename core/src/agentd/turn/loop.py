@@ -16,31 +16,24 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
+from agentd import errors, events
 from agentd._concurrency.waiting import LoopCaller, loop_caller
-from agentd.errors import (
-    ExecutorClosedError,
-    ExecutorError,
-    ModelError,
-    RunnerStartError,
-    SandboxUnavailableError,
-)
-from agentd.events import CodeOutput, RunEnd, RunStart, SourceLog, ToolCall, ToolProgress, TurnEnd
-from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall
+from agentd.protocols import EstimatingModel, ModelEvent, ModelFinish, ModelToolCall, PricedModel
 from agentd.text import valid_text
-from agentd.turn.observer import Listener, OutputRelay
+from agentd.turn.observer import Listener, OutputRelay, ToolEvent
 from agentd.turn.reading import AnswerReader, end_of
 from agentd.turn.rounds import CodeJob, Round, RoundJob, block_job, native_job, record_blocks, record_calls
+from agentd.turn.spending import Spending, around
 from agentd.turn.transcript import Execution, Transcript
 from agentd.types import Block, Budgets, StopReason, Usage
 
 if TYPE_CHECKING:
     from agentd.notation import Notation
-    from agentd.protocols import Executor, Model
-    from agentd.turn.native_tools import Offers
+    from agentd.protocols import Executor, Model, Offers
 
 __all__ = ["TurnLoop"]
 
-FATAL = (ExecutorClosedError, RunnerStartError, SandboxUnavailableError)
+FATAL = (errors.ExecutorClosedError, errors.RunnerStartError, errors.SandboxUnavailableError)
 """Executor errors that the model can do nothing about: they end the run at once."""
 
 TOO_LONG = "the answer was cut off at {:,} characters (max_answer_chars)"
@@ -49,6 +42,7 @@ CUT_FILE_NOTE = (
     "text followed the end of {!r} on the very next line; if it belongs to the file, a fence in the file has ended the "
     "block and the file is not complete: write it again in a longer fence (````)"
 )
+_SIDE_BY_SIDE = 4  # blocks of a round, with which each one's share of what the model reads is reckoned
 WALL_TIME_NOTE = "the time of this run is over; code that still ran was stopped"
 
 
@@ -62,9 +56,10 @@ class TurnLoop:
     :param offers: what the model may call natively. Without it, native calls count for nothing.
     :param transcript: what is said and done is appended here; `transcript.usage` is added to.
     :param after_turn: awaited after each round that was recorded.
-    :param review: asked about the answer that would end the run: it returns what the model is told if it must answer
-        again, which happens once.
-    :param news: asked after each round that did something for what the model must be told beside the results.
+    :param reviews: asked about the answer that would end the run: each returns what the model is told if it must answer
+        again, once.
+    :param news: asked after each round that did something, with the ids of its actions, for what the model must be told
+        beside the results.
     :param catch_up: called before the end of a block or call is told: `tool_called` gets what is on its way.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
@@ -77,37 +72,38 @@ class TurnLoop:
     budgets: Budgets = attrs.field(factory=Budgets)
     listener: Listener = attrs.field(factory=Listener)
     ids: Callable[[], str] = attrs.field(factory=lambda: map("code_{}".format, count(1)).__next__)
-    news: Callable[[], Awaitable[list[str]]] | None = None
+    news: Callable[[list[str]], Awaitable[list[str]]] | None = None
     catch_up: Callable[[], None] = lambda: None
     after_turn: Callable[[], Awaitable[None]] | None = None
-    review: Callable[[str], str] | None = None
-    usage: Usage = attrs.field(init=False, factory=Usage)
+    reviews: list[Callable[[str], str]] = attrs.field(factory=list)
+    spending: Spending = attrs.field(init=False)
     turns: int = attrs.field(init=False, default=0)
     tool_calls: int = attrs.field(init=False, default=0)
     text: str = attrs.field(init=False, default="")
     error: str = attrs.field(init=False, default="")
     running: dict[str, OutputRelay] = attrs.field(init=False, factory=dict)
-    _asked_again: bool = attrs.field(init=False, default=False)
     _was_empty: bool = attrs.field(init=False, default=False)
     _told: list[str] = attrs.field(init=False, factory=list)
     _calls: dict[str, RoundJob] = attrs.field(init=False, factory=dict)
     _rejected: int = attrs.field(init=False, default=0)
     _broken: int = attrs.field(init=False, default=0)
-    _begin: float = attrs.field(init=False, default=0.0)
-    _call: LoopCaller | None = attrs.field(init=False, default=None)
+    began: float = attrs.field(init=False, default=0.0)
+    call_loop: LoopCaller | None = attrs.field(init=False, default=None)
 
     # --- the run -------------------------------------------------------------------------------
 
-    async def run(self, task: str = "") -> RunEnd:
+    async def run(self, task: str = "") -> events.RunEnd:
         """Run until the end and say why it ended.
 
         Raises `ModelError`, `ExecutorError` and whatever a plugin raises, after a `RunEnd` event that holds
         the error. Cancelled, it stops all code first; the event then says `cancelled`.
         """
-        self._begin = time.monotonic()
-        self._call = loop_caller()
+        self.began = time.monotonic()
+        self.spending = Spending(self.budgets.max_cost_usd, run=self)
+        spent_around = around.set(self.spending)
+        self.call_loop = loop_caller()
         place = getattr(self.executor, "plugin_name", "")
-        self.listener.emit(RunStart(task=task, model=self.model.name, executor=place))
+        self.listener.emit(events.RunStart(task=task, model=self.model.name, executor=place))
         reason: StopReason = "cancelled"
         try:
             reason = await self._rounds()
@@ -115,21 +111,27 @@ class TurnLoop:
             reason, self.error = "error", f"{type(exc).__name__}: {exc}"
             raise
         finally:
-            end = RunEnd(
-                stop_reason=reason, text=self.text, turns=self.turns, usage=self.usage, error=self.error
+            around.reset(spent_around)
+            self.spending.run = None
+            self.catch_up()  # a quick run would end before it is handed what was on its way
+            usage = self.spending.total()
+            end = events.RunEnd(
+                stop_reason=reason, text=self.text, turns=self.turns, usage=usage, error=self.error
             )
             self.listener.emit(end)
         return end
 
     async def _rounds(self) -> StopReason:
-        while True:  # the first round is within every limit, for each is above 0
+        while True:  # the first round is within every limit but the one around, for each is above 0
+            if self._costs_too_much():
+                return "cost"
             self.turns += 1
             reason = await self._one_round()
             if self.after_turn is not None:
                 await self.after_turn()
-            elapsed = time.monotonic() - self._begin
+            elapsed = time.monotonic() - self.began
             reason = reason or self.budgets.exceeded(
-                turns=self.turns, elapsed_s=elapsed, usage=self.usage, tool_calls=self.tool_calls
+                turns=self.turns, elapsed_s=elapsed, usage=self.spending.total(), tool_calls=self.tool_calls
             )
             if reason:
                 return reason
@@ -137,15 +139,15 @@ class TurnLoop:
                 self.model.offer(self.offers.offered)
 
     async def _one_round(self) -> StopReason | None:
-        rnd = Round(turn=self.turns)
+        rnd = Round(turn=self.turns, spent_before=len(self.spending.requests))
         rnd.answer = AnswerReader(self.listener, self.ids, partial(self._block, rnd))
         limit = self.budgets.wall_time_s
-        left = None if limit is None else self._begin + limit - time.monotonic()
+        left = None if limit is None else self.began + limit - time.monotonic()
         try:
             with anyio.move_on_after(left) as scope:
                 await self._play(rnd)
                 if rnd.jobs and self.news is not None:
-                    self._told = await self.news()
+                    self._told = await self.news([job.id for job in rnd.jobs])
             rnd.over_time = scope.cancelled_caught
         finally:
             reason = self._settle(rnd)
@@ -172,6 +174,7 @@ class TurnLoop:
                         begun = len(rnd.jobs)
                         if self.listener.is_full():
                             await self.listener.flow()
+                self._bill(rnd)
                 if not answer.is_cut:
                     answer.close(ended=rnd.finish is None or end_of(rnd.finish.reason) != "cut")
             except Exception as exc:
@@ -184,6 +187,8 @@ class TurnLoop:
         elif isinstance(event, ModelToolCall):
             self._native(rnd, event)
         else:
+            if event.reasoning:
+                self.listener.emit(events.ReasoningDelta(event.reasoning))
             text = event.text
             rnd.answer.feed(text if text.isascii() else valid_text(text))
 
@@ -228,16 +233,17 @@ class TurnLoop:
         rnd.group.start_soon(self._work, rnd, job)
 
     def _tell_start(self, rnd: Round, job: RoundJob) -> None:
-        assert self._call is not None
+        assert self.call_loop is not None
         job.started = True
         job.begin = time.monotonic()
         listener = self.listener
         if isinstance(job, CodeJob):
 
             def show(text: str, stream: str, id: str = job.id) -> None:
-                listener.emit(CodeOutput(id=id, text=text, stream=stream))  # type: ignore[arg-type]
+                listener.emit(events.CodeOutput(id=id, text=text, stream=stream))  # type: ignore[arg-type]
 
-            job.relay = self.running[job.id] = OutputRelay(self._call, show, listener.is_full)
+            job.most_chars = self.budgets.result_chars(_SIDE_BY_SIDE)
+            job.relay = self.running[job.id] = OutputRelay(self.call_loop, show, listener.is_full)
         else:
             self._calls[job.id] = job
             self.tool_calls += 1
@@ -253,7 +259,7 @@ class TurnLoop:
         try:
             await job.carry_out()
             job.has_result = True
-        except ExecutorError as exc:
+        except errors.ExecutorError as exc:
             job.error = exc
             job.refused = f"The code could not be run to its end: {exc}"
             if isinstance(exc, FATAL):
@@ -317,17 +323,36 @@ class TurnLoop:
             notes.append(CUT_FILE_NOTE.format(last.block.target))
         return notes
 
+    def _bill(self, rnd: Round) -> None:
+        """Count the round's request, once its answer is there: what runs below has so much less to spend."""
+        refused = rnd.failure is not None and not rnd.answer.raw and rnd.finish is None
+        if not rnd.is_billed and not refused:
+            said = Usage() if rnd.finish is None else rnd.finish.usage
+            self.spending.add(said if said.total_tokens else self._estimated(rnd))
+            rnd.is_billed = True
+
     def _count(self, rnd: Round) -> None:
-        """Add the round's usage."""
-        if rnd.failure is not None and not rnd.answer.raw and rnd.finish is None:
-            return  # refused: there was no answer
-        usage = self._estimated(rnd) if rnd.finish is None else rnd.finish.usage
-        self.usage += usage
-        self.transcript.usage += usage
-        self.listener.emit(TurnEnd(turn=rnd.turn, usage=usage))
+        """Add the round's usage, with that of what ran below."""
+        self._bill(rnd)
+        if rnd.is_billed:
+            usage = self.spending.total(rnd.spent_before)
+            self.transcript.usage += usage
+            self.listener.emit(events.TurnEnd(turn=rnd.turn, usage=usage))
+
+    def _costs_too_much(self) -> bool:
+        """Tell whether the next request's input alone would go over the money budget. Raises `ConfigError`."""
+        if (left := self.spending.left_usd()) is None:
+            return False
+        cost = self.model.next_cost_usd() if isinstance(self.model, PricedModel) else None
+        if cost is None:
+            name = self.model.name
+            raise errors.ConfigError(
+                f"max_cost_usd: no price of {name!r} is known; prices={{{name!r}: (input, output)}} or -o model.prices"
+            )
+        return cost > left
 
     def _estimated(self, rnd: Round) -> Usage:
-        """Guess the usage of a stream that was closed early, of which a provider says nothing: 4 characters a token."""
+        """Guess what a provider does not say, of a stream that was closed early, say: 4 characters a token."""
         raw, model = rnd.answer.raw, self.model
         if isinstance(model, EstimatingModel):
             return model.estimate(raw)
@@ -360,14 +385,15 @@ class TurnLoop:
         if end in ("refused", "cut") or (end == "provider_error" and not empty):
             return end
         if empty and self._was_empty:
-            rnd.failure = ModelError(f"model {self.model.name!r}: it answered nothing, twice: {said}")
+            rnd.failure = errors.ModelError(f"model {self.model.name!r}: it answered nothing, twice: {said}")
         self._was_empty = empty
-        told = "" if empty or self._asked_again or self.review is None else self.review(self.text)
-        if told:
-            self._asked_again = True
-            self.model.add_results(told)
-            self.transcript.add("results", told)
-        return None if empty or told else "answer"
+        for review in () if empty else tuple(self.reviews):
+            if told := review(self.text):
+                self.reviews.remove(review)
+                self.model.add_results(told)
+                self.transcript.add("results", told)
+                return None
+        return None if empty else "answer"
 
     # --- from outside, in the loop -----------------------------------------------------------------------
 
@@ -376,15 +402,21 @@ class TurnLoop:
         for relay in list(self.running.values()):
             relay.flush()
 
-    def tool_called(self, event: ToolCall | ToolProgress | SourceLog) -> None:
+    def tool_called(self, event: ToolEvent) -> None:
         """Count and pass on a tool call that code has made, and pass on what tools report; in the loop."""
         job = self._calls.get(getattr(event, "code_id", ""))
-        if isinstance(event, ToolCall):
+        if isinstance(event, events.ToolCall | events.Approval) and event.decision:
+            counts = self.transcript.decisions.setdefault(event.code_id, {})
+            told = f"{event.name}: {event.decision}"
+            counts[told] = counts.get(told, 0) + 1
+        if isinstance(event, events.Approval | events.Picture):
+            self.listener.emit(event)
+        elif isinstance(event, events.ToolCall):
             if job is None:  # the model's own calls are told of where they are made
                 self.tool_calls += 1
                 self.listener.emit(event)
         elif not self.listener.is_full():  # a reader that is behind does without
-            if isinstance(event, ToolProgress) and job is not None:
+            if isinstance(event, events.ToolProgress) and job is not None:
                 if job.told:
                     return  # it is over
                 event = attrs.evolve(event, id=job.id, code_id="")

@@ -16,7 +16,7 @@ import attrs
 
 from agentd._concurrency.waiting import LoopCaller, call_quietly
 from agentd.errors import ConfigError
-from agentd.events import Event, SourceLog, ToolCall, ToolProgress
+from agentd.events import Approval, Event, Picture, SourceLog, ToolCall, ToolProgress
 from agentd.types import ActionResult, OutputChunk, OutputStream
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = [
     "ToolEventRouter",
 ]  # fmt: skip
 
-ToolEvent = ToolCall | ToolProgress | SourceLog
+ToolEvent = ToolCall | Approval | ToolProgress | SourceLog | Picture
 RunWatcher = Callable[[ToolEvent], None]
 
 PENDING_BYTES: Final = 256 * 1024
@@ -251,7 +251,7 @@ class _RunWatch:
 class ToolEventRouter:
     """The runs that listen. `tell` may be called from any thread and never blocks.
 
-    What sources log while nobody listens (when they start, say) is kept for the next run, the newest 50.
+    What sources log and jobs call while nobody listens is kept for the next run, the newest 50.
 
     :param current: returns the tools that there are.
     """
@@ -260,7 +260,7 @@ class ToolEventRouter:
         self._current = current
         self._watches: dict[str, _RunWatch] = {}
         self._told: tuple[Binding, ...] | None = None
-        self._early: deque[SourceLog] = deque(maxlen=_KEPT_LOGS)
+        self._early: deque[ToolEvent] = deque(maxlen=_KEPT_LOGS)
 
     def add(self, run: str, call: LoopCaller, watcher: RunWatcher, *, goes_on: bool = False) -> None:
         """Have `watcher` called in its loop for a run. With `goes_on`, its model was last told of the tools in an
@@ -272,8 +272,7 @@ class ToolEventRouter:
 
     def remove(self, run: str) -> None:
         """End that."""
-        watch = self._watches.pop(run, None)
-        if watch is not None:
+        if (watch := self._watches.pop(run, None)) is not None:
             self._told = watch.told
 
     def deliver(self, run: str) -> None:
@@ -284,19 +283,17 @@ class ToolEventRouter:
 
     def tell(self, event: ToolEvent) -> None:
         """Pass an event on: a call's to the run whose code made it, a log message to all."""
-        if isinstance(event, SourceLog):
-            watches = list(self._watches.items())
-            if not watches:
-                self._early.append(event)
-            for run, watch in watches:
+        if not self._watches and (isinstance(event, SourceLog) or not event.code_id):
+            self._early.append(event)
+        elif isinstance(event, SourceLog):
+            for run, watch in list(self._watches.items()):
                 self._send(run, watch, event)
-            return
-        run = event.code_id.partition("_")[0]
-        if run not in self._watches and len(self._watches) == 1:
-            run = next(iter(self._watches), "")
-        found = self._watches.get(run)
-        if found is not None:
-            self._send(run, found, event)
+        else:
+            run = event.code_id.partition("_")[0]
+            if run not in self._watches and len(self._watches) == 1:
+                run = next(iter(self._watches), "")
+            if (found := self._watches.get(run)) is not None:
+                self._send(run, found, event)
 
     def _send(self, run: str, watch: _RunWatch, event: ToolEvent) -> None:
         watch.waiting.append(event)

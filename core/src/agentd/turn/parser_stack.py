@@ -160,8 +160,10 @@ class ParserStack:
 
     def close(self) -> list[Segment]:
         """End the text; return the segments of what was still held back."""
-        if self._level:  # nobody holds anything back
-            return []
+        if self._level:  # nobody holds anything back, but may tell of a block that is not run
+            told = [s.block for reader in self._readers for s in reader.parser.close() if s.block][:1]
+            end = self._done + sum(map(len, self._skimmed))
+            return [Segment("block", "", end, end, block) for block in told]
         text = "".join(self._skimmed)
         self._skimmed.clear()
         self._settle()

@@ -35,7 +35,7 @@ blocks, wait for the results in the next message, then go on.
 - Never assume, invent or write down a result before you have read it. The exit code is part of each result.
 - Put conditions inside a block: `grep -q TODO notes.txt && sed -i s/TODO/DONE/ notes.txt` in bash, `if` in Python.
 - Output that is too long is cut in the middle. Write long output to a file and read the part that you need.
-- When the task is done, answer without a block."""
+- When the task is done, answer without a block.{example}"""
 """What holds for every notation, with the places of what one says of itself."""
 
 BASH_GUIDE = """\
@@ -70,6 +70,7 @@ def instructions(
             forms=notation.forms.strip("\n"),
             python=FRESH if python_state == "fresh" else KEPT,
             rules="".join(f"- {rule.strip()}\n" for rule in notation.rules),
+            example=notation.example and f"\n\n{notation.example.strip()}",
         )
     return "\n\n".join(part for part in (own.strip(), guide, skills.strip()) if part)
 

@@ -123,17 +123,13 @@ class AnswerReader:
         self._listener.parsed()
 
     def _read(self, segments: Sequence[Segment]) -> None:
-        tag = next(
-            (i for i, s in enumerate(segments) if s.kind == "reasoning" and s.text in _OPENERS + _CLOSERS), 0
-        )
-        if (
-            segments and segments[tag].text in _CLOSERS
-        ):  # also without a tag that opens: what comes before was reasoning
+        tags = (i for i, s in enumerate(segments) if s.kind == "reasoning" and s.text in _OPENERS + _CLOSERS)
+        tag = next(tags, 0)
+        # Also without a tag that opens: what comes before was reasoning.
+        if segments and segments[tag].text in _CLOSERS:
             self._draft = None
-            segments = [
-                *(Segment("reasoning", s.text, s.start, s.end) for s in segments[:tag]),
-                *segments[tag:],
-            ]
+            before = (Segment("reasoning", s.text, s.start, s.end) for s in segments[:tag])
+            segments = [*before, *segments[tag:]]
         for segment in segments:
             if segment.block is not None:
                 self._take_block(segment.block, segment.end)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,23 +15,10 @@ import attrs
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ExecutorError, ToolInputError
 from agentd.events import CodeExecution, CodeStart, Event, ToolCall
-from agentd.protocols import ModelFinish, ModelToolCall, ToolReply, ToolResult
+from agentd.protocols import JobExecutor, ModelFinish, ModelToolCall, ToolReply, ToolResult, UploadingExecutor
+from agentd.turn import transcript as texts
 from agentd.turn.observer import OutputRelay
-from agentd.turn.transcript import (
-    Execution,
-    NativeCall,
-    Transcript,
-    action_of,
-    bash_text,
-    cut_middle,
-    format_results,
-    header,
-    output_text,
-    rejection,
-    reply_text,
-    target_of,
-    with_notes,
-)
+from agentd.turn.transcript import Execution, NativeCall, Transcript
 from agentd.types import Action, ActionResult, BashAction, Block
 
 if TYPE_CHECKING:
@@ -37,8 +26,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from agentd.protocols import Executor, Model
-    from agentd.turn.native_tools import Offers
+    from agentd.protocols import Executor, Model, Offers
     from agentd.turn.reading import AnswerReader
 
 __all__ = [
@@ -48,6 +36,7 @@ __all__ = [
 
 _EVENT_CHARS = 2000
 _SMALL_BYTES = 64 * 1024  # more than this is not decoded in the event loop
+_FILES = cycle(range(1, 65))  # of long results: an old one is written over
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -126,20 +115,28 @@ class CodeJob(RoundJob):
     executor: Executor
     relay: OutputRelay | None = None
     result: ActionResult | None = None
+    most_chars: int = 0  # that the model reads of a result: what is longer goes to a file
+    file: str = ""  # has all of a longer one
 
     @property
     def asked(self) -> tuple[str, str]:
-        return header(self.block), self.block.source
+        return texts.header(self.block), self.block.source
 
     async def carry_out(self) -> None:
         assert self.action is not None
         assert self.relay is not None
-        self.result = await self.executor.run(self.action, action_id=self.id, on_output=self.relay.feed)
+        result = await self.executor.run(self.action, action_id=self.id, on_output=self.relay.feed)
+        self.result = result
+        if len(result.output) > self.most_chars and isinstance(self.executor, UploadingExecutor):
+            file = f".agentd/results/{next(_FILES)}.txt"
+            with suppress(ExecutorError):  # a full disk, say
+                await self.executor.upload(file, result.output.encode("utf-8", "replace"))
+                self.file = file
 
     def start_event(self, turn: int) -> Event:
         block = self.block
         return CodeStart(
-            id=self.id, code=block.source, action=block.action, target=target_of(block), turn=turn
+            id=self.id, code=block.source, action=block.action, target=texts.target_of(block), turn=turn
         )
 
     def end_event(self, done: Execution) -> Event:
@@ -150,25 +147,25 @@ class CodeJob(RoundJob):
             status="completed" if done.status == "completed" else "failed",
             exit_code=done.exit_code,
             action=self.block.action,
-            target=target_of(self.block),
+            target=texts.target_of(self.block),
             wall_s=done.wall_s,
         )
 
     def outcome(self, limit: int) -> tuple[str, str, int, float]:
         result = self.result
         if result is not None:
-            return output_text(result, limit), result.status, result.exit_code, result.wall_s
+            return texts.output_text(result, limit, self.file), result.status, result.exit_code, result.wall_s
         if self.refused:
             kept = self.relay.partial(self.refused) if self.relay else None
-            output = output_text(kept, limit) if kept else self.refused
+            output = texts.output_text(kept, limit) if kept else self.refused
             return output, ("error" if self.error else "rejected"), 126, 0.0
         if self.relay is not None:
-            output = output_text(self.relay.partial("(stopped before its end)"), limit)
+            output = texts.output_text(self.relay.partial("(stopped before its end)"), limit)
             return output, "cancelled", 130, time.monotonic() - self.begin
         return "(not started)", "cancelled", 130, 0.0
 
     def answer(self, done: Execution) -> str:
-        return bash_text(done)
+        return texts.bash_text(done)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -188,9 +185,9 @@ class ToolJob(RoundJob):
     async def carry_out(self) -> None:
         reply = await self.offers.run(self.call, self.id)
         if len(reply.payload) <= _SMALL_BYTES:
-            self.text = reply_text(reply)
+            self.text = self.offers.text(reply)
         else:
-            self.text = await call_in_thread(partial(reply_text, reply))
+            self.text = await call_in_thread(partial(self.offers.text, reply))
         self.reply, self.end = reply, time.monotonic()
 
     def end_event(self, done: Execution) -> Event:
@@ -207,9 +204,9 @@ class ToolJob(RoundJob):
         wall_s = (self.end or time.monotonic()) - self.begin if self.started else 0.0
         if self.reply is not None:
             status, exit_code = ("completed", 0) if self.reply.ok else ("failed", 1)
-            return cut_middle(self.text, limit), status, exit_code, wall_s
+            return texts.cut_middle(self.text, limit), status, exit_code, wall_s
         if self.refused:
-            return cut_middle(self.refused, limit), "rejected", 1, wall_s
+            return texts.cut_middle(self.refused, limit), "rejected", 1, wall_s
         return ("(stopped before its end)" if self.started else "(not started)"), "cancelled", 1, wall_s
 
 
@@ -218,8 +215,10 @@ def block_job(
 ) -> RoundJob:
     """Return the job for a block of the answer. `forms` is what a rejection shows."""
     assert executor is not None
-    action = action_of(block)
-    refused = "" if action is not None else rejection(block, forms)
+    action = texts.action_of(block)
+    if isinstance(action, BashAction) and action.job is not None and not isinstance(executor, JobExecutor):
+        action = None
+    refused = "" if action is not None else texts.rejection(block, forms)
     return CodeJob(id=id, block=block, action=action, executor=executor, after=after, refused=refused)
 
 
@@ -246,6 +245,8 @@ class Round:
     """One answer of the model, with its blocks or its native calls."""
 
     turn: int
+    spent_before: int = 0  # requests of the run before this one
+    is_billed: bool = False
     answer: AnswerReader = attrs.field(init=False)
     group: TaskGroup | None = None
     jobs: list[RoundJob] = attrs.field(factory=list)
@@ -278,7 +279,7 @@ def record_blocks(
     """Record an answer with blocks (cut after the last of them) and what they gave."""
     model.add_answer(answer)
     transcript.add("answer", answer)
-    results = format_results(executions, notes)
+    results = texts.format_results(executions, notes)
     model.add_results(results)
     transcript.add("results", results)
 
@@ -295,7 +296,7 @@ def record_calls(model: Model, transcript: Transcript, answer: str, rnd: Round, 
     results = [ToolResult(call_id=j.call.id, output=j.told) for j in rnd.jobs if j.call is not None]
     if not results:
         return
-    results[-1] = attrs.evolve(results[-1], output=with_notes(results[-1].output, notes))
+    results[-1] = attrs.evolve(results[-1], output=texts.with_notes(results[-1].output, notes))
     model.add_tool_results(results)
     outputs = {r.call_id: r.output for r in results}
     answered = [attrs.evolve(c, output=outputs[c.id]) for c in called if c.id in outputs]

@@ -28,14 +28,14 @@ import attrs
 
 from agentd.errors import ConfigError
 from agentd.text import valid_data, valid_text
-from agentd.types import Action, ActionResult, BashAction, Blob, Block, CreateAction, PythonAction, Usage
+from agentd.types import Action, ActionResult, BashAction, Block, CreateAction, PythonAction, Usage
 
 if TYPE_CHECKING:
-    from agentd.protocols import Model, ToolReply
+    from agentd.protocols import Model
 
 __all__ = [
     "Execution", "Message", "NativeCall", "Transcript", "action_of", "cut_middle", "format_results",
-    "output_text", "rejection", "reply_text",
+    "output_text", "rejection",
 ]  # fmt: skip
 
 Role = Literal["task", "answer", "results", "withdrawn"]
@@ -92,10 +92,15 @@ class Message:
 
     @classmethod
     def of_task(cls, task: object) -> Message:
-        """Return the message of a task: text, or parts as chat completions have them. Raises `ConfigError`."""
+        """Return the message of a task: text, or parts as chat completions have them; of others, agentd-images makes
+        such. Raises `ConfigError`."""
         if isinstance(task, str):
             # An argument of a command may hold any bytes.
             return cls("task", task if task.isascii() else valid_text(task))
+        if isinstance(task, list) and not all(isinstance(p, dict) and p.get("type") in PARTS for p in task):
+            from agentd import task_parts
+
+            task = task_parts(task)
         parts: list[Any] = valid_data(task) if isinstance(task, list) else []
         wrong = [
             p for p in parts if not isinstance(p, dict) or p.get("type") not in PARTS or p["type"] not in p
@@ -105,6 +110,11 @@ class Message:
             raise ConfigError(f"task: must be text, or a list of parts {_FORMS}; got {got}")
         texts = [str(p["text"]) if p["type"] == "text" else f"[{p['type']}]" for p in parts]
         return cls("task", "\n".join(texts), parts=tuple(parts))
+
+    def with_text(self, text: str) -> Message:
+        """Return the same with more text at its end."""
+        parts = (*self.parts, {"type": "text", "text": text}) if self.parts else ()
+        return attrs.evolve(self, content=f"{self.content}\n\n{text}", parts=parts)
 
     def tell_task(self, model: Model) -> None:
         """Tell a model this task. Raises `ConfigError` if it has parts that the model cannot be told."""
@@ -120,11 +130,12 @@ class Message:
 
 @attrs.define
 class Transcript:
-    """Everything that was said and done in a session, in order, also after an error or a cancellation."""
+    """All that was said and done in a session, in order, also after an error; `decisions` are a policy's, by action."""
 
     messages: list[Message] = attrs.field(factory=list)
     executions: list[Execution] = attrs.field(factory=list)
     usage: Usage = attrs.field(factory=Usage)
+    decisions: dict[str, dict[str, int]] = attrs.field(factory=dict)
 
     def add(self, role: Role, content: str, calls: Iterable[NativeCall] = ()) -> None:
         """Append a message."""
@@ -149,7 +160,7 @@ class Transcript:
         """Have the content of another one."""
         self.messages[:] = other.messages
         self.executions[:] = other.executions
-        self.usage = other.usage
+        self.usage, self.decisions = other.usage, other.decisions
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON-ready data."""
@@ -165,6 +176,7 @@ class Transcript:
                 messages=[_message(m) for m in data["messages"]],
                 executions=[Execution(**e) for e in data["executions"]],
                 usage=Usage() + Usage(**data["usage"]),  # which fails for what are no numbers
+                decisions=dict(data.get("decisions", {})),
             )
         except (AttributeError, KeyError, TypeError) as exc:
             raise ConfigError(f"transcript: not in the form that Transcript.save writes: {exc!r}") from exc
@@ -241,12 +253,13 @@ def target_of(block: Block) -> str:
 
 def action_of(block: Block) -> Action | None:
     """Return what an executor is to run for the block, or None if it cannot be run."""
-    if not block.complete:
+    if not block.complete or block.reason:
         return None
     if block.action == "create":
         return CreateAction(path=block.target, content=block.source) if block.target.strip() else None
-    if block.action == "execute" and block.language == "bash":
-        return BashAction(command=block.source)
+    word, _, name = block.action.partition(" ")
+    if word in ("execute", "job") and block.language == "bash":
+        return BashAction(command=block.source, job=name.strip() if word == "job" else None)
     if block.action == "execute" and block.language == "python":
         return PythonAction(code=block.source)
     return None
@@ -254,7 +267,9 @@ def action_of(block: Block) -> Action | None:
 
 def rejection(block: Block, forms: str) -> str:
     """Return what the model is told about a block that `action_of` refused: why, and the forms that there are."""
-    if not block.complete:
+    if block.reason:
+        why = f"The block {header(block)} was not run: {block.reason}."
+    elif not block.complete:
         cut = ", or a fence in the file ended it" if block.action == "create" else ""
         why = f"The block {header(block)} was not closed{cut}, so it was not run."
     elif block.action == "execute":
@@ -266,24 +281,23 @@ def rejection(block: Block, forms: str) -> str:
     return f"{why} The forms are:\n\n{forms}" if forms else why
 
 
-def cut_middle(text: str, limit: int) -> str:
+def cut_middle(text: str, limit: int, hint: str = HINT) -> str:
     """Return `text` with at most about `limit` characters, its head and tail kept, and a note of what was
-    cut."""
+    cut, with a hint on what to do about it."""
     if len(text) <= limit:
         return text
     head, tail = limit * 2 // 3, limit - limit * 2 // 3
     cut = len(text) - head - tail
-    return f"{text[:head]}\n[... {cut} characters were cut here; {HINT} ...]\n{text[-tail:]}"
+    return f"{text[:head]}\n[... {cut} characters were cut here; {hint} ...]\n{text[-tail:]}"
 
 
-def output_text(result: ActionResult, limit: int) -> str:
+def output_text(result: ActionResult, limit: int, file: str = "") -> str:
     """Return a result's output as the model reads it: both streams in the order of arrival, and what was
-    left out."""
-    text = cut_middle(result.output, limit)
+    left out; `file` has all of it, if there is one."""
+    text = cut_middle(result.output, limit, f"all of it is in {file}" if file else HINT)
     if result.dropped_bytes:
-        text += (
-            f"{'' if text.endswith(chr(10)) else chr(10)}[{result.dropped_bytes} bytes were dropped; {HINT}]"
-        )
+        text += "" if text.endswith("\n") else "\n"
+        text += f"[{result.dropped_bytes} bytes were dropped; {HINT}]"
     return text
 
 
@@ -305,35 +319,12 @@ def format_results(executions: Sequence[Execution], notes: Sequence[str] = ()) -
 # --- native tool calls -----------------------------------------------------------------------------------
 
 
-def reply_text(reply: ToolReply) -> str:
-    """Return a tool's reply as the model reads it: text as it is, all else as JSON, binary data as a label,
-    an error as `TYPE: MESSAGE`."""
-    from agentd.turn.blobs import decode_json
-
-    payload = reply.payload
-    if reply.ok and payload[:1] not in (b'"', b"[", b"{"):
-        return payload.decode()  # a number, true, false, null
-    value = decode_json(payload)
-    if not reply.ok:
-        return f"{value['type']}: {value['message']}"
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # no provider takes lone surrogates
-    if isinstance(value, Blob):
-        return _label(value)
-    return json.dumps(value, ensure_ascii=False, default=_label).encode("utf-8", "replace").decode()
-
-
-def _label(blob: Blob) -> str:
-    return f"[{', '.join(filter(None, [blob.mime_type, f'{len(blob)} bytes', blob.uri]))}]"
-
-
 def bash_text(done: Execution) -> str:
     """Return the result of a call of the `bash` tool."""
     if done.status in ("rejected", "error"):
         return done.output
-    return (
-        f"{done.output.removesuffix(chr(10)) or '(no output)'}\n[{done.status}, exit code {done.exit_code}]"
-    )
+    output = done.output.removesuffix("\n") or "(no output)"
+    return f"{output}\n[{done.status}, exit code {done.exit_code}]"
 
 
 def with_notes(text: str, notes: Sequence[str]) -> str:

@@ -114,8 +114,8 @@ def _distributions() -> Iterator[Check]:
     from importlib.metadata import PackageNotFoundError, version
 
     core = version("agentd-core")
-    known = ["agentd-core", *OFFICIAL_PLUGINS.values(), *OFFICIAL_EXPORTS.values(), "agentd-runner"]
-    for name in ("agentd", *dict.fromkeys(known)):
+    known = ["agentd-core", *OFFICIAL_PLUGINS.values(), *OFFICIAL_EXPORTS.values()]
+    for name in ("agentd", *dict.fromkeys(known), "agentd-history", "agentd-runner"):
         try:
             found = version(name)
         except PackageNotFoundError:
@@ -224,7 +224,7 @@ def _in_time(ask: Callable[[], T], timeout_s: float, instead: T) -> T:
 def _state() -> Iterator[Check]:
     """agentd's folder of state: nobody else may read it, or OAuth tokens and snapshots lie open."""
     base = user_state_dir()
-    for path in (base, *(base / name for name in ("oauth", "snapshots", "daemon"))):
+    for path in (base, *(base / name for name in ("oauth", "snapshots", "daemon", "chats", "trust"))):
         try:
             status = path.lstat()
         except OSError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +16,8 @@ __all__ = ["CommandGroup"]
 
 _DEFAULT_FOR_FILES = "daemon"
 """The command that `agentd FILE.yaml` runs."""
+_DEFAULT_FOR_A_PERSON = "chat"
+"""The command that bare `agentd` runs on a terminal."""
 
 
 class CommandGroup(click.Group):
@@ -45,6 +49,32 @@ class CommandGroup(click.Group):
 
     def _is_installed(self, name: str) -> bool:
         return any(record.name == name for record in self.registry().records("command"))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing and self._may_talk():
+            args = [_DEFAULT_FOR_A_PERSON]
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if not ctx.resilient_parsing and self._talks_with(ctx, error.option_name):
+                ctx.fail(
+                    f"no such option {error.option_name}; for a conversation: agentd chat {shlex.join(given)}"
+                )
+            raise
+
+    def _talks_with(self, ctx: click.Context, option: str) -> bool:
+        """Tell whether an option is one of the command that `agentd` alone stands for."""
+        if _DEFAULT_FOR_A_PERSON not in self._names():
+            return False
+        command = self.get_command(ctx, _DEFAULT_FOR_A_PERSON)
+        return command is not None and any(option in parameter.opts for parameter in command.params)
+
+    def _may_talk(self) -> bool:
+        """Tell whether a person is at both ends, and there is a command to talk with."""
+        from agentd_cli.prompt import prompt_possible
+
+        return prompt_possible(sys.stdin, sys.stdout) and _DEFAULT_FOR_A_PERSON in self._names()
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return self._names()

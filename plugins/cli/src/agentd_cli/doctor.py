@@ -145,5 +145,7 @@ def _verdict(checks: Sequence[Check], *, healthy: bool) -> str:
         return "nothing can be used yet: see the first lines"
     if not healthy:
         return "something needs attention: see the lines marked failed"
-    lacking = [check.name for check in checks if check.section == "ready" and check.state == "missing"]
+    missing = [check for check in checks if check.state == "missing"]
+    lacking = [check.name for check in missing if check.section == "ready"]
+    lacking += [f"the executor {check.name}" for check in missing if check.section == "executors"]
     return f"all works but: {', '.join(lacking)}" if lacking else "all that is installed works"

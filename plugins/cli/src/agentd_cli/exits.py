@@ -8,6 +8,7 @@ from typing import Final
 
 from agentd.errors import (
     AgentdError,
+    ConfigError,
     ExecutorError,
     MissingPluginError,
     ModelError,
@@ -30,6 +31,7 @@ __all__ = [
     "exit_code",
     "exit_code_help",
     "is_expected",
+    "lines_of",
     "message_of",
     "unwrapped",
 ]
@@ -76,13 +78,24 @@ def is_expected(error: BaseException) -> bool:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the error's message in one harmless line, or its type where it has none."""
+    """Return the error's message in one harmless line, or its type where it has none; a line for each of `problems`."""
     from agentd_sink_console.neutral import one_line
 
     if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         return message_of(error.exceptions[0])
-    text = one_line(str(error)) or type(error).__name__
+    parts = str(error).split("\n") if hasattr(error, "problems") else [str(error)]
+    text = "\n".join(map(one_line, parts)) or type(error).__name__
     return text if is_expected(error) else f"{type(error).__name__}: {text}"
+
+
+def lines_of(error: BaseException) -> str:
+    """Return the same for a terminal, where each fault of a configuration has a line of its own, indented."""
+    from agentd_sink_console.neutral import neutral, one_line
+
+    if not isinstance(error, ConfigError):
+        return message_of(error)
+    faults = map(one_line, neutral(str(error)).splitlines())
+    return "\n  ".join(filter(None, faults)) or message_of(error)
 
 
 def _is_from_openai(error: BaseException) -> bool:

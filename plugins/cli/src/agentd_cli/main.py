@@ -132,7 +132,7 @@ def _report(error: BaseException, settings: Settings) -> int:
         from agentd_sink_console.neutral import neutral
 
         click.echo(neutral("".join(traceback.format_exception(error))), err=True, nl=False)
-    click.echo(f"agentd: error: {exits.message_of(error)}", err=True)
+    click.echo(f"agentd: error: {exits.lines_of(error)}", err=True)
     if not settings.debug and not exits.is_expected(error):
         click.echo("this is a defect in agentd; `agentd --debug ...` shows where", err=True)
     return exits.exit_code(error)

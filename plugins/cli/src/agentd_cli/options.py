@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["EXECUTOR_HELP", "PluginKind", "debug_option", "plugin_names"]
+__all__ = ["EXECUTOR_HELP", "PluginKind", "debug_option", "names_or_files", "plugin_names"]
 
 EXECUTOR_HELP: Final = (
     "Where the code runs (default: AGENTD_EXECUTOR, then auto: the sandbox native where this machine can run it, else "
@@ -56,5 +56,15 @@ def plugin_names(kind: str) -> Callable[[click.Context, click.Parameter, str], l
 
         names = (record.name for record in Registry().records(kind))
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+    return complete
+
+
+def names_or_files(*names: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Return a completer for these names and, where none begins so, for files."""
+
+    def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
     return complete

@@ -10,17 +10,19 @@ import attrs
 import click
 
 from agentd_cli import exits
-from agentd_cli.options import EXECUTOR_HELP, debug_option, plugin_names
+from agentd_cli.asked_person import asked_person
+from agentd_cli.options import debug_option
+from agentd_cli.session_options import session_options
+from agentd_cli.settings.asking import ConfiguredCommand
 
 if TYPE_CHECKING:
     from agentd.protocols import EventSink
+    from agentd.session.session import Session
 
     from agentd_cli.interrupts import Interrupts
     from agentd_cli.views import Progress
 
-__all__ = ["run"]
-
-_ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+__all__ = ["run", "told_by_project"]
 
 
 @attrs.frozen(kw_only=True)
@@ -33,122 +35,26 @@ class _Order:
     cwd: Path
     max_turns: int
     wall_time_s: float
+    max_cost_usd: float | None
     checkpoints: bool
     rewind: str | None
+    store: dict[str, Any]
+    policy: dict[str, Any]
+    history: object | None
+    output: dict[str, Any] | None
+    pictures: tuple[Path, ...]
+    images: bool
+    instructions: str
 
 
-@click.command(epilog="Exit codes: see agentd --help.")
+@click.command(cls=ConfiguredCommand, epilog="Exit codes: see agentd --help.")
 @click.argument("words", nargs=-1, metavar="[TASK] [-]")
-@click.option("--model", "-m", help="The model's name (default: AGENTD_MODEL, then OPENAI_MODEL).")
-@click.option("--base-url", help="An OpenAI-compatible server (default: OPENAI_BASE_URL, then OpenAI).")
-@click.option("--api", type=click.Choice(["chat", "responses"]), default="chat", show_default=True)
+@session_options
 @click.option(
-    "--mode",
-    type=click.Choice(["ptc", "tools"]),
-    default="ptc",
-    show_default=True,
-    help="ptc: the model acts by writing code; tools: it calls the tools one by one, as JSON.",
-)
-@click.option(
-    "--executor",
-    "-e",
-    metavar="NAME",
-    shell_complete=plugin_names("executor"),
-    help=f"{EXECUTOR_HELP} `agentd plugins --kind executor` lists them.",
-)
-@click.option(
-    "--parser",
-    "parsers",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=plugin_names("parser"),
-    help="A notation in which the model may write blocks; repeatable. It is taught the first (default: fence).",
-)
-@click.option(
-    "--renderer",
-    metavar="NAME",
-    shell_complete=plugin_names("skill_renderer"),
-    help="What writes the tools as files for the code (default: agentskills).",
-)
-@click.option(
-    "--skills",
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A skill's folder, or a folder of skills, that the code may read; repeatable.",
-)
-@click.option(
-    "--snapshots",
-    metavar="NAME",
-    shell_complete=plugin_names("snapshot_store"),
-    help="Where checkpoints are kept (default: packs).",
-)
-@click.option(
-    "-o",
-    "--option",
-    "--executor-option",
-    "plugin_options",
-    multiple=True,
-    metavar="[KIND.NAME.]KEY=VALUE",
-    help="An option of the executor, or of another plugin of this run, such as sink.jsonl.path=runs or "
-    "model.request.temperature=0; a value that is JSON is read as such; repeatable.",
-)
-@click.option(
-    "--cwd",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(),
-    help="The workspace (default: here).",
-)
-@click.option(
-    "--max-turns", type=click.IntRange(min=1), default=20, show_default=True, help="Requests to the model."
-)
-@click.option("--timeout", type=_ABOVE_ZERO, metavar="SECONDS", help="For one block of code (default: 60).")
-@click.option(
-    "--wall-time",
-    type=_ABOVE_ZERO,
-    default=600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For the whole run.",
-)
-@click.option(
-    "--tool",
-    "--tools",
-    "tools",
-    multiple=True,
-    metavar="FILE.py|NAME:...",
-    type=click.Path(),  # completes names of files
-    help="Offer the @tool functions of this file, or what the tool source NAME makes of the text; repeatable.",
-)
-@click.option(
-    "--mcp",
-    "mcp_targets",
-    multiple=True,
-    metavar="TARGET",
-    help="Offer the tools of this MCP server, a URL or a command line in quotes; repeatable.",
-)
-@click.option(
-    "--mcp-config",
-    "mcp_files",
-    multiple=True,
-    metavar="FILE",
+    "--schema",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Offer those of the MCP servers in this JSON file (mcpServers, or VS Code's servers); repeatable.",
-)
-@click.option(
-    "--log",
-    "log_dir",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Keep the events as JSON lines in a new file in DIR (or in DIR itself if it ends in .jsonl).",
-)
-@click.option(
-    "--sink",
-    "sink_names",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=plugin_names("event_sink"),
-    help="Send the events to this plugin, too; repeatable.",
+    metavar="FILE",
+    help="A JSON Schema: the last answer is JSON that fits it, or the command fails. --quiet prints nothing else.",
 )
 @click.option(
     "--checkpoints", is_flag=True, help="Keep a checkpoint of workspace, conversation and shell each turn."
@@ -158,27 +64,37 @@ class _Order:
     metavar="CHECKPOINT",
     help="First go back to this checkpoint of the workspace: an id, a label, a turn, or `last`.",
 )
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Keep all turns there (s3://bucket/agents; agentd-store), and go on from what is there of --conversation.",
+)
+@click.option("--conversation", metavar="NAME", help="Which conversation of --store.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON lines.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the final answer only.")
-@click.option(
-    "--full-output",
-    is_flag=True,
-    help="On a terminal, show all lines that code prints, not only the first and last ones.",
-)
 @debug_option
 def run(
     *,
     words: tuple[str, ...],
     timeout: float | None,
     wall_time: float,
+    max_cost: float | None,
+    schema: Path | None,
     mode: Literal["ptc", "tools"],
     cwd: Path,
     max_turns: int,
     checkpoints: bool,
     rewind: str | None,
+    store: str | None,
+    conversation: str | None,
+    policy: str | None,
+    history: object | None,
+    pictures: tuple[Path, ...],
+    images: bool,
     as_json: bool,
     quiet: bool,
     full_output: bool,
+    no_agents_md: bool,
     **plugins: Any,
 ) -> int:
     """Let an agent work on TASK; it acts by running the code that it writes.
@@ -189,6 +105,12 @@ def run(
     """
     if as_json and quiet:
         raise click.UsageError("--json and --quiet exclude each other")
+    if (store is None) != (conversation is None):
+        raise click.UsageError("--store URL and --conversation NAME go together: give both")
+    if store is not None and plugins["snapshots"] is not None:
+        raise click.UsageError(
+            "--store and --snapshots exclude each other: both say where checkpoints are kept"
+        )
     task = _read_task(words)
     from agentd_cli.run_plugins import choose_plugins
     from agentd_cli.views import make_view
@@ -200,11 +122,57 @@ def run(
         cwd=cwd,
         max_turns=max_turns,
         wall_time_s=wall_time,
+        max_cost_usd=max_cost,
         checkpoints=checkpoints,
         rewind=rewind,
+        store={} if store is None else {"store": store, "conversation_id": str(conversation)},
+        policy={} if policy is None else {"policy": policy},
+        history=history,
+        output=None if schema is None else _read_schema(schema),
+        pictures=pictures,
+        images=images or bool(pictures),
+        instructions="" if no_agents_md else told_by_project(cwd),
     )
     view = make_view(sys.stdout, as_json=as_json, quiet=quiet, full_output=full_output)
     return _carry_out(order, view, quiet=quiet)
+
+
+def told_by_project(cwd: Path) -> str:
+    """Return what AGENTS.md files tell the model; what of them it is not told is said on standard error."""
+    from agentd_sink_console.neutral import one_line
+
+    from agentd_cli.agents_md import agents_instructions
+
+    told, notes = agents_instructions(cwd)
+    for note in notes:
+        click.echo(f"agentd: {one_line(note)}", err=True)
+    return told
+
+
+def _read_schema(file: Path) -> dict[str, Any]:
+    import json
+
+    try:
+        schema = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise click.UsageError(f"--schema {str(file)!r}: cannot be read: {error}") from None
+    if not isinstance(schema, dict):
+        raise click.UsageError(f"--schema {str(file)!r}: must be a JSON object, got {type(schema).__name__}")
+    _check_schema(schema, str(file))
+    return schema
+
+
+def _check_schema(schema: dict[str, Any], file: str) -> None:
+    from agentd.errors import ConfigError
+
+    try:
+        from agentd_tools.answer_form import form_of
+    except ImportError:  # the session says what has to be installed
+        return
+    try:
+        form_of(schema)
+    except ConfigError as error:
+        raise click.UsageError(f"--schema {file!r}: {str(error).removeprefix('output: ')}") from None
 
 
 def _read_task(words: tuple[str, ...]) -> str:
@@ -231,39 +199,67 @@ def _carry_out(order: _Order, view: EventSink, *, quiet: bool) -> int:
     progress = Progress(view)
     with Interrupts() as interrupts:
         try:
-            anyio.run(_work, order, progress, interrupts)
+            wrong = anyio.run(_work, order, progress, interrupts)
         finally:
             progress.view.close()
     if interrupts.exit_code is not None:
         return interrupts.exit_code
+    if wrong:
+        click.echo(f"agentd: {wrong}", err=True)
+        return exits.UNFINISHED
     answered = progress.end is not None and progress.end.stop_reason == "answer"
     if not answered and quiet and progress.end is not None:
         click.echo(f"agentd: the run ended without an answer: {progress.end.stop_reason}", err=True)
     return exits.OK if answered else exits.UNFINISHED
 
 
-async def _work(order: _Order, progress: Progress, interrupts: Interrupts) -> None:
-    """Run the session until its end; an interrupt ends the run in order, its last events included."""
+async def _rewind(session: Session, wanted: str) -> None:
+    from agentd.errors import ConfigError, UnknownSnapshotError
+
+    try:
+        await session.rewind(None if wanted == "last" else wanted)
+    except UnknownSnapshotError as error:
+        if error.known:
+            raise ConfigError(f"--rewind: {error}") from error
+        raise ConfigError(
+            f"--rewind {wanted}: no checkpoint is kept of {session.workspace}; `agentd run --checkpoints` keeps one "
+            "after each turn"
+        ) from error
+
+
+async def _work(order: _Order, progress: Progress, interrupts: Interrupts) -> str:
+    """Run the session until its end; an interrupt ends the run in order, its last events included. Return what is wrong
+    with an answer that does not fit its schema."""
     import asyncio
 
     import anyio
+    from agentd.errors import AnswerError
     from agentd.session.session import Session
     from agentd.types import Budgets
 
     loop = asyncio.get_running_loop()
     session = Session(
         **order.session,
+        **order.policy,
+        **order.store,
+        approver=asked_person(progress.apart) if order.policy and sys.stderr.isatty() else None,
+        history=order.history,
         mode=order.mode,
         cwd=order.cwd,
-        budgets=Budgets(max_turns=order.max_turns, wall_time_s=order.wall_time_s),
+        budgets=Budgets(
+            max_turns=order.max_turns, wall_time_s=order.wall_time_s, max_cost_usd=order.max_cost_usd
+        ),
         checkpoint_every_turn=order.checkpoints,
+        images=order.images,
+        instructions=order.instructions,
     )
     if order.mode == "ptc":
         _ = session.executor  # a wrong option of it ends the command before anything starts
     async with session:
         if order.rewind is not None:
-            await session.rewind(None if order.rewind == "last" else order.rewind)
-        run = session.run(order.task)
+            await _rewind(session, order.rewind)
+        task = [order.task, *order.pictures] if order.pictures else order.task
+        run = session.run(task, output=order.output)
         async with anyio.create_task_group() as group:
 
             def end_the_run() -> None:
@@ -271,5 +267,9 @@ async def _work(order: _Order, progress: Progress, interrupts: Interrupts) -> No
 
             interrupts.on_first = end_the_run
             if interrupts.exit_code is None:
-                async for event in run:
-                    progress.emit(event)
+                try:
+                    async for event in run:
+                        progress.emit(event)
+                except AnswerError as error:
+                    return str(error)
+    return ""

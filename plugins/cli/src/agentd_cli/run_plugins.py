@@ -41,6 +41,7 @@ def choose_plugins(
     mcp_targets: tuple[str, ...],
     mcp_files: tuple[Path, ...],
     plugin_options: tuple[str, ...],
+    bare_fences: str | None = None,
 ) -> dict[str, Any]:
     """Find the plugins that the command line names, try those that have options, and return what `Session` is told.
 
@@ -49,6 +50,8 @@ def choose_plugins(
     :raises AgentdError: for a plugin that cannot be used, and for options that one does not take.
     :raises click.BadParameter: for an option of a plugin that this run does not use.
     """
+    if bare_fences is not None:
+        plugin_options = (*plugin_options, f"parser.fence.bare_fences={bare_fences}")
     registry = Registry()
     name = model or os.environ.get("AGENTD_MODEL") or os.environ.get("OPENAI_MODEL") or ""
     specs = [_tool_spec(text, registry) for text in tools]
@@ -63,13 +66,13 @@ def choose_plugins(
         "tool": [*(spec.partition(":")[0] for spec in specs), *(["mcp"] if servers else [])],
         "model": [name, *_providers(name, registry)],
     }
-    options = read_plugin_options(plugin_options, in_use)
+    options = _read_options(plugin_options, in_use)
     if timeout_s is not None and has_code:
         options.values.setdefault(("executor", place), {}).setdefault("timeout", timeout_s)
     if place_options:
         options.values["executor", place] = {**place_options, **options.of("executor", place)}
     named = {
-        "executor": in_use["executor"],
+        "executor": [place] if has_code else [],
         "parser": parsers if has_code else (),
         "renderer": [renderer] if renderer and has_code else (),
         "snapshots": [snapshots] if snapshots else (),
@@ -101,6 +104,16 @@ def choose_plugins(
 def _executor(named: str | None, registry: Registry) -> tuple[str, dict[str, Any]]:
     """Return the executor of this run, with options if `agentd.defaults` has chosen it with some."""
     return split_spec(named or default_executor(registry, sandboxed=True), where="executor")
+
+
+def _read_options(pairs: tuple[str, ...], in_use: dict[str, list[str]]) -> PluginOptions:
+    """Read `-o`. What is for `native` is handed on by `auto`, which takes that executor or none with such options."""
+    if in_use["executor"] != ["auto"]:
+        return read_plugin_options(pairs, in_use)
+    options = read_plugin_options(pairs, {**in_use, "executor": ["auto", "native"]})
+    if native := options.values.pop(("executor", "native"), {}):
+        options.values.setdefault(("executor", "auto"), {})["native"] = native
+    return options
 
 
 def _person(server: object) -> dict[str, Any]:
@@ -180,7 +193,8 @@ def _model(
     """Return what `Session` is told about the model. Raises `ConfigError` that names what is missing."""
     if not name:
         raise ConfigError(
-            "no model: name one with --model NAME or set AGENTD_MODEL; `agentd demo` works without one"
+            "no model: name one with --model NAME, in agentd.toml or by AGENTD_MODEL; `agentd demo` works without one, "
+            "and `agentd --help` lists the commands"
         )
     given = {"base_url": base_url, "api": api, **options}
     settings = {key: given.pop(key) for key in ("base_url", "api")}

@@ -23,6 +23,8 @@ def try_plugin(
     :param settings: of a model, what a session would give beside the options (`base_url`, `api`, ...).
     :raises AgentdError: what a session would raise. A wrong option is a `ConfigError`.
     """
+    from agentd.registry.options import split_spec
+
     with tempfile.TemporaryDirectory(prefix="agentd-") as folder:
         workspace, store = Path(folder, "workspace"), Path(folder, "store")
         workspace.mkdir()
@@ -39,5 +41,7 @@ def try_plugin(
                 registry.create_snapshot_store(spec, workspace, store, lambda: ())
             case "model":
                 registry.open_model(spec, settings)
+            case "trigger":
+                registry.create_trigger(*split_spec(spec, where="triggers"))
             case _:
                 raise ValueError(f"a {kind} cannot be tried")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import attrs
@@ -47,11 +49,28 @@ class Progress:
 
     view: EventSink
     end: RunEnd | None = None
+    _held: list[Event] | None = None
 
     def emit(self, event: Event) -> None:
         """Show the event. An error is left to who reports it on standard error, except in JSON."""
         if isinstance(event, RunEnd):
             self.end = event
-            if event.error and isinstance(self.view, ConsoleSink):
-                return
+        if self._held is not None:
+            self._held.append(event)
+            return
+        if isinstance(event, RunEnd) and event.error and isinstance(self.view, ConsoleSink):
+            return
         self.view.emit(event)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """While entered, nothing is drawn on a terminal: it belongs to a question. What comes is shown afterwards."""
+        if isinstance(self.view, ConsoleSink):
+            self._held = []
+            self.view.pause()
+        try:
+            yield
+        finally:
+            held, self._held = self._held or [], None
+            for event in held:
+                self.emit(event)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 from agentd.events import Event
 from agentd.turn.transcript import Message
 from agentd.types import ToolSpec, Usage
 
-__all__ = ["AgentState", "AgentStatus", "Control", "ServerState", "ServerStatus"]
+if TYPE_CHECKING:  # who asks for the status needs no journal
+    from agentd_daemon.journal import JournalledQuestion
 
-AgentState = Literal["starting", "idle", "running", "retrying", "parked", "stopped"]
+__all__ = ["AgentState", "AgentStatus", "AnswerScope", "Control", "ServerState", "ServerStatus"]
+
+AgentState = Literal["starting", "idle", "running", "waiting", "retrying", "parked", "stopped"]
+AnswerScope = Literal["once", "session", "always"]
 ServerState = Literal["up", "down", "polling", "unknown"]
 
 
@@ -31,7 +35,7 @@ class AgentStatus:
 
     :param name: as the configuration has it.
     :param state: `retrying` waits until `next_try_at` and tries the same trigger again; `parked` has failed too
-        often and waits for `resume`.
+        often and waits for `resume`; `waiting` has a task that waits for a person's answer.
     :param queued: triggers that wait: new ones, and one that is to be tried again.
     :param current: id of the trigger that is being handled, or empty.
     :param model: the model's name.
@@ -40,7 +44,9 @@ class AgentStatus:
     :param last_error: what went wrong last, or empty.
     :param last_at: when the last trigger was settled, in seconds since the epoch.
     :param servers: its MCP servers.
-    :param usage: tokens since the daemon started.
+    :param usage: tokens and their cost since the daemon started.
+    :param questions: ids of its questions that nobody has answered.
+    :param node: the machine of a fleet that its session is on; empty if it is here, or in the store alone.
     :param next_try_at: when a `retrying` agent tries again, in seconds since the epoch.
     """
 
@@ -56,6 +62,8 @@ class AgentStatus:
     servers: tuple[ServerStatus, ...] = ()
     usage: Usage = attrs.field(factory=Usage)
     next_try_at: float | None = None
+    questions: tuple[str, ...] = ()
+    node: str = ""
 
 
 class Control(Protocol):
@@ -90,7 +98,20 @@ class Control(Protocol):
         ...
 
     def resume(self, agent: str) -> bool:
-        """Let a parked agent try again. False: it is not parked."""
+        """Let a parked agent try again, and what was set aside go on. False: it is not parked, and nothing was."""
+        ...
+
+    def questions(self) -> list[JournalledQuestion]:
+        """Return the questions of all agents that nobody has answered, the oldest first."""
+        ...
+
+    def answer(self, id: str, *, allowed: bool, scope: AnswerScope = "once", reason: str = "") -> str:
+        """Answer a question, as the person at the prompt.
+
+        :return: what follows from it.
+        :raises UnknownQuestionError: if there is none of this id.
+        :raises LateAnswerError: if it takes no answer any more.
+        """
         ...
 
     async def tools(self, agent: str) -> list[ToolSpec]:

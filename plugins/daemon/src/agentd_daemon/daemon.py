@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -15,14 +17,18 @@ from agentd.turn.transcript import Message
 from agentd.types import ToolSpec
 
 from agentd_daemon.agent import AgentWorker
+from agentd_daemon.answering import give_answer
 from agentd_daemon.config.values import AgentConfig, DaemonConfig
-from agentd_daemon.control import AgentStatus
-from agentd_daemon.journal import Journal
+from agentd_daemon.control import AgentStatus, AnswerScope
+from agentd_daemon.journal import Journal, JournalledQuestion
 from agentd_daemon.notify import Notifier
+from agentd_daemon.places import AgentPlace
+from agentd_daemon.remote import RemoteSession
 from agentd_daemon.sources import ServerPool, ServerShare
 from agentd_daemon.state import StateFolder
 from agentd_daemon.status import serve_status
-from agentd_daemon.supervisor import AgentSupervisor
+from agentd_daemon.supervisor import AgentSupervisor, AgentWatch
+from agentd_daemon.waking import TriggerWatch
 from agentd_daemon.watch import Watch
 
 __all__ = ["Daemon"]
@@ -42,10 +48,16 @@ class Daemon:
 
     :param folder: entered, so that no other daemon works in it.
     :param reload: reads the configuration again, for `reload()`. Called in a thread.
+    :param place: where the agents' sessions are, if not here; `run` opens and closes it.
     """
 
     def __init__(
-        self, config: DaemonConfig, folder: StateFolder, *, reload: Callable[[], DaemonConfig] | None = None
+        self,
+        config: DaemonConfig,
+        folder: StateFolder,
+        *,
+        reload: Callable[[], DaemonConfig] | None = None,
+        place: AgentPlace | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -53,6 +65,7 @@ class Daemon:
         """With `once`, how many agents had something go wrong."""
         self.started = anyio.Event()
         self._read_again = reload
+        self._place = place
         self._registry = Registry(config=config.plugins)
         self._pool = ServerPool(self._registry.create_tool_sources)
         self._journal: Journal | None = None
@@ -71,25 +84,31 @@ class Daemon:
         When it returns, no process that it started is left.
 
         :raises JournalError: if the journal cannot be used.
+        :raises AgentdError: if the place of the sessions cannot be reached.
         """
         self._once = once
         with Journal.open(self.folder.journal) as self._journal:
-            if self._journal.damaged is not None:
-                log.error("the journal was damaged; it is kept as %s", self._journal.damaged)
-            async with anyio.create_task_group() as group:
-                await group.start(serve_status, self.folder.socket, self.agents)
-                group.start_soon(self._notifier.keep_alive)
-                async with anyio.create_task_group() as self._working:
-                    for agent in self.config.agents:
-                        self._begin(agent)
-                    self.started.set()
-                    self._notifier.ready(len(self.config.agents))
-                    if once:
-                        self._working.start_soon(self._stop_when_all_have_ended)
-                    await self._stop.wait()
-                    self._notifier.stopping()
-                    self._working.cancel_scope.cancel()
-                group.cancel_scope.cancel()
+            async with _opened(self._place):
+                await self._run()
+
+    async def _run(self) -> None:
+        assert self._journal is not None
+        if self._journal.damaged is not None:
+            log.error("the journal was damaged; it is kept as %s", self._journal.damaged)
+        async with anyio.create_task_group() as group:
+            await group.start(serve_status, self.folder.socket, self.agents, self.look)
+            group.start_soon(self._notifier.keep_alive)
+            async with anyio.create_task_group() as self._working:
+                for agent in self.config.agents:
+                    self._begin(agent)
+                self.started.set()
+                self._notifier.ready(len(self.config.agents))
+                if self._once:
+                    self._working.start_soon(self._stop_when_all_have_ended)
+                await self._stop.wait()
+                self._notifier.stopping()
+                self._working.cancel_scope.cancel()
+            group.cancel_scope.cancel()
 
     async def _stop_when_all_have_ended(self) -> None:
         for supervisor in list(self._supervisors.values()):
@@ -97,7 +116,7 @@ class Daemon:
         self.stop()
 
     def _begin(self, config: AgentConfig) -> None:
-        supervisor = AgentSupervisor(config, self._pool, self._make_worker, self._make_watch)
+        supervisor = AgentSupervisor(config, self._pool, self._make_worker, self._make_watches)
         self._supervisors[config.name] = supervisor
         self._working.start_soon(self._supervise, supervisor)
 
@@ -116,19 +135,21 @@ class Daemon:
             shares=shares,
             registry=self._registry,
             on_event=self._tell,
+            place=self._place,
         )
 
-    def _make_watch(self, worker: AgentWorker, index: int) -> Watch:
-        assert self._journal is not None
-        subscription = worker.config.wakers()[index]
-        return Watch(
-            worker.name,
-            subscription,
-            worker.shares,
-            self._journal,
-            worker.wake,
-            first_counts=self._once,
+    def _make_watches(self, worker: AgentWorker) -> list[AgentWatch]:
+        journal = self._journal
+        assert journal is not None
+        make = self._registry.create_trigger
+        of_triggers = (
+            TriggerWatch(worker, t, partial(make, t.kind, t.options), journal, once=self._once)
+            for t in worker.config.triggers
         )
+        of_subscriptions = (
+            Watch(worker, s, journal, first_counts=self._once) for s in worker.config.wakers()
+        )
+        return [*of_subscriptions, *of_triggers]
 
     def _tell(self, agent: str, event: Event) -> None:
         for listener in list(self._listeners):
@@ -162,9 +183,11 @@ class Daemon:
         self._notifier.ready(len(self.config.agents))
 
     def _adopt(self, config: DaemonConfig) -> None:
-        if config.plugins != self.config.plugins or config.state_dir != self.config.state_dir:
+        if any(
+            getattr(config, key) != getattr(self.config, key) for key in ("plugins", "state_dir", "store")
+        ):
             log.warning(
-                "`plugins` and `state_dir` are read at the start only; restart the daemon to change them"
+                "`plugins`, `state_dir` and `store` are read at the start only; restart the daemon to change them"
             )
         wanted = {agent.name: agent for agent in config.agents}
         for name, supervisor in self._supervisors.items():
@@ -217,8 +240,30 @@ class Daemon:
         """Let a parked agent try again; see `Control`."""
         return self._worker(agent).resume()
 
+    def questions(self) -> list[JournalledQuestion]:
+        """Return the questions without an answer; see `Control`."""
+        assert self._journal is not None
+        return self._journal.questions()
+
+    def answer(self, id: str, *, allowed: bool, scope: AnswerScope = "once", reason: str = "") -> str:
+        """Answer a question; see `Control`."""
+        assert self._journal is not None
+        by = "a person at the prompt"
+        given = give_answer(self._journal, id, allowed=allowed, scope=scope, reason=reason, by=by)
+        self.look()
+        return given.what_follows(runs=True)
+
+    def look(self) -> None:
+        """See which questions have been answered, perhaps by another process."""
+        for supervisor in self._supervisors.values():
+            if supervisor.worker is not None:
+                supervisor.worker.questions.look()
+
     async def tools(self, agent: str) -> list[ToolSpec]:
         """Return the agent's tools; see `Control`."""
+        session = self._worker(agent).session
+        if isinstance(session, RemoteSession):
+            return await session.tools()
         return [spec for share in self._worker(agent).shares for spec in await share.list_tools()]
 
     def history(self, agent: str, limit: int = 20) -> list[Message]:
@@ -260,3 +305,16 @@ class Daemon:
             reason = supervisor.status.last_error or "it is just being started"
             raise ConfigError(f"the agent {agent!r} does not work now: {reason}")
         return supervisor.worker
+
+
+@asynccontextmanager
+async def _opened(place: AgentPlace | None) -> AsyncIterator[None]:
+    if place is None:
+        yield
+        return
+    try:
+        await place.open()
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await place.aclose()

@@ -11,16 +11,16 @@ import anyio
 import attrs
 from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError, UnknownToolError
-from agentd.protocols import (
+from agentd.protocols import OnProgress, SourceHost, ToolSource
+from agentd.types import ToolSpec
+from agentd_tools.sources import (
     DirectSource,
-    OnProgress,
+    EventPage,
+    EventSource,
     ResourceSource,
-    SourceHost,
     SubscriptionSource,
     SubscriptionState,
-    ToolSource,
 )
-from agentd.types import ToolSpec
 
 from agentd_daemon.config.values import AgentServerConfig
 from agentd_daemon.control import ServerStatus
@@ -221,6 +221,25 @@ class ServerShare:
     def _resources(self) -> ResourceSource | None:
         source = self._server.source
         return source if isinstance(source, ResourceSource) else None
+
+    # --- EventSource ---------------------------------------------------------------------------------
+
+    async def poll_events(self, name: str, arguments: Mapping[str, object], cursor: str | None) -> EventPage:
+        """Ask what has happened since a position. A server that does not answer in time is looked at."""
+        source = self._server.source
+        if not isinstance(source, EventSource):
+            raise ToolError(f"the server {self.name!r} cannot be asked for events; correct `server`")
+        try:
+            with anyio.fail_after(self.timeout_s):
+                page = await source.poll_events(name, arguments, cursor)
+        except TimeoutError:
+            await self.revive()
+            raise
+        except Exception as error:  # a plugin's boundary: kept for `agentd status`
+            self._server.note_down(error)
+            raise
+        self._server.note_up()
+        return page
 
     # --- SubscriptionSource --------------------------------------------------------------------------
 

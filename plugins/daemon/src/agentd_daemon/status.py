@@ -1,4 +1,7 @@
-"""The status of a running daemon over a Unix socket in its state folder: one line of JSON for each connection."""
+"""The status of a running daemon over a Unix socket in its state folder: one line of JSON for each connection.
+
+Whoever sends the line `look` after it has the daemon see what is new in its journal, and gets a second line then.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ from agentd.errors import AgentdError
 
 from agentd_daemon.control import AgentStatus
 
-__all__ = ["StatusError", "ask_status", "serve_status"]
+__all__ = ["StatusError", "ask_status", "have_it_look", "serve_status"]
 
 log = logging.getLogger("agentd.daemon")
 
 VERSION: Final = 1
 TIMEOUT_S: Final = 5.0
 ACCEPT_AGAIN_S: Final = 1.0
+LOOK: Final = b"look\n"
 
 
 class StatusError(AgentdError):
@@ -37,10 +41,14 @@ class StatusError(AgentdError):
 async def serve_status(
     path: Path,
     agents: Callable[[], list[AgentStatus]],
+    look: Callable[[], None] = lambda: None,
     *,
     task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer every connection with how the agents are; the socket has mode 0600. Ends when cancelled."""
+    """Answer every connection with how the agents are; the socket has mode 0600. Ends when cancelled.
+
+    :param look: called for whoever asks for it.
+    """
     from agentd_daemon.journal import JournalError  # here: whoever asks for the status needs no journal
 
     path.unlink(missing_ok=True)  # of a daemon that was killed: whoever gets here holds the folder's lock
@@ -56,6 +64,10 @@ async def serve_status(
             with anyio.move_on_after(TIMEOUT_S):
                 try:
                     await stream.send(_encode(agents()))
+                    if await _wants_a_look(stream):
+                        look()
+                        await anyio.sleep(0)  # who waits for an answer takes it now
+                        await stream.send(b"{}\n")
                 except JournalError as error:
                     log.warning("the status could not be told: %s", error)
                 except (anyio.BrokenResourceError, OSError):
@@ -74,14 +86,30 @@ async def serve_status(
         path.unlink(missing_ok=True)
 
 
+async def _wants_a_look(stream: anyio.abc.SocketStream) -> bool:
+    asked = b""
+    while len(asked) < len(LOOK):
+        try:
+            asked += await stream.receive(len(LOOK) - len(asked))
+        except anyio.EndOfStream:
+            return False
+    return asked == LOOK
+
+
 def _encode(agents: list[AgentStatus]) -> bytes:
     status = {"version": VERSION, "pid": os.getpid(), "agents": [attrs.asdict(agent) for agent in agents]}
     return json.dumps(status).encode() + b"\n"
 
 
-def ask_status(path: Path) -> dict[str, Any] | None:
+def have_it_look(path: Path) -> bool:
+    """Have the daemon behind the socket see what is new in its journal; False if none runs. Raises `StatusError`."""
+    return ask_status(path, LOOK) is not None
+
+
+def ask_status(path: Path, then: bytes = b"") -> dict[str, Any] | None:
     """Return what the daemon behind the socket says of its agents; None if none runs.
 
+    :param then: sent after that; what comes back is waited for.
     :raises StatusError: if one runs and does not answer, or may not be asked.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -91,6 +119,9 @@ def ask_status(path: Path) -> dict[str, Any] | None:
                 client.connect(short)
             with client.makefile("rb") as answer:
                 found: dict[str, Any] = json.loads(answer.readline())
+                if then:
+                    client.sendall(then)
+                    answer.readline()
         except (FileNotFoundError, NotADirectoryError, ConnectionError, ValueError):
             return None  # or it ended while it was asked
         except (TimeoutError, BlockingIOError):

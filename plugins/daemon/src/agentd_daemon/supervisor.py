@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 import anyio
 import attrs
@@ -15,9 +15,8 @@ from agentd_daemon.agent import AgentWorker
 from agentd_daemon.config.values import AgentConfig
 from agentd_daemon.control import AgentState, AgentStatus
 from agentd_daemon.sources import ServerPool, ServerShare
-from agentd_daemon.watch import Watch
 
-__all__ = ["AgentSupervisor", "MakeWorker"]
+__all__ = ["AgentSupervisor", "AgentWatch", "MakeWorker"]
 
 log = logging.getLogger("agentd.daemon")
 
@@ -25,11 +24,25 @@ MakeWorker = Callable[[AgentConfig, list[ServerShare]], AgentWorker]
 LONGEST_WAIT_S: Final = 300.0
 
 
+class AgentWatch(Protocol):
+    """What wakes an agent: a subscription, or a trigger. `error` says why it does not work now, if so."""
+
+    error: str
+
+    async def run(self) -> None:
+        """Watch until cancelled; whatever fails is tried again."""
+        ...
+
+    async def once(self) -> None:
+        """Look a single time. Raises `AgentdError`."""
+        ...
+
+
 class AgentSupervisor:
     """Keeps one agent at work, whatever becomes of it. Its failure is nobody else's.
 
     :param make_worker: makes the worker for a configuration and the shares of its servers.
-    :param make_watch: makes a watch for one subscription; the worker is woken when it accepts something.
+    :param make_watches: makes a watch for each subscription and trigger; they wake the worker.
     """
 
     def __init__(
@@ -37,16 +50,16 @@ class AgentSupervisor:
         config: AgentConfig,
         pool: ServerPool,
         make_worker: MakeWorker,
-        make_watch: Callable[[AgentWorker, int], Watch],
+        make_watches: Callable[[AgentWorker], Sequence[AgentWatch]],
     ) -> None:
         self.config: AgentConfig | None = config
         self.name = config.name
         self.worker: AgentWorker | None = None
-        self.watches: tuple[Watch, ...] = ()
+        self.watches: tuple[AgentWatch, ...] = ()
         self.ended = anyio.Event()
         self._pool = pool
         self._make_worker = make_worker
-        self._make_watch = make_watch
+        self._make_watches = make_watches
         self._error = ""
         self._changed = anyio.Event()
 
@@ -110,7 +123,7 @@ class AgentSupervisor:
         try:
             shares.extend(map(self._pool.share, config.mcp_servers))
             self.worker = worker = self._make_worker(config, shares)
-            self.watches = tuple(self._make_watch(worker, index) for index in range(len(config.wakers())))
+            self.watches = tuple(self._make_watches(worker))
             return await (self._work_once(worker) if once else self._work(worker))
         finally:
             self.worker, self.watches = None, ()

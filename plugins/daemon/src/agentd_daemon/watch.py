@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
 from agentd._concurrency.waiting import LoopCaller, call_quietly, loop_caller
 from agentd.errors import AgentdError
-from agentd.protocols import SubscriptionState
 from agentd_tools.backoff import Backoff
+from agentd_tools.sources import SubscriptionState
 
+from agentd_daemon.agent import AgentWorker
 from agentd_daemon.config.values import SubscriptionConfig
 from agentd_daemon.contents import ContentPlace, ResourceContent, find_place
 from agentd_daemon.journal import Journal
-from agentd_daemon.sources import ServerShare
+from agentd_daemon.own_wakes import Waker
 from agentd_daemon.uris import TOOL_SCHEME, safe_uri, uri_scheme
 
 __all__ = ["Watch"]
@@ -33,28 +33,26 @@ class Watch:
     Every notification leads to a look; those that arrive during one lead to one more. What counts is the
     content's digest: a look that finds the content of the last time wakes nobody. The first look of all only
     notes what there is, unless `first_counts`.
-
-    :param accepted: called after a trigger was journalled.
     """
 
     def __init__(
         self,
-        agent: str,
+        worker: AgentWorker,
         config: SubscriptionConfig,
-        shares: Sequence[ServerShare],
         journal: Journal,
-        accepted: Callable[[], None],
         *,
         first_counts: bool = False,
     ) -> None:
-        self.agent = agent
+        self.agent = worker.name
         self.config = config
         self.state: SubscriptionState | None = None
         self.error = ""
         self._is_tool = uri_scheme(config.uri) == TOOL_SCHEME
-        self._shares = shares
+        self._worker = worker
         self._journal = journal
-        self._accepted = accepted
+        called = f"{safe_uri(config.uri)} (`max_in_a_row` of the subscription)"
+        self._waker = Waker(uri=config.uri, called=called, most=config.max_in_a_row)
+        self._looked_at: float | None = None
         self._first_counts = first_counts
         self._due = anyio.Event()
         self._call: LoopCaller | None = None
@@ -81,7 +79,7 @@ class Watch:
 
         :raises AgentdError: if that is not possible.
         """
-        place = await find_place(self.config.uri, self._shares, self.config.server)
+        place = await find_place(self.config.uri, self._worker.shares, self.config.server)
         self._take(await self._read(place))
 
     def _tell(self, state: SubscriptionState) -> None:
@@ -113,7 +111,7 @@ class Watch:
     async def _find(self) -> ContentPlace:
         while True:
             try:
-                place = await find_place(self.config.uri, self._shares, self.config.server)
+                place = await find_place(self.config.uri, self._worker.shares, self.config.server)
             except Exception as error:  # a plugin's boundary: the agent goes on, and so does its watching
                 self._failed(error)
                 await anyio.sleep(self._backoff.next_s())
@@ -162,12 +160,14 @@ class Watch:
 
     def _take(self, content: ResourceContent) -> None:
         """Journal what is new."""
-        uri = self.config.uri
+        uri, before = self.config.uri, self._looked_at
+        self._looked_at = anyio.current_time()
+        age_s = self._looked_at - before if self.polls and before is not None else 0.0
         seen = self._journal.last_seen(self.agent, uri)
         if seen is None and not self._first_counts:
             self._journal.note_seen(self.agent, uri, content.digest, content.text)
         elif seen is None or seen.digest != content.digest:
-            self._journal.accept(
+            trigger = self._journal.accept(
                 self.agent,
                 origin="subscription",
                 uri=uri,
@@ -176,4 +176,5 @@ class Watch:
                 previous=seen.content if seen is not None else "",
                 task=self.config.prompt,
             )
-            self._accepted()
+            self._worker.wakes.accepted(trigger.id, self._waker, age_s=age_s)
+            self._worker.wake()

@@ -356,10 +356,8 @@ class MicrosandboxCLIExecutor(RunnerExecutor):
     async def _drop(self, disk: disks.VmSnapshot) -> None:
         try:
             await self.delete_vm_snapshot(disk)
-        except (
-            ExecutorError,
-            UnknownSnapshotError,
-        ) as error:  # what the caller has asked for was done, or has failed
+        # What the caller has asked for was done, or has failed.
+        except (ExecutorError, UnknownSnapshotError) as error:
             log.warning("%s; remove it with: msb snapshot rm --force %s", error, disk.id)
 
     def _sibling(self, workspace_dir: str | Path) -> MicrosandboxCLIExecutor:

@@ -18,7 +18,7 @@ AGENTD_API = 1
 def agentd_create_executor(
     workspace_dir: Path, options: Mapping[str, Any], make_executor: Callable[..., Executor]
 ) -> Executor:
-    """Options: those of `native`. Without a sandbox, those that `subprocess` has as well."""
+    """Options: those of `native` (without a sandbox, of `subprocess`); the mapping `native`: for that one alone."""
     from agentd_executor_native.choice import create
 
     return create(workspace_dir, options, make_executor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import random
@@ -10,39 +11,65 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import attrs
 from agentd.statedir import make_private, user_state_dir
 from agentd_runner.call_filter import filter_program
 from agentd_runner.host.environment import Place
+from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.process import LocalProcess
+from agentd_runner.inside import frames
 
 from agentd_executor_native.interpreter import needed_paths
-from agentd_executor_native.launching import IDS, SandboxStart, held, namespaces, start_sandboxed
-from agentd_executor_native.places import guarded_settings
+from agentd_executor_native.launching import (
+    IDS,
+    SandboxStart,
+    held,
+    namespaces,
+    prepare_start,
+    start_sandboxed,
+)
 from agentd_executor_native.requirements import Bubblewrap
 from agentd_executor_native.sources import MountSource, opened
-from agentd_executor_native.standing import GIT_PATTERNS, SandboxStandIns
+from agentd_executor_native.standing import GIT_PATTERNS, GuardedNames, SandboxStandIns
 from agentd_executor_native.view import Account, View, covered_by
 
 __all__ = ["Blueprint", "StartedSandbox", "account_name"]
+
+LONGEST_GREETING: Final = 1 << 16  # bytes: what a pipe holds that nobody reads yet
 
 Shown = tuple[tuple[object, ...], ...]
 """What a sandbox shows of the host: what it is made of, and of each mount path, writability, device and inode."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class StartedSandbox:
     """A sandbox whose runner waits for its first frame.
 
     :ivar shown: what it shows of the host, as `Blueprint.shown` says.
     :ivar port: the end at which its listening socket for the proxy arrives; None without a network.
+    :ivar is_greeted: the first frame has been sent.
     """
 
-    process: LocalProcess
+    process: LocalProcess | ForkedProcess
     stand_ins: SandboxStandIns
     shown: Shown
     port: socket.socket | None
+    is_greeted: bool = False
+
+    def greet(self, greeting: str) -> None:
+        """Send the first frame of the sessions that it is for, and have workers made ahead. No code runs by that.
+
+        What does not fit into the pipe is left to the session.
+        """
+        assert self.process.line is not None
+        own = {"token": os.urandom(24).hex(), "line": self.process.line.theirs, "ahead": ["bash", "python"]}
+        payload = json.dumps({**json.loads(greeting), **own}).encode()
+        frame = frames.pack(frames.HELLO, 0, payload)
+        if len(frame) <= LONGEST_GREETING:
+            os.write(self.process.stdin, frame)
+            self.is_greeted = True
 
     @property
     def is_alive(self) -> bool:
@@ -77,6 +104,7 @@ class Blueprint:
     :ivar layout: what of the renderer's files is to be seen.
     :ivar read_only: what of it cannot be changed.
     :ivar files: contents by path of more files of /etc.
+    :ivar greeting: what the runner is told first (JSON): environment and limits, nothing that is one session's own.
     """
 
     place: Place
@@ -93,14 +121,17 @@ class Blueprint:
     allow_git_config: bool
     files: tuple[tuple[str, str], ...] = ()
     has_network: bool = False
+    greeting: str = "{}"
 
     def start(self) -> StartedSandbox:
         """Start a sandbox. Raises `SandboxUnavailableError`, or `OSError` if bubblewrap cannot be started."""
+        prepare_start()
         stand_ins = SandboxStandIns(self.place)
-        stand_ins.make(allow_git_config=self.allow_git_config)
+        guarded = self._guarded_names()
+        stand_ins.make(guarded)
         try:
             with ExitStack() as stack:
-                view = self._view()
+                view = self._view(guarded)
                 sources = stack.enter_context(opened(view))
                 process, port = self._started(view, sources, stand_ins, stack)
                 shown = _shown(view, sources)
@@ -112,26 +143,31 @@ class Blueprint:
 
     def shown(self) -> Shown:
         """Return what a sandbox would show if it were started now, with what stands in for another one."""
-        view = self._view()
+        view = self._view(self._guarded_names())
         with opened(view) as sources:
             return _shown(view, sources)
 
     def _started(
         self, view: View, sources: Sequence[MountSource], stand_ins: SandboxStandIns, stack: ExitStack
-    ) -> tuple[LocalProcess, socket.socket | None]:
+    ) -> tuple[LocalProcess | ForkedProcess, socket.socket | None]:
         account = _account(self.home)
         contents = {**account.files(), **dict(self.files), GIT_PATTERNS: stand_ins.patterns()}
         files = {name: held(text.encode(), stack) for name, text in contents.items()}
         calls = held(filter_program(os.uname().machine), stack)
-        before = [*namespaces(self.bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
+        before = [*namespaces(self.bubblewrap), "--seccomp", str(calls), *view.before_mounts]
         for name, descriptor in files.items():
             before += ["--perms", "0444", "--file", str(descriptor), name]
         command, inherited, port = self._joined(stack)
-        started = SandboxStart(self.bubblewrap.path, before, view.after_mounts(), command)
-        given, start = started.by_us(account.uid, sources, stack)
-        inherited += [*(source.descriptor for source in sources), *files.values(), calls, given]
+        start = SandboxStart(
+            bubblewrap=self.bubblewrap.path,
+            before=before,
+            after=view.after_mounts,
+            command=command,
+            runner=list(self.command),
+            port=inherited[0] if inherited else None,
+        )
         try:
-            return start_sandboxed(start, inherited), port
+            return start_sandboxed(start, account.uid, sources, [*inherited, *files.values(), calls]), port
         except BaseException:
             if port is not None:
                 port.close()
@@ -147,7 +183,10 @@ class Blueprint:
         stack.enter_context(theirs)
         return port_command(self.python, theirs.fileno(), self.command), [theirs.fileno()], ours
 
-    def _view(self) -> View:
+    def _guarded_names(self) -> GuardedNames:
+        return GuardedNames.of(self.place.workspace, allow_git_config=self.allow_git_config)
+
+    def _view(self, guarded: GuardedNames) -> View:
         write = tuple(dict.fromkeys(path.resolve() for path in (self.place.workspace, *self.write)))
         needed = needed_paths(self.python)
         layout = (*self.layout, *self.read_only)
@@ -157,7 +196,7 @@ class Blueprint:
             guarded=(
                 *(path for path in needed if covered_by(path, write)),
                 *(path for path in self.read_only if covered_by(path, write)),
-                *guarded_settings(self.place.workspace, allow_git_config=self.allow_git_config),
+                *(self.place.workspace / name for name in guarded.all),
             ),
             deny=(*self.deny, *self._private()),
         )
@@ -195,4 +234,4 @@ def _shown(view: View, sources: Sequence[MountSource]) -> Shown:
     for source in sources:
         found = os.fstat(source.descriptor)
         mounts.append((source.path, source.writable, found.st_dev, found.st_ino))
-    return (tuple(view.before_mounts()), tuple(view.after_mounts()), *mounts)
+    return (tuple(view.before_mounts), tuple(view.after_mounts), *mounts)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentd.errors import PluginError, SandboxUnavailableError
+from agentd.errors import BlockedPluginError, ConfigError, PluginError, SandboxUnavailableError
 from agentd.registry.options import check_options
 from agentd_runner.host import COMMON_OPTIONS
 
@@ -28,18 +28,32 @@ def create(
 ) -> Executor:
     """Make the executor `native`, or `subprocess` if this machine cannot run the sandbox.
 
+    :param options: for the executor that is made; those below `native` for that one alone, where they win.
     :param make_executor: through the registry, so that lists of allowed and blocked plugins hold.
-    :raises ConfigError: for a wrong option, and for a workspace that `native` refuses.
+    :raises ConfigError: for a wrong option, for a workspace that `native` refuses, and if that is blocked.
     :raises SandboxUnavailableError: if it cannot be found out whether the sandbox runs here, and where `subprocess`
-        will not do: it is not there, or an option asks for what a sandbox alone can do.
+        will not do: it is not there, or an option asks for what a sandbox alone can do,
+        or is given for `native`.
     """
-    check_options("the executor 'auto'", options, OPTIONS)
+    check_options("the executor 'auto'", options, {**OPTIONS, "native": dict})
+    options = dict(options)
+    native = options.pop("native", {})
+    check_options("the executor 'native'", native, OPTIONS)
     try:
         reason = obstacle()
     except SandboxUnavailableError as error:
         raise SandboxUnavailableError(f"{error}; try again, or choose an executor by its name") from error
     if not reason:
-        return make_executor(("native", options), workspace_dir)
+        try:
+            return make_executor(("native", {**options, **native}), workspace_dir)
+        except BlockedPluginError as error:
+            raise ConfigError(
+                f"'auto' takes 'native' on this machine, but {error}; allow it, or choose an executor by its name"
+            ) from error
+    if native:
+        raise SandboxUnavailableError(
+            f"{reason}; and these options are for 'native' alone: {', '.join(native)}"
+        )
     options = {name: value for name, value in options.items() if name != "prewarm"}  # nothing to start ahead
     if beyond := [name for name in options if name not in COMMON_OPTIONS]:
         raise SandboxUnavailableError(f"{reason}; without it, nothing holds code to: {', '.join(beyond)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,24 +17,30 @@ from agentd_runner.host import COMMON_OPTIONS, RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
 from agentd_runner.host.placeholders import git_variables
-from agentd_runner.host.process import LocalProcess
+from agentd_runner.host.process import RunnerProcess
+from agentd_runner.host.repositories import kept_settings_note
+from agentd_runner.inside import frames
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
-from agentd_executor_native import root_launcher
 from agentd_executor_native.blueprint import Blueprint, account_name
 from agentd_executor_native.interpreter import needed_paths
+from agentd_executor_native.launching import prepare_start
 from agentd_executor_native.outlet import NetworkOutlet
 from agentd_executor_native.places import check_readable, check_writable, read_paths
 from agentd_executor_native.prewarmed import MOST, prewarmed
 from agentd_executor_native.requirements import Bubblewrap, explain, find_bubblewrap
+from agentd_executor_native.sandbox_fork import OURS
 from agentd_executor_native.standing import GIT_PATTERNS, SandboxStandIns
 
 if TYPE_CHECKING:
-    from agentd_executor_native.network import OnHostRequest
+    from agentd_executor_native.network import OnHostRequest, OnPolicyRequest
 
 __all__ = ["OPTIONS", "NativeExecutor", "from_options"]
 
 Backend = Literal["auto", "bubblewrap"]
+
+NO_BINDINGS: Final[Mapping[str, object]] = {"preload": [], "sources": {}, "catalog": "[]"}
+"""What a sandbox that is started ahead is not told of a session: its tools."""
 
 OPTIONS: Final = {
     **COMMON_OPTIONS,
@@ -63,8 +70,8 @@ class NativeExecutor(RunnerExecutor):
     :param secrets: by name of a variable `{"hosts": [...], "value": ...}`: code sees a placeholder, and the proxy puts
         the value (by default, this program's variable of that name) into what is sent to the named hosts, which are
         allowed thereby.
-    :param allow_git_config: whether it may change the settings of the workspace's git repository (`.git/config`), which
-        can name commands that git runs outside.
+    :param allow_git_config: whether it may change the settings of the workspace's git repositories (`.git/config`),
+        which can name commands that git runs outside.
     :param backend: what makes the sandbox: `auto` takes what this machine has, which is `bubblewrap` so far.
     :param prewarm: so many empty sandboxes of this workspace and these options are kept ready for later sessions of
         this program, for a minute after the last one; by default one, while there are several sessions.
@@ -128,7 +135,7 @@ class NativeExecutor(RunnerExecutor):
         ] = ()  # what of the renderer's files the running sandbox shows read-only
         self._bubblewrap: Bubblewrap | None = None
         self._stand_ins: SandboxStandIns | None = None
-        self._was_prewarmed = self._must_be_new = False
+        self._was_prewarmed = self._must_be_new = self._is_greeted = False
         self._began: Blueprint | None = None
 
     def _check_places(self) -> None:
@@ -141,18 +148,24 @@ class NativeExecutor(RunnerExecutor):
             if holding := next((path for path in self.deny if needed.is_relative_to(path)), None):
                 raise ConfigError(f"deny: {holding} holds {needed}, which the sandbox needs")
 
+    def attach_policy(self, policy: OnPolicyRequest) -> None:
+        """Have a session's policy decide about each host that code asks for, those of `allowed_hosts` too."""
+        self._outlet.attach_policy(policy)
+
     # --- starting
 
-    def launch(self, command: Sequence[str], env: Mapping[str, str]) -> LocalProcess:
+    def launch(self, command: Sequence[str], env: Mapping[str, str]) -> RunnerProcess:
         """Start bubblewrap with the runner inside, or take over what was started ahead.
 
         Raises `SandboxUnavailableError`.
         """
+        prepare_start()  # before a program's first look at bubblewrap
         blueprint = self._blueprint(command, env)
         sandbox = None if self._must_be_new else prewarmed.take(blueprint)
         self._was_prewarmed = sandbox is not None
         if sandbox is None:
             sandbox = blueprint.start()
+        self._is_greeted = sandbox.is_greeted
         before, self._stand_ins = self._stand_ins, sandbox.stand_ins
         if before is not None:  # not sooner: there is no moment without
             before.remove()
@@ -180,11 +193,21 @@ class NativeExecutor(RunnerExecutor):
             allow_git_config=self.allow_git_config,
             files=tuple(self._outlet.files().items()),
             has_network=self._outlet.has_network,
+            greeting=json.dumps({**self._hello(env), **NO_BINDINGS, "token": ""}, sort_keys=True),
         )
+
+    def _greet(self, connection: Connection, env: Mapping[str, str]) -> None:
+        if not self._is_greeted:
+            super()._greet(connection, env)
+        elif any((bindings := self._bindings())[name] != nothing for name, nothing in NO_BINDINGS.items()):
+            connection.send_json(frames.SETUP, 0, bindings)
 
     def _start(self) -> Connection:
         try:
-            return super()._start()
+            connection = super()._start()
+            if not self._is_greeted or connection.process.wait(0) is None:
+                return connection
+            connection.close(1.0)  # its hello was there already, from before it ended
         except RunnerStartError as error:
             if not self._was_prewarmed:
                 self._fail(error)
@@ -200,7 +223,7 @@ class NativeExecutor(RunnerExecutor):
     def _fail(self, error: RunnerStartError) -> NoReturn:
         self._remove_stand_ins()
         said = str(error).partition("it said: ")[2]
-        if self._bubblewrap is None or not said.startswith(("bwrap: ", root_launcher.OURS)):
+        if self._bubblewrap is None or not said.startswith(("bwrap: ", OURS)):
             raise error  # the sandbox was there; the interpreter or the runner did not start in it
         reason = explain(said, self._bubblewrap)
         raise SandboxUnavailableError(f"the sandbox native cannot run here: {reason}") from error
@@ -225,28 +248,25 @@ class NativeExecutor(RunnerExecutor):
 
     def _result(self, pending: Pending) -> ActionResult:
         result = super()._result(pending)
-        refused = self._outlet.take_refused()
-        return (
-            attrs.evolve(result, message="; ".join(filter(None, (result.message, *refused))))
-            if refused
-            else result
-        )
+        notes = [*self._outlet.take_refused(), kept_settings_note(result.stderr)]
+        message = "; ".join(filter(None, (result.message, *notes)))
+        return attrs.evolve(result, message=message) if message != result.message else result
 
     def close(self) -> None:
         """As in `RunnerExecutor`; the connections of code end, too, and nothing stands in for absent files any more."""
         super().close()
         self._remove_stand_ins()
         began, self._began = self._began, None
-        _end_session(began, self.prewarm)
+        if began is not None:
+            prewarmed.session_ends(began, self.prewarm)
         self._outlet.close()
 
     def __del__(self) -> None:
         super().__del__()
         stand_ins = getattr(self, "_stand_ins", None)
         if stand_ins is not None:  # else it was refused, or has not started
-            stand_ins.remove_later(
-                self.limits.grace_s + KILL_MARGIN_S, partial(_end_session, self._began, self.prewarm)
-            )
+            then = None if self._began is None else partial(prewarmed.session_ends, self._began, self.prewarm)
+            stand_ins.remove_later(self.limits.grace_s + KILL_MARGIN_S, then)
 
     # --- skills
 
@@ -290,11 +310,6 @@ class NativeExecutor(RunnerExecutor):
     def version(self) -> str:
         """What makes the sandbox, with its version."""
         return f"bubblewrap {(self._bubblewrap or find_bubblewrap()).version}"
-
-
-def _end_session(began: Blueprint | None, prewarm: int | None) -> None:
-    if began is not None:
-        prewarmed.session_ends(began, prewarm)
 
 
 def from_options(workspace_dir: Path, options: Mapping[str, Any]) -> NativeExecutor:

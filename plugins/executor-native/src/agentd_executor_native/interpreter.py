@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -12,17 +13,25 @@ from agentd_runner.artefact import INSIDE
 __all__ = ["needed_paths"]
 
 
-def needed_paths(python: str) -> list[Path]:
+def needed_paths(python: str) -> tuple[Path, ...]:
     """Return the folders of an interpreter (its virtual environment's and those of the one below it) and the runner's.
 
     `~/.local/bin/python3` may be a link to it: then its neighbours in `~/.local` are none of its business.
     """
+    settings = f"{os.path.dirname(os.path.dirname(python))}/pyvenv.cfg"
+    changed = os.stat(settings).st_mtime_ns if os.path.exists(settings) else 0
+    return _needed(python, os.path.realpath(python), changed)
+
+
+@functools.lru_cache(16)
+def _needed(python: str, _real: str, _changed: int) -> tuple[Path, ...]:
+    """As long as the interpreter is the same one: a start asks each time."""
     given = Path(python)
     paths = [path for link in _links(given) for path in _around(link)]
     paths.append(_prefix(given.resolve()))
     if python == sys.executable:
         paths += [Path(sys.prefix), Path(sys.base_prefix), Path(sys.base_exec_prefix)]
-    return [path for path in dict.fromkeys([*paths, INSIDE]) if str(path) != "/"]
+    return tuple(path for path in dict.fromkeys([*paths, INSIDE]) if str(path) != "/")
 
 
 def _links(path: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 if TYPE_CHECKING:
-    from agentd_executor_native.network import Egress, HostSecrets, OnHostRequest
+    from agentd_executor_native.network import Egress, HostSecrets, OnHostRequest, OnPolicyRequest
 
 __all__ = ["NetworkOutlet"]
 
@@ -44,6 +44,11 @@ class NetworkOutlet:
         return cls(
             Egress(rules, on_host_request=on_host_request, secrets=read), read if read.entries else None
         )
+
+    def attach_policy(self, policy: OnPolicyRequest) -> None:
+        """Have a policy decide about each host; without a network there is nothing to decide."""
+        if self._egress is not None:
+            self._egress.attach_policy(policy)
 
     @property
     def dropped(self) -> set[str]:

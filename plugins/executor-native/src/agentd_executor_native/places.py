@@ -10,9 +10,7 @@ from typing import Final
 
 from agentd.errors import ConfigError
 
-from agentd_executor_native.standing import GUARDED
-
-__all__ = ["check_readable", "check_writable", "guarded_settings", "read_paths"]
+__all__ = ["check_readable", "check_writable", "read_paths"]
 
 _SYSTEM: Final = (
     "/bin",
@@ -74,14 +72,6 @@ def check_readable(what: str, path: Path) -> None:
         )
     if not path.exists():
         raise ConfigError(f"{what}: {path} does not exist")
-
-
-def guarded_settings(workspace: Path, *, allow_git_config: bool) -> tuple[Path, ...]:
-    """Return the settings that a workspace has and code must not change."""
-    names = [name for name in GUARDED if not (allow_git_config and name.startswith(".git/config"))]
-    if (workspace / ".git").is_file():  # of a linked worktree, say: it names another folder to git
-        names.append(".git")
-    return tuple(path for path in (workspace / name for name in names) if path.exists())
 
 
 def _homes() -> set[Path]:

@@ -148,6 +148,7 @@ class PrewarmedSandboxes:
         sandbox = None
         try:
             sandbox = blueprint.start()
+            sandbox.greet(blueprint.greeting)
         except Exception as error:  # the next session starts one itself, and tells it
             log.info("no sandbox is started ahead: %s", error)
         with self._changed:

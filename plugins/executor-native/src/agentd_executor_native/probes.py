@@ -108,5 +108,6 @@ def probe(executor: ProbedSandbox) -> tuple[bool, str]:
     user = " as an unprivileged user" if os.geteuid() == 0 else ""
     return (
         True,
-        f"{version} holds: code can neither write nor read outside, nor reach this machine or any other{user}",
+        f"{version} holds: code can neither write nor read outside, nor reach this machine or any other{user}; its "
+        "memory is bounded for each process, not for the session as a whole",
     )

@@ -87,14 +87,18 @@ def _missing() -> str:
         return _OTHER_SYSTEM
     if not _where():
         return f"bubblewrap is missing ({_HOW})"
-    return lacking_filter() or _namespaces_off()
+    return lacking_filter() or _namespaces_off() or _unfit_for_root()
 
 
 def list_requirements() -> list[Requirement]:
     """Return what the sandbox needs, each part with whether it is there; no sandbox is started."""
     if not sys.platform.startswith("linux"):
         return [Requirement(name="Linux", ok=False, remedy=_OTHER_SYSTEM)]
-    refused = _namespaces_off() or (_BY_APPARMOR if _reads(_APPARMOR, "1") and os.geteuid() != 0 else "")
+    refused = (
+        _namespaces_off()
+        or _unfit_for_root()
+        or (_BY_APPARMOR if _reads(_APPARMOR, "1") and os.geteuid() != 0 else "")
+    )
     return [
         _bubblewrap_requirement(),
         Requirement(name="user namespaces", ok=not refused, remedy=refused),
@@ -117,6 +121,7 @@ def _bubblewrap_requirement() -> Requirement:
 
 _APPARMOR: Final = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _CLONE: Final = Path("/proc/sys/kernel/unprivileged_userns_clone")
+_IDS: Final = Path("/proc/self/uid_map")
 _COUNT: Final = Path("/proc/sys/user/max_user_namespaces")
 _BY_APPARMOR: Final = (
     "AppArmor keeps bubblewrap from making user namespaces; as root: "
@@ -161,6 +166,29 @@ def _namespaces_off() -> str:
     if _reads(_COUNT, "0"):
         return "user namespaces are switched off here; as root: sysctl -w user.max_user_namespaces=15000"
     return ""
+
+
+def _unfit_for_root() -> str:
+    if os.geteuid() != 0:
+        return ""
+    release = os.uname().release
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if found and (int(found[1]), int(found[2])) < (5, 12):
+        return f"root's sandbox needs Linux 5.12, and this is {release}: do not run as root"
+    if not _has_all_ids():
+        return (
+            "this is the root of a user namespace (in a container without privileges, say), which has no other user "
+            "for code to be: run as another user in there"
+        )
+    return ""
+
+
+def _has_all_ids() -> bool:
+    """Tell whether user ids are the machine's own."""
+    try:
+        return _IDS.read_text().split() == ["0", "0", str((1 << 32) - 1)]
+    except OSError:
+        return True  # nothing is known
 
 
 def _reads(path: Path, value: str) -> bool:

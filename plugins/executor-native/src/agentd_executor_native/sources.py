@@ -5,10 +5,12 @@ Code of another session may work in the same folders and swap a folder for a lin
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import attrs
 from agentd.errors import SandboxUnavailableError
@@ -16,6 +18,8 @@ from agentd.errors import SandboxUnavailableError
 from agentd_executor_native.view import View, covered_by
 
 __all__ = ["MountSource", "opened"]
+
+MOST: Final = 2_900  # each takes three of the 9,000 arguments that bubblewrap can have
 
 
 @attrs.frozen
@@ -39,12 +43,13 @@ def opened(view: View) -> Iterator[Sequence[MountSource]]:
 
     What is guarded and is a link, or lies behind one, is left out; nothing is guarded by showing what it leads to.
 
-    :raises SandboxUnavailableError: if the way to a writable folder leads somewhere else by now.
+    :raises SandboxUnavailableError: if the way to a writable folder leads somewhere else by now, or if they are more
+        than may be open.
     """
     found: list[MountSource] = []
     try:
-        for path, writable in view.mounts():
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        for path, writable in view.mounts:
+            descriptor = _open(path, len(view.mounts))
             found.append(MountSource(path, writable, descriptor))
             real = os.readlink(f"/proc/self/fd/{descriptor}")
             if real == str(path):
@@ -59,3 +64,20 @@ def opened(view: View) -> Iterator[Sequence[MountSource]]:
     finally:
         for source in found:
             os.close(source.descriptor)
+
+
+def _open(path: Path, count: int) -> int:
+    """Open one of so many."""
+    try:
+        if count <= MOST:
+            return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+        remedy = "than this program may have open: raise ulimit -n, or take a folder with fewer repositories"
+    else:
+        remedy = "than bubblewrap can show: take a folder with fewer repositories"
+    raise SandboxUnavailableError(
+        f"the sandbox native cannot run here: it shows {count} files and folders, most of them guarded settings of "
+        f"git repositories in the workspace, which is more {remedy}"
+    )

@@ -15,39 +15,43 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+import attrs
 from agentd.errors import SandboxUnavailableError
 from agentd.statedir import make_private
 from agentd_runner.host.environment import Place
-from agentd_runner.host.placeholders import COMMON_DIR, PLACEHOLDERS, git_patterns, mark_dir
-from agentd_runner.host.process import LocalProcess
+from agentd_runner.host.placeholders import PLACEHOLDERS, git_patterns, mark_dir
+from agentd_runner.host.process import RunnerProcess
+from agentd_runner.host.repositories import guard_repositories
 from agentd_runner.stand_ins import FOLDER, StandIns
 
-__all__ = ["GIT_PATTERNS", "GUARDED", "SandboxStandIns"]
+__all__ = ["GIT_PATTERNS", "GuardedNames", "SandboxStandIns"]
 
 GIT_PATTERNS: Final = "/etc/agentd-gitexcludes"
 """A file of the sandbox: what git is to ignore."""
 
-# Settings of the workspace's repository. Where `commondir` names another folder, git takes settings and hooks from it.
-_GIT: Final = {
-    ".git/commondir": COMMON_DIR,
-    ".git/hooks": FOLDER,
-    ".git/config": "",
-    ".git/config.worktree": "",
-}
-
-GUARDED: Final = (*_GIT, *PLACEHOLDERS)
-"""What code must not change in a workspace."""
-
 GONE_S: Final = 1.0  # how long the kernel may take to end a sandbox that is killed
 
 
-def _wanted(workspace: Path, *, allow_git_config: bool) -> dict[str, str]:
-    if not (workspace / ".git/HEAD").exists():  # no repository, or `.git` is a file
-        return PLACEHOLDERS
-    git = {
-        name: what for name, what in _GIT.items() if not (allow_git_config and name.startswith(".git/config"))
-    }
-    return {**git, **PLACEHOLDERS}
+@attrs.frozen
+class GuardedNames:
+    """What code must not change in a workspace, by paths relative to it."""
+
+    stand_ins: dict[str, str]
+    """What stands in for it where it is absent (`StandIns`)."""
+    all: tuple[str, ...]
+    """Without what lies in another one."""
+
+    @classmethod
+    def of(cls, workspace: Path, *, allow_git_config: bool) -> GuardedNames:
+        """Look for the repositories that are there, which takes longest."""
+        git = guard_repositories(workspace, allow_config=allow_git_config)
+        wanted = {**git.wanted, **PLACEHOLDERS}
+        stand_ins = dict(sorted(wanted.items(), key=lambda item: item[0].count("/")))
+        names: list[str] = []
+        for name in sorted({*wanted, *git.denied}, key=lambda name: name.split("/")):
+            if not names or not name.startswith(f"{names[-1]}/"):
+                names.append(name)
+        return cls(stand_ins, tuple(names))
 
 
 class SandboxStandIns:
@@ -59,10 +63,10 @@ class SandboxStandIns:
             place.folders, FOLDER
         )  # which the runner could not remove if it is killed
         self._made: StandIns | None = None
-        self._process: LocalProcess | None = None
+        self._process: RunnerProcess | None = None
         _all.add(self)
 
-    def make(self, *, allow_git_config: bool) -> None:
+    def make(self, guarded: GuardedNames) -> None:
         """Make what is absent. What stands there for a sandbox before stays, so that there is no moment without.
 
         :raises SandboxUnavailableError: if it cannot be made, or written down.
@@ -71,17 +75,17 @@ class SandboxStandIns:
         before = self._made
         try:
             make_private(mark.parent)
-            wanted = _wanted(self._workspace, allow_git_config=allow_git_config)
-            self._made = StandIns(str(mark), str(self._workspace), {**self._folders, **wanted})
+            wanted = {**self._folders, **guarded.stand_ins}
+            self._made = StandIns(str(mark), str(self._workspace), wanted)
         except OSError as error:
             raise SandboxUnavailableError(
                 "the sandbox native cannot run here: what stands in the workspace for absent settings cannot be made, "
-                f"or not be written down in {mark.parent}: {error}"
+                f"or not be written down in {mark.parent} (XDG_STATE_HOME names another place): {error}"
             ) from error
         if before is not None:
             before.remove()
 
-    def belong_to(self, process: LocalProcess) -> None:
+    def belong_to(self, process: RunnerProcess) -> None:
         """Say for which sandbox they are."""
         self._process = process
 
@@ -96,12 +100,12 @@ class SandboxStandIns:
             with contextlib.suppress(OSError):  # the workspace was removed meanwhile, say
                 made.remove()
 
-    def remove_later(self, grace_s: float, then: Callable[[], None]) -> None:
-        """Take them away when the sandbox has ended, and end it after `grace_s`; then call `then`.
+    def remove_later(self, grace_s: float, then: Callable[[], None] | None) -> None:
+        """Take them away when the sandbox has ended, and end it after `grace_s`; then call `then`, in any case.
 
         To be called by a finaliser, which must not wait, nor take a lock.
         """
-        if self._made is not None:
+        if self._made is not None or then is not None:
             with contextlib.suppress(RuntimeError):  # this program ends, too
                 _thread.start_new_thread(self._remove_in_time, (grace_s, then))
 

@@ -60,9 +60,9 @@ def _start(bubblewrap: Bubblewrap) -> subprocess.CompletedProcess[str]:
     view = View(write=(), read=(), guarded=(), deny=())
     with ExitStack() as stack:
         calls = held(filter_program(os.uname().machine), stack)
-        before = [*namespaces(bubblewrap), "--seccomp", str(calls), *view.before_mounts()]
+        before = [*namespaces(bubblewrap), "--seccomp", str(calls), *view.before_mounts]
         command = [os.path.realpath(bubblewrap.path), "--version"]
-        given, start = SandboxStart(bubblewrap.path, before, view.after_mounts(), command).by_us(
+        given, start = SandboxStart(bubblewrap.path, before, view.after_mounts, command).by_us(
             IDS[-1], (), stack
         )
         return subprocess.run(

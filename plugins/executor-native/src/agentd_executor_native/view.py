@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -82,9 +83,11 @@ def _lies_in(path: Path, folder: Path) -> bool:
     return inner == outer or inner.startswith(outer if outer == "/" else f"{outer}/")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class View:
     """The folders and files of a sandbox, each under the path that it has on the host. All are absolute.
+
+    What is there is looked at once: a view is of one moment.
 
     :ivar write: what code may change: the workspace, and what the option `write` names.
     :ivar read: what it may read: the interpreter, and what the option `read` names.
@@ -97,8 +100,9 @@ class View:
     guarded: tuple[Path, ...]
     deny: tuple[Path, ...]
 
+    @cached_property
     def mounts(self) -> list[tuple[Path, bool]]:
-        """Return what of the host is mounted, outer folders first, each with whether it is writable.
+        """What of the host is mounted, outer folders first, each with whether it is writable.
 
         A folder around a read-only one is mounted as well: what is a mount cannot be moved away with all that is in it.
         """
@@ -110,7 +114,7 @@ class View:
         modes = {path: mode for path, mode in modes.items() if os.path.exists(path)}
         for path in [path for path, writable in modes.items() if not writable]:
             for top in self.write:
-                if _lies_in(path, top):
+                if path.parent != top and _lies_in(path, top):
                     modes = dict.fromkeys(set(path.parents) - set(top.parents), True) | modes
         kept: list[tuple[Path, bool]] = []
         for path, writable in sorted(modes.items(), key=lambda entry: len(entry[0].parts)):
@@ -120,9 +124,10 @@ class View:
         system = _system_paths()
         return [entry for entry in kept if not covered_by(entry[0], system)]
 
+    @cached_property
     def covers(self) -> list[Path]:
-        """Return what is covered because it is denied: what of it would be seen, by its own name."""
-        seen = [*(path for path, _ in self.mounts()), *map(Path, _SYSTEM), Path("/etc")]
+        """What is covered because it is denied: what of it would be seen, by its own name."""
+        seen = [*(path for path, _ in self.mounts), *map(Path, _SYSTEM), Path("/etc")]
         denied = dict.fromkeys(name for path in self.deny for name in (path, path.resolve()))
         return [
             path
@@ -130,16 +135,18 @@ class View:
             if os.path.lexists(path) and not path.is_symlink() and covered_by(path, seen)
         ]
 
+    @cached_property
     def before_mounts(self) -> list[str]:
-        """Return bubblewrap's arguments for what comes before the `mounts`: the system, and what is new in there."""
+        """bubblewrap's arguments for what comes before the `mounts`: the system, and what is new in there."""
         return [*_system(), "--proc", "/proc", "--dev", "/dev", *_temporary("/dev/shm"), *_temporary("/tmp")]
 
+    @cached_property
     def after_mounts(self) -> list[str]:
-        """Return its arguments for what covers the mounts; nothing else can be made in the folders around them."""
+        """Its arguments for what covers the mounts; nothing else can be made in the folders around them."""
         made = [
             part for name in MASKED if os.path.exists(f"/proc/{name}") for part in _no_file(f"/proc/{name}")
         ]
-        for path in self.covers():
+        for path in self.covers:
             made += _no_folder(str(path)) if path.is_dir() else _no_file(str(path))
         return [*made, "--remount-ro", "/dev", "--remount-ro", "/"]
 

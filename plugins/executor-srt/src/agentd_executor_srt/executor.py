@@ -22,6 +22,7 @@ from agentd_runner.host import RunnerExecutor
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.pending import Pending
 from agentd_runner.host.placeholders import mark_dir, standing_names
+from agentd_runner.host.repositories import kept_settings_note
 from agentd_runner.inside.timings import KILL_MARGIN_S
 from agentd_runner.stand_ins import FOLDER
 
@@ -31,7 +32,6 @@ from agentd_executor_srt.domains import check_domains
 from agentd_executor_srt.ending import end_later
 from agentd_executor_srt.placeholders import git_excludes, guard_workspace, write_git_excludes
 from agentd_executor_srt.process import SandboxProcess, start_sandbox
-from agentd_executor_srt.repositories import kept_settings_note
 from agentd_executor_srt.requirements import Programs, explain, find_programs, safe_path
 from agentd_executor_srt.risks import RiskyFile, find_risky_files
 from agentd_executor_srt.run_dir import make_run_dir, remove_run_dir, run_base

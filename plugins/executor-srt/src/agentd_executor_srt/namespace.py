@@ -35,7 +35,13 @@ def open_way(writable: list[str], readable: list[str]) -> None:
     Does nothing if they are. Raises `ClosedError`.
     """
     wanted = dict.fromkeys(readable, False) | dict.fromkeys(writable, True)
-    closed = {path: folder for path in wanted if (folder := closed_folder(path))}
+    found = {path: folder for path in wanted if (folder := closed_folder(path))}
+    # What the user gets is not covered, however private it is: the cover would be read-only.
+    closed = {
+        path: folder
+        for path, folder in found.items()
+        if not any(f"{folder}/".startswith(f"{one}/") for one in writable)
+    }
     if not closed:
         return
     held: dict[str, int] = {}

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import attrs
 from agentd_runner.host.placeholders import PLACEHOLDERS, git_patterns, git_variables
+from agentd_runner.host.repositories import guard_repositories
 from agentd_runner.stand_ins import FOLDER
-
-from agentd_executor_srt.repositories import guard_repositories
 
 __all__ = ["GIT_EXCLUDES", "Guarded", "git_excludes", "guard_workspace", "write_git_excludes"]
 

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import attrs
 from agentd.errors import ConfigError
 from agentd_runner.host import environment
+from agentd_runner.host.repositories import SEARCH_DEPTH
 
 from agentd_executor_srt.additions import BUBBLEWRAP
 from agentd_executor_srt.domains import check_domains
-from agentd_executor_srt.repositories import SEARCH_DEPTH
 from agentd_executor_srt.requirements import Programs
 
 __all__ = ["DENY_READ", "INHERITED", "Policy", "Profile", "ProxySecret", "read_secrets"]

@@ -27,9 +27,8 @@ def halve_user_limits() -> None:
     import ctypes
 
     halves = {inner: int(said) // 2 for outer, inner in LIMITS.items() if (said := _read(outer)).isdigit()}
-    if (
-        _read(APPARMOR) == "1"
-    ):  # such a namespace would keep bubblewrap from making one; and bubblewrap alone may
+    # Such a namespace would keep bubblewrap from making one; and bubblewrap alone may.
+    if _read(APPARMOR) == "1":
         return
     uid, gid = os.getuid(), os.getgid()
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):

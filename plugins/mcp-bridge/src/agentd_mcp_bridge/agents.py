@@ -12,12 +12,14 @@ from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import ToolError, UnknownToolError
 from agentd.protocols import OnProgress
 from agentd.types import ToolSpec
+from agentd_tools.sources import EventPage
 
 from agentd_mcp_bridge.backend import ClientBackend
 from agentd_mcp_bridge.config import AgentsTarget, ServerConfig, ToolFilter
-from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
+from agentd_mcp_bridge.connection import ServerConnection
 from agentd_mcp_bridge.direct import Done
 from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.life import Life, ServerListener
 from agentd_mcp_bridge.offered import output_schema_of
 from agentd_mcp_bridge.results import plain, prompt_messages, resource_value, tool_value
 from agentd_mcp_bridge.schemas import is_wrapped, tool_spec
@@ -103,6 +105,14 @@ class AgentsBackend:
         if (substitute := await self._route()) is not None:
             return await substitute.get_prompt(name, arguments)
         return prompt_messages(await self._ask("get_prompt", name, arguments))
+
+    async def poll_events(self, name: str, arguments: Mapping[str, object], cursor: str | None) -> EventPage:
+        substitute = await self._route()
+        if substitute is None:
+            raise ToolError(
+                f"{self.config.name!r} is an object of openai-agents, which cannot be asked for events"
+            )
+        return await substitute.poll_events(name, arguments, cursor)
 
     async def subscribable(self) -> ServerConnection | None:
         """None for the object itself: it does not say when its connection breaks, so nothing could be promised."""

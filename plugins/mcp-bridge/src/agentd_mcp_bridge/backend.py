@@ -6,26 +6,26 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import anyio
-from agentd.errors import ToolError, ToolTimeoutError
+from agentd.errors import ToolError
 from agentd.protocols import OnProgress
 from agentd.text import valid_data
 from agentd.types import ToolSpec
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from agentd_tools.sources import EventPage
 
+from agentd_mcp_bridge.asking import ServerRequests, open_client, refusal
 from agentd_mcp_bridge.config import ServerConfig
-from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
-from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done, refuses_new_revision
-from agentd_mcp_bridge.errors import McpServerError
+from agentd_mcp_bridge.connection import ServerConnection
+from agentd_mcp_bridge.direct import DirectCall, DirectCalls, Done
 from agentd_mcp_bridge.lenient import read_json
+from agentd_mcp_bridge.life import Life, ServerListener
 from agentd_mcp_bridge.loop import mcp_loop
 from agentd_mcp_bridge.offered import OutputChecks, oddity_of, output_schema_of
+from agentd_mcp_bridge.passing import Kind, PassedRequest, refusal_behind
 
 __all__ = ["Backend", "ClientBackend"]
 
 _PAGES: Final = 1000
 _ITEMS: Final = 100_000
-_SESSION_GONE: Final = "Session terminated"
-_CLOSED: Final = "Connection closed"
 
 
 class Backend(Protocol):
@@ -55,6 +55,10 @@ class Backend(Protocol):
 
     async def get_prompt(self, name: str, arguments: dict[str, str]) -> object: ...
 
+    async def poll_events(
+        self, name: str, arguments: Mapping[str, object], cursor: str | None
+    ) -> EventPage: ...
+
     async def subscribable(self) -> ServerConnection | None: ...
 
     async def revive(self, patience_s: float) -> bool: ...
@@ -77,6 +81,7 @@ class ClientBackend:
         self.config = config
         self.listener = listener or ServerListener()
         self.connection = ServerConnection(config, self.listener)
+        self._requests = ServerRequests(self.connection, self._share_pipe)
         self.instructions = ""
         self.capabilities: frozenset[str] = frozenset()
         self._wrapped: set[str] = set()
@@ -95,22 +100,23 @@ class ClientBackend:
         from agentd_mcp_bridge.tasks import must_be_task
 
         async def fetch(life: Life) -> list[Any]:
-            return await _all_pages(_client(life).list_tools, "tools")
+            return await _all_pages(open_client(life).list_tools, "tools")
 
-        life, tools = await self._ask(fetch, "tools/list", needs="tools", otherwise=[])
+        life, tools = await self._requests.ask(fetch, "tools/list", needs="tools", otherwise=[])
         if life is not None:
-            self.instructions = _client(life).instructions or ""
+            self.instructions = open_client(life).instructions or ""
             self.capabilities = frozenset(
                 kind
                 for kind in ("tools", "resources", "prompts")
-                if getattr(_client(life).server_capabilities, kind) is not None
+                if getattr(open_client(life).server_capabilities, kind) is not None
             )
         schemas = {t.name: schema for t in tools if (schema := output_schema_of(t)) is not None}
         self._outputs.replace(schemas)
         self._wrapped = {name for name, schema in schemas.items() if is_wrapped(schema, name)}
         self._repeatable = {t.name: _is_repeatable(t) for t in tools}
         self._tasks = {t.name for t in tools if must_be_task(t)}
-        self._tell_oddities({t.name: odd for t in tools if (odd := oddity_of(t))})
+        admits = self.config.tool_filter.admits
+        self._tell_oddities({t.name: odd for t in tools if admits(t.name) and (odd := oddity_of(t))})
         return [tool_spec(tool, self.config.name, self.config.timeout_s) for tool in tools]
 
     def _tell_oddities(self, odd: dict[str, str]) -> None:
@@ -122,7 +128,6 @@ class ClientBackend:
     async def call(
         self, name: str, arguments: dict[str, Any], on_progress: OnProgress | None, *, attempts: int = 2
     ) -> object:
-
         given = valid_data(arguments)
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
@@ -133,12 +138,12 @@ class ClientBackend:
             if name in self._tasks:
                 from agentd_mcp_bridge.tasks import call_as_task
 
-                return await call_as_task(_client(life), name, given)
-            return await _client(life).call_tool(
+                return await call_as_task(open_client(life), name, given)
+            return await open_client(life).call_tool(
                 name, given, progress_callback=None if on_progress is None else progress
             )
 
-        _, result = await self._ask(
+        _, result = await self._requests.ask(
             fetch, f"{name}()", repeatable=self._repeatable.get(name, False), attempts=attempts
         )
         return self._value(name, result)
@@ -192,7 +197,7 @@ class ClientBackend:
             mcp_loop(),
             has_schema=self._outputs.schemas.__contains__,
             finish=self._read_result,
-            refused=lambda name, code, message: _refusal(code, message, f"{name}()"),
+            refused=lambda name, code, message: refusal(code, message, f"{name}()"),
             ask_again=self._take_long_way,
         )
         pipe.intercept(direct.take)
@@ -206,7 +211,7 @@ class ClientBackend:
 
     def _lost(self, life: Life, call: DirectCall) -> None:
         async def outcome() -> object:
-            died = self._died(life, f"{call.name}()")
+            died = self._requests.died(life, f"{call.name}()")
             if life.closing or not self._repeatable.get(call.name, False):
                 raise died
             return await self._again(call, attempts=1)
@@ -234,9 +239,9 @@ class ClientBackend:
         from agentd_mcp_bridge.results import resource_value
 
         async def fetch(life: Life) -> Any:
-            return await _client(life).read_resource(uri)
+            return await open_client(life).read_resource(uri)
 
-        _, result = await self._ask(fetch, f"reading {uri!r}", repeatable=True)
+        _, result = await self._requests.ask(fetch, f"reading {uri!r}", repeatable=True)
         return resource_value(result)
 
     async def list_prompts(self) -> Sequence[Mapping[str, object]]:
@@ -246,10 +251,54 @@ class ClientBackend:
         from agentd_mcp_bridge.results import prompt_messages
 
         async def fetch(life: Life) -> Any:
-            return await _client(life).get_prompt(name, arguments)
+            return await open_client(life).get_prompt(name, arguments)
 
-        _, result = await self._ask(fetch, f"the prompt {name!r}", repeatable=True)
+        _, result = await self._requests.ask(fetch, f"the prompt {name!r}", repeatable=True)
         return prompt_messages(result)
+
+    async def poll_events(self, name: str, arguments: Mapping[str, object], cursor: str | None) -> EventPage:
+        from agentd_mcp_bridge.events import poll_events
+
+        async def fetch(life: Life) -> EventPage:
+            return await poll_events(open_client(life), name, arguments, cursor)
+
+        _, page = await self._requests.ask(fetch, f"asking for events {name!r}")
+        assert page is not None
+        found: EventPage = page
+        return found
+
+    async def offered(self, kind: Kind) -> list[Any]:
+        """Return what the server offers of a kind, as the SDK has it."""
+        needs = "resources" if kind == "resource_templates" else kind
+
+        async def fetch(life: Life) -> list[Any]:
+            return await _all_pages(getattr(open_client(life), f"list_{kind}"), kind)
+
+        _, items = await self._requests.ask(fetch, f"list_{kind}", needs=needs, otherwise=[])
+        return list(items)
+
+    async def pass_on(self, passed: PassedRequest, *, repeatable: bool) -> Any:
+        """Make a client's request; see `McpSource.pass_on`."""
+
+        async def fetch(life: Life) -> Any:
+            return await passed.send(open_client(life))
+
+        try:
+            _, passed.result = await self._requests.ask(fetch, passed.what, repeatable=repeatable)
+        except ToolError as error:
+            passed.error = refusal_behind(error)
+            if passed.error is None:
+                raise
+            raise passed.error from None
+        return passed.result
+
+    async def pass_call(self, passed: PassedRequest, name: str, arguments: dict[str, Any]) -> Any:
+        """Make a client's call of a tool; of one that only knows tasks, as such."""
+        if name in self._tasks:
+            from agentd_mcp_bridge.tasks import call_as_task
+
+            passed.send = lambda client: call_as_task(client, name, valid_data(arguments))
+        return await self.pass_on(passed, repeatable=self._repeatable.get(name, False))
 
     async def subscribable(self) -> ServerConnection | None:
         return self.connection
@@ -261,7 +310,7 @@ class ClientBackend:
             return False
         with anyio.move_on_after(patience_s) as patience:
             try:
-                await _client(life).list_tools()
+                await open_client(life).list_tools()
             except Exception:  # an answer, too; that of a server that has ended, say
                 return False
         if patience.cancelled_caught and life.usable:
@@ -281,97 +330,10 @@ class ClientBackend:
         from agentd_mcp_bridge.results import plain
 
         async def fetch(life: Life) -> list[Any]:
-            return await _all_pages(getattr(_client(life), method), attribute)
+            return await _all_pages(getattr(open_client(life), method), attribute)
 
-        _, items = await self._ask(fetch, method, needs=capability, otherwise=[])
+        _, items = await self._requests.ask(fetch, method, needs=capability, otherwise=[])
         return [plain(item) for item in items]
-
-    async def _ask(
-        self,
-        fetch: Callable[[Life], Awaitable[Any]],
-        what: str,
-        *,
-        repeatable: bool = True,
-        needs: str = "",
-        otherwise: Any = None,
-        attempts: int = 2,
-    ) -> tuple[Life | None, Any]:
-        """Have `fetch` ask the server; once more on a new connection, if it broke and asking twice is safe."""
-        from mcp import MCPError
-
-        while True:
-            life = await self.connection.open()
-            self._share_pipe(life)
-            if needs and getattr(_client(life).server_capabilities, needs) is None:
-                return life, otherwise
-            attempts -= 1
-            try:
-                return life, await fetch(life)
-            except MCPError as error:
-                again = await self._after(error, life, what, repeatable=repeatable)
-                if not again or attempts == 0:
-                    raise again or _as_tool_error(error, what) from error
-            except ToolError:
-                raise
-            except Exception as error:  # the SDK refuses what the server sent, by several kinds of errors
-                raise ToolError(f"{what} of {self.config.name!r}: {error}") from error
-
-    async def _after(self, error: Any, life: Life, what: str, *, repeatable: bool) -> ToolError | None:
-        """Return the error if the connection broke and asking again is allowed; raise it if it is not."""
-        from mcp_types import CONNECTION_CLOSED
-
-        name = self.config.name
-        if refuses_new_revision(error.message) and self._speak_older(life):
-            await life.ended.wait()
-            return McpServerError(name, f"refused {what}: {error.message}")
-        if error.message == _SESSION_GONE:  # it was refused, so asking again is safe
-            life.broke()
-            await life.ended.wait()
-            return McpServerError(name, "has ended the session")
-        if error.code != CONNECTION_CLOSED:
-            return None
-        if error.message == _CLOSED:
-            await life.ended.wait()
-        died = self._died(life, what, error.message)
-        if life.closing or not repeatable:
-            raise died from error
-        return died
-
-    def _speak_older(self, life: Life) -> bool:
-        """Have the next life speak an older revision, if this one speaks the newest."""
-        if life.client is None or life.client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            return False
-        if not self.connection.use_older():
-            return False
-        life.broke()
-        return True
-
-    def _died(self, life: Life, what: str, reason: str = _CLOSED) -> McpServerError:
-        if life.closing:
-            return McpServerError(self.config.name, f"was closed during {what}")
-        return McpServerError(
-            self.config.name,
-            f"died during this call, {what}; it is restarted with the next call; whether the call took effect "
-            f"is not known: {life.failure or reason}",
-        )
-
-
-def _client(life: Life) -> Any:
-    if life.client is None:
-        raise life.failure or McpServerError(life.config.name, "has ended the connection")
-    return life.client
-
-
-def _as_tool_error(error: Any, what: str) -> ToolError:
-    return _refusal(error.code, error.message, what)
-
-
-def _refusal(code: int, message: str, what: str) -> ToolError:
-    from mcp_types import REQUEST_TIMEOUT
-
-    if code == REQUEST_TIMEOUT:
-        return ToolTimeoutError(f"{what} did not answer in time")
-    return ToolError(f"{what}: {message}")
 
 
 def _spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

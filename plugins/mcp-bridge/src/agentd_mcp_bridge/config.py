@@ -111,6 +111,8 @@ class ServerConfig:
     :param elicitation: answers the server's questions; see `agentd_mcp_bridge.callbacks`.
     :param sampling: lets the server ask a model.
     :param roots: directories that the server is told of; none by default.
+    :param shared: clients of an MCP server of ours (`agentd mcp`) that have no session share its connection; else each
+        of their requests has one of its own, as what the server asks may be meant for any of them.
     :param protocol: the revision to speak: the newest that both sides know, or only those with a handshake
         (2025-11-25 and older).
     """
@@ -125,6 +127,7 @@ class ServerConfig:
     sampling: Callback | None = None
     roots: tuple[str, ...] | None = None
     protocol: Protocol = "auto"
+    shared: bool = True
 
     @property
     def max_message_bytes(self) -> int:

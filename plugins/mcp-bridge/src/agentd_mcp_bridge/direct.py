@@ -18,6 +18,7 @@ import anyio
 import attrs
 import msgspec
 from agentd.protocols import OnProgress
+from opentelemetry.trace import get_current_span
 
 from agentd_mcp_bridge.lenient import read_json, request_id
 from agentd_mcp_bridge.loop import McpLoop
@@ -153,8 +154,8 @@ class DirectCalls:
     ) -> Callable[[], None] | None:
         """Start a call, from any thread; return what gives it up, or None if it must go the SDK's way."""
         loop = self._loop
-        if self._over or not loop.alive:
-            return None
+        if self._over or not loop.alive or get_current_span().get_span_context().is_valid:
+            return None  # the SDK tells the server which span its own belong below
         call = self._new_call(name, arguments, done, on_progress)
         if call is None:
             return None
@@ -175,10 +176,8 @@ class DirectCalls:
             params["_meta"] = meta
         try:
             line = _request(method="tools/call", params=params, id=ident)
-        except (
-            UnicodeEncodeError,
-            RecursionError,
-        ):  # the other way makes the text valid, or says what is wrong
+        # The other way makes the text valid, or says what is wrong.
+        except (UnicodeEncodeError, RecursionError):
             return None
         if len(line) > MAX_REQUEST_BYTES:
             return None
@@ -293,11 +292,8 @@ class DirectCalls:
 def _decoded(decoder: msgspec.json.Decoder[Any], raw: msgspec.Raw) -> Any:
     try:
         return decoder.decode(raw)
-    except (
-        msgspec.DecodeError,
-        UnicodeDecodeError,
-        RecursionError,
-    ):  # the SDK's models say what is wrong with it
+    # The SDK's models say what is wrong with it.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

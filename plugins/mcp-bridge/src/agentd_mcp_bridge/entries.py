@@ -45,6 +45,7 @@ _OPTIONS: Final = (
     "sampling",
     "roots",
     "protocol",
+    "shared",
 )
 _REVISIONS: Final[dict[str, Protocol]] = {
     "auto": "auto",
@@ -146,6 +147,8 @@ def configure(target: Target, name: str, options: Mapping[str, Any], *, where: s
         values["roots"] = tuple(str(root) for root in _list(given["roots"], where, "roots", (str, Path)))
     if given.get("protocol") is not None:
         values["protocol"] = _protocol(given["protocol"], where)
+    if given.get("shared") is not None:
+        values["shared"] = _flag(given["shared"], where, "shared")
     if given.get("tool_filter") is not None:
         values["tool_filter"] = _filter(given["tool_filter"], where)
     return ServerConfig(target=target, **values)
@@ -307,6 +310,12 @@ def _positive(value: object, where: str, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigError(f"{_path(where, key)}must be a number above 0, got {value!r}")
     return float(value)
+
+
+def _flag(value: object, where: str, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{_path(where, key)}must be true or false, got {value!r}")
+    return value
 
 
 def _list(value: object, where: str, key: str, of: tuple[type, ...]) -> list[Any]:

@@ -19,6 +19,7 @@ from agentd_mcp_bridge.lenient import valid_line
 __all__ = ["kinds_to_try", "sse_transport", "streamable_transport"]
 
 _AS_JSON: Final = "application/json"
+_SESSION: Final = "mcp-session-id"
 
 
 def kinds_to_try(target: HttpTarget) -> tuple[str, ...]:
@@ -61,6 +62,7 @@ def _client(target: HttpTarget, max_message_bytes: int, hearing: Hearing | None 
                 'wants to know who asks (HTTP 401): set "auth": "oauth", or a token as "bearer_token" or in '
                 f'"headers"{_wrong_token(target)}'
             )
+        _tell_lost_session(response)
         kind = response.headers.get("content-type", "").lower()
         if kind.startswith(_AS_JSON):
             _limit_body(response, max_message_bytes)
@@ -79,6 +81,14 @@ def _client(target: HttpTarget, max_message_bytes: int, hearing: Hearing | None 
 def _wrong_token(target: HttpTarget) -> str:
     given = any(name.lower() == "authorization" for name in target.headers)
     return "; it does not take the one that is set" if given else ""
+
+
+def _tell_lost_session(response: httpx2.Response) -> None:
+    """Have the SDK say that the session has ended, whatever words the server has for that: 404 to a request with a
+    session's id means it (MCP 2025-11-25, "Session Management"), but a JSON-RPC error in the body would hide it."""
+    request = response.request
+    if response.status_code == 404 and request.method == "POST" and _SESSION in request.headers:
+        response.headers["content-type"] = "text/plain"
 
 
 def _limit_body(response: httpx2.Response, max_bytes: int) -> None:

@@ -15,7 +15,7 @@ from mcp_types.methods import validate_server_result
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 from pydantic import ValidationError
 
-__all__ = ["OutputChecks", "mend_tools", "oddity_of", "output_schema_of"]
+__all__ = ["OutputChecks", "mend_tools", "oddity_of", "output_schema_of", "plain_tool"]
 
 _log: Final = logging.getLogger("agentd.mcp")
 _ODD: Final = "agentd/odd"
@@ -46,6 +46,16 @@ def output_schema_of(tool: Any) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, Mapping) else tool.output_schema
 
 
+def plain_tool(tool: Any) -> Any:
+    """Return a tool of the SDK as a client of ours is told of it: with the server's output schema, if any client takes
+    that, without notes of agentd's own, and never as a task, which agentd makes of its call where it has to."""
+    meta = {key: value for key, value in (tool.meta or {}).items() if key not in (_ODD, _OUTPUT)}
+    output = output_schema_of(tool)
+    is_usual = output is not None and output.get("type") == "object"
+    schema = output if is_usual else None
+    return tool.model_copy(update={"meta": meta or None, "output_schema": schema, "execution": None})
+
+
 def _mended(tool: Any) -> dict[str, Any] | None:
     if not isinstance(tool, dict):
         return None
@@ -69,8 +79,10 @@ def _mended(tool: Any) -> dict[str, Any] | None:
 def _schema_of_object(schema: Any, *, once_more: bool) -> tuple[dict[str, Any], str]:
     """Return a schema that the SDK takes, as near to the given one as can be, and what was wrong with that."""
     if isinstance(schema, dict) and not once_more and schema.get("type", "object") in ("object", None):
-        return {**schema, "type": "object"}, "its inputSchema does not say that it is one of an object"
-    return dict(_NO_PARAMETERS), "its inputSchema is not one of an object; its parameters are not known"
+        return {**schema, "type": "object"}, 'its inputSchema lacks "type": "object"'
+    return dict(
+        _NO_PARAMETERS
+    ), "its inputSchema does not describe an object, so its parameters are not known"
 
 
 def _refused_key(tool: dict[str, Any]) -> str | None:

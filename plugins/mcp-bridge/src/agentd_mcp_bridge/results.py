@@ -11,7 +11,7 @@ import mcp_types as types
 from agentd.errors import ToolError
 from agentd.types import Blob
 
-__all__ = ["content_value", "plain", "prompt_messages", "resource_value", "tool_value"]
+__all__ = ["content_value", "plain", "prompt_messages", "resource_value", "summary", "tool_value"]
 
 _ERROR_CHARS: Final = 20_000
 
@@ -42,6 +42,16 @@ def tool_value(
     if wrapped and isinstance(structured, dict) and structured.keys() == {"result"}:
         return structured["result"]
     return structured
+
+
+def summary(result: types.CallToolResult) -> object:
+    """Return what events tell of a result that goes to somebody else as it is: its texts, and what else there is.
+
+    :raises ToolError: with the server's text, if the call failed.
+    """
+    if result.is_error:
+        raise ToolError(_error_text(result, "the tool"))
+    return [part.text if isinstance(part, types.TextContent) else f"[{part.type}]" for part in result.content]
 
 
 def _repeats_binary(content: list[Any], structured: object) -> bool:

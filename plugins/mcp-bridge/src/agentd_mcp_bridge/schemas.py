@@ -25,7 +25,16 @@ def tool_spec(tool: Any, source: str, timeout_s: float | None) -> ToolSpec:
         output_schema=None if output is None else dict(output),
         source=source,
         timeout_s=timeout_s,
+        annotations=_hints(tool),
     )
+
+
+def _hints(tool: Any) -> dict[str, object]:
+    """Return a tool's annotations, named as MCP does: `readOnlyHint`, `destructiveHint` and so on."""
+    if tool.annotations is None:
+        return {}
+    hints: dict[str, object] = tool.annotations.model_dump(by_alias=True, exclude_none=True)
+    return hints
 
 
 def _without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from mcp import MCPError
 from mcp.client.subscriptions import SubscriptionLost
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from agentd_mcp_bridge.connection import Life, restart_backoff
+from agentd_mcp_bridge.connection import restart_backoff
+from agentd_mcp_bridge.life import Life
 
 if TYPE_CHECKING:
     from agentd_mcp_bridge.subscriptions import Subscriptions, Topic

@@ -12,10 +12,11 @@ import anyio
 import mcp_types as types
 from agentd._concurrency.pool import unbounded_pool
 from agentd.errors import ToolError
-from agentd.protocols import SubscriptionState
+from agentd_tools.sources import SubscriptionState
 from pydantic import AnyUrl
 
-from agentd_mcp_bridge.connection import Life, ServerConnection, ServerListener
+from agentd_mcp_bridge.connection import ServerConnection
+from agentd_mcp_bridge.life import Life, ServerListener
 from agentd_mcp_bridge.loop import McpLoop, mcp_loop
 
 __all__ = ["Subscriptions", "Topic"]
@@ -129,7 +130,7 @@ class Subscriptions:
         self._waiting: anyio.CancelScope | None = None
 
     def subscribe(self, uri: str, on_event: OnEvent) -> Callable[[], None]:
-        """See `agentd.protocols.SubscriptionSource`."""
+        """See `agentd_tools.sources.SubscriptionSource`."""
         subscriber = Subscriber(on_event)
         loop = mcp_loop()
 

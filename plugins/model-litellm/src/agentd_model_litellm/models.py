@@ -8,9 +8,9 @@ from typing import Any, Literal
 from agentd.protocols import Model
 from agentd_model_openai.chat import ChatModel
 from agentd_model_openai.owned import STATELESS
+from agentd_model_openai.prices import Prices
 from agentd_model_openai.responses import ResponsesModel
 from agentd_model_openai.retry import Repeatable, Retries
-from agentd_model_openai.usage import Prices
 
 from agentd_model_litellm.litellm import create_chat, create_response
 

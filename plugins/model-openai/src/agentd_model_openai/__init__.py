@@ -4,8 +4,8 @@ request."""
 from __future__ import annotations
 
 from agentd_model_openai.chat import ChatModel
+from agentd_model_openai.prices import Prices
 from agentd_model_openai.responses import ResponsesModel
 from agentd_model_openai.routing import open_model
-from agentd_model_openai.usage import Prices
 
 __all__ = ["ChatModel", "Prices", "ResponsesModel", "open_model"]

@@ -13,19 +13,23 @@ from typing import Any
 
 from agentd.protocols import ModelEvent, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.text import valid_data, valid_text
-from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, later_choice, text_of
+from agentd_model_openai.apart import options_apart
+from agentd_model_openai.chat_calls import CallCollector, as_call, as_tool, text_of
 from agentd_model_openai.chat_end import AnswerEnd
+from agentd_model_openai.client_model import ClientModel
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
+from agentd_model_openai.held_form import chat_format, is_refused
 from agentd_model_openai.pieces import TextJoiner
-from agentd_model_openai.source import Opener, Source
-from agentd_model_openai.usage import Prices, chat_usage, priced
+from agentd_model_openai.prices import Prices
+from agentd_model_openai.reasoning import chat_reasoning
+from agentd_model_openai.source import Source
+from agentd_model_openai.usage import Told, chat_usage
 
 __all__ = ["ChatModel"]
 
 
-class ChatModel:
+class ChatModel(ClientModel):
     """A `Model` that speaks chat completions through the `openai` SDK or anything with its methods.
 
     :param name: the model's name for the provider.
@@ -34,7 +38,7 @@ class ChatModel:
     :param messages: what stands before the first answer; copied, never changed.
     :param options: further arguments of every request (`temperature`, `response_format`, `timeout`, ...).
     :param streamed: False asks for whole answers; then an answer is one `ModelText` with the SDK's object.
-    :param prices: see `agentd_model_openai.usage.Prices`; without it the cost stays unknown.
+    :param prices: see `agentd_model_openai.prices`; without a price the cost stays unknown.
     """
 
     def __init__(
@@ -48,21 +52,17 @@ class ChatModel:
         streamed: bool = True,
         prices: Prices | None = None,
         is_async: bool | None = None,
-        opener: Opener | None = None,
+        source: Source | None = None,
     ) -> None:
-        self.name = name
         if create is None and client is not None:
             create = client.chat.completions.create
-        self._source = Source(create, is_async=is_async, opener=opener)
+        source = source or Source(create, is_async=is_async)
+        super().__init__(name, source, options=options, streamed=streamed, prices=prices)
         self._first = tuple(messages)
         self.messages: list[Any] = list(messages)
-        self._options = dict(options or {})
-        self._streamed = streamed
-        self._prices = prices
         self._asks_usage = True
-        self._offered: list[dict[str, Any]] = []
-        self._asked_before = False
         self._extras: dict[str, Any] = {}
+        self._form: dict[str, Any] = {}
 
     # --- the conversation --------------------------------------------------------------------------
 
@@ -72,7 +72,12 @@ class ChatModel:
 
     def reset(self) -> None:
         """Forget what was said since the beginning, the system prompt too."""
-        self.messages = list(self._first)
+        self.retell(self._first)
+
+    def retell(self, messages: Sequence[Any]) -> None:
+        """Have these messages in place of all that was said."""
+        self.messages = list(messages)
+        self._bill.forget()
 
     def offer(self, tools: Sequence[ToolOffer]) -> None:
         """Send these tools with every request, behind those in the options.
@@ -82,9 +87,9 @@ class ChatModel:
         """
         self._offered = [valid_data(as_tool(t)) for t in tools]
 
-    def hold_to(self, arguments: Mapping[str, Any]) -> None:
-        """Send these arguments with every request from now on: the form of the answer, say."""
-        self._options |= arguments
+    def hold_to_schema(self, schema: Mapping[str, Any] | None) -> None:
+        """See `agentd.protocols.SchemaModel`. A server that refuses it goes on without."""
+        self._form = chat_format(schema)
 
     def add_task(self, text: str) -> None:
         """Append what the person says."""
@@ -117,33 +122,29 @@ class ChatModel:
             for r in results
         ]
 
-    def estimate(self, text: str) -> Usage:
-        """Return a guess for an answer whose stream was closed early: 4 characters a token."""
-        sent = len(str(self.messages)) // 4
-        return priced(
-            Usage(input_tokens=sent, output_tokens=len(text) // 4, requests=1), self.name, self._prices
-        )
+    def _told(self) -> Told:
+        return self.messages, self._offered
 
-    @property
-    def response(self) -> Any:
-        """The HTTP response of the first stream, or None."""
-        return self._source.response
+    def apart(self, name: str = "", *, max_tokens: int | None = None, streamed: bool = True) -> ChatModel:
+        """Return another conversation over the same client, with this model or another one that it serves.
+
+        :param max_tokens: how long its answers may be.
+        :param streamed: False asks for whole answers.
+        """
+        source = self._source.twin(streamed=streamed)
+        options = options_apart(self._options, source, api="chat", max_tokens=max_tokens)
+        return ChatModel(
+            name or self.name, source=source, options=options, prices=self._prices, streamed=streamed
+        )
 
     # --- the requests --------------------------------------------------------------------------------
 
     def _request(self) -> dict[str, Any]:
-        request = {**self._options, "model": self.name, "messages": list(self.messages)}
+        request = {**self._options, **self._form, "model": self.name, "messages": list(self.messages)}
         self._extras = {}
-        if self._offered:
-            request["tools"] = [*(self._options.get("tools") or ()), *self._offered]
-            if self._asked_before and "tool_choice" in request:
-                request["tool_choice"] = later_choice(request["tool_choice"])
-        self._asked_before = True
-        if self._streamed:
-            request["stream"] = True
-            if self._asks_usage:
-                request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
-        return request
+        if self._streamed and self._asks_usage:
+            request["stream_options"] = {**(request.get("stream_options") or {}), "include_usage": True}
+        return self._with_tools(request)
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[AsyncIterator[ModelEvent]]:
@@ -161,44 +162,52 @@ class ChatModel:
         except Exception as exc:
             if opened or is_programming_error(exc):
                 raise
-            if not self._usage_was_refused(exc):
+            if not self._goes_without(exc):
                 raise refused(self.name, exc) from exc
         else:
             return
-        self._asks_usage = False
         async with self.stream() as again:
             yield again
 
-    def _usage_was_refused(self, exc: Exception) -> bool:
-        """Tell whether a server that does not know `stream_options` said so; then it is left out from now
-        on."""
-        asked = self._asks_usage and "stream_options" not in self._options
-        return asked and getattr(exc, "status_code", None) in (400, 422) and "stream_options" in str(exc)
+    def _goes_without(self, exc: Exception) -> bool:
+        """Tell whether a server said that it does not know `stream_options`, or the answer's form; then it is left out
+        from now on."""
+        if self._form and is_refused(exc):
+            self._form = {}
+            return True
+        asked = self._streamed and self._asks_usage and "stream_options" not in self._options
+        if asked and getattr(exc, "status_code", None) in (400, 422) and "stream_options" in str(exc):
+            self._asks_usage = False
+            return True
+        return False
 
     async def _asked(self) -> Any:
-        try:
-            return await self._source.request(self._request())
-        except Exception as exc:
-            if is_programming_error(exc):
-                raise
-            raise refused(self.name, exc) from exc
+        while True:
+            try:
+                return await self._source.request(self._request())
+            except Exception as exc:
+                if is_programming_error(exc):
+                    raise
+                if not self._goes_without(exc):
+                    raise refused(self.name, exc) from exc
 
     async def _whole(self, completion: Any) -> AsyncGenerator[ModelEvent, None]:
         choices = getattr(completion, "choices", None)
         if not choices or not choices[0].finish_reason:
             raise unfinished(self.name, "finish_reason", empty=not choices)
         # The finish comes first: a reader that stops at prose behind a block has the usage then.
-        usage = priced(chat_usage(completion.usage), self.name, self._prices)
+        usage = self._bill.of(chat_usage(completion.usage), self._told())
         message = choices[0].message
         end = AnswerEnd()
         end.see(message, choices[0].finish_reason)
         yield end.finish(usage, completion)
+        reasoning = valid_text(chat_reasoning(message))
         try:
             text = valid_text(_text_in(message))
         except ValueError as exc:
             raise broken_stream(self.name, exc) from exc
         message.content = text or None
-        yield ModelText(text, completion)
+        yield ModelText(text, completion, reasoning)
         collector = CallCollector()
         for call in collector.whole(message):
             yield call
@@ -209,18 +218,19 @@ class ChatModel:
         usage = None
         empty = True
         collector = CallCollector()
-        joiner = TextJoiner()
+        joiner, thoughts = TextJoiner(), TextJoiner()
         try:
             async for chunk in chunks:
                 empty = False
                 if getattr(chunk, "usage", None) is not None:
                     usage = chunk.usage
-                text = ""
+                text = reasoning = ""
                 calls: Sequence[ModelToolCall] = ()
                 if chunk.choices:
                     choice = chunk.choices[0]
                     end.see(choice.delta, choice.finish_reason)
                     if choice.delta:
+                        reasoning = thoughts.feed(chat_reasoning(choice.delta))
                         text = joiner.feed(_text_in(choice.delta))
                         if choice.finish_reason:
                             text += joiner.close()
@@ -230,14 +240,14 @@ class ChatModel:
                     if choice.finish_reason:
                         calls = [*calls, *collector.close()]
                         self._extras = collector.extras
-                yield ModelText(text, chunk)
+                yield ModelText(text, chunk, reasoning)
                 for call in calls:
                     yield call
         except Exception as exc:
             raise broken_stream(self.name, exc) from exc
         if not end.reason:
             raise unfinished(self.name, "finish_reason", empty=empty)
-        yield end.finish(priced(chat_usage(usage), self.name, self._prices))
+        yield end.finish(self._bill.of(chat_usage(usage), self._told()))
 
 
 def _text_in(message: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from agentd.protocols import ModelToolCall, ToolOffer
 from agentd.text import valid_data
@@ -75,6 +76,7 @@ class CallCollector:
         self.extras: dict[str, Any] = {}
         self._open: dict[int, dict[str, Any]] = {}
         self._unnumbered = 0
+        self._closed = 0  # how many were complete already
         self._chars = 0
 
     def whole(self, message: Any) -> Iterator[ModelToolCall]:
@@ -118,7 +120,9 @@ class CallCollector:
     def close(self) -> list[ModelToolCall]:
         """Return the calls that are left, at the answer's end."""
         left, self._open = self._open, {}
-        return [_finished(call, index) for index, call in left.items()]
+        done = [_finished(call, number) for number, call in enumerate(left.values(), self._closed)]
+        self._closed += len(done)
+        return done
 
 
 def _plain(piece: Any) -> dict[str, Any]:
@@ -147,8 +151,25 @@ def _finished(data: dict[str, Any], number: int) -> ModelToolCall:
 
 
 def _is_another(call: dict[str, Any], piece: dict[str, Any]) -> bool:
-    """Tell whether a piece begins a call although its number was there: Gemini's endpoint calls them all 0."""
-    return "id" in piece and piece["id"] != call.get("id", piece["id"]) and "function" in piece
+    """Tell whether a piece begins a call although its number was there: Gemini's endpoint calls them all 0.
+
+    It has another id; or a name and arguments, and those of the call are whole already.
+    """
+    if "id" in piece and piece["id"] != call.get("id", piece["id"]):
+        return "function" in piece
+    function, begun = piece.get("function"), call.get("function")
+    if not (isinstance(function, dict) and isinstance(begun, dict) and function.get("name")):
+        return False
+    more, arguments = function.get("arguments"), begun.get("arguments")
+    if not (isinstance(more, str) and isinstance(arguments, str) and more.lstrip()[:1] == "{"):
+        return False
+    # A server that names the call in each piece would have it read again each time.
+    if len(arguments) > 65_536:
+        return False
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _join(call: dict[str, Any], piece: dict[str, Any]) -> None:
@@ -169,7 +190,26 @@ def _merge(extras: dict[str, Any], name: str, value: Any) -> None:
     before = extras.get(name)
     if isinstance(before, str) and isinstance(value, str):
         extras[name] = before + value
+    elif name == "thinking_blocks" and isinstance(value, list):
+        extras[name] = _joined_blocks([*(before or ()), *value])
     elif isinstance(before, list) and isinstance(value, list):
         extras[name] = [*before, *value]
     else:
         extras[name] = value
+
+
+def _joined_blocks(pieces: list[Any]) -> list[Any]:
+    """Put the pieces of Anthropic's thinking together: the signature comes last, and is for all of a block's text."""
+    blocks: list[Any] = []
+    for piece in pieces:
+        last = blocks[-1] if blocks else None
+        if _is_thought(last) and _is_thought(piece) and not last.get("signature"):
+            text = (last.get("thinking") or "") + (piece.get("thinking") or "")
+            blocks[-1] = {**last, **piece, "thinking": text}
+        else:
+            blocks.append(piece)
+    return blocks
+
+
+def _is_thought(block: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(block, dict) and block.get("type") == "thinking"

@@ -8,6 +8,8 @@ import attrs
 from agentd.protocols import ModelFinish
 from agentd.types import Usage
 
+from agentd_model_openai.reasoning import field_of
+
 __all__ = ["AnswerEnd"]
 
 _NO_TEXT: Final = ("audio", "images")
@@ -27,10 +29,10 @@ class AnswerEnd:
         """Take a piece."""
         self.reason = str(reason) if reason else self.reason
         if message is not None:
-            refusal = getattr(message, "refusal", None)
+            refusal = field_of(message, "refusal")
             self.refusal += refusal if isinstance(refusal, str) else ""
             self._has_text = self._has_text or bool(message.content)
-            self._other = self._other or any(getattr(message, name, None) for name in _NO_TEXT)
+            self._other = self._other or any(field_of(message, name) for name in _NO_TEXT)
 
     def finish(self, usage: Usage, raw: object = None) -> ModelFinish:
         """Return the end. A refusal in place of the text comes with the reason `stop`."""

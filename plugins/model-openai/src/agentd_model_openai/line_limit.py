@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
-__all__ = ["MOST_BYTES", "MOST_STREAM_BYTES", "LineTooLongError", "limit_lines", "unlimit_lines"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_STREAM_BYTES",
+    "EventMeter",
+    "LineTooLongError",
+    "limit_lines",
+    "unlimit_lines",
+]
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 MOST_STREAM_BYTES: Final = 1024 * 1024 * 1024
@@ -28,7 +35,7 @@ class LineTooLongError(ValueError):
         super().__init__(f"{what} is longer than {limit // 1024**2} MiB")
 
 
-class _Meter:
+class EventMeter:
     """Counts the bytes of the stream, and of the event that has not ended yet."""
 
     def __init__(self) -> None:
@@ -92,7 +99,7 @@ def _async_sliced(read: Callable[..., AsyncIterator[bytes]]) -> Callable[..., As
 
 def _metered(read: Callable[..., Iterator[bytes]]) -> Callable[..., Iterator[bytes]]:
     def metered(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        meter = _Meter()
+        meter = EventMeter()
         for data in read(*args, **kwargs):
             yield meter.add(data)
 
@@ -104,7 +111,7 @@ class _AsyncMetered:
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
-        self._meter = _Meter()
+        self._meter = EventMeter()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self

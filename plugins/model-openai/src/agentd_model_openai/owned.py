@@ -7,16 +7,21 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import anyio
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError, MissingPluginError
 
 from agentd_model_openai.chat import ChatModel
+from agentd_model_openai.client_model import ClientModel
+from agentd_model_openai.prices import Prices
 from agentd_model_openai.responses import ResponsesModel
 from agentd_model_openai.retry import Repeatable, Retries
-from agentd_model_openai.usage import Prices
+from agentd_model_openai.source import Source
+from agentd_model_openai.tls import http_settings
 
 __all__ = ["LazyClient", "owned_model"]
 
+OPENAI = "https://api.openai.com/v1"
 STATELESS = {"store": False, "include": ["reasoning.encrypted_content"]}
 """The whole conversation is sent each time, so the provider need not keep it; reasoning comes back
 encrypted."""
@@ -26,7 +31,8 @@ class LazyClient:
     """Makes a client when it is first asked something: importing the SDK takes half a second.
 
     An `AsyncOpenAI` on asyncio. On trio an `OpenAI`, read in a thread: the SDK's async streams leave
-    generators open when they are closed, which only asyncio forgives. It repeats nothing itself: agentd does
+    generators open when they are closed, which only asyncio forgives. What is no stream is asked over an `AsyncOpenAI`
+    there, too: cancelling ends it, and it costs no thread. It repeats nothing itself: agentd does
     (`agentd_model_openai.retry`), so that waiting can be cancelled and covers streams too.
     """
 
@@ -34,14 +40,31 @@ class LazyClient:
         self._api = api
         self._settings: dict[str, Any] = {"base_url": base_url, "api_key": api_key, "max_retries": 0}
         self._client: Any = None
+        self._whole: Any = None
+        self._making = anyio.Lock()
 
     async def open(self) -> tuple[Callable[..., Any], bool]:
         """Make the client and return its method, and whether that is async."""
         is_async = _on_asyncio()
         # in a thread: it takes long, and other sessions share this event loop
         self._client = client = await call_in_thread(partial(self._make, is_async))
+        return self._method(client), is_async
+
+    async def open_whole(self) -> tuple[Callable[..., Any], bool]:
+        """Return the method for what is no stream, where that of `open` is not async, and whether it is.
+
+        On another event loop than the session's (MCP servers have one, and it is asyncio's) it is that of `open`.
+        """
+        if _on_asyncio():
+            return self._method(self._client), False
+        async with self._making:
+            if self._whole is None:
+                self._whole = await call_in_thread(partial(self._make, True))
+        return self._method(self._whole), True
+
+    def _method(self, client: Any) -> Repeatable:
         target = client.responses if self._api == "responses" else client.chat.completions
-        return Repeatable(target.create, Retries()), is_async
+        return Repeatable(target.create, Retries())
 
     def _make(self, is_async: bool) -> Any:
         try:
@@ -50,7 +73,7 @@ class LazyClient:
             raise MissingPluginError("openai", "agentd-model-openai") from exc
         cls: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
         try:
-            client = cls(**self._settings)
+            client = cls(**self._settings, **http_settings(openai, is_async=is_async))
         except openai.OpenAIError as exc:
             raise ConfigError(f"the openai client could not be made: {exc}") from exc
         _ = client.responses, client.chat.completions  # imports what these need, here and not in the loop
@@ -58,10 +81,9 @@ class LazyClient:
 
     async def aclose(self) -> None:
         """Close the client's connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            closing = client.close()
-            if closing is not None:
+        clients, self._client, self._whole = (self._client, self._whole), None, None
+        for client in clients:
+            if client is not None and (closing := client.close()) is not None:
                 await closing
 
 
@@ -73,7 +95,9 @@ def _on_asyncio() -> bool:
     return True
 
 
-class _OwnedChat(ChatModel):
+class _OwnedClient(ClientModel):
+    """What such a model has over one with the caller's client."""
+
     lazy: LazyClient | None = None
 
     async def prepare(self) -> None:
@@ -85,16 +109,12 @@ class _OwnedChat(ChatModel):
             await self.lazy.aclose()
 
 
-class _OwnedResponses(ResponsesModel):
-    lazy: LazyClient | None = None
+class _OwnedChat(_OwnedClient, ChatModel):
+    pass
 
-    async def prepare(self) -> None:
-        """Make the client now, not with the first request. Raises `ConfigError`, `MissingPluginError`."""
-        await self._source.open()
 
-    async def aclose(self) -> None:
-        if self.lazy is not None:
-            await self.lazy.aclose()
+class _OwnedResponses(_OwnedClient, ResponsesModel):
+    pass
 
 
 def owned_model(
@@ -109,18 +129,21 @@ def owned_model(
 ) -> _OwnedChat | _OwnedResponses:
     """Return the adapter for `api`, with `client` or a lazy one of its own."""
     lazy = None if client is not None else LazyClient(api, base_url=base_url, api_key=api_key)
+    source = (
+        None
+        if lazy is None
+        else Source(opener=lazy.open, whole_opener=lazy.open_whole, base_url=base_url or OPENAI)
+    )
     model: _OwnedChat | _OwnedResponses
     if api == "responses":
         model = _OwnedResponses(
             name,
             client=client,
-            opener=lazy.open if lazy else None,
+            source=source,
             options={**STATELESS, **(options or {})},
             prices=prices,
         )
     else:
-        model = _OwnedChat(
-            name, client=client, opener=lazy.open if lazy else None, options=options, prices=prices
-        )
+        model = _OwnedChat(name, client=client, source=source, options=options, prices=prices)
     model.lazy = lazy
     return model

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any, Final
 
-__all__ = ["is_sdk_method", "past_transformation"]
+__all__ = ["is_plain", "is_sdk_function", "is_sdk_method", "past_transformation"]
 
 _LONG: Final = ("messages", "input")
 """The parameters that grow with the conversation."""
@@ -24,11 +24,12 @@ _LEAVES: Final = frozenset({str, bool, int, float, type(None)})
 
 def is_sdk_method(create: Callable[..., Any]) -> bool:
     """Tell whether `create` is a method of the `openai` SDK that nobody has wrapped."""
-    return isinstance(create, MethodType) and _is_sdk_function(create.__func__)
+    return isinstance(create, MethodType) and is_sdk_function(create.__func__)
 
 
 @lru_cache(maxsize=64)
-def _is_sdk_function(function: Any) -> bool:
+def is_sdk_function(function: Any) -> bool:
+    """Tell whether a function is the SDK's, and nobody has wrapped it."""
     openai = sys.modules.get("openai")
     if openai is None or openai.__file__ is None:
         return False
@@ -49,7 +50,7 @@ def past_transformation(arguments: Mapping[str, Any]) -> dict[str, Any]:
     moved = {
         name: arguments[name]
         for name in _LONG
-        if type(arguments.get(name)) is list and _is_plain(arguments[name])
+        if type(arguments.get(name)) is list and is_plain(arguments[name])
     }
     if not moved:
         return dict(arguments)
@@ -57,7 +58,8 @@ def past_transformation(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {**arguments, **{name: [] for name in moved}, "extra_body": extra}
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Tell whether a value is JSON as it is: of Python's own types, all of it."""
     kind = type(value)
     if kind is dict:
         if not all(type(key) is str for key in value):
@@ -66,4 +68,4 @@ def _is_plain(value: Any) -> bool:
     elif kind is not list:
         return kind in _LEAVES
     # A call for each text of a conversation, in each round, would take longer than all the rest.
-    return all(type(item) in _LEAVES or _is_plain(item) for item in value)
+    return all(type(item) in _LEAVES or is_plain(item) for item in value)

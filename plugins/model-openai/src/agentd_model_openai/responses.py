@@ -15,14 +15,18 @@ from typing import Any
 from agentd.errors import ConfigError, ModelError
 from agentd.protocols import ModelEvent, ModelFinish, ModelText, ModelToolCall, ToolOffer, ToolResult
 from agentd.text import valid_data, valid_text
-from agentd.types import Usage
 
-from agentd_model_openai.chat_calls import later_choice, text_of
+from agentd_model_openai.apart import options_apart
+from agentd_model_openai.chat_calls import text_of
+from agentd_model_openai.client_model import ClientModel
 from agentd_model_openai.failure import broken_stream, is_programming_error, refused, unfinished
+from agentd_model_openai.held_form import is_refused, responses_format
 from agentd_model_openai.pieces import TextJoiner
-from agentd_model_openai.source import Opener, Source
+from agentd_model_openai.prices import Prices
+from agentd_model_openai.reasoning import StreamedReasoning, items_reasoning
+from agentd_model_openai.source import Source
 from agentd_model_openai.tool_schema import with_items
-from agentd_model_openai.usage import Prices, priced, responses_usage
+from agentd_model_openai.usage import Told, responses_usage
 from agentd_model_openai.whole_events import WholeEvents
 
 __all__ = ["ResponsesModel"]
@@ -39,7 +43,7 @@ CALLS = (
 """Output items that need an output of the caller's; in a round with blocks they are not carried on."""
 
 
-class ResponsesModel:
+class ResponsesModel(ClientModel):
     """A `Model` that speaks the responses API through the `openai` SDK or anything with its methods.
 
     Parameters as for `ChatModel`; `input` is what stands before the first answer (a string or items;
@@ -58,23 +62,19 @@ class ResponsesModel:
         streamed: bool = True,
         prices: Prices | None = None,
         is_async: bool | None = None,
-        opener: Opener | None = None,
+        source: Source | None = None,
     ) -> None:
-        self.name = name
         if create is None and client is not None:
             create = client.responses.create
-        self._source = Source(create, is_async=is_async, opener=opener)
+        source = source or Source(create, is_async=is_async)
+        super().__init__(name, source, options=options, streamed=streamed, prices=prices)
         self._first: tuple[Any, ...] = (_said("user", input),) if isinstance(input, str) else tuple(input)
         self.input: list[Any] = list(self._first)
-        self._options = dict(options or {})
         self._given = dict(self._options)
-        self._streamed = streamed
-        self._prices = prices
+        self._form: dict[str, Any] | None = None
         self._items: list[Any] = []
         self._whole_answer = False
         self._called: set[str] = set()
-        self._offered: list[dict[str, Any]] = []
-        self._asked_before = False
         self._kept_there = self._options.get("conversation") is not None
 
     # --- the conversation --------------------------------------------------------------------------
@@ -92,8 +92,13 @@ class ResponsesModel:
             raise ConfigError(
                 "conversation: the provider keeps it, so it cannot go back; leave the option out"
             )
-        self.input = list(self._first)
+        self.retell(self._first)
         self._options = dict(self._given)
+
+    def retell(self, items: Sequence[Any]) -> None:
+        """Have these items in place of all that was said; the instructions stay."""
+        self.input = list(items)
+        self._bill.forget()
         self._items = []
         self._whole_answer = False
         self._called = set()
@@ -102,9 +107,9 @@ class ResponsesModel:
         """Send these tools with every request, as `ChatModel.offer` does."""
         self._offered = [valid_data(_tool(t)) for t in tools]
 
-    def hold_to(self, arguments: Mapping[str, Any]) -> None:
-        """Send these arguments with every request from now on: the form of the answer, say."""
-        self._options |= arguments
+    def hold_to_schema(self, schema: Mapping[str, Any] | None) -> None:
+        """See `agentd.protocols.SchemaModel`. A server that refuses it goes on without."""
+        self._form = responses_format(schema)
 
     def add_task(self, text: str) -> None:
         """Append what the person says."""
@@ -112,7 +117,7 @@ class ResponsesModel:
 
     def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
         """Append what the person says in parts, which have other names here."""
-        self.input.append({"role": "user", "content": [_part(p) for p in parts]})
+        self.input.append({"role": "user", "content": [responses_part(p) for p in parts]})
 
     def add_answer(self, text: str, calls: Sequence[ModelToolCall] = ()) -> None:
         """Append the last answer's items, its text cut to `text`, with those of its calls that are given."""
@@ -142,12 +147,8 @@ class ResponsesModel:
             for r in results
         ]
 
-    def estimate(self, text: str) -> Usage:
-        """Return a guess for an answer whose stream was closed early: 4 characters a token."""
-        sent = (len(str(self.input)) + len(str(self._options.get("instructions") or ""))) // 4
-        return priced(
-            Usage(input_tokens=sent, output_tokens=len(text) // 4, requests=1), self.name, self._prices
-        )
+    def _told(self) -> Told:
+        return self.input, self._options.get("instructions"), self._offered
 
     def _carried(self, text: str, calls: set[str]) -> list[dict[str, Any]]:
         carried: list[dict[str, Any]] = []
@@ -166,10 +167,19 @@ class ResponsesModel:
                 break
         return carried
 
-    @property
-    def response(self) -> Any:
-        """The HTTP response of the first stream, or None."""
-        return self._source.response
+    def apart(
+        self, name: str = "", *, max_tokens: int | None = None, streamed: bool = True
+    ) -> ResponsesModel:
+        """Return another conversation over the same client, with this model or another one that it serves.
+
+        :param max_tokens: how long its answers may be.
+        :param streamed: False asks for whole answers.
+        """
+        source = self._source.twin(streamed=streamed)
+        options = options_apart(self._given, source, api="responses", max_tokens=max_tokens)
+        return ResponsesModel(
+            name or self.name, source=source, options=options, prices=self._prices, streamed=streamed
+        )
 
     # --- the requests --------------------------------------------------------------------------------
 
@@ -178,14 +188,9 @@ class ResponsesModel:
         self._called = set()
         self._whole_answer = False
         request = {**self._options, "model": self.name, "input": list(self.input)}
-        if self._offered:
-            request["tools"] = [*(self._options.get("tools") or ()), *self._offered]
-            if self._asked_before and "tool_choice" in request:
-                request["tool_choice"] = later_choice(request["tool_choice"])
-        self._asked_before = True
-        if self._streamed:
-            request["stream"] = True
-        return request
+        if self._form:
+            request["text"] = {**(self._options.get("text") or {}), "format": self._form}
+        return self._with_tools(request)
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[AsyncIterator[ModelEvent]]:
@@ -205,7 +210,13 @@ class ResponsesModel:
         except Exception as exc:
             if opened or is_programming_error(exc):
                 raise
-            raise refused(self.name, exc) from exc
+            if not self._form or not is_refused(exc):
+                raise refused(self.name, exc) from exc
+        else:
+            return
+        self._form = None
+        async with self.stream() as again:
+            yield again
 
     async def _whole(self, response: Any) -> AsyncGenerator[ModelEvent, None]:
         self._check(response)
@@ -215,14 +226,14 @@ class ResponsesModel:
         self._items = list(response.output)
         self._whole_answer = True
         yield self._finish(response, response)  # first, as in ChatModel
-        yield ModelText(valid_text(response.output_text), response)
+        yield ModelText(valid_text(response.output_text), response, items_reasoning(self._items))
         for call in self._calls_in(self._items):
             yield call
 
     async def _events(self, events: AsyncIterator[Any]) -> AsyncGenerator[ModelEvent, None]:
         finish: ModelFinish | None = None
         empty = True
-        joiner, whole = TextJoiner(), WholeEvents(self.name)
+        joiner, whole, reasoning = TextJoiner(), WholeEvents(self.name), StreamedReasoning()
         try:
             async for raw in events:
                 empty = False
@@ -248,7 +259,7 @@ class ResponsesModel:
                         raise ModelError(
                             f"model {self.name!r}: the provider failed: {event.message}; try again"
                         )
-                    yield ModelText("", event)
+                    yield ModelText("", event, reasoning.feed(event))
                     for call in calls:
                         yield call
                 if finish is not None:
@@ -281,7 +292,7 @@ class ResponsesModel:
     def _finish(self, response: Any, raw: Any) -> ModelFinish:
         details = getattr(response, "incomplete_details", None)
         reason = getattr(details, "reason", None) or "stop"
-        usage = priced(responses_usage(getattr(response, "usage", None)), self.name, self._prices)
+        usage = self._bill.of(responses_usage(getattr(response, "usage", None)), self._told())
         limit = self._options.get("max_output_tokens")
         if reason == "stop" and limit and usage.output_tokens >= limit:
             reason = "max_output_tokens"  # of servers that call a cut answer `completed`
@@ -335,7 +346,8 @@ def _said(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": valid_text(text)}
 
 
-def _part(part: dict[str, Any]) -> dict[str, Any]:
+def responses_part(part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of a message of chat completions as the responses API has it."""
     kind = part["type"]
     if kind == "image_url":
         image = part["image_url"] if isinstance(part["image_url"], dict) else {"url": part["image_url"]}

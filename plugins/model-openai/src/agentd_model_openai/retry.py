@@ -116,6 +116,8 @@ def is_preamble(item: Any) -> bool:
 def _says_something(delta: Any) -> bool:
     if delta is None:
         return False
+    if getattr(delta, "content", None):
+        return True
     try:
         return any(value for name, value in delta if name != "role")
     except TypeError:  # not a model of pydantic's: who knows

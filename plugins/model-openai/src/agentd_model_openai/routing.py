@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from agentd.errors import ConfigError, MissingPluginError
 
+from agentd_model_openai.addresses import is_openais
+from agentd_model_openai.prices import Prices
 from agentd_model_openai.retry import Retries
-from agentd_model_openai.usage import Prices
 
 if TYPE_CHECKING:
     from agentd.protocols import Model
@@ -39,14 +40,6 @@ def needs_litellm(name: str, base_url: str | None) -> bool:
     if slash:
         return prefix in PROVIDERS and own_address
     return own_address and name.startswith(("claude-", "gemini-"))
-
-
-def is_openais(base_url: str) -> bool:
-    """Tell whether this address is OpenAI's own."""
-    from urllib.parse import urlsplit
-
-    host = urlsplit(base_url).hostname or ""
-    return host == "api.openai.com" or host.endswith(".api.openai.com")  # eu.api.openai.com, ...
 
 
 def require_litellm(name: str) -> NoReturn:

@@ -22,6 +22,7 @@ from anyio.lowlevel import RunVar
 
 from agentd_model_openai.line_limit import limit_lines, unlimit_lines
 from agentd_model_openai.plain import is_sdk_method, past_transformation
+from agentd_model_openai.quick_chat import is_chat_method, is_quick_method, quick_stream
 from agentd_model_openai.retry import (
     HEAD,
     BrokenBeginning,
@@ -51,6 +52,8 @@ class Source:
     :param create: a method like `client.chat.completions.create`.
     :param is_async: whether it returns an awaitable; found out from its definition if None.
     :param opener: in place of `create`: awaited before the first request, returns both.
+    :param whole_opener: the same for requests that are no streams, where what `opener` returns is sync.
+    :param base_url: the address that it will ask, where that is known.
     """
 
     def __init__(
@@ -59,27 +62,76 @@ class Source:
         *,
         is_async: bool | None = None,
         opener: Opener | None = None,
+        whole_opener: Opener | None = None,
+        base_url: str = "",
     ) -> None:
+        self._known_url = base_url
+        self._whole_opener = whole_opener
         self._create: Callable[..., Any] = create or _nothing
         self._opener = opener
         self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self._create))
         if is_async is not None:
             self.is_async = is_async
+        self._opening: anyio.Lock | None = None
         self._takes_plain: bool | None = None
-        self.response: Any = None
+        self._response: Any = None
+        self._wired: Any = None
+        self.broken = 0
+        """How many streams of the last request broke before they showed something, and were asked for again."""
+
+    @property
+    def response(self) -> Any:
         """The HTTP response of the first stream, once it is there."""
+        if self._response is None and self._wired is not None:
+            self._response = self._wired.response
+        return self._response
 
     async def open(self) -> None:
         """Make what is asked, unless it is there. Raises what `opener` raises."""
-        if self._opener is not None:
-            self._create, self.is_async = await self._opener()
-            self._opener = None
+        if self._opener is None:
+            return
+        self._opening = self._opening or anyio.Lock()
+        async with self._opening:  # several conversations may share what is made here
+            if self._opener is not None:
+                self._create, self.is_async = await self._opener()
+                self._opener = None
+
+    def twin(self, *, streamed: bool = True) -> Source:
+        """Return another one that asks the same, for requests at the same time.
+
+        :param streamed: False if it is asked for whole answers alone.
+        """
+        whole = None if streamed else self._whole_opener
+        if self._opener is None and (whole is None or self.is_async):
+            return Source(self._create, is_async=self.is_async)
+
+        async def opened() -> tuple[Callable[..., Any], bool]:
+            await self.open()
+            return (self._create, self.is_async) if whole is None or self.is_async else await whole()
+
+        made = Source(opener=opened)
+        made._known_url = self._known_url
+        return made
+
+    @property
+    def base_url(self) -> str:
+        """The address that is asked, or an empty text if nobody knows it."""
+        client = getattr(getattr(self._method, "__self__", None), "_client", None)
+        return self._known_url or str(getattr(client, "base_url", ""))
+
+    @property
+    def _method(self) -> Callable[..., Any]:
+        return self._create.create if isinstance(self._create, Repeatable) else self._create
 
     def _call(self, kwargs: Mapping[str, Any]) -> Any:
+        create = self._method
         if self._takes_plain is None:
-            create = self._create
-            self._takes_plain = is_sdk_method(create.create if isinstance(create, Repeatable) else create)
-        return self._create(**(past_transformation(kwargs) if self._takes_plain else kwargs))
+            self._takes_plain = is_sdk_method(create)
+        if not self._takes_plain:
+            return self._create(**kwargs)
+        if kwargs.get("stream") is True and is_chat_method(create):
+            return quick_stream(create, {name: kwargs[name] for name in kwargs if name != "max_retries"})
+        return self._create(**past_transformation(kwargs))
 
     async def request(self, kwargs: Mapping[str, Any]) -> Any:
         """Return the whole answer."""
@@ -97,6 +149,7 @@ class Source:
     async def stream(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
         """Ask for a stream and give its items. Leaving the context closes the connection."""
         await self.open()
+        self.broken = 0
         retries = retries_for(self._create, kwargs)
         async with AsyncExitStack() as stack:
             begin = partial(self._begin, stack, kwargs, ahead=retries.count > 0)
@@ -115,7 +168,11 @@ class Source:
         """
         async with AsyncExitStack() as attempt:
             items = await attempt.enter_async_context(self._one(kwargs))
-            head = await _head(items) if ahead else []
+            try:
+                head = await _head(items) if ahead else []
+            except BrokenBeginning:
+                self.broken += 1
+                raise
             stack.push_async_exit(attempt.pop_all())
         if isinstance(items, _Pipe):
             items.put_back(head)
@@ -126,21 +183,28 @@ class Source:
     async def _one(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
         """One request and its stream."""
         if self.is_async:
-            await _take_turn()
+            if not is_quick_method(self._method):
+                await _take_turn()
             stream = await self._call(kwargs)
-            limit_lines(getattr(stream, "response", None))
-            self.response = self.response or getattr(stream, "response", None)
+            response = None
+            if getattr(stream, "is_bounded", False):  # and makes its response when it is asked for
+                self._wired = self._wired or stream
+            else:
+                response = getattr(stream, "response", None)
+                self._response = self._response or response
+            limit_lines(response)
             try:
                 yield aiter(stream)
             finally:
                 await _aclose(stream)
-                unlimit_lines(getattr(stream, "response", None))
+                unlimit_lines(response)
             return
+        await anyio.lowlevel.checkpoint_if_cancelled()  # who is cancelled asks nothing more
         pipe = _Pipe(lambda: self._call(kwargs))
         unbounded_pool.submit(pipe)
         try:
             await pipe.opened()
-            self.response = self.response or getattr(pipe.stream, "response", None)
+            self._response = self._response or getattr(pipe.stream, "response", None)
             yield pipe
         finally:
             await pipe.hang_up()
@@ -209,8 +273,14 @@ async def _take_turn() -> None:
     except LookupError:
         lock = anyio.Lock()
         _turn.set(lock)
-    async with lock:
+    try:
+        lock.acquire_nowait()  # to wait for a free one takes a pass of its own
+    except anyio.WouldBlock:
+        await lock.acquire()
+    try:
         await anyio.lowlevel.checkpoint()
+    finally:
+        lock.release()
 
 
 def _nothing(**_: Any) -> Any:

@@ -173,7 +173,7 @@ def _fitting(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> 
 
 
 class OpenAIStrictSchemas:
-    """OpenAI's strict schemas, for `agentd.turn.native_tools.Offers`."""
+    """OpenAI's strict schemas, for `agentd_tools.offers.NativeOffers`."""
 
     def make(self, schema: dict[str, Any]) -> dict[str, Any] | None:
         """Return the schema in strict form; None if it cannot be had."""

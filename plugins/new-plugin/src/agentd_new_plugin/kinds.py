@@ -49,6 +49,13 @@ TEMPLATES: Final = {
     "snapshot_store": KindTemplate(
         prefix="agentd-snapshots", module="store", suffix="Store", others=("attrs>=23.2",)
     ),
+    "trigger": KindTemplate(
+        prefix="agentd-trigger",
+        module="trigger",
+        suffix="Trigger",
+        needs=("agentd-daemon",),
+        others=("anyio>=4.4",),
+    ),
     "command": KindTemplate(
         prefix="agentd-command",
         module="files",

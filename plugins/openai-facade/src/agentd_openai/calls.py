@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import attrs
 from agentd._concurrency.channel import Channel
-from agentd.errors import ConfigError
+from agentd.errors import ConfigError, ModelError
 from agentd.events import RunEnd
-from agentd.turn.native_tools import Offers
+from agentd.protocols import Model, Offers
 from agentd.turn.transcript import Transcript
 from agentd_model_openai import ChatModel, ResponsesModel
 from agentd_model_openai.retry import Repeatable, Retries, client_count
 from agentd_model_openai.strict_schema import OpenAIStrictSchemas
 
 from agentd_openai import chat_request, responses_request
-from agentd_openai.answer_form import AnswerForm, answer_form
+from agentd_openai.answer_form import RequestedForm, requested_form
+from agentd_openai.bounded import BoundedModel
 from agentd_openai.chat_stream import ChatStreamer
 from agentd_openai.collector import Collector
 from agentd_openai.native_items import RESULTS
+from agentd_openai.pictured import PicturedModel
 from agentd_openai.provided import ProvidedModel, provided_model
 from agentd_openai.record import both, make_record
 from agentd_openai.responses_stream import ResponsesStreamer
@@ -30,6 +32,43 @@ from agentd_openai.streams import AgentAsyncStream, AgentStream, AsyncTask
 from agentd_openai.whole import WholeAnswer
 
 __all__ = ["PatchedCall"]
+
+OVER_BUDGET: Final = "its first request would cost more than is left of max_cost_usd"
+OF_THE_CONVERSATION: Final = frozenset(
+    (
+        *(
+            "messages",
+            "input",
+            "instructions",
+            "prompt",
+            "previous_response_id",
+            "conversation",
+            "background",
+        ),
+        *("tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "functions", "function_call"),
+        *(
+            "response_format",
+            "text",
+            "text_format",
+            "prediction",
+            "audio",
+            "modalities",
+            "stop",
+            "n",
+            "include",
+        ),
+        *(
+            "max_tokens",
+            "max_completion_tokens",
+            "max_output_tokens",
+            "logit_bias",
+            "logprobs",
+            "top_logprobs",
+        ),
+        *("stream_options", "truncation", "prompt_cache_key"),
+    )
+)
+"""Arguments of a call that are not meant for a request of another kind: a summary's."""
 
 
 @attrs.define(eq=False)
@@ -52,10 +91,10 @@ class PatchedCall:
     mcp_servers: Sequence[object] = ()
     mcp_strict: bool = False
     form_type: Any = None  # what the caller reads the last answer as
-    form: AnswerForm | None = None
+    form: RequestedForm | None = None
     transcript: Transcript = attrs.field(factory=Transcript)
     model: Any = None
-    offers: Offers = attrs.field(factory=Offers)
+    offers: Offers = attrs.field(init=False)
     begin: int = 0
     last_begin: int = 0  # where what the last round has added begins
     _end: int = 0
@@ -112,7 +151,12 @@ class PatchedCall:
         answer = WholeAnswer(self.mode.sinks(), self)
         end = await self._run(answer, streamed=False)
         raw = answer.finished(end)
-        raw.agentd = self.record(stop_reason=end.stop_reason, turns=end.turns)
+        raw.agentd = self.record(
+            stop_reason=end.stop_reason,
+            turns=end.turns,
+            cost_usd=end.usage.cost_usd,
+            unpriced_requests=end.usage.unpriced_requests,
+        )
         self._keep_pending(raw)
         return raw
 
@@ -152,15 +196,15 @@ class PatchedCall:
         arguments = dict(self.arguments)
         instructions = prepared.instructions
         if prepared.notations:  # a model that calls tools natively can be held to JSON all the time
-            self.form = answer_form(self.api, arguments, self.form_type)
+            self.form = requested_form(self.api, arguments, self.form_type)
         if self.form is not None:
-            instructions = f"{instructions}\n\n{self.form.instructions}"
+            instructions = f"{instructions}\n\n{self.form.form.instructions}"
         self.model = self._open_model(arguments, instructions, streamed=streamed)
         self.model.offer(self.offers.offered)
         self.begin = self.last_begin = self._end = len(self.messages())
         listener.on_turn_over = self._turn_over
         try:
-            return await self.mode.acting.run(
+            end = await self.mode.acting.run(
                 prepared,
                 self.model,
                 transcript=self.transcript,
@@ -169,22 +213,24 @@ class PatchedCall:
                 review=self._review,
             )
         finally:
-            if isinstance(self.model, ProvidedModel):
+            if isinstance(self.model, ProvidedModel | PicturedModel | BoundedModel):
                 with anyio.CancelScope(shield=True):
                     await self.model.aclose()
+        if end.turns == 0:  # there is nothing that could come back
+            raise ModelError(f"model {self.model.name!r}: not asked: {OVER_BUDGET}")
+        return end
 
     def _review(self, text: str) -> str:
         """Return what the model is told about a last answer that does not have its form. From then on, the provider
         holds the model to it."""
-        told = "" if self.form is None else self.form.review(text)
+        told = "" if self.form is None else self.form.form.review(text)
         if told and self.form is not None:
             self.model.hold_to(self.form.arguments)
         return told
 
     def _open_model(
         self, arguments: dict[str, Any], prompt: str, *, streamed: bool
-    ) -> ChatModel | ResponsesModel | ProvidedModel:
-        name = arguments.pop("model")
+    ) -> ChatModel | ResponsesModel | ProvidedModel | PicturedModel | BoundedModel:
         given: Any
         first = 0
         if self.api == "responses":
@@ -199,13 +245,42 @@ class PatchedCall:
             if prompt:
                 given = chat_request.with_instructions(whole := given, prompt)
                 first = len(whole) - len(given)  # a system message of ours stands before the caller's
-        service = self.state.service(name, self.base_url, self.api, arguments)
+        opened = self._open(arguments, given, streamed=streamed, first=first)
+        is_kept_there = arguments.get("conversation") is not None
+        pictures = self.state.resources.pictures
+        model = (
+            opened
+            if pictures is None
+            else PicturedModel(opened, self.api, pictures, where=self.base_url, is_kept_there=is_kept_there)
+        )
+        if self.mode.history is None or is_kept_there:
+            return model
+        return BoundedModel(
+            model,
+            self.api,
+            self.mode.history,
+            open_model=self._open_summariser,
+            summaries=self.state.summaries,
+        )
+
+    def _open_summariser(self) -> Model:
+        """Return a new model like the call's, without the form of its answer and the caller's tools."""
+        arguments = {k: v for k, v in self.arguments.items() if k not in OF_THE_CONVERSATION}
+        return self._open(arguments, [], streamed=False)
+
+    def _open(
+        self, arguments: dict[str, Any], given: Any, *, streamed: bool, first: int = 0
+    ) -> ChatModel | ResponsesModel | ProvidedModel:
+        arguments = dict(arguments)
+        name = arguments.pop("model")
+        service = self.state.service(name, self.base_url, self.api, arguments, self.mode.prices)
         if service is not None and service.model is not None:
             return provided_model(service.model, self.api, arguments, given, streamed=streamed, first=first)
         create, is_async = self.original, self.is_async
         if service is not None and service.create is not None:
             create, is_async = Repeatable(service.create, Retries(count=client_count(self.original))), False
         more: dict[str, Any] = {"options": arguments, "streamed": streamed, "is_async": is_async}
+        more["prices"] = self.mode.prices
         if self.api == "responses":
             responses_request.check(arguments, streamed=streamed)
             return ResponsesModel(name, create=create, input=given, **more)

@@ -4,7 +4,7 @@ All chunks carry one id; the role stands in the first one, and one finish reason
 text comes as it is written, fences included, so that whoever joins the deltas has the whole answer. What
 agentd adds is an extra field `agentd` of a chunk, a list of events (`agentd.events`, as dicts):
 
-- a chunk without it has text that is prose, and nothing else happened;
+- a chunk without it has text that is prose, or reasoning in the provider's own field, and nothing else happened;
 - a chunk with it has text that is (also) code: the list holds the prose, if there is some, as `text_delta`;
 - a chunk with an empty delta carries what happened beside the text: `code_start`, `code_output`, ...
 
@@ -27,8 +27,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from agentd.events import Event, RunEnd, RunStart, TextDelta, as_dict
+from agentd.events import Event, ReasoningDelta, RunEnd, RunStart, TextDelta, as_dict
 from agentd.protocols import ModelEvent, ModelFinish, ModelToolCall
+from agentd_model_openai.reasoning import chat_reasoning
 
 from agentd_openai.chat_request import add_usage, finish_reason
 from agentd_openai.collector import Collector
@@ -73,6 +74,7 @@ class ChatStreamer(Collector):
         self._certain = 0
         self._has_blocks = False
         self._prose: list[dict[str, Any]] = []
+        self._in_chunk = ""  # reasoning that whoever shows the stream reads in the chunk itself
         self._fresh = self._round > 1 and self._said  # no text of this round sent yet
         self._numbers: list[int | None] = []  # our numbers of the caller's calls, None for ours
         self._callers: dict[int | None, int | None] = {}  # the same by the provider's number of the last one
@@ -93,6 +95,8 @@ class ChatStreamer(Collector):
         delta = choice.delta
         if delta is None:
             return
+        plain = not event.text and not self._call.holds_text and event.reasoning == chat_reasoning(delta)
+        self._in_chunk = event.reasoning if plain else ""
         if delta.tool_calls:
             delta.tool_calls = self._callers_own(delta.tool_calls)
         # Some servers leave the role out, and each round has one: ours stands in the first chunk.
@@ -136,8 +140,10 @@ class ChatStreamer(Collector):
         if isinstance(event, TextDelta):
             self._prose.append({"type": "text_delta", "text": event.text})
         elif isinstance(event, RunEnd):
-            if event.stop_reason not in ("error", "cancelled"):
+            if event.turns and event.stop_reason not in ("error", "cancelled"):
                 self._finish(event)
+        elif isinstance(event, ReasoningDelta) and event.text == self._in_chunk:
+            self._in_chunk = ""
         elif not isinstance(event, RunStart):
             if event.type in ("code_start", "code_execution") and not self._call.mode.acting.bash_tool:
                 self._has_blocks = True

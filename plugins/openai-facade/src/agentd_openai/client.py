@@ -3,7 +3,7 @@ process changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -42,6 +42,11 @@ def patch_openai_with_ptc(
     executor_options: dict[str, Any] | None = None,
     skills_prompt_tokens: int | None = None,
     skills: Sequence[str | Path] = (),
+    policy: object = None,
+    approver: object = None,
+    prices: Mapping[str, tuple[float, ...]] | None = None,
+    history: object = None,
+    images: object = None,
 ) -> C:
     """Let the models of an `OpenAI` or `AsyncOpenAI` client run code, and return the same client.
 
@@ -72,6 +77,14 @@ def patch_openai_with_ptc(
     :param skills_prompt_tokens: how much of the prompt may be about skills and tools; with many of them, it
         names what there is and the code searches. Default: the renderer's own.
     :param skills: folders of skills that somebody wrote, and folders of such folders; code reads copies of them.
+    :param policy: what may be done: a preset (`read-only`, `ask-writes`, `yolo`), a YAML file, rules or a function; and
+        `approver`, who is asked: a function, `terminal` or `("webhook", {...})`. As `Session` has them.
+    :param prices: US dollars per million tokens by model: `(input, output)` or `(input, output, cached input)`. Without
+        it, tables say what many models cost; `Budgets.max_cost_usd` needs a price.
+    :param history: how much of a long conversation the model is told, both of what a call is given and of what its own
+        rounds add: a `History` of agentd-history. None for all.
+    :param images: show the model the pictures that code shows (`agentd.show`) and tools return: True, or an
+        `agentd.Images`. On a client with both patches it holds for both.
 
     Raises `ConfigError`, `PluginError` and `WorkspaceError`. A call raises the SDK's exceptions; they are
     `ModelError` too and have an attribute `agentd` with what was done before.
@@ -80,6 +93,7 @@ def patch_openai_with_ptc(
     _check_client(client)
     holder: Holder | None = getattr(client, MARK, None)
     if holder is not None and holder.state.ptc is not None:
+        _check_unsaid(policy, approver)
         return client
     from agentd.registry.options import check_options
     from agentd.session.acting import SETTINGS, Acting
@@ -89,6 +103,7 @@ def patch_openai_with_ptc(
     from agentd_openai.state import Mode
 
     check_options("", {name: given[name] for name in SETTINGS.keys() & given.keys()}, SETTINGS)
+    _check_history(history)
     resources = SessionResources(
         cwd=cwd,
         executor=as_executor(executor, cwd),
@@ -99,16 +114,54 @@ def patch_openai_with_ptc(
         prompt_tokens=skills_prompt_tokens,
         skills=skills,
         registry=registry,
+        policy=policy,
+        approver=approver,
+        images=_images_for_both(holder, images),
     )
     settings: dict[str, Any] = {"bash_tool": bash_tool, "parsers": parsers, "budgets": budgets or Budgets()}
     Acting(lambda: resources, **settings).check()  # before anything of the client changes
     _check_sinks(resources, sinks)
+    if resources.pictures is not None:
+        resources.pictures.keeps_runs_apart = True  # calls are conversations of their own
     state = _state(client, resources)
     if state.resources is not resources:
         state.use(resources)
-    state.ptc = Mode(state.current, Acting(state.current, **settings), sinks)
+    state.ptc = Mode(state.current, Acting(state.current, **settings), sinks, prices, history)
     client.cleanup_ptc = state.close  # type: ignore[attr-defined]
     return client
+
+
+def _check_unsaid(policy: object, approver: object) -> None:
+    """A second patch changes nothing; a policy that would not hold must not be taken in silence."""
+    if policy is not None or approver is not None:
+        raise ConfigError("policy: the client is patched already; `unpatch_openai` it first")
+
+
+def _check_history(history: object) -> None:
+    if history is not None and not hasattr(history, "memory"):
+        raise ConfigError(f"history: must be a History of agentd-history, got {history!r}")
+
+
+def _images_for_both(holder: Holder | None, images: object, *, is_later: bool = False) -> object:
+    """Return the images that hold for both patches of a client.
+
+    :param is_later: this patch works with the resources of the other one, if that is there.
+    """
+    if holder is None:
+        return images
+    pictures = holder.state.resources.pictures
+    other = None if pictures is None else pictures.images
+    if images is None or images is False:
+        return other
+    if other is None and not is_later:
+        return images
+    from agentd import Images
+
+    if other != (Images() if images is True else images):
+        raise ConfigError(
+            "images: holds for both patches of a client; give it to `patch_openai_with_ptc`, or the same to both"
+        )
+    return other
 
 
 def patch_openai_with_mcp(
@@ -118,6 +171,11 @@ def patch_openai_with_mcp(
     budgets: Budgets | None = None,
     sinks: Sequence[PluginSpec | EventSink] = (),
     registry: Registry | None = None,
+    policy: object = None,
+    approver: object = None,
+    prices: Mapping[str, tuple[float, ...]] | None = None,
+    history: object = None,
+    images: object = None,
 ) -> C:
     """Let the models of an `OpenAI` or `AsyncOpenAI` client call tools natively (as JSON), and return the same
     client.
@@ -134,6 +192,10 @@ def patch_openai_with_mcp(
         both get all of them.
     :param budgets: limits of each call; see `Budgets`.
     :param sinks: names of event sink plugins, or objects with `emit(event)` and `close()`.
+    :param policy: with `approver`, as in `patch_openai_with_ptc`; on a client with both patches, the first one has it.
+    :param prices, history: as for `patch_openai_with_ptc`; each patch has its own.
+    :param images: as there. The pictures that tools return are kept in `.agentd/pictures` of the current folder, or of
+        the workspace if code runs as well.
 
     Raises `ConfigError` and `PluginError`, and a call what one raises after `patch_openai_with_ptc`. A tool
     that fails, or that there is not, is a result that the model reads.
@@ -141,6 +203,7 @@ def patch_openai_with_mcp(
     _check_client(client)
     holder: Holder | None = getattr(client, MARK, None)
     if holder is not None and holder.state.tools is not None:
+        _check_unsaid(policy, approver)
         return client
     from agentd.registry.options import check_options
     from agentd.session.acting import SETTINGS, Acting
@@ -148,14 +211,24 @@ def patch_openai_with_mcp(
 
     from agentd_openai.state import Mode
 
-    check_options("", {"tools": tools, "budgets": budgets, "sinks": sinks}, SETTINGS)
-    resources = SessionResources(tools=tools, registry=registry)
+    check_options("", {"tools": tools, "budgets": budgets, "sinks": sinks, "prices": prices}, SETTINGS)
+    _check_history(history)
+    resources = SessionResources(
+        tools=tools,
+        registry=registry,
+        policy=policy,
+        approver=approver,
+        images=_images_for_both(holder, images, is_later=True),
+    )
     _check_sinks(resources, sinks)
+    if resources.pictures is not None:
+        resources.pictures.keeps_runs_apart = True  # calls are conversations of their own
     state = _state(client, resources)
     if state.resources is not resources:
         state.resources.take_over(resources)
     current = state.current
-    state.tools = Mode(current, Acting(current, mode="tools", budgets=budgets or Budgets()), sinks)
+    acting = Acting(current, mode="tools", budgets=budgets or Budgets())
+    state.tools = Mode(current, acting, sinks, prices, history)
     client.cleanup_mcp = state.close  # type: ignore[attr-defined]
     return client
 

@@ -9,7 +9,7 @@ from agentd.events import Event, RunEnd
 from agentd.turn.observer import Listener
 
 if TYPE_CHECKING:
-    from agentd.turn.native_tools import Offers
+    from agentd.protocols import Offers
     from agentd.turn.observer import SinkGroup
     from agentd.turn.transcript import Transcript
 

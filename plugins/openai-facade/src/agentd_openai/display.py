@@ -11,8 +11,18 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from agentd import events
-from agentd.events import CodeExecution, Event, RunEnd, RunStart, TextDelta, ToolCall, TurnEnd
+from agentd.events import (
+    CodeExecution,
+    Event,
+    ReasoningDelta,
+    RunEnd,
+    RunStart,
+    TextDelta,
+    ToolCall,
+    TurnEnd,
+)
 from agentd.types import Usage
+from agentd_model_openai.reasoning import DELTAS, chat_reasoning
 
 __all__ = ["display_events", "display_events_async"]
 
@@ -24,8 +34,10 @@ _TYPES = {
     "code_output": events.CodeOutput,
     "code_execution": events.CodeExecution,
     "tool_call": events.ToolCall,
+    "approval": events.Approval,
     "tool_progress": events.ToolProgress,
     "source_log": events.SourceLog,
+    "picture": events.Picture,
     "turn_end": events.TurnEnd,
     "run_end": events.RunEnd,
 }
@@ -34,7 +46,7 @@ _ENDS = ("response.completed", "response.incomplete")
 
 def display_events(stream: Iterable[Any]) -> Iterator[Event]:
     """Iterate over what a stream shows: `text_delta`, `reasoning`, `code_start`, `code_output`, `code_execution`,
-    `tool_call`, `tool_progress`, `source_log` and `turn_end`; of chat completions `code_delta` as well.
+    `tool_call`, `tool_progress`, `source_log`, `picture` and `turn_end`; of chat completions `code_delta` as well.
 
         for event in display_events(stream):
             if event.type == "text_delta":
@@ -84,6 +96,8 @@ def _plain_chunk(chunk: Any) -> list[Event]:
     """Read a chunk that says nothing of ours: its text is prose."""
     found: list[Event] = []
     for choice in chunk.choices[:1]:
+        if reasoning := chat_reasoning(choice.delta):
+            found.append(ReasoningDelta(reasoning))
         if choice.delta is not None and choice.delta.content:
             found.append(TextDelta(choice.delta.content))
         if choice.finish_reason:
@@ -95,6 +109,8 @@ def _plain_event(event: Any) -> list[Event]:
     kind = getattr(event, "type", "")
     if kind == "response.output_text.delta":
         return [TextDelta(event.delta)]
+    if kind in DELTAS:
+        return [ReasoningDelta(event.delta)]
     if kind == "response.output_item.done" and event.item.type == "code_interpreter_call":
         item = event.item
         logs = "".join(getattr(o, "logs", None) or "" for o in item.outputs or [])

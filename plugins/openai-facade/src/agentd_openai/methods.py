@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from agentd.errors import ConfigError
+from agentd.registry.options import objection
 
 from agentd_openai.raw import is_raw
 
@@ -193,8 +194,9 @@ def _ours(kwargs: dict[str, Any]) -> _Ours:
 
 
 def _server_list(given: Any) -> Sequence[object]:
-    if isinstance(given, str):  # its letters would be servers, each a program of that name
-        raise ConfigError(f"mcp_servers: must be a list, got {given!r}; write [{given!r}]")
+    # The letters of a text and the keys of a mapping would be servers, each a program of that name.
+    if given is not None and (wrong := objection(given, list)):
+        raise ConfigError(f"mcp_servers: {wrong}")
     return given or ()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agentd.protocols import ModelToolCall
 
 if TYPE_CHECKING:
-    from agentd.turn.native_tools import Offers
+    from agentd.protocols import Offers
 
 __all__ = ["RESULTS", "expanded", "marker", "mcp_item", "plain_call"]
 

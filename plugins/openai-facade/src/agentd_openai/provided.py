@@ -20,7 +20,10 @@ from agentd.protocols import (
     ModelText,
     ModelToolCall,
     OwnedModel,
+    PartsModel,
     PreparingModel,
+    PricedModel,
+    ResettableModel,
     ToolOffer,
     ToolResult,
 )
@@ -57,13 +60,16 @@ def provided_model(
     if own and not hasattr(inner, "offer"):
         raise ConfigError(f"tools: the model {inner.name!r} calls no tools natively; leave them out")
     record: ChatModel | ResponsesModel
+    pictures = isinstance(inner, PartsModel)
     if api == "responses":
-        tell(inner, said_in_responses(arguments.get("instructions"), conversation))
+        tell(inner, said_in_responses(arguments.get("instructions"), conversation, pictures=pictures))
         record = ResponsesModel(inner.name, input=conversation)
     else:
-        tell(inner, said_in_chat(conversation, first=first))
+        tell(inner, said_in_chat(conversation, first=first, pictures=pictures))
         record = ChatModel(inner.name, messages=conversation)
-    return ProvidedModel(inner, record, own, streamed=streamed)
+    made = ProvidedModel(inner, record, own, streamed=streamed)
+    made.instructions = arguments.get("instructions")
+    return made
 
 
 class ProvidedModel:
@@ -85,11 +91,14 @@ class ProvidedModel:
         self.name = inner.name
         self.response = None
         """The HTTP response, which a provider plugin does not show."""
+        self.instructions: object = None
+        """Those of the responses API."""
         self._inner = inner
         self._record = record
         self._own = list(own)
         self._streamed = streamed
         self._prepared = False
+        self._offered: Sequence[ToolOffer] = ()
         self._given: dict[str, ModelToolCall] = {}  # the provider's own form of the last answer's calls
 
     # --- the conversation, in both forms ---------------------------------------------------------------
@@ -120,7 +129,25 @@ class ProvidedModel:
                 f"the model {self.name!r} calls no tools natively; let it write code "
                 "(ptc_enabled=True, without bash_tool)"
             )
+        self._offered = every
         self._inner.offer(every)
+
+    def retell(self, items: Sequence[Any]) -> None:
+        """Have this conversation, in the API's own form, in place of all that was said.
+
+        :raises ConfigError: if the provider's model cannot forget (`reset`).
+        """
+        if not isinstance(self._inner, ResettableModel):
+            raise ConfigError(f"history: the model {self.name!r} cannot forget: it has no reset()")
+        self._inner.reset()
+        if self._offered:
+            self._inner.offer(self._offered)
+        if isinstance(self._record, ChatModel):
+            tell(self._inner, said_in_chat(items, pictures=self.takes_parts))
+        else:
+            tell(self._inner, said_in_responses(self.instructions, items, pictures=self.takes_parts))
+        self._record.retell(items)
+        self._given = {}
 
     def hold_to(self, arguments: Mapping[str, Any]) -> None:
         """The provider has its options since it was opened: the model is told of its answer's form in words alone."""
@@ -134,6 +161,22 @@ class ProvidedModel:
         """Append what the model said, with the calls that count."""
         self._record.add_answer(text, calls)
         self._inner.add_answer(text, [self._given.get(call.id, call) for call in calls])
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether the provider's model can be told more than text."""
+        return isinstance(self._inner, PartsModel)
+
+    @property
+    def can_forget(self) -> bool:
+        """Whether it can be told the conversation anew."""
+        return isinstance(self._inner, ResettableModel)
+
+    def add_parts(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Append what the person says in parts, to a model that takes them."""
+        assert isinstance(self._inner, PartsModel)
+        self._record.add_parts(parts)
+        self._inner.add_parts(parts)
 
     def add_results(self, text: str) -> None:
         """Append what the blocks gave."""
@@ -150,6 +193,15 @@ class ProvidedModel:
         if isinstance(self._inner, EstimatingModel):
             return self._inner.estimate(text)
         return Usage(output_tokens=len(text) // 4, requests=1)
+
+    @property
+    def apart(self) -> Any:
+        """What opens another conversation over the same client, if the model has that; see agentd-subagents."""
+        return getattr(self._inner, "apart", None)
+
+    def next_cost_usd(self) -> float | None:
+        """Return what the provider's model says, if it knows its price."""
+        return self._inner.next_cost_usd() if isinstance(self._inner, PricedModel) else None
 
     async def aclose(self) -> None:
         """Close what the provider's model holds."""
@@ -184,8 +236,10 @@ class ProvidedModel:
             elif isinstance(event, ModelToolCall):
                 for made in wire.call(self._noted(event)):
                     yield made
-            elif event.text:
-                for made in wire.text(event.text):
+            else:
+                for made in wire.reasoning(event.reasoning) if event.reasoning else ():
+                    yield made
+                for made in wire.text(event.text) if event.text else ():
                     yield made
         if finish is None:
             raise unfinished(self.name, "ModelFinish", empty=False)
@@ -196,6 +250,7 @@ class ProvidedModel:
         self, events: AsyncIterator[ModelEvent], wire: ChatWire | ResponsesWire
     ) -> AsyncGenerator[ModelEvent, None]:
         texts: list[str] = []
+        thoughts: list[str] = []
         calls: list[ModelToolCall] = []
         finish: ModelFinish | None = None
         async for event in events:
@@ -205,9 +260,10 @@ class ProvidedModel:
                 calls.append(self._noted(event))
             elif isinstance(event, ModelText):
                 texts.append(event.text)
+                thoughts.append(event.reasoning)
         if finish is None:
             raise unfinished(self.name, "ModelFinish", empty=not texts and not calls)
-        for made in wire.whole("".join(texts), calls, finish):
+        for made in wire.whole("".join(texts), calls, finish, "".join(thoughts)):
             yield made
 
     def _noted(self, call: ModelToolCall) -> ModelToolCall:

@@ -1,7 +1,7 @@
 """A caller's conversation, told to a `Model`: for providers that keep conversations of their own.
 
-Text and native calls are carried. What a `Model` cannot be told (images, audio, files, a provider's own items) is
-refused with the place where it stands.
+Text and native calls are carried, and a person's pictures to a model that takes parts. What a `Model` cannot be told
+(audio, files, a provider's own items) is refused with the place where it stands.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import attrs
 from agentd.errors import ConfigError
-from agentd.protocols import Model, ModelToolCall, ToolResult
+from agentd.protocols import Model, ModelToolCall, PartsModel, ToolResult
 
 __all__ = ["Said", "said_in_chat", "said_in_responses", "tell"]
 
@@ -24,6 +24,7 @@ class Said:
     """One thing that was said. A `call` belongs to the assistant's message before it, if there is one.
 
     :ivar where: its place in the caller's arguments, for errors.
+    :ivar parts: those of a message with pictures, as chat completions have them.
     """
 
     kind: Literal["system", "user", "assistant", "call", "result"]
@@ -31,11 +32,13 @@ class Said:
     call: ModelToolCall | None = None
     call_id: str = ""
     where: str = ""
+    parts: tuple[dict[str, Any], ...] = ()
 
 
-def said_in_chat(messages: Sequence[Any], *, first: int = 0) -> Iterator[Said]:
+def said_in_chat(messages: Sequence[Any], *, first: int = 0, pictures: bool = False) -> Iterator[Said]:
     """Read the messages of chat completions. Raises `ConfigError` for what cannot be carried.
 
+    :param pictures: carry a person's pictures.
     :param first: the number of the first one, for errors; below 0 for those that stand before the caller's.
     """
     for number, message in enumerate(messages, first):
@@ -44,6 +47,9 @@ def said_in_chat(messages: Sequence[Any], *, first: int = 0) -> Iterator[Said]:
         for name in ("audio", "function_call"):
             if plain.get(name) is not None:
                 raise _refused(f"{where}.{name}", "is")
+        if pictures and role == "user" and (parts := _parts(plain.get("content"))):
+            yield Said(kind="user", parts=parts, where=where)
+            continue
         text = _text(plain.get("content"), f"{where}.content") or str(plain.get("refusal") or "")
         if role in ("system", "developer"):
             yield Said(kind="system", text=text, where=where)
@@ -70,7 +76,9 @@ def _chat_call(call: Mapping[str, Any], where: str) -> ModelToolCall:
     )
 
 
-def said_in_responses(instructions: object, given: str | Sequence[Any]) -> Iterator[Said]:
+def said_in_responses(
+    instructions: object, given: str | Sequence[Any], *, pictures: bool = False
+) -> Iterator[Said]:
     """Read instructions and input of the responses API. Raises `ConfigError` for what cannot be carried.
 
     Reasoning items are left out: only the model that wrote them can read them.
@@ -92,6 +100,8 @@ def said_in_responses(instructions: object, given: str | Sequence[Any]) -> Itera
         elif kind == "function_call_output":
             text = _text(plain.get("output"), f"{where}.output")
             yield Said(kind="result", text=text, call_id=str(plain.get("call_id")), where=where)
+        elif pictures and role == "user" and (parts := _parts(plain.get("content"))):
+            yield Said(kind="user", parts=parts, where=where)
         elif kind == "message" and role in ("user", "assistant", "system", "developer"):
             text = _text(plain.get("content"), f"{where}.content")
             yield Said(kind="system" if role == "developer" else role, text=text, where=where)
@@ -112,7 +122,10 @@ def tell(model: Model, conversation: Iterable[Said]) -> None:
                 f"{one.where}: a system message must stand before all others for {model.name!r}"
             )
         if one.kind == "user":
-            model.add_task(one.text)
+            if one.parts and isinstance(model, PartsModel):
+                model.add_parts(one.parts)
+            else:
+                model.add_task(one.text)
             at += 1
         elif one.kind == "result":
             group = _while(said, at, "result")
@@ -150,6 +163,26 @@ def _text(content: object, where: str) -> str:
             raise _refused(f"{where}[{number}]", f"of the type {kind!r} is")
         texts.append(str(plain.get(_TEXTS[kind]) or ""))
     return "\n".join(texts)
+
+
+def _parts(content: object) -> tuple[dict[str, Any], ...]:
+    """Return the parts of a content of texts and pictures in the form of chat completions; none if that is not all
+    that it has, or there is no picture in it."""
+    if isinstance(content, str) or not isinstance(content, Iterable):
+        return ()
+    made: list[dict[str, Any]] = []
+    for plain in map(_plain, content):
+        kind, url = str(plain.get("type")), plain.get("image_url")
+        if kind in _TEXTS:
+            made.append({"type": "text", "text": str(plain.get(_TEXTS[kind]) or "")})
+        elif kind == "image_url" and isinstance(url, Mapping):
+            made.append({"type": "image_url", "image_url": dict(url)})
+        elif kind == "input_image" and isinstance(url, str):
+            detail = {"detail": plain["detail"]} if isinstance(plain.get("detail"), str) else {}
+            made.append({"type": "image_url", "image_url": {"url": url, **detail}})
+        else:
+            return ()
+    return tuple(made) if any(part["type"] == "image_url" for part in made) else ()
 
 
 def _refused(where: str, what: str) -> ConfigError:

@@ -26,6 +26,7 @@ from agentd.events import (
     CodeOutput,
     CodeStart,
     Event,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     TextDelta,
@@ -33,6 +34,7 @@ from agentd.events import (
     as_dict,
 )
 from agentd.protocols import ModelEvent, ModelFinish, ModelToolCall
+from agentd_model_openai.reasoning import DELTAS
 from agentd_model_openai.responses import CALLS
 
 from agentd_openai.item_stream import ADDED, DONE, TEXT, ItemStream
@@ -100,6 +102,7 @@ class ResponsesStreamer(ItemStream):
         self._prose: list[dict[str, Any]] = []
         self._open: dict[int, _OpenItem] = {}  # by the provider's index
         self._ignored: set[int] = set()
+        self._in_event = ""  # reasoning that the provider's event itself carries
 
     # --- from the loop ---------------------------------------------------------------------------------
 
@@ -119,6 +122,9 @@ class ResponsesStreamer(ItemStream):
                 raw.response = raw.response.model_copy(update={"id": self.id})
                 self.send(raw)
             return
+        self._in_event = event.reasoning if kind in DELTAS else ""
+        if kind in DELTAS:  # the summary of what was told already brings none
+            raw.agentd = [as_dict(ReasoningDelta(event.reasoning))] if event.reasoning else []
         start, self._length = self._length, self._length + len(event.text)
         begins = kind == ADDED and (
             self._has_blocks or (self._call.holds_text and raw.item.type == "message")
@@ -140,6 +146,8 @@ class ResponsesStreamer(ItemStream):
     def on_event(self, event: Event) -> None:
         if isinstance(event, TextDelta):
             self._prose.append({"type": "text_delta", "text": event.text})
+        elif isinstance(event, ReasoningDelta) and event.text == self._in_event:
+            self._in_event = ""
         elif isinstance(event, CodeStart):
             self._has_blocks = event.id not in self._natives
             self.begin_code(event)
@@ -353,7 +361,11 @@ class ResponsesStreamer(ItemStream):
         changes: dict[str, Any] = {
             "id": self.id or response.id,
             "agentd": self._call.record(
-                stop_reason=end.stop_reason, turns=end.turns, response_id=response.id
+                stop_reason=end.stop_reason,
+                turns=end.turns,
+                cost_usd=end.usage.cost_usd,
+                unpriced_requests=end.usage.unpriced_requests,
+                response_id=response.id,
             ),
             "output": [i for i in self.items if i is not None],
             "usage": add_usage(end.usage),

@@ -97,8 +97,12 @@ class Mode:
         resources: Callable[[], SessionResources],
         acting: Acting,
         sinks: Sequence[PluginSpec | EventSink] = (),
+        prices: Mapping[str, tuple[float, ...]] | None = None,
+        history: object = None,
     ) -> None:
         self.acting = acting
+        self.prices = prices
+        self.history = history
         self._resources = resources
         self._sinks = SinkGroup(sinks)
         self._lock = threading.Lock()
@@ -135,6 +139,8 @@ class PatchState:
         self._pending: OrderedDict[str, list[Any]] = OrderedDict()
         self._ends: OrderedDict[str, str] = OrderedDict()
         self._served_here: set[tuple[str, str, str]] = set()
+        self.summaries: dict[str, str] = {}
+        """Of the older parts of conversations, for callers that send them again; see `History.memory`."""
         self.tasks: weakref.WeakSet[Stoppable] = weakref.WeakSet()
         """The runs under way."""
         _states.add(self)
@@ -160,13 +166,18 @@ class PatchState:
         self._served_here.clear()  # these may have another registry
 
     def service(
-        self, name: str, base_url: str, api: str, arguments: Mapping[str, Any]
+        self,
+        name: str,
+        base_url: str,
+        api: str,
+        arguments: Mapping[str, Any],
+        prices: Mapping[str, tuple[float, ...]] | None = None,
     ) -> ClientService | None:
         """Return what serves a model in the client's place, or None.
 
         The provider plugins are asked once for each name that they leave to the client.
 
-        :param arguments: the caller's, for a provider's conversation.
+        :param arguments, prices: the caller's, for a provider's conversation.
         :raises MissingPluginError: if LiteLLM is needed and not installed.
         """
         key = (name, base_url, api)
@@ -177,6 +188,7 @@ class PatchState:
         from agentd_openai.provided_arguments import options_for_provider
 
         options = options_for_provider(arguments, base_url)
+        options |= {} if prices is None else {"prices": prices}
         service = self.resources.registry().serve_client(name, base_url, api, options)
         if service is not None:
             return service

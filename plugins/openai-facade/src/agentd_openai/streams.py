@@ -121,6 +121,11 @@ class AgentAsyncStream(openai.AsyncStream[Any]):
             await self.close()
             raise
 
+    async def batch(self) -> list[Any]:
+        """Wait and return all objects that are there, in order; an empty list is the end."""
+        items, self._buffer = self._buffer, []
+        return items or await self._take()
+
     async def __stream__(self) -> AsyncIterator[Any]:
         while self._buffer:
             for item in self._buffer:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from agentd_openai.raw import without_raw_header
+from agentd_openai.sse import LAST_OF_CHAT, as_event, as_json
 
 if TYPE_CHECKING:
     from agentd_openai.calls import PatchedCall
@@ -134,25 +135,13 @@ class RunTransport:
         kind = "text/event-stream; charset=utf-8" if streamed else "application/json"
         headers.append(("content-type", kind))
         if not streamed:
-            return httpx.Response(200, headers=headers, content=json.dumps(_plain(answer)), request=request)
+            return httpx.Response(200, headers=headers, content=as_json(answer), request=request)
         made = async_bytes if self._kept.is_async else sync_bytes
         return httpx.Response(200, headers=headers, stream=made(answer, call.api), request=request)
 
 
-def _plain(thing: Any) -> dict[str, Any]:
-    """Return an object of the SDK's as data; those that we make hold parts that its types do not expect."""
-    data: dict[str, Any] = thing.to_dict(mode="json", warnings=False)
-    return data
-
-
-def _line(api: str, item: Any) -> bytes:
-    """Return an item of a stream as a server-sent event."""
-    data = f"data: {json.dumps(_plain(item))}\n\n"
-    return (data if api == "chat" else f"event: {item.type}\n{data}").encode()
-
-
 def _last(api: str) -> bytes:
-    return b"data: [DONE]\n\n" if api == "chat" else b""
+    return LAST_OF_CHAT if api == "chat" else b""
 
 
 @cache
@@ -172,7 +161,7 @@ def _http() -> tuple[Any, type, type]:
 
         def __iter__(self) -> Iterator[bytes]:
             for item in self._stream:
-                yield _line(self._api, item)
+                yield as_event(self._api, item)
             yield _last(self._api)
 
         def close(self) -> None:
@@ -186,7 +175,7 @@ def _http() -> tuple[Any, type, type]:
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             async for item in self._stream:
-                yield _line(self._api, item)
+                yield as_event(self._api, item)
             yield _last(self._api)
 
         async def aclose(self) -> None:

@@ -33,6 +33,10 @@ class ChatWire:
         """A piece of text."""
         yield ModelText(text, self._made({"content": text}))
 
+    def reasoning(self, text: str) -> Iterator[ModelEvent]:
+        """A piece of what the model thinks, in the field that most servers have for it."""
+        yield ModelText("", self._made({"reasoning_content": text}), text)
+
     def call(self, call: ModelToolCall) -> Iterator[ModelEvent]:
         """A native call, whole."""
         plain = _plain(call)
@@ -47,10 +51,14 @@ class ChatWire:
         yield ModelText("", chunk)
         yield attrs.evolve(finish, raw=chunk)
 
-    def whole(self, text: str, calls: Sequence[ModelToolCall], finish: ModelFinish) -> Iterator[ModelEvent]:
+    def whole(
+        self, text: str, calls: Sequence[ModelToolCall], finish: ModelFinish, reasoning: str = ""
+    ) -> Iterator[ModelEvent]:
         """The answer in one piece. The end comes first, as of a `ChatModel`."""
         self._calls = len(calls)
         message: dict[str, Any] = {"role": "assistant", "content": text}
+        if reasoning:
+            message["reasoning_content"] = reasoning
         if calls:
             message["tool_calls"] = [_plain(call) for call in calls]
         reason = self._reason(finish)
@@ -64,7 +72,7 @@ class ChatWire:
             }
         )
         yield attrs.evolve(finish, raw=made)
-        yield ModelText(text, made)
+        yield ModelText(text, made, reasoning)
         for call in calls:
             yield attrs.evolve(call, raw=_plain(call))
 

@@ -18,6 +18,7 @@ __all__ = ["ResponsesWire"]
 
 PART = "response.content_part"
 ARGUMENTS = "response.function_call_arguments"
+REASONING = "response.reasoning_text"
 
 
 class ResponsesWire:
@@ -33,6 +34,8 @@ class ResponsesWire:
         self._items: list[Any] = []
         self._open = ""  # the id of the message that is being written
         self._text = ""  # what of it has been written
+        self._thinking = ""  # the id of the reasoning that is being written, and
+        self._thought = ""  # what of it has been
 
     def begin(self) -> Iterator[ModelEvent]:
         """The answer has begun."""
@@ -42,6 +45,7 @@ class ResponsesWire:
     def text(self, text: str) -> Iterator[ModelEvent]:
         """A piece of text: of the message that is open, or of a new one."""
         if not self._open:
+            yield from self._close()
             self._open, self._text = f"msg_{uuid4().hex}", ""
             begun = self._message(self._open, None)
             yield self._event(
@@ -55,6 +59,22 @@ class ResponsesWire:
             type=TEXT, sequence_number=0, delta=text, logprobs=[], **self._place()
         )
         yield ModelText(text, event)
+
+    def reasoning(self, text: str) -> Iterator[ModelEvent]:
+        """A piece of what the model thinks: of the item that is open, or of a new one."""
+        if not self._thinking:
+            yield from self._close()
+            self._thinking, self._thought = f"rs_{uuid4().hex}", ""
+            begun = self._reasoning(self._thinking)
+            yield self._event(
+                "ResponseOutputItemAddedEvent", ADDED, item=begun, output_index=len(self._items)
+            )
+        self._thought += text
+        place: dict[str, Any] = {"item_id": self._thinking, "output_index": len(self._items)}
+        event = self._types.ResponseReasoningTextDeltaEvent.construct(
+            type=f"{REASONING}.delta", sequence_number=0, delta=text, content_index=0, **place
+        )
+        yield ModelText("", event, text)
 
     def call(self, call: ModelToolCall) -> Iterator[ModelEvent]:
         """A native call, whole."""
@@ -89,8 +109,12 @@ class ResponsesWire:
         )
         yield attrs.evolve(finish, raw=event)
 
-    def whole(self, text: str, calls: Sequence[ModelToolCall], finish: ModelFinish) -> Iterator[ModelEvent]:
+    def whole(
+        self, text: str, calls: Sequence[ModelToolCall], finish: ModelFinish, reasoning: str = ""
+    ) -> Iterator[ModelEvent]:
         """The answer in one piece. The end comes first, as of a `ResponsesModel`."""
+        if reasoning:
+            self._items.append(self._reasoning(f"rs_{uuid4().hex}", reasoning))
         if text or not calls:
             self._items.append(self._message(f"msg_{uuid4().hex}", text))
         made = [(call, self._call(call, "completed")) for call in calls]
@@ -98,14 +122,16 @@ class ResponsesWire:
         reason, status = _end(finish)
         response = self._response(status, finish, reason)
         yield attrs.evolve(finish, raw=response)
-        yield ModelText(text, response)
+        yield ModelText(text, response, reasoning)
         for call, item in made:
             yield attrs.evolve(call, raw=item)
 
     # --- the objects ---------------------------------------------------------------------------------
 
     def _close(self) -> Iterator[ModelEvent]:
-        """End the message that is being written, if there is one."""
+        """End what is being written, if there is something."""
+        if self._thinking:
+            yield from self._close_reasoning()
         if not self._open:
             return
         place, text = self._place(), self._text
@@ -117,6 +143,15 @@ class ResponsesWire:
         yield self._event("ResponseOutputItemDoneEvent", DONE, item=item, output_index=len(self._items))
         self._items.append(item)
         self._open = ""
+
+    def _close_reasoning(self) -> Iterator[ModelEvent]:
+        place = {"item_id": self._thinking, "output_index": len(self._items), "content_index": 0}
+        text = self._thought
+        yield self._event("ResponseReasoningTextDoneEvent", f"{REASONING}.done", text=text, **place)
+        item = self._reasoning(self._thinking, text)
+        yield self._event("ResponseOutputItemDoneEvent", DONE, item=item, output_index=len(self._items))
+        self._items.append(item)
+        self._thinking = ""
 
     def _place(self) -> dict[str, Any]:
         return {"item_id": self._open, "output_index": len(self._items), "content_index": 0}
@@ -136,6 +171,11 @@ class ResponsesWire:
             status="in_progress" if text is None else "completed",
             content=[] if text is None else [self._part(text)],
         )
+
+    def _reasoning(self, id: str, text: str = "") -> Any:
+        content = [{"type": "reasoning_text", "text": text}] if text else []
+        data = {"id": id, "type": "reasoning", "summary": [], "content": content}
+        return self._types.ResponseReasoningItem.model_validate(data)
 
     def _call(self, call: ModelToolCall, status: Any) -> Any:
         return self._types.ResponseFunctionToolCall(

@@ -11,7 +11,6 @@ import re
 from typing import Final, Literal, TypeAlias
 
 import attrs
-from agentd.notation import read_header
 
 from agentd_parser_fence.html_block import HtmlBlock, html_block_at
 
@@ -22,8 +21,6 @@ __all__ = [
     "advance_column",
     "code_of",
     "goes_on",
-    "header_of",
-    "may_have_fences",
     "next_line",
 ]
 
@@ -32,18 +29,6 @@ _MARKER_PART: Final = re.compile(r"\d{1,9}[.)]?\Z|[-+*]\Z")
 _BREAK: Final = re.compile(r"[ \t]*(?:(?:-[ \t]*){3,}|(?:\*[ \t]*){3,})\Z")
 _RUN: Final = re.compile(r"`+|~+")
 _LONGEST_HEAD: Final = 200  # characters before and of the fence: what is indented or nested deeper is prose
-
-# A word that names the language of what is shown; in front of `PATH:create` it is no part of the path.
-_LANGUAGE_WORD: Final = re.compile(
-    "bash|c|cpp|css|csv|diff|dockerfile|go|html|ini|java|javascript|js|json|jsx|makefile|markdown|md|plaintext"
-    "|py|python|ruby|rust|sh|shell|sql|text|toml|ts|tsx|txt|typescript|xml|yaml|yml",
-    re.IGNORECASE,
-)
-_DOCUMENT: Final = re.compile(
-    r".*\.(?:md|mdx|markdown|mkd|qmd|rmd)|(?:.*/)?readme", re.IGNORECASE | re.DOTALL
-)
-_LAST_ACTION: Final = re.compile(r"(.*?)[ \t]*:[ \t]*(execute|create)", re.IGNORECASE)
-
 
 _Verdict: TypeAlias = Literal["prose", "more", "blank", "marker"]  # the last: nothing is behind a list marker
 
@@ -135,35 +120,6 @@ class LineStart:
             column = behind_marker = column + len(marker[0])
             items = [*items, column + 1]
             marked = True
-
-
-def header_of(info: str) -> tuple[str, str] | None:
-    """Return target and action of a fence's info string, or None if the fence is only shown.
-
-    The first word counts if it is a header (see `agentd.turn.parser_stack.read_header`); what follows it is
-    ignored. Otherwise the info string as a whole does if it ends in `: execute` or `: create`, with or
-    without blanks around the colon: so a path may hold spaces (`my notes.txt:create`). A language word in
-    front of such a path is dropped (`python my app.py:create`), quotes around a path as well. Nothing
-    else is decoded: a backslash is a backslash.
-    """
-    info = info.strip(" \t")
-    header = read_header(re.split(r"[ \t]", info, maxsplit=1)[0])
-    if header is None:
-        match = _LAST_ACTION.fullmatch(info)
-        if match is None:
-            return None
-        word, _, rest = match[1].partition(" ")
-        named = bool(rest.strip()) and _LANGUAGE_WORD.fullmatch(word) is not None
-        header = (rest.strip() if named else match[1]), match[2].lower()
-    target, action = header
-    if action == "create" and len(target) > 2 and target[0] == target[-1] and target[0] in "\"'":
-        target = target[1:-1]
-    return target, action
-
-
-def may_have_fences(header: tuple[str, str]) -> bool:
-    """True if a block writes a file in which fences are to be expected: Markdown."""
-    return header[1] == "create" and _DOCUMENT.fullmatch(header[0]) is not None
 
 
 # --- the inside of a fence ----------------------------------------------------------------------

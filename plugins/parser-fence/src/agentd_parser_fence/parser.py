@@ -1,6 +1,6 @@
 """The fence parser: CommonMark's fenced code blocks, of which those with a header are to be run.
 
-A fence whose info string is a header (`bash:execute`, `PATH:create`; see `fence.header_of`) becomes one
+A fence whose info string is a header (`bash:execute`, `PATH:create`; see `header.header_of`) becomes one
 `block` segment, once its closing line is certain. Every other fence is `opaque`: shown as it comes, and
 nothing inside it is a block. So are comments of HTML and its elements with raw text (`<pre>`, say). Fences in its other
 elements, up to a blank line, in block quotes and in indented code are prose. Line ends are LF, CRLF and CR.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 from agentd.types import Block, Segment, SegmentKind
 
@@ -21,11 +21,10 @@ from agentd_parser_fence.fence import (
     advance_column,
     code_of,
     goes_on,
-    header_of,
-    may_have_fences,
     next_line,
 )
-from agentd_parser_fence.html_block import LONGEST_END, HtmlBlock
+from agentd_parser_fence.header import bare_header_of, header_of, may_have_fences
+from agentd_parser_fence.html_block import LONGEST_END, HtmlBlock, UnclosedHtml
 
 __all__ = ["LONGEST_LOOK", "LONGEST_OPENER", "FenceParser"]
 
@@ -40,8 +39,10 @@ _STOPS: Final = r"\r|\n[ \t`~\-+*0-9<]"
 
 # Where the parser is: at the beginning of a line, inside a line of prose, inside the line of an opening
 # fence, inside a fence that is shown, inside one that is to be run, inside raw HTML, at the beginning of a line of it
-# in a list item, in the line that ends it, and behind a block that may go on.
-_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_LINE_START, _HTML_END, _BEHIND = range(9)
+# in a list item, in the line that ends it, behind a block that may go on, and behind a bare fence that may be the end.
+_LINE_START, _PROSE, _OPENER, _OPAQUE, _BLOCK, _HTML, _HTML_LINE_START, _HTML_END, _BEHIND, _BEHIND_BARE = (
+    range(10)
+)
 
 
 class FenceParser:
@@ -49,10 +50,15 @@ class FenceParser:
 
     Held back are: the beginning of a line that may open a fence, the line of an opening fence (up to
     `LONGEST_OPENER` characters), a block until its closing line has ended (a Markdown file until it is known whether it
-    goes on behind that), and a CR until it is known whether an LF follows.
+    goes on behind that, a bare fence until it is known whether it is the end), and a CR until it is known whether an LF
+    follows.
+
+    :param bare: when a fence with a language but no action, as `bash` alone, is a block: never, if the answer ends
+        with it (`last`), or if it also has no such fence and no block before it (`only`).
     """
 
     __slots__ = (
+        "_bare",
         "_behind",
         "_body",
         "_cr",
@@ -60,8 +66,10 @@ class FenceParser:
         "_held",
         "_held_chars",
         "_html",
+        "_html_text",
         "_in_line",
         "_info_at",
+        "_is_bare",
         "_line",
         "_opener",
         "_out",
@@ -76,7 +84,9 @@ class FenceParser:
     _html: HtmlBlock
     _opener: Opener
 
-    def __init__(self) -> None:
+    def __init__(self, *, bare: Literal["never", "last", "only"] = "never") -> None:
+        self._bare = bare
+        self._is_bare = False  # whether the fence that is being read is one, which may be a block
         self._where = _LINE_START
         self._line = LineStart()
         self._position = 0  # of the first character that is not in a segment yet
@@ -88,6 +98,7 @@ class FenceParser:
         self._info_at = 0  # where in it the info string begins
         self._cr = False  # a CR, also held back
         self._recent = ""  # the last of raw HTML, in which its end may have begun
+        self._html_text = UnclosedHtml()
         self._in_line = False  # only a line end can change anything, and no CR is held
 
     @property
@@ -107,7 +118,9 @@ class FenceParser:
     @property
     def draft(self) -> tuple[str, str, int] | None:
         """The block that is being read; see `agentd.protocols.DraftingParser`."""
-        return (*self._header, self._position + self._held_chars) if self._where == _BLOCK else None
+        if self._where != _BLOCK or self._is_bare:
+            return None
+        return (*self._header, self._position + self._held_chars)
 
     def feed(self, text: str) -> Sequence[Segment]:
         """Take the next characters; return the segments that are certain now."""
@@ -146,6 +159,8 @@ class FenceParser:
         if self._where == _BLOCK:
             closed = self._body.in_closing_line
             self._finish(closed=closed, complete=closed)
+        if (hidden := self._html_text.leave()) is not None:
+            self._emit("block", "", hidden)
         return self._take_out()
 
     def _is_line(self, text: str) -> bool:
@@ -157,7 +172,7 @@ class FenceParser:
     def _read(self, text: str, *, ended: bool = False) -> list[Segment]:
         text, self._behind = self._behind + text, ""
         index = 0
-        while index < len(text) or (ended and self._where == _BEHIND):
+        while index < len(text) or (ended and self._where in (_BEHIND, _BEHIND_BARE)):
             if self._where == _PROSE:
                 index = self._read_prose(text, index)
             elif self._where == _LINE_START:
@@ -174,6 +189,8 @@ class FenceParser:
                 index = self._read_html_end(text, index)
             elif self._where == _BEHIND:
                 index = self._look_behind(text, index, ended=ended)
+            elif self._where == _BEHIND_BARE:
+                index = self._look_behind_bare(text, index, ended=ended)
             else:
                 index = self._read_block(text, index)
         return self._take_out()
@@ -240,13 +257,14 @@ class FenceParser:
         found = self._html.end.search(seen)
         if found is not None:
             self._where = _HTML_END
+            self._html_text.pieces.clear()
             end = index + max(0, found.end() - len(self._recent))
         elif ended:
             self._where, self._recent = _HTML_LINE_START, ""
         else:
             self._recent = seen[-LONGEST_END:]
         if end > index:
-            self._emit("opaque", text[index:end])
+            self._emit_html(text[index:end])
         return end
 
     def _read_html_line(self, text: str, index: int) -> int:
@@ -274,8 +292,9 @@ class FenceParser:
             if self._html.end is None:
                 self._prose.append(blanks)
             elif blanks:
-                self._emit("opaque", blanks)
+                self._emit_html(blanks)
         elif end < len(text):
+            self._html_text.leave()
             self._where = _LINE_START
         return end
 
@@ -293,7 +312,9 @@ class FenceParser:
             self._held.append(text[index:])
             return len(text)
         self._held.append(text[index:end])
-        if may_have_fences(self._header):
+        if self._is_bare:
+            self._where = _BEHIND_BARE
+        elif may_have_fences(self._header):
             self._where = _BEHIND
         else:
             self._finish(closed=True, complete=True)
@@ -307,6 +328,21 @@ class FenceParser:
             self._behind = text[index:]
             return len(text)
         self._finish(closed=True, complete=not cut)
+        return index
+
+    def _look_behind_bare(self, text: str, index: int, *, ended: bool) -> int:
+        """Find out whether the held bare fence is the end of the answer: then it is a block."""
+        seen = text[index : index + LONGEST_LOOK]
+        is_end = not seen.strip() and len(seen) < LONGEST_LOOK
+        if is_end and not ended:
+            self._behind = text[index:]
+            return len(text)
+        if is_end:
+            self._finish(closed=True, complete=True)
+        else:
+            self._is_bare, self._where = False, _LINE_START
+            self._emit("opaque", "".join(self._held))
+            self._held.clear()
         return index
 
     # --- from one state to the next ------------------------------------------------------------
@@ -336,6 +372,7 @@ class FenceParser:
         index = line.index("<") + 1 if html.end else 0
         if index:
             self._emit("opaque", line[:index])
+            self._html_text.pieces.append("<")
         while index < len(line):
             read = self._read_html if self._where == _HTML else self._read_html_end
             index = read(line, index)
@@ -343,7 +380,13 @@ class FenceParser:
     def _open(self) -> None:
         """The line of the opening fence is complete: decide what the fence is for."""
         line = "".join(self._held)
-        header = header_of(line[self._info_at :].rstrip("\r\n"))
+        info = line[self._info_at :].rstrip("\r\n")
+        header = header_of(info)
+        if header is None and self._bare != "never":
+            header = bare_header_of(info)
+            self._is_bare = header is not None
+        if header is not None and self._bare == "only":
+            self._bare = "never"
         self._body = BodyReader(self._opener, nested=header is not None and header[1] == "create")
         if header is None:
             self._held.clear()
@@ -386,6 +429,11 @@ class FenceParser:
         start = self._position
         self._position = start + len(text)
         self._out.append(Segment(kind, text, start, self._position, block))
+
+    def _emit_html(self, text: str) -> None:
+        if self._where != _HTML_END:
+            self._html_text.pieces.append(text)
+        self._emit("opaque", text)
 
     def _emit_prose(self) -> None:
         text = "".join(self._prose)

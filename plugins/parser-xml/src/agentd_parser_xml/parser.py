@@ -23,6 +23,7 @@ from agentd.notation import read_header
 from agentd.types import Block, Segment, SegmentKind
 
 from agentd_parser_xml.call import NAMESPACE, CallReader, attribute_name
+from agentd_parser_xml.markdown import MarkdownContext
 
 __all__ = ["LONGEST_OPENER", "XmlParser"]
 
@@ -52,81 +53,7 @@ _OPENER_PART: Final = re.compile(
 _CLOSER: Final = re.compile(rf"\s*</{NAMESPACE}{_ANY_WRAPPER}\s*>")
 _CLOSER_PART: Final = re.compile(rf"\s*(?:<(?:/(?:{NAMESPACE}(?:{_WRAPPER_PARTS})|{_SOME_NAME})?)?)?")
 
-_MARK: Final = re.compile(
-    r"\\[\\`<]|(?P<ticks>`+)|<(?P<raw>!--|\?|!\[CDATA\[|(?:pre|script|style|textarea)(?=[\s>]|\Z))|-->|\?>|]]>"
-    r"|</(?:pre|script|style|textarea)",
-    re.IGNORECASE,
-)
-_ENDS: Final = {"!--": "-->", "?": "?>", "![cdata[": "]]>"}  # of raw HTML; an element has a tag for it
-_LINE_END: Final = re.compile(r"\r\n?|\n")
-_QUOTED: Final = re.compile(r"[ \t]*(?:(?:[-+*]|\d{1,9}[.)])[ \t]+)*>")
-_LEAD: Final = 200  # characters at the beginning of a line that decide what kind of line it is
-
 _PROSE, _CALL, _AFTER = range(3)  # the last: behind a call in a wrapper, which may close now
-
-
-class MarkdownContext:
-    """What Markdown makes of the place up to here: whether a tag is only quoted there.
-
-    Looked at when a call may begin, each character once. In doubt, a call counts as quoted: a run of backticks is
-    taken for the beginning of a code span up to the next run of its length or the end of the paragraph.
-    """
-
-    __slots__ = ("_blank", "_html", "_lazy", "_lead", "_pieces", "_ticks", "add")
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []  # not looked at yet
-        self._lead = ""  # the beginning of the line
-        self._blank = True  # the line has nothing but blanks up to here
-        self._ticks = 0  # length of the run of backticks that a code span began with
-        self._lazy = (
-            False  # a line of this paragraph is in a block quote, and so are the rest (CommonMark 5.1)
-        )
-        self._html = ""  # what ends the comment or the element with raw text that this is in
-        self.add = self._pieces.append
-        """Take the next characters of the text."""
-
-    def restart(self) -> None:
-        """Go on in the middle of a line, behind a block."""
-        self._pieces.clear()
-        self._lead = "-"
-        self._blank = self._lazy = False
-        self._ticks, self._html = 0, ""
-
-    def quotes(self, *, indented: bool) -> bool:
-        """True if a tag here is in a code span, a block quote or raw HTML, or (if `indented`) in indented code."""
-        text = "".join(self._pieces)
-        self._pieces.clear()
-        start = 0
-        for end in _LINE_END.finditer(text):
-            self._take(text[start : end.start()])
-            self._end_line()
-            start = end.end()
-        self._take(text[start:])
-        if self._ticks or self._html or self._lazy or _QUOTED.match(self._lead):
-            return True
-        return indented and self._blank and self._lead.expandtabs(4).startswith("    ")
-
-    def _take(self, part: str) -> None:
-        self._lead += part[: _LEAD - len(self._lead)]
-        self._blank = self._blank and not part.strip(" \t")
-        for mark in _MARK.finditer(part):
-            if self._html:
-                if mark[0].lower().startswith(self._html):
-                    self._html = ""
-            elif mark["ticks"]:
-                length = len(mark[0])
-                self._ticks = length if not self._ticks else 0 if length == self._ticks else self._ticks
-            elif mark["raw"] and not self._ticks:
-                raw = mark["raw"].lower()
-                self._html = _ENDS.get(raw, f"</{raw}")
-
-    def _end_line(self) -> None:
-        if self._blank:
-            self._ticks, self._lazy = 0, False
-        elif _QUOTED.match(self._lead):
-            self._lazy = True
-        self._lead, self._blank = "", True
 
 
 class XmlParser:
@@ -152,7 +79,9 @@ class XmlParser:
     @property
     def stops(self) -> str | None:
         """What can make more than prose of the text that comes next; see `ParserStack`."""
-        return r"<(?:[A-Za-z_]|\Z)" if self._where == _PROSE and not self._tail else None
+        if self._where != _PROSE or self._tail or self._line.in_html:  # the end of that has no such beginning
+            return None
+        return r"<(?:[A-Za-z_]|\Z)"
 
     @property
     def holds(self) -> str | None:
@@ -200,7 +129,11 @@ class XmlParser:
             out.append(self._block)
         if self._tail:
             self._emit("prose", self._tail, out)
+            self._line.add(self._tail)
             self._tail = ""
+        self._line.close()
+        if self._line.lost is not None:
+            self._emit("block", "", out, self._line.lost)
         self._where = _PROSE
         return out
 
@@ -255,10 +188,11 @@ class XmlParser:
 
     def _start(self, opening: re.Match[str]) -> bool:
         """Begin a call, if this opening is one that counts."""
-        if self._line.quotes(indented=not self._wrapped) or opening["attributes"].endswith("/"):
-            return False
         header = read_header(attribute_name(opening["attributes"]))
-        if header is None:
+        if header is None or opening["attributes"].endswith("/"):
+            return False
+        if self._line.quotes(indented=not self._wrapped):
+            self._line.note_hidden(*header)
             return False
         self._call = CallReader(header)
         self._opening = opening[0]
@@ -269,7 +203,7 @@ class XmlParser:
     def _finish_call(self, out: list[Segment], *, complete: bool) -> None:
         block = self._call.block(complete=complete)
         text = self._opening + self._call.text
-        self._line.restart()
+        self._line = self._line.behind_block()
         if complete and self._wrapped:
             self._block = Segment("block", text, self._position, self._position + len(text), block)
             self._position += len(text)
@@ -279,7 +213,7 @@ class XmlParser:
             self._where = _PROSE
 
     def _emit(self, kind: SegmentKind, text: str, out: list[Segment], block: Block | None = None) -> None:
-        if text:
+        if text or block:
             start = self._position
             self._position = start + len(text)
             out.append(Segment(kind, text, start, self._position, block))

@@ -124,7 +124,7 @@ def artefact() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo("__main__.py"), ZIP_MAIN)
-        for source in sorted(INSIDE.rglob("*.py")):
+        for source in sorted([*INSIDE.rglob("*.py"), *INSIDE.glob("programs/*")]):
             # Without the file's time: one release is one sequence of bytes.
             archive.writestr(zipfile.ZipInfo(f"{NAME}/{source.relative_to(INSIDE)}"), source.read_bytes())
     return buffer.getvalue()

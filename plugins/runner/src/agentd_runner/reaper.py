@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import resource
 import select
-import signal
 import sys
 import time
 
+from agentd_runner.inside.primitives import signal
 from agentd_runner.inside.processes import (
     adopt_orphans,
     children_of,

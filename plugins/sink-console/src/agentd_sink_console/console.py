@@ -14,11 +14,13 @@ from typing import TextIO
 
 import attrs
 from agentd.events import (
+    Approval,
     CodeDelta,
     CodeExecution,
     CodeOutput,
     CodeStart,
     Event,
+    Picture,
     ReasoningDelta,
     RunEnd,
     RunStart,
@@ -26,11 +28,13 @@ from agentd.events import (
     TextDelta,
     ToolCall,
     ToolProgress,
+    TurnEnd,
 )
 from agentd.types import Usage
 
 from agentd_sink_console.neutral import neutral, one_line
 from agentd_sink_console.painters import Painter, PlainPainter, RichPainter, Style, wants_color
+from agentd_sink_console.pictures import shown_on_terminal, summary_of
 
 __all__ = ["MAX_CODE_LINES", "ConsoleSink", "ShownBlock", "last_state", "lexer_of", "shortened", "title_of"]
 
@@ -50,6 +54,7 @@ _STOPPED = {
     "max_turns": "stopped: the limit of turns is reached",
     "wall_time": "stopped: the wall time is used up",
     "tokens": "stopped: the limit of tokens is reached",
+    "cost": "stopped: the next request would cost more than is left of the money",
     "tool_calls": "stopped: the limit of tool calls is reached",
     "rejected_blocks": "stopped: the model kept on writing blocks that cannot be run",
     "cancelled": "cancelled",
@@ -99,6 +104,7 @@ class ConsoleSink:
 
     def _reset(self) -> None:
         self._in_prose = False  # the last thing shown was prose
+        self._prose_style: Style = "prose"  # or what the model thinks
         self._open_line = False  # and it stands in an unfinished line
         self._blank = True  # the last line is blank, or nothing was written yet
         self._running: dict[str, ShownBlock] = {}
@@ -115,8 +121,12 @@ class ConsoleSink:
         match event:
             case RunStart():
                 self._run_start(event)
-            case TextDelta() | ReasoningDelta():
-                self._prose(event.text)
+            case TextDelta():
+                self._prose(event.text, "prose")
+            case ReasoningDelta():
+                self._prose(event.text, "thought")
+            case TurnEnd():
+                self._finish_line()  # the next answer is a paragraph of its own
             case CodeStart():
                 self._code_start(event)
             case CodeOutput():
@@ -125,14 +135,23 @@ class ConsoleSink:
                 self._code_execution(event)
             case ToolCall():
                 self._tool_call(event)
+            case Approval():
+                self._approval(event)
             case ToolProgress():
                 self._tool_progress(event)
             case SourceLog():
                 self._source_log(event)
+            case Picture():
+                self._picture(event)
             case RunEnd():
                 self._run_end(event)
             case _:
                 pass
+
+    def pause(self) -> None:
+        """Leave the stream to somebody else until the next event: end an unfinished line, draw nothing anew."""
+        with self._lock:
+            self._finish_line()
 
     def close(self) -> None:
         """End an unfinished line. The stream stays open."""
@@ -148,14 +167,16 @@ class ConsoleSink:
             self._line(f"model {one_line(event.model)}{place}", "note")
             self._gap()
 
-    def _prose(self, text: str) -> None:
+    def _prose(self, text: str, style: Style) -> None:
         text = neutral(text)
-        if not self._in_prose:
+        if not self._in_prose or style != self._prose_style:
             text = text.lstrip("\n")
             if not text.strip():
                 return  # blank space between blocks
+            self._finish_line()
             self._gap()
-        self._painter.prose(text)
+        self._prose_style = style
+        self._painter.prose(text, style)
         self._in_prose = True
         self._open_line = not text.endswith("\n")
         self._blank = text.endswith("\n\n") or (self._blank and not text.strip("\n"))
@@ -236,8 +257,30 @@ class ConsoleSink:
                 f"  · {_one_line(event.source)} {_one_line(event.level)}: {_one_line(event.text)}", style
             )
 
+    def _approval(self, event: Approval) -> None:
+        if event.kind == "tool" or event.decision.startswith("denied"):
+            style: Style = "bad" if event.decision.startswith("denied") else "note"
+            self._line(
+                f"  · {_one_line(event.name)} {_one_line(event.decision or 'asks whether it may')}", style
+            )
+
+    def _picture(self, event: Picture) -> None:
+        place = f" · {one_line(event.path)}" if event.path and not self._draws() else ""
+        self._line(f"  · picture {summary_of(event)}{place}", "note")
+        self._draw(event)
+
+    def _draws(self) -> bool:
+        """Tell whether pictures themselves can be shown, or links to them."""
+        return isinstance(self._painter, RichPainter)
+
+    def _draw(self, event: Picture) -> None:
+        if isinstance(self._painter, RichPainter):
+            self._painter.raw(shown_on_terminal(event, self._painter.columns))
+
     def _tool_call(self, event: ToolCall) -> None:
         self._progress.pop(event.id, None)
+        if event.name == "agentd_show" and event.status == "completed":
+            return  # the picture itself is shown; what was called with is its bytes
         arguments, result = _one_line(event.arguments), _one_line(event.result)
         good = event.status == "completed"
         arrow = "→" if good else "failed:"
@@ -258,7 +301,7 @@ class ConsoleSink:
     def _finish_line(self) -> None:
         self._in_prose = False
         if self._open_line:
-            self._painter.prose("\n")
+            self._painter.prose("\n", self._prose_style)
             self._open_line = False
             self._blank = False
 
@@ -322,5 +365,7 @@ def _usage_parts(usage: Usage) -> list[str]:
     if usage.total_tokens:
         parts.append(f"{usage.input_tokens:,} + {usage.output_tokens:,} tokens")
     if usage.cost_usd is not None:
-        parts.append(f"${usage.cost_usd:.4f}")
+        parts.append(f"{'at least ' if usage.unpriced_requests else ''}${usage.cost_usd:.4f}")
+    elif usage.total_tokens:
+        parts.append("cost unknown")
     return parts

@@ -22,12 +22,14 @@ _MAX_CHARS = 8_000  # of unfinished text that are looked at
 
 @attrs.frozen
 class Unfinished:
-    """What the rows show: text that may still grow, lines of their own, and what is awaited since when."""
+    """What the rows show: text that may still grow (`is_dim` if it is what the model thinks), lines of their own, and
+    what is awaited since when."""
 
     text: str = ""
     lines: tuple[str, ...] = ()
     awaited: str = ""
     since: float = 0.0
+    is_dim: bool = False
 
 
 class LiveRows:
@@ -95,7 +97,7 @@ class LiveRows:
         width, height = self._console.size
         rows = [_cut(line, width, "dim") for line in shown.lines[-8:]]
         room = max(1, height - len(rows) - 3)
-        text = Text(shown.text[-_MAX_CHARS:])
+        text = Text(shown.text[-_MAX_CHARS:], style="dim" if shown.is_dim else "")
         rows = [*text.wrap(self._console, width)[-room:], *rows] if shown.text.strip() else rows
         if shown.awaited:
             seconds = time.monotonic() - shown.since

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RICH_STYLES", "Painter", "PlainPainter", "RichPainter", "Style", "rich_console", "wants_color"]
 
-Style = Literal["prose", "stdout", "stderr", "ok", "bad", "tool", "note"]
+Style = Literal["prose", "stdout", "stderr", "ok", "bad", "tool", "note", "thought"]
 
 RICH_STYLES: dict[Style, str] = {
     "prose": "",
@@ -20,6 +20,7 @@ RICH_STYLES: dict[Style, str] = {
     "bad": "bold red",
     "tool": "magenta",
     "note": "dim",
+    "thought": "dim",
 }
 
 
@@ -31,9 +32,10 @@ def wants_color(stream: TextIO) -> bool:
 
 
 class Painter(Protocol):
-    """Writes text that is already neutral. `line` ends with a newline, `prose` as the text does."""
+    """Writes text that is already neutral. `line` ends with a newline, `prose` as the text does; the style of a line of
+    it is `prose` or `thought`."""
 
-    def prose(self, text: str) -> None: ...
+    def prose(self, text: str, style: Style = "prose") -> None: ...
 
     def code(self, title: str, code: str, lexer: str) -> None: ...
 
@@ -50,7 +52,7 @@ class PlainPainter:
         self._stream.write(text)
         self._stream.flush()
 
-    def prose(self, text: str) -> None:
+    def prose(self, text: str, style: Style = "prose") -> None:
         self._write(text)
 
     def code(self, title: str, code: str, lexer: str) -> None:
@@ -68,9 +70,9 @@ class RichPainter:
         self._stream = stream
         self._console = rich_console(stream, width)
 
-    def prose(self, text: str) -> None:
+    def prose(self, text: str, style: Style = "prose") -> None:
         # Straight to the stream: rich would wrap each delta as if it started a line.
-        self._stream.write(text)
+        self._stream.write(f"\x1b[2m{text}\x1b[0m" if style == "thought" and text.strip() else text)
         self._stream.flush()
 
     def code(self, title: str, code: str, lexer: str) -> None:
@@ -87,6 +89,16 @@ class RichPainter:
         from rich.text import Text
 
         self._console.print(Text(text, style=RICH_STYLES[style]), soft_wrap=True)
+        self._stream.flush()
+
+    @property
+    def columns(self) -> int:
+        """How wide the terminal is."""
+        return self._console.width
+
+    def raw(self, text: str) -> None:
+        """Write what is for the terminal itself."""
+        self._stream.write(text)
         self._stream.flush()
 
 

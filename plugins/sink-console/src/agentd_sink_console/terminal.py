@@ -12,6 +12,7 @@ from agentd.events import (
     CodeExecution,
     CodeStart,
     Event,
+    Picture,
     ReasoningDelta,
     RunEnd,
     RunStart,
@@ -32,6 +33,7 @@ from agentd_sink_console.console import (
 from agentd_sink_console.live import LiveRows, Unfinished
 from agentd_sink_console.neutral import neutral, one_line
 from agentd_sink_console.painters import RICH_STYLES, Style, rich_console, wants_color
+from agentd_sink_console.pictures import shown_on_terminal
 from agentd_sink_console.prose import ProsePieces, rendered
 
 if TYPE_CHECKING:
@@ -78,18 +80,20 @@ class TerminalPainter:
         self.rows = LiveRows(self.console)
         self.pieces = ProsePieces()
 
-    def prose(self, text: str) -> None:
+    def prose(self, text: str, style: Style = "prose") -> None:
         for piece in self.pieces.feed(text):
-            self._piece(piece)
+            self._piece(piece, style)
 
-    def end_prose(self) -> None:
+    def end_prose(self, style: Style = "prose") -> None:
         """Print what is no whole piece yet."""
-        self._piece(self.pieces.end())
+        self._piece(self.pieces.end(), style)
 
-    def _piece(self, piece: str) -> None:
+    def _piece(self, piece: str, style: Style) -> None:
         from rich.segment import SegmentLines
+        from rich.style import Style as RichStyle
 
-        lines = self.console.render_lines(rendered(piece.strip("\n")), pad=False)
+        shown, dim = rendered(piece.strip("\n")), RichStyle.parse(RICH_STYLES[style])
+        lines = self.console.render_lines(shown, style=dim, pad=False)
         filled = [n for n, line in enumerate(lines) if "".join(segment.text for segment in line).strip()]
         if filled:  # rich puts blank lines around lists and tables
             self.console.print(SegmentLines(lines[filled[0] : filled[-1] + 1], new_lines=True))
@@ -108,6 +112,15 @@ class TerminalPainter:
 
     def line(self, text: str, style: Style) -> None:
         self.gutter_line("", text, style)
+
+    def raw(self, text: str) -> None:
+        """Write what is for the terminal itself, above the live rows."""
+        from rich.control import Control
+        from rich.segment import ControlType, Segment
+
+        raw = Control()
+        raw.segment = Segment(text, None, [(ControlType.BELL,)])  # any: its text is written as it is
+        self.console.print(raw, end="")
 
     def gutter_line(self, gutter: str, text: str, style: Style) -> None:
         """Print a line; each row of it has the gutter in front."""
@@ -156,6 +169,11 @@ class TerminalSink(ConsoleSink):
             super()._show(event)
         self._show_unfinished(event)
 
+    def pause(self) -> None:
+        """As a `ConsoleSink`; the live rows go away, and come back with the next event."""
+        with self._terminal.rows.lock:
+            self._terminal.rows.close()
+
     def close(self) -> None:
         """Print what is unfinished, and take the live rows away."""
         with self._terminal.rows.lock:
@@ -176,7 +194,9 @@ class TerminalSink(ConsoleSink):
         for block in self._running.values():
             lines += [f"  {block.mark} {line}" for line, _ in self._tails.get(block.number, ())]
             lines += [f"  {block.mark} {neutral(last_state(text))}" for text in block.partial.values()]
-        self._terminal.rows.show(Unfinished(self._terminal.pieces.rest, tuple(lines), *self._awaited))
+        rest = self._terminal.pieces.rest
+        dim = self._prose_style == "thought"
+        self._terminal.rows.show(Unfinished(rest, tuple(lines), *self._awaited, is_dim=dim))
 
     def _what_is_awaited(self, event: Event) -> str:
         if self._draft is not None:
@@ -192,20 +212,21 @@ class TerminalSink(ConsoleSink):
 
     # --- prose ---
 
-    def _prose(self, text: str) -> None:
+    def _prose(self, text: str, style: Style) -> None:
         text = neutral(text)
-        if not self._in_prose:
+        if not self._in_prose or style != self._prose_style:
             text = text.lstrip("\n")
             if not text.strip():
                 return
             self._gap()
-        self._painter.prose(text)
+        self._prose_style = style
+        self._painter.prose(text, style)
         self._in_prose = True
 
     def _finish_line(self) -> None:
         if self._in_prose:
             self._in_prose = False
-            self._terminal.end_prose()
+            self._terminal.end_prose(self._prose_style)
             self._blank = True
 
     def _gap(self) -> None:
@@ -290,6 +311,12 @@ class TerminalSink(ConsoleSink):
             self._line(f"  {block.mark} … {block.hidden:,} more lines …", "note")
         for line, style in self._tails.pop(block.number, ()):
             self._gutter_line(block, line, style)
+
+    def _draws(self) -> bool:
+        return True
+
+    def _draw(self, event: Picture) -> None:
+        self._terminal.raw(shown_on_terminal(event, self._terminal.console.width))
 
     def _tool_call(self, event: ToolCall) -> None:
         block = self._running.get(event.code_id)

@@ -12,6 +12,9 @@ __all__ = ["strict_json"]
 
 _LONGEST_INT: Final = 13_000  # bits: Python writes no integer of more than 4,300 digits
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, default=str, allow_nan=False).encode
+"""`json.dumps` makes another encoder for each record."""
+
 
 def strict_json(value: Any) -> str:
     """Return data as JSON that every reader takes: NaN, infinities and numbers of more than 4,000 digits become null.
@@ -19,9 +22,9 @@ def strict_json(value: Any) -> str:
     Other objects become their `str()`; what contains itself or is nested too deep does, too.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+        text = _encode(value)
     except (ValueError, TypeError, RecursionError):
-        text = json.dumps(_plain(value, 100), ensure_ascii=False, default=str, allow_nan=False)
+        text = _encode(_plain(value, 100))
     return valid_text(text)
 
 

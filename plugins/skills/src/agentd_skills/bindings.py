@@ -27,12 +27,13 @@ _HEAD: Final = '''\
     from lib.tools import NAME
 
 A failing tool raises ToolError; ToolInputError (wrong arguments), ToolTimeoutError and UnknownToolError are
-kinds of it. An optional parameter with the default `...` is left out of the call.
+kinds of it. Only the arguments that you give are sent: an optional parameter (`= ...`) is left out of the call, and
+the tool then uses its own default.
 """
 
 from __future__ import annotations
 
-from ._bridge import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
+from ._bridge import ToolDeniedError, ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from ._bridge import call as _call, call_given as _call_given
 
 TYPE_CHECKING = False
@@ -47,14 +48,15 @@ _INDEX: Final = '''\
 
 Their source is in the modules named below; a function is compiled when its name is first asked for. A failing
 tool raises ToolError; ToolInputError (wrong arguments), ToolTimeoutError and UnknownToolError are kinds of it.
-An optional parameter with the default `...` is left out of the call.
+Only the arguments that you give are sent: an optional parameter (`= ...`) is left out of the call, and the tool
+then uses its own default.
 """
 
 from __future__ import annotations
 
 import os as _os
 
-from ._bridge import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
+from ._bridge import ToolDeniedError, ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
 from ._bridge import call as _call, call_given as _call_given
 
 _MODULES = {
@@ -62,7 +64,7 @@ _MODULES = {
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 _sources = {}
 
-__all__ = ["ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError", *_HOME]
+__all__ = ["ToolDeniedError", "ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError", *_HOME]
 
 
 def __getattr__(name):
@@ -86,7 +88,8 @@ def __dir__():
 '''
 _STUB_HEAD: Final = """\
 # mypy: ignore-errors
-from ._bridge import ToolError as ToolError, ToolInputError as ToolInputError
+from ._bridge import ToolDeniedError as ToolDeniedError, ToolError as ToolError
+from ._bridge import ToolInputError as ToolInputError
 from ._bridge import ToolTimeoutError as ToolTimeoutError, UnknownToolError as UnknownToolError
 """
 
@@ -127,7 +130,7 @@ def tools_module(bindings: Sequence[Binding]) -> str:
 
 
 def _all(bindings: Sequence[Binding]) -> str:
-    errors = ["ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError"]
+    errors = ["ToolDeniedError", "ToolError", "ToolInputError", "ToolTimeoutError", "UnknownToolError"]
     names = "".join(f"    {name!r},\n" for name in [*errors, *(b.python_name for b in bindings)])
     return f"__all__ = [\n{names}]"
 
@@ -136,10 +139,9 @@ def _function(binding: Binding, signature: Signature) -> str:
     pairs = ", ".join(f"{p.wire!r}: {p.name}" for p in signature.parameters)
     if signature.extra is not None:
         pairs = f"{pairs}, **{signature.extra_name}" if pairs else f"**{signature.extra_name}"
-    gaps = any(p.default == OMITTED for p in signature.parameters)
-    call = "_call_given" if gaps else "_call"
+    call = "_call" if all(p.default is None for p in signature.parameters) else "_call_given"
     return (
-        f"\ndef {signature.source()}:\n"
+        f"\ndef {signature.binding()}:\n"
         f"    {docstring(_documentation(binding, signature))}\n"
         f"    return {call}({binding.python_name!r}, {{{pairs}}})"
     )
@@ -151,15 +153,25 @@ def _documentation(binding: Binding, signature: Signature) -> str:
     if len(spec.description) > _DESCRIPTION_CHARS:
         text += f" ... ({len(spec.description) - _DESCRIPTION_CHARS} more characters)"
     text = text or f"Call the tool {one_line(spec.name, 200)} of {one_line(spec.source, 200)}."
-    described = [_parameter_line(p) for p in signature.parameters if p.text or p.name != p.wire]
+    described = [
+        _parameter_line(p) for p in signature.parameters if p.text or p.name != p.wire or _has_default(p)
+    ]
     if described:
         text += "\n\nArgs:\n" + "\n".join(described)
     return text
 
 
+def _has_default(parameter: Parameter) -> bool:
+    return parameter.default not in (None, OMITTED)
+
+
 def _parameter_line(parameter: Parameter) -> str:
-    note = "" if parameter.name == parameter.wire else f" (the tool's {one_line(parameter.wire, 100)!r})"
-    return f"    {parameter.name}: {one_line(parameter.text, 500)}{note}"
+    notes = [one_line(parameter.text, 500)] if parameter.text else []
+    if parameter.name != parameter.wire:
+        notes.append(f"(the tool's {one_line(parameter.wire, 100)!r})")
+    if _has_default(parameter):
+        notes.append(f"(default: {parameter.default})")
+    return f"    {parameter.name}: {' '.join(notes)}"
 
 
 def _indented(text: str) -> str:

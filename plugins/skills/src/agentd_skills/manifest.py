@@ -16,7 +16,7 @@ __all__ = ["Entry", "Manifest"]
 
 _PATH: Final = "lib/.manifest.json"
 _OURS: Final = re.compile(
-    r"lib/(__init__|tools|resources|prompts|_bridge|_command|_frontmatter|_search|_beside|_tools_[a-z0-9_]+)\.py"
+    r"lib/(__init__|tools|resources|prompts|_bridge|_channel|_command|_frontmatter|_search|_beside|_tools_[a-z0-9_]+)\.py"
     r"|lib/tools\.pyi|bin/skills"
     r"|lib/\.startup/sitecustomize\.py|lib/\.search/[a-z0-9-]+\.jsonl|[a-z0-9-]+/(SKILL\.md|scripts/(\w+_example|examples)\.py)"
 )

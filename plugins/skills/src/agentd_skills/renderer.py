@@ -1,6 +1,7 @@
 """Writes the skills directory: bindings, client, command, a folder for each source of tools.
 
-    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_beside.py  lib/_command.py  lib/_frontmatter.py  lib/_search.py
+    lib/__init__.py  lib/tools.py  lib/_bridge.py  lib/_channel.py  lib/_beside.py  lib/_command.py
+    lib/_frontmatter.py  lib/_search.py  lib/_show.py  lib/_standin.py
     lib/.manifest.json  lib/.startup/sitecustomize.py  bin/skills
     lib/.search/SOURCE.jsonl  SOURCE/SKILL.md  SOURCE/scripts/TOOL_example.py
 
@@ -49,7 +50,7 @@ from agentd_skills.tree import SkillTree
 
 __all__ = ["AgentSkillsRenderer"]
 
-_LAYOUT: Final = 3  # raise this when the generated text changes: unchanged tools are rendered again then
+_LAYOUT: Final = 4  # raise this when the generated text changes: unchanged tools are rendered again then
 _MANY_TOOLS: Final = 50  # importing so many functions takes some 4 ms
 _RESERVED_FOLDERS: Final = frozenset({"lib", "bin"})
 _COMMAND: Final = """\
@@ -160,7 +161,8 @@ class _Rendering:
         for path, text in common.items():
             files[path] = self.manifest.put(self.tree, path, text)
         for skill in self.skills:
-            key = _hash([self.digests[skill.source], skill.folder, self.many, [t.name for t in skill.tools]])
+            names = [t.name for t in skill.tools]
+            key = _hash([_LAYOUT, self.digests[skill.source], skill.folder, self.many, names])
             written = self._unchanged(skill, key) or {
                 path: self.manifest.put(self.tree, path, text) for path, text in self._own(skill)
             }
@@ -226,8 +228,9 @@ def _hash(value: object) -> str:
 @cache
 def _own_files() -> dict[str, str]:
     folder = Path(__file__).with_name("sandbox")
-    names = ("bridge", "beside", "command", "frontmatter", "search")
+    names = ("bridge", "beside", "command", "frontmatter", "search", "show", "standin")
     paths = {f"lib/_{name}.py": f"{name}.py" for name in names}
+    paths["lib/_channel.py"] = "_channel.py"  # by the same name, as the bridge imports it
     paths["lib/.startup/sitecustomize.py"] = "sitecustomize.py"
     return {path: (folder / name).read_text(encoding="utf-8") for path, name in paths.items()}
 

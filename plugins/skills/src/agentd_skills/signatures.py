@@ -17,14 +17,17 @@ from agentd_skills.references import References
 __all__ = ["OMITTED", "Parameter", "Signature", "ToolView", "argument_schema", "signature_of"]
 
 OMITTED: Final = "..."
-"""The default of an optional parameter without a default of its own: nothing is sent for it."""
+"""The default that every optional parameter of a binding has: nothing is sent for it, and the tool uses its own."""
 
 _TAKEN: Final = frozenset({"_call", "_call_given", "__debug__"})
 
 
 @attrs.frozen(kw_only=True)
 class Parameter:
-    """One parameter: `name` in Python, `wire` in the tool's schema, `default` as source or None if required."""
+    """One parameter: `name` in Python, `wire` in the tool's schema, `default` as source or None if required.
+
+    The default is what the tool does if nothing is sent. It is shown, and never sent.
+    """
 
     name: str
     wire: str
@@ -50,13 +53,19 @@ class Signature:
         """Return `name(a: int, b: str = 'x') -> int`."""
         return f"{self._head()} -> {self.returns}"
 
+    def binding(self) -> str:
+        """Return the same for the function itself, whose optional parameters are all `= ...`: a binding that sent a
+        schema's default would send what nobody has given, which may not be what the tool does without it."""
+        return f"{self._head(shows_defaults=False)} -> {self.returns}"
+
     def short(self) -> str:
         """The same for a list: a result that may be anything is not mentioned."""
         return self._head() if self.returns == "Any" else self.source()
 
-    def _head(self) -> str:
+    def _head(self, *, shows_defaults: bool = True) -> str:
         parts = [
-            f"{p.name}: {p.annotation}" + ("" if p.default is None else f" = {p.default}")
+            f"{p.name}: {p.annotation}"
+            + ("" if p.default is None else f" = {p.default if shows_defaults else OMITTED}")
             for p in self.parameters
         ]
         if self.keyword_from is not None:

@@ -14,7 +14,7 @@ import os
 import struct
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from agentd.errors import CorruptSnapshotError
@@ -22,7 +22,7 @@ from agentd.errors import CorruptSnapshotError
 from agentd_snapshots.digest import digest_of, hasher
 from agentd_snapshots.tree import CHUNK, DIGEST
 
-__all__ = ["PackSet", "PackWriteError", "PackWriter", "sync_folder", "write_all"]
+__all__ = ["PackSet", "PackWriteError", "PackWriter", "pack_name", "sync_folder", "write_all"]
 
 MAGIC = b"agentdP1"
 _TAIL = struct.Struct(f"<Q{DIGEST}s8s")
@@ -87,14 +87,15 @@ class PackWriter:
         del self._buffer[:]
 
     def finish(self) -> str | None:
-        """Publish the pack, durably, and return its name. Its chunks are in the set from now on."""
+        """Publish the pack and return its name. Its chunks are in the set from now on."""
         if self._fd < 0:
             return None
         table = bytes(self._digests) + _little(self._lengths).tobytes()
         digest = digest_of(table)
         self._buffer += table + _TAIL.pack(len(self._lengths), digest, MAGIC)
         self._flush()
-        os.fsync(self._fd)
+        if self._packs.durable:
+            os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1
         name = digest[:16].hex() + ".pack"
@@ -110,14 +111,21 @@ class PackWriter:
 
 
 class PackSet:
-    """The packs of a folder: which chunks they have, and the chunks themselves."""
+    """The packs of a folder: which chunks they have, and the chunks themselves.
 
-    def __init__(self, folder: Path) -> None:
+    :param durable: False: a crash of the machine may lose them.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
         self.folder = folder
+        self.durable = durable
         self._loaded: dict[str, int] = {}  # name -> number of chunks
         self._where: dict[bytes, tuple[str, int, int]] = {}
         self._open: OrderedDict[str, int] = OrderedDict()
         self._hash = hasher()
+
+    def __del__(self) -> None:
+        self.close()
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._where
@@ -143,6 +151,11 @@ class PackSet:
         found = self._where.get(digest)
         return found is not None and found[0] == name
 
+    def names_for(self, digests: Iterable[bytes]) -> set[str]:
+        """The names of the packs that reads of these chunks go to."""
+        where = self._where
+        return {where[digest][0] for digest in digests if digest in where}
+
     def names(self) -> list[str]:
         """The names of the packs that were loaded."""
         return sorted(self._loaded)
@@ -161,7 +174,8 @@ class PackSet:
     def publish(self, temporary: Path, name: str) -> None:
         """Give a finished pack its name."""
         os.rename(temporary, self.folder / name)
-        sync_folder(self.folder)
+        if self.durable:
+            sync_folder(self.folder)
         self._load(name)
 
     def read(self, digest: bytes) -> bytes:
@@ -218,6 +232,23 @@ class PackSet:
         return fd
 
 
+def pack_name(path: Path) -> str:
+    """Read a pack that somebody else has made, whole, and return the name that it has by its content.
+
+    :raises CorruptSnapshotError: if it is none, or a chunk in it is not what its digest says.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for digest, offset, length in _read_table(fd):
+            if digest_of(os.pread(fd, length, offset)) != digest:
+                raise ValueError(f"the chunk between bytes {offset} and {offset + length} has another hash")
+        return digest_of(_table_of(fd)[0])[:16].hex() + ".pack"
+    except (ValueError, struct.error) as exc:
+        raise CorruptSnapshotError(f"the pack {str(path)!r} is damaged: {exc}") from exc
+    finally:
+        os.close(fd)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -227,7 +258,8 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _read_table(fd: int) -> list[tuple[bytes, int, int]]:
+def _table_of(fd: int) -> tuple[bytes, array[int]]:
+    """Return the table of a pack, and the lengths of its chunks."""
     end = os.fstat(fd).st_size - _TAIL.size
     if end < len(MAGIC):
         raise ValueError("it is cut off")
@@ -240,6 +272,13 @@ def _read_table(fd: int) -> list[tuple[bytes, int, int]]:
         raise ValueError("its table does not have the hash that it should have")
     lengths = array("I", table[count * DIGEST :])
     _little(lengths)
+    if max(lengths, default=0) > CHUNK or len(MAGIC) + sum(lengths) != end - size:
+        raise ValueError("its chunks are not as long as it says")
+    return table, lengths
+
+
+def _read_table(fd: int) -> list[tuple[bytes, int, int]]:
+    table, lengths = _table_of(fd)
     rows, offset = [], len(MAGIC)
     for number, length in enumerate(lengths):
         rows.append((table[number * DIGEST : (number + 1) * DIGEST], offset, length))

@@ -10,9 +10,16 @@ from agentd.hookspecs import hookimpl
 from agentd.registry.options import check_options
 
 if TYPE_CHECKING:
-    from agentd_snapshots.snapshots import Snapshots
+    from agentd.registry.options import PluginSpec
+    from agentd.session.resources import SessionResources
+    from agentd.turn.transcript import Transcript
 
-__all__ = ["AGENTD_API", "agentd_create_snapshot_store", "agentd_settle_workspace"]
+    from agentd_snapshots.snapshots import Snapshots
+    from agentd_snapshots.timeline import SessionTimeline
+
+__all__ = [
+    "AGENTD_API", "agentd_create_snapshot_store", "agentd_create_timeline", "agentd_settle_workspace",
+]  # fmt: skip
 
 AGENTD_API: Final = 1
 
@@ -29,6 +36,20 @@ def agentd_create_snapshot_store(
     from agentd_snapshots.snapshots import Snapshots
 
     return Snapshots(workspace_dir, base_dir, exclude=exclude, **options)
+
+
+@hookimpl
+def agentd_create_timeline(
+    resources: SessionResources,
+    transcript: Transcript,
+    store: PluginSpec,
+    base_dir: str | Path | None,
+    has_code: bool,
+) -> SessionTimeline:
+    """Make the checkpoints of a session, over any store."""
+    from agentd_snapshots.timeline import SessionTimeline
+
+    return SessionTimeline(resources, transcript, store, base_dir, has_code=has_code)
 
 
 @hookimpl

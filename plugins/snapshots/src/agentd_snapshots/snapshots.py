@@ -52,6 +52,7 @@ class Snapshots(Recovery):
     :param ignore: the same by `fnmatch` patterns: with a slash for the path, without for the name (`node_modules`).
     :param exclude_if: the same by a function of the path. agentd's own hidden folder is always left out.
     :param lock_timeout_s: how long to wait for another process that is at work in the same store.
+    :param durable: False: nothing waits for the disk; for folders that nobody uses after a crash of the machine.
     :param settle: False leaves a restore that was killed to the next method, `abandon_restore` for instance.
     :raises ConfigError: if `base_dir` lies in the workspace.
     :raises SnapshotError: if the store cannot be used, or a restore that was killed cannot be ended now. If its end
@@ -72,11 +73,12 @@ class Snapshots(Recovery):
         ignore: Iterable[str] = (),
         exclude_if: Callable[[str], bool] | None = None,
         lock_timeout_s: float = 600.0,
+        durable: bool = True,
         settle: bool = True,
     ) -> None:
         self.workspace_dir = Path(workspace).expanduser().resolve()
-        folder = store_folder(self.workspace_dir, base_dir)
-        self.store = PackStore(folder, about={"workspace": os.fsencode(self.workspace_dir).hex()})
+        about = {"workspace": os.fsencode(self.workspace_dir).hex()}
+        self.store = PackStore(store_folder(self.workspace_dir, base_dir), about=about, durable=durable)
         self._rules = Rules(
             exclude=() if callable(exclude) else exclude, ignore=ignore, exclude_if=exclude_if
         )

@@ -50,11 +50,13 @@ class PackStore:
 
     :param folder: made with mode 0700 if it is not there.
     :param about: written into a new store for people who find it.
+    :param durable: False: nothing waits for the disk, and a crash of the machine (not of a process) may damage it.
     :raises SnapshotError: if the folder cannot be used, or was written by a newer agentd.
     """
 
-    def __init__(self, folder: Path, *, about: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *, about: dict[str, str] | None = None, durable: bool = True) -> None:
         self.folder = folder
+        self._durable = durable
         self._manifests = folder / "snapshots"
         self._attached = folder / "attached"
         self.temporary = folder / "tmp"
@@ -71,7 +73,7 @@ class PackStore:
                 f"the snapshot store {str(folder)!r} cannot be used: {exc.strerror}; give another base_dir",
                 errno=exc.errno,
             ) from exc
-        self.packs = PackSet(folder / "packs")
+        self.packs = PackSet(folder / "packs", durable=durable)
 
     def _check_format(self, about: dict[str, str]) -> None:
         path = self.folder / "about.json"
@@ -136,6 +138,7 @@ class PackStore:
 
     def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
         """Replace a file of the store at once."""
+        durable = durable and self._durable
         temporary = self.temporary / f"{os.getpid()}-{time.monotonic_ns()}"
         path = self.folder / name
         try:
@@ -244,16 +247,25 @@ class PackStore:
 
         :raises CorruptSnapshotError: if the manifest is damaged.
         """
+        data = self.encoded_tree(snapshot_id)
+        try:
+            return FileTree.decode(data)
+        except (ValueError, msgspec.MsgspecError) as exc:
+            path = self.path(snapshot_id)
+            raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: {exc}") from exc
+
+    def encoded_tree(self, snapshot_id: str) -> bytes:
+        """Read a snapshot's tree, as `FileTree.encode` has made it.
+
+        :raises CorruptSnapshotError: if the manifest is damaged.
+        """
         path = self.path(snapshot_id)
         with open(path, "rb") as file:
             _, digest = _read_meta(path, file.read(_HEADER.size), file.read)
             data = file.read()
         if digest_of(data) != digest:
             raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: its tree has another hash")
-        try:
-            return FileTree.decode(data)
-        except (ValueError, msgspec.MsgspecError) as exc:
-            raise CorruptSnapshotError(f"the manifest {str(path)!r} is damaged: {exc}") from exc
+        return data
 
     def attachment(self, snapshot_id: str) -> bytes | None:
         """What was handed over with a snapshot, or None.
@@ -278,7 +290,8 @@ class PackStore:
         """Remove a manifest and its attachment; its contents stay until `collect`."""
         self.path(snapshot_id).unlink(missing_ok=True)
         self._detach(snapshot_id)
-        sync_folder(self._manifests)
+        if self._durable:
+            sync_folder(self._manifests)
 
     # --- garbage -------------------------------------------------------------------------------------
 
@@ -307,7 +320,8 @@ class PackStore:
         for name in useless:
             (self.packs.folder / name).unlink(missing_ok=True)
         if useless:
-            sync_folder(self.packs.folder)
+            if self._durable:
+                sync_folder(self.packs.folder)
             self.packs.forget()
             self.packs.sync()
         return before - self._pack_bytes()
@@ -321,9 +335,7 @@ class PackStore:
                 tree = self.tree(snapshot_id)
             except (CorruptSnapshotError, FileNotFoundError):
                 return None
-            for file in tree.files():
-                digests = file.digests
-                needed.update(digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST))
+            needed.update(tree.digests())
         return needed
 
     def _sort_out(self, name: str, needed: set[bytes], writer: PackWriter, useless: list[str]) -> None:

@@ -100,6 +100,12 @@ class FileTree:
         for folder in self.folders:
             yield from folder.files
 
+    def digests(self) -> Iterator[bytes]:
+        """The digests of all chunks of all files, one after the other; some come several times."""
+        for file in self.files():
+            for at in range(0, len(file.digests), DIGEST):
+                yield file.digests[at : at + DIGEST]
+
     def path(self, index: int, name: bytes = b"") -> bytes | None:
         """The path of a folder, or of `name` in it, relative to the root; None if it is longer than `PATH_MAX`."""
         parts = [name] if name else []

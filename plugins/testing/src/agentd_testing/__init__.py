@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentd_testing.sources import ToolSourceContract
     from agentd_testing.stores import SnapshotStoreContract
     from agentd_testing.subscriptions import SubscriptionSourceContract
+    from agentd_testing.triggers import TriggerContract
 
 __all__ = [
     "PLUGIN_SOURCES",
@@ -33,6 +34,7 @@ __all__ = [
     "SnapshotStoreContract",
     "SubscriptionSourceContract",
     "ToolSourceContract",
+    "TriggerContract",
     "fake_distribution",
 ]
 
@@ -48,6 +50,7 @@ _HOMES = {
     "SnapshotStoreContract": "stores",
     "SubscriptionSourceContract": "subscriptions",
     "ToolSourceContract": "sources",
+    "TriggerContract": "triggers",
     "fake_distribution": "distributions",
 }
 

@@ -160,6 +160,17 @@ PLUGIN_SOURCES: Mapping[str, str] = {
         def agentd_create_snapshot_store(workspace_dir, base_dir, exclude, options):
             return Store()
     """,
+    "trigger": """
+        from agentd.hookspecs import hookimpl
+        AGENTD_API = 1
+
+        class Trigger:
+            async def run(self, host): ...
+
+        @hookimpl
+        def agentd_create_trigger(options):
+            return Trigger()
+    """,
     "command": """
         import click
 

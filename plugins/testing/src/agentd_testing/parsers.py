@@ -6,6 +6,7 @@ import gc
 import re
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import pytest
@@ -160,7 +161,8 @@ class ParserContract:
             position = 0
             for segment in read(self.make_parser(), pieces_of(text, places)):
                 assert segment.start == position, "a segment must start where the last one ended"
-                assert segment.end > segment.start, "a segment must not be empty"
+                is_told = segment.block is not None and segment.block.reason  # what stood before it was shown
+                assert segment.end > segment.start or is_told, "a segment must not be empty"
                 assert text[segment.start : segment.end] == segment.text, "`text` must be answer[start:end]"
                 assert (segment.block is not None) == (segment.kind == "block"), (
                     "blocks, and they alone, have a `block`"
@@ -208,26 +210,36 @@ class ParserContract:
         )
 
     def test_the_work_is_linear_in_the_text(self) -> None:
-        """Ten times the text in small pieces may take twenty-five times as long; quadratic work takes a hundred."""
+        """Ten times the text in small pieces may take twenty-five times as long; quadratic work takes a hundred.
+
+        Of each step, which takes some microseconds, the least time of all rounds counts: what else a busy machine does
+        meanwhile falls on other steps each time, or on few.
+        """
         for part in ("prose ", *self.parts, *self.examples):
-            slow = 0.0
-            for _ in range(3):
-                short, long = (self._seconds(part * (size // len(part))) for size in (20_000, 200_000))
-                slow = long / max(short, 0.002)
+            slow, best = 0.0, dict[int, list[float]]()
+            for _ in range(5):
+                for size in (20_000, 200_000):
+                    steps = self._steps_s(part * (size // len(part)))
+                    best[size] = [*map(min, steps, best.get(size, steps))]
+                slow = sum(best[200_000]) / max(sum(best[20_000]), 0.002)
                 if slow < 25:
                     break
             assert slow < 25, f"{part!r} repeated: ten times the text took {slow:.0f} times as long"
 
-    def _seconds(self, text: str) -> float:
+    def _steps_s(self, text: str) -> list[float]:
+        """Return the seconds of this thread for every sixteen pieces of a text, and for the end."""
         parser = self.make_parser()
         collects = gc.isenabled()
         gc.disable()  # what it costs depends on all that the process holds
-        started = time.thread_time()
+        times = [time.thread_time()]
         try:
-            for start in range(0, len(text), 16):
-                parser.feed(text[start : start + 16])
+            for step in range(0, len(text), 256):
+                for start in range(step, min(step + 256, len(text)), 16):
+                    parser.feed(text[start : start + 16])
+                times.append(time.thread_time())
             parser.close()
-            return time.thread_time() - started
+            times.append(time.thread_time())
+            return [end - begin for begin, end in pairwise(times)]
         finally:
             if collects:
                 gc.enable()

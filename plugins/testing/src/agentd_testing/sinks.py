@@ -13,6 +13,7 @@ from agentd.events import (
     CodeOutput,
     CodeStart,
     Event,
+    ReasoningDelta,
     RunEnd,
     RunStart,
     SourceLog,
@@ -29,6 +30,7 @@ __all__ = ["RUN", "EventSinkContract"]
 
 RUN: Final[tuple[Event, ...]] = (
     RunStart(task="t", model="m-1"),
+    ReasoningDelta("They want me to look."),
     TextDelta("I will "),
     TextDelta("look."),
     CodeDelta(id="a", text="echo hi\n`", target="bash"),
@@ -103,6 +105,7 @@ class EventSinkContract:
         def holds(text: str, other: str) -> None:
             sink = self.make_sink(tmp_path_factory.mktemp("sink"))
             sink.emit(RunStart(task=text, model=other))
+            sink.emit(ReasoningDelta(other))
             sink.emit(TextDelta(text))
             sink.emit(CodeStart(id="a", code=text, target=other))
             sink.emit(CodeOutput(id="a", text=other))

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from agentd._concurrency.pool import call_in_thread
-from agentd.protocols import SubscriptionSource
+from agentd_tools.sources import SubscriptionSource
 
 __all__ = ["RecordingSubscriber", "SubscriptionSourceContract"]
 

@@ -15,17 +15,27 @@ from typing import Any, Final, Protocol
 import anyio
 import attrs
 from agentd._concurrency.pool import call_in_thread
-from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError, suggest
-from agentd.events import SourceLog, ToolCall, ToolProgress
-from agentd.protocols import DirectSource, ToolReply, ToolSource
+from agentd.errors import (
+    ToolDeniedError,
+    ToolError,
+    ToolInputError,
+    ToolTimeoutError,
+    UnknownToolError,
+    suggest,
+)
+from agentd.events import Approval, SourceLog, ToolCall, ToolProgress
+from agentd.protocols import ToolReply, ToolSource
 from agentd.types import ToolSpec
 
+from agentd_tools.call_begins import CallBegins, call_begins
+from agentd_tools.calling import SourceCall, current_call, know_loop
 from agentd_tools.deadlines import watcher
 from agentd_tools.function import FunctionTool
 from agentd_tools.loops import TaskLoop, shared_loop
 from agentd_tools.naming import Binding
 from agentd_tools.reports import ProgressReport
 from agentd_tools.results import AS_THEY_ARE, MAX_MESSAGE_BYTES, encode_result, load_object
+from agentd_tools.sources import DirectSource
 from agentd_tools.threads import tool_pool
 
 __all__ = ["Entry", "PendingCall", "error_reply"]
@@ -35,9 +45,11 @@ _ids: Final = itertools.count(1)
 _SMALL_PARTS: Final = 200
 _SMALL_BYTES: Final = 64 * 1024  # more than this is not decoded or encoded in an event loop
 _EVENT_CHARS: Final = 2000
+NEVER: Final = float("inf")
+"""The deadline of a call while a policy asks somebody about it."""
 _MESSAGE_CHARS: Final = 20_000
 _TEXT: Final = (str, bytes)
-_WIRE_TYPES: Final = (ToolInputError, ToolTimeoutError, UnknownToolError)
+_WIRE_TYPES: Final = (ToolDeniedError, ToolInputError, ToolTimeoutError, UnknownToolError)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,14 +81,16 @@ class Entry:
 
 
 class CallOwner(Protocol):
-    """Who is told of a call. Neither may raise."""
+    """Who is told of a call. Neither method may raise. `session` is whose tools they are, or None."""
+
+    session: Any
 
     def ended(self, call: PendingCall, reply: ToolReply) -> None:
         """A call has been answered. From any thread."""
         ...
 
-    def tell(self, event: ToolProgress | SourceLog) -> None:
-        """A source has reported something meanwhile."""
+    def tell(self, event: Approval | ToolProgress | SourceLog) -> None:
+        """Something has happened meanwhile."""
         ...
 
 
@@ -88,7 +102,7 @@ class PendingCall:
 
     __slots__ = (
         "_give_up_direct", "_reply", "_scope", "action_id", "answered", "arguments", "began", "context",
-        "deadline", "entry", "has_lane", "id", "loop", "owner", "progress", "quiet", "started",
+        "deadline", "decision", "entry", "has_lane", "id", "loop", "owner", "progress", "quiet", "started", "withdraw",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +122,8 @@ class PendingCall:
         self.deadline = self.started + entry.timeout_s
         self.context = copy_context()  # what the call sets is not there in the next one
         self.answered = False
+        self.decision = ""  # a policy's, about which nobody was asked
+        self.withdraw: Callable[[], None] | None = None  # gives up what a policy asks somebody
         self.has_lane = False
         self.quiet = quiet  # whoever made it tells of it
         self.loop: TaskLoop | None = None
@@ -117,6 +133,22 @@ class PendingCall:
         self._scope: anyio.CancelScope | None = None
         self._give_up_direct: Callable[[], None] | None = None
         _forget_loop(self.context)
+        if entry.function is None:
+            self.context.run(current_call.set, SourceCall(owner.session, action_id, self.event_id))
+        if (begins := call_begins.get()) is not None:
+            self._announce(begins)
+
+    def _announce(self, begins: CallBegins) -> None:
+        ids = (self.action_id, "") if self.quiet else (self.event_id, self.action_id)
+        try:
+            self.context.run(begins, ids[0], self.entry.binding.python_name, ids[1])
+        except Exception:
+            _log.exception("what is told of each call's beginning raised")
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if its tool has not been called yet: a policy asks somebody, or all threads are busy."""
+        return self.deadline == NEVER or (self.entry.blocking and not self.has_lane)
 
     # --- the one reply -------------------------------------------------------------------------
 
@@ -153,10 +185,13 @@ class PendingCall:
         self._answer(error_reply(ToolError(f"{name}() was given up: its event loop has ended")))
 
     def _give_up(self) -> None:
+        if self.withdraw is not None:
+            self.withdraw()
         if self._give_up_direct is not None:
             self._give_up_direct()
         elif self.loop is not None:
-            self.loop.call_soon(self._cancel)
+            # At once, if this is its loop: nothing more is begun when whoever gives it up has gone on.
+            self._cancel() if self.loop.is_here() else self.loop.call_soon(self._cancel)
         elif self.entry.blocking:
             tool_pool.write_off(self)  # a thread cannot be stopped, only not counted
 
@@ -167,25 +202,27 @@ class PendingCall:
     def event(self, reply: ToolReply) -> ToolCall:
         """Return the finished call as an event, arguments and result cut to a readable length."""
         return ToolCall(
-            id=self._event_id,
+            id=self.event_id,
             name=self.entry.binding.python_name,
             arguments=_readable(self.arguments),
             result=_readable(reply.payload),
             status="completed" if reply.ok else "failed",
             code_id=self.action_id,
             wall_s=time.monotonic() - self.started,
+            decision=self.decision,
         )
 
     def _report(self, done: float, total: float | None = None, message: str = "") -> None:
         """Take the source's word on how far it is. Most calls never say a thing."""
         if self.progress is None:
             name = self.entry.binding.python_name
-            self.progress = ProgressReport(self._event_id, name, self.action_id, self.owner.tell)
+            self.progress = ProgressReport(self.event_id, name, self.action_id, self.owner.tell)
         if not self.answered:
             self.progress(done, total, message)
 
     @property
-    def _event_id(self) -> str:
+    def event_id(self) -> str:
+        """Return what its events call it."""
         return f"call_{self.id}"
 
     # --- in a thread of the pool ---------------------------------------------------------------
@@ -217,6 +254,8 @@ class PendingCall:
         """A plain function has returned something to await: do that on the process's loop."""
 
         async def wait() -> None:
+            know_loop()
+
             async def value() -> object:
                 return await awaitable
 
@@ -239,7 +278,7 @@ class PendingCall:
         except ToolError as error:
             self._answer(error_reply(error))
             return True
-        self._give_up_direct = direct.begin(spec.name, arguments, self._done, self._report)
+        self._give_up_direct = self.context.run(direct.begin, spec.name, arguments, self._done, self._report)
         return self._give_up_direct is not None
 
     def _done(self, value: object, error: BaseException | None) -> None:
@@ -261,6 +300,7 @@ class PendingCall:
 
     async def run_async(self) -> None:
         """Call an async function or a source and reply."""
+        know_loop()
         await self._run_scoped(self._value)
 
     async def _run_scoped(self, value: Callable[[], Any]) -> None:

@@ -11,7 +11,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, get_args, overload
 
 import attrs
 from agentd.errors import ConfigError
@@ -31,6 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _ATTRIBUTE: Final = "__agentd_tool__"
 _decorated: dict[tuple[str, str], Callable[..., Any]] = {}
+Where = Literal["host", "driver"]
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +41,8 @@ class ToolOptions:
     name: str | None = None
     description: str | None = None
     timeout_s: float | None = None
+    annotations: Mapping[str, object] = attrs.field(factory=dict)
+    where: Where = "host"
     local_names: Mapping[str, object] = attrs.field(factory=dict)
 
 
@@ -52,7 +55,14 @@ def tool(function: F, /) -> F: ...
 
 @overload
 def tool(
-    *, name: str | None = None, description: str | None = None, timeout: float | None = None
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | None = None,
+    read_only: bool | None = None,
+    destructive: bool | None = None,
+    idempotent: bool | None = None,
+    where: Where = "host",
 ) -> Callable[[F], F]: ...
 
 
@@ -63,6 +73,10 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     timeout: float | None = None,
+    read_only: bool | None = None,
+    destructive: bool | None = None,
+    idempotent: bool | None = None,
+    where: Where = "host",
 ) -> F | Callable[[F], F]:
     """Offer a function to the model's code, as `from lib.tools import NAME`. Returns it unchanged.
 
@@ -74,21 +88,37 @@ def tool(
     :param name: another name than the function's own; any string, mapped to a Python name for the code.
     :param description: instead of the docstring.
     :param timeout: seconds that one call may take; the session's default if None.
+    :param read_only: it changes nothing; a policy (`read-only`, `ask-writes`) lets such tools pass.
+    :param destructive: False says that it only adds; None counts as True where it is not read-only, as MCP has it.
+    :param idempotent: a second call with the same arguments changes nothing more. The three are `ToolSpec.annotations`
+        with the names of an MCP server's (`readOnlyHint`, `destructiveHint`, `idempotentHint`).
+    :param where: of a session on a fleet (agentd-ray): `host` sends the function to the session's machine, `driver`
+        calls it in the program that has opened the fleet. Other sessions call it here, always.
     :raises ConfigError: naming function, file and line, with all that is wrong: if this is no function, it cannot be
         called by names (`*args`), or an argument is of another kind.
     """
+
+    hints = {"readOnlyHint": read_only, "destructiveHint": destructive, "idempotentHint": idempotent}
+    annotations = {hint: value for hint, value in hints.items() if value is not None}
 
     def mark(target: F) -> F:
         if not callable(target) or inspect.isclass(target):
             hint = f"; write @tool(name={target!r})" if isinstance(target, str) else ""
             raise ConfigError(f"@tool marks functions, methods and callable objects, got {target!r}{hint}")
-        if problems := [*_wrong_options(name, description, timeout), *_wrong_parameters(target)]:
+        wrong = [
+            *_wrong_options(name, description, timeout),
+            *_wrong_hints(annotations),
+            *_wrong_place(where),
+        ]
+        if problems := [*wrong, *_wrong_parameters(target)]:
             raise ConfigError("\n".join(f"{tool_name(target)}: {problem}" for problem in problems))
         caller = sys._getframe(1 if function is None else 2)
         options = ToolOptions(
             name=name,
             description=description,
             timeout_s=timeout,
+            annotations=annotations,
+            where=where,
             local_names=_local_names(target, caller.f_locals),
         )
         _attach(target, options)
@@ -108,12 +138,25 @@ def _wrong_options(name: object, description: object, timeout: object) -> Iterat
         yield f"@tool(timeout=...) must be a number of seconds above 0, got {timeout!r}"
 
 
+def _wrong_hints(annotations: Mapping[str, object]) -> Iterator[str]:
+    words = {"readOnlyHint": "read_only", "destructiveHint": "destructive", "idempotentHint": "idempotent"}
+    for hint, value in annotations.items():
+        if not isinstance(value, bool):
+            yield f"@tool({words[hint]}=...) must be True, False or None, got {value!r}"
+    if annotations.get("readOnlyHint") is True is annotations.get("destructiveHint"):
+        yield "@tool(read_only=True, destructive=True) contradict each other: what destroys something changes it"
+
+
+def _wrong_place(where: object) -> Iterator[str]:
+    if where not in get_args(Where):
+        yield f"@tool(where=...) must be 'host' or 'driver', got {where!r}"
+
+
 def _wrong_parameters(target: Callable[..., Any]) -> Iterator[str]:
     try:
         yield from parameters_of(target)[1]
-    except (
-        NameError
-    ):  # from Python 3.14 on, of an annotation that is not defined yet; it is read when a session begins
+    # From Python 3.14 on, of an annotation that is not defined yet; it is read when a session begins.
+    except NameError:
         return
 
 
@@ -177,7 +220,7 @@ def _attach(target: Callable[..., Any], options: ToolOptions) -> None:
         setattr(target, _ATTRIBUTE, options)
     except (AttributeError, TypeError):
         # builtins and slotted objects take no attributes; that only matters if there is something to keep
-        if options.name or options.description or options.timeout_s:
+        if options != attrs.evolve(_NOT_DECORATED, local_names=options.local_names):
             raise ConfigError(f"@tool(...) cannot keep its options on {target!r}; wrap it in a def") from None
 
 

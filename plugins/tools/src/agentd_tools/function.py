@@ -121,6 +121,7 @@ def describe_function(function: Callable[..., Any], *, source: str = "local") ->
         output_schema=_output_schema(signature.return_annotation, kind, resolve),
         source=source,
         timeout_s=options.timeout_s,
+        annotations=dict(options.annotations),
     )
     return FunctionTool(
         spec=spec,
@@ -223,22 +224,27 @@ def _decoder(parameters: list[_Parameter]) -> Callable[[bytes], dict[str, Any]]:
     """Make one decoder for the whole argument object: the fast path of a call."""
     import msgspec
 
-    fields: list[Any] = []
-    names = {}
-    for index, parameter in enumerate(parameters):
-        names[f"p{index}"] = parameter.name  # own names: a parameter may be called like a method of Struct
-        default = () if parameter.required else (msgspec.UNSET,)
-        fields.append((f"p{index}", parameter.type, *default))
-    struct = msgspec.defstruct("Arguments", fields, rename=names, forbid_unknown_fields=True, kw_only=True)
-    decode, values_of = _decoder_for(struct).decode, msgspec.structs.astuple
     order, unset = [p.name for p in parameters], msgspec.UNSET
+    # Names of our own, where one may be that of a method of Struct.
+    plain = not any(name.startswith("_") or hasattr(msgspec.Struct, name) for name in order)
+    names = {name if plain else f"p{index}": name for index, name in enumerate(order)}
+    fields: list[Any] = [
+        (field, parameter.type, *(() if parameter.required else (unset,)))
+        for field, parameter in zip(names, parameters, strict=True)
+    ]
+    struct = msgspec.defstruct("Arguments", fields, rename=names, forbid_unknown_fields=True, kw_only=True)
+    decode, tuple_of = _decoder_for(struct).decode, msgspec.structs.astuple
+
+    def named(values: Any) -> dict[str, Any]:
+        return dict(zip(order, tuple_of(values), strict=True))
+
+    given: Callable[[Any], dict[str, Any]] = msgspec.structs.asdict if plain else named
 
     def required(data: bytes) -> dict[str, Any]:
-        return dict(zip(order, values_of(decode(data)), strict=True))
+        return given(decode(data))
 
     def some(data: bytes) -> dict[str, Any]:
-        values = zip(order, values_of(decode(data)), strict=True)
-        return {name: value for name, value in values if value is not unset}
+        return {name: value for name, value in given(decode(data)).items() if value is not unset}
 
     return required if all(p.required for p in parameters) else some
 

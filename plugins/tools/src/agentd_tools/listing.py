@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import attrs
 from agentd.errors import AgentdError, ToolError
-from agentd.events import SourceLog, ToolProgress
-from agentd.protocols import ResourceSource, SourceHost, ToolSource
+from agentd.events import Approval, SourceLog, ToolProgress
+from agentd.protocols import SourceHost, ToolSource
 from agentd.types import ToolSpec
 
 from agentd_tools.call import Entry
@@ -20,6 +20,7 @@ from agentd_tools.decorator import decorated_tools
 from agentd_tools.naming import Binding, bind
 from agentd_tools.reports import LogReport, Tell
 from agentd_tools.resources import NAME as RESOURCES, Resources, offers_something
+from agentd_tools.sources import ResourceSource
 
 if TYPE_CHECKING:
     from agentd_tools.function import FunctionTool
@@ -170,6 +171,13 @@ class Listing:
             self.bindings, self._catalog = bindings, None
         self.entries = entries
 
+    def name_of(self, source: ToolSource, tool: str) -> str | None:
+        """Return the Python name of a source's tool, or None; of two with one name, that of the first."""
+        for name, entry in self.entries.items():
+            if entry.source is source and entry.binding.spec.name == tool:
+                return name
+        return None
+
     def _in_order(self) -> list[tuple[str, _Listed]]:
         """The sources that could be listed, in their order, not that of their answers."""
         return [(name, self._listed[name]) for name in self.sources if name in self._listed]
@@ -204,7 +212,7 @@ class _Host:
         self._listing = listing
         self._report = LogReport(source, self._tell)
 
-    def _tell(self, event: ToolProgress | SourceLog) -> None:
+    def _tell(self, event: Approval | ToolProgress | SourceLog) -> None:
         if (listing := self._listing()) is not None:
             listing.tell(event)
 

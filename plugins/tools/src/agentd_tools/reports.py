@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import Final
 
 import attrs
-from agentd.events import SourceLog, ToolProgress
+from agentd.events import Approval, SourceLog, ToolProgress
 
 from agentd_tools.deadlines import watcher
 
 __all__ = ["LogReport", "ProgressReport", "Tell"]
 
-Tell = Callable[[ToolProgress | SourceLog], None]
+Tell = Callable[[Approval | ToolProgress | SourceLog], None]
 
 PROGRESS_PAUSE_S: Final = 0.05
 LOG_BURST: Final = 100

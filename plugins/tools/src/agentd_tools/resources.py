@@ -12,8 +12,10 @@ from typing import Any, Final, Literal
 
 import anyio
 from agentd.errors import ToolError, ToolInputError, suggest
-from agentd.protocols import OnProgress, ResourceSource, SourceHost
+from agentd.protocols import OnProgress, SourceHost
 from agentd.types import ToolSpec
+
+from agentd_tools.sources import ResourceSource
 
 __all__ = ["Resources", "offers_something"]
 
@@ -218,6 +220,8 @@ def _items(**properties: str) -> dict[str, object]:
     return {"type": "array", "items": item}
 
 
+_READING: Final[dict[str, object]] = {"readOnlyHint": True}  # as MCP says it
+
 _SPECS: Final = (
     ToolSpec(
         name="list_resources",
@@ -230,6 +234,7 @@ _SPECS: Final = (
             mimeType="Its media type.",
         ),
         source=NAME,
+        annotations=_READING,
     ),
     ToolSpec(
         name="list_resource_templates",
@@ -242,6 +247,7 @@ _SPECS: Final = (
             mimeType="The media type.",
         ),
         source=NAME,
+        annotations=_READING,
     ),
     ToolSpec(
         name="read_resource",
@@ -253,6 +259,7 @@ _SPECS: Final = (
             "uri", uri={"type": "string", "description": "From list_resources or a template."}
         ),
         source=NAME,
+        annotations=_READING,
     ),
     ToolSpec(
         name="list_prompts",
@@ -260,6 +267,7 @@ _SPECS: Final = (
         input_schema=_schema(),
         output_schema=_items(name="What get_prompt takes.", description="What it is for."),
         source=NAME,
+        annotations=_READING,
     ),
     ToolSpec(
         name="get_prompt",
@@ -276,5 +284,6 @@ _SPECS: Final = (
         ),
         output_schema={"type": "array", "items": {"type": "object"}},
         source=NAME,
+        annotations=_READING,
     ),
 )

@@ -2,7 +2,7 @@
 
 Dataclasses, attrs, pydantic models, TypedDicts and mappings become objects; lists, tuples and sets arrays;
 enums their value; dates, UUIDs, decimals and paths strings; bytes and `Blob`s an object of its own that becomes
-bytes again in the code (`agentd.turn.blobs`). Tables become lists of records, pictures PNGs (`libraries`). Integers of
+bytes again in the code (`agentd_tools.blobs`). Tables become lists of records, pictures PNGs (`libraries`). Integers of
 any size stay exact. NaN and infinities are written as Python's json writes and reads them: `NaN`, `Infinity`.
 """
 
@@ -12,16 +12,18 @@ import binascii
 import json
 import re
 import secrets
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from agentd.errors import ToolError, ToolInputError
-from agentd.turn.blobs import SIGN
 from agentd.types import Blob
 
+from agentd_tools.blobs import SIGN
 from agentd_tools.libraries import plain_value
 from agentd_tools.schema import encode_hook
 
-__all__ = ["AS_THEY_ARE", "MAX_MESSAGE_BYTES", "encode_result", "load_object"]
+__all__ = ["AS_THEY_ARE", "MAX_MESSAGE_BYTES", "encode_result", "load_object", "refuse_constant"]
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 1024
 """The largest arguments or result of a call, as JSON."""
@@ -45,11 +47,12 @@ _OWN: Final = f"{secrets.token_hex(8)}$blob"
 _KEYS: Final = re.compile(rb'(?<=[{,])"(\$+blob|' + re.escape(_OWN.encode()) + rb')":')
 
 
-def _refuse(word: str) -> None:
+def refuse_constant(word: str) -> None:
+    """For `parse_constant`: Python reads NaN and infinities, which JSON does not have."""
     raise ValueError(f"{word} is no JSON")
 
 
-_strict: Final = json.JSONDecoder(parse_constant=_refuse)
+_strict: Final = json.JSONDecoder(parse_constant=refuse_constant)
 
 
 def load_object(name: str, data: bytes) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def load_object(name: str, data: bytes) -> dict[str, Any]:
         try:
             given = _large(data) if len(data) > _LARGE else _strict.decode(data.decode())
         except ValueError:  # in UTF-16, say; else this says what is wrong
-            given = json.loads(data, parse_constant=_refuse)
+            given = json.loads(data, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ToolInputError(f"{name}(): the arguments are no JSON that can be read: {error}") from None
     if not isinstance(given, dict):
@@ -81,13 +84,11 @@ def encode_result(value: Any, name: str) -> bytes:
 
     :raises ToolError: if JSON cannot hold the value, or a reply the JSON; names the tool, the type and what is allowed.
     """
-    import msgspec
-
     kind = type(value)
     try:
         if kind not in AS_THEY_ARE and not _is_plain(value):
             value = _with_blobs(value)
-        payload = msgspec.json.encode(value, enc_hook=_plain)
+        payload = _encoder()(value)
     except UnicodeEncodeError:
         payload = _by_stdlib(value)  # lone surrogates: only an escape can carry them
     except RecursionError:
@@ -104,6 +105,13 @@ def encode_result(value: Any, name: str) -> bytes:
             "return less, or page by page"
         )
     return payload
+
+
+@cache
+def _encoder() -> Callable[[Any], bytes]:
+    import msgspec
+
+    return msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 def _is_plain(value: Any) -> bool:

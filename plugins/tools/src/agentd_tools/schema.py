@@ -14,7 +14,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Union, cast
 
-__all__ = ["Schema", "convert", "decode_hook", "describe_types", "encode_hook", "prepare"]
+__all__ = [
+    "Schema",
+    "convert",
+    "decode_hook",
+    "describe_types",
+    "encode_hook",
+    "is_pydantic",
+    "prepare",
+    "pydantic_problems",
+    "validate_pydantic",
+]
 
 Schema = dict[str, object]
 
@@ -103,7 +113,8 @@ def _union(members: tuple[Any, ...]) -> Any:
     return union
 
 
-def _is_pydantic(type_: object) -> bool:
+def is_pydantic(type_: object) -> bool:
+    """Tell whether a type is a pydantic model."""
     return (
         isinstance(type_, type)
         and callable(getattr(type_, "model_json_schema", None))
@@ -140,7 +151,7 @@ def _schema_hook(others: Mapping[type, Schema], type_: Any) -> Schema:
     if isinstance(type_, type) and issubclass(type_, _Choice):
         hook = partial(_schema_hook, others)
         return {"anyOf": [msgspec.json.schema(m, schema_hook=hook) for m in type_.members]}
-    if _is_pydantic(type_):
+    if is_pydantic(type_):
         return cast(Schema, type_.model_json_schema())
     if isinstance(type_, type) and issubclass(type_, pathlib.PurePath):
         return {"type": "string", "format": "path"}
@@ -212,8 +223,8 @@ def decode_hook(type_: Any, value: Any) -> Any:
         return _first_that_fits(type_.members, value)
     if isinstance(value, type_):
         return value
-    if _is_pydantic(type_):
-        return _validate_pydantic(type_, msgspec.json.encode(value))
+    if is_pydantic(type_):
+        return validate_pydantic(type_, msgspec.json.encode(value), strict=True)
     if issubclass(type_, pathlib.PurePath):
         if not isinstance(value, str):
             raise ValueError(f"expected str, got {type(value).__name__}")
@@ -233,15 +244,20 @@ def _first_that_fits(members: tuple[Any, ...], value: object) -> object:
     raise ValueError(f"fits none of the types ({'; '.join(reasons)})")
 
 
-def _validate_pydantic(type_: Any, data: bytes) -> object:
+def validate_pydantic(type_: Any, data: bytes, *, strict: bool = False) -> object:
+    """Make a pydantic model of JSON. Raises `ValueError`."""
     try:
-        return type_.model_validate_json(data, strict=True)
+        return type_.model_validate_json(data, strict=strict or None)
     except ValueError as error:
-        problems = getattr(error, "errors", None)
-        if not callable(problems):
-            raise
-        texts = [f"{'.'.join(map(str, p['loc'])) or type_.__name__}: {p['msg']}" for p in problems()]
-        raise ValueError("; ".join(texts)) from None
+        raise ValueError(pydantic_problems(error, type_.__name__)) from None
+
+
+def pydantic_problems(error: Any, whole: str) -> str:
+    """Return what a `ValidationError` of pydantic says in one line; `whole` is the name of the value itself."""
+    problems = getattr(error, "errors", None)
+    if not callable(problems):  # of a validator's own
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or whole}: {p['msg']}" for p in problems())
 
 
 def encode_hook(value: Any) -> Any:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from agentd.protocols import ToolSource, is_tool_source
 
 from agentd_tools.loops import TaskLoop, shared_loop
 
-__all__ = ["CLOSE_S", "Shelf"]
+__all__ = ["CLOSE_S", "Shelf", "close_sources"]
 
 CLOSE_S: Final = 15.0
 """How long closing waits for a source that does not come to an end."""
@@ -121,7 +121,7 @@ class _OpenSource:
         return taken if os.getpid() == self._pid else []
 
     async def aclose(self, which: Iterable[ToolSource] | None = None) -> None:
-        await _close_all(self._take(which))
+        await close_sources(self._take(which))
 
     def close(self, *, wait: bool = True) -> None:
         _close_together([self], wait=wait)
@@ -136,14 +136,14 @@ def _close_together(shelves: Iterable[_OpenSource], *, wait: bool = True) -> Non
 
     async def work() -> None:
         try:
-            await _close_all(taken)
+            await close_sources(taken)
         finally:
             done.set()
 
     try:
         loop = shared_loop()
     except RuntimeError:  # the interpreter is ending: Python >= 3.12 starts no thread any more
-        anyio.run(_close_all, taken)
+        anyio.run(close_sources, taken)
         return
     loop.post(work, done.set)
     needed = [loop, *(getattr(source, "loop", None) for source in taken)]
@@ -153,7 +153,9 @@ def _close_together(shelves: Iterable[_OpenSource], *, wait: bool = True) -> Non
         _log.warning("tool sources did not close within %g s: %s", CLOSE_S, ", ".join(s.name for s in taken))
 
 
-async def _close_all(sources: Sequence[ToolSource]) -> None:
+async def close_sources(sources: Collection[ToolSource]) -> None:
+    """Close sources side by side, each whatever the others do, for at most `CLOSE_S`. Every error is logged."""
+
     async def one(source: ToolSource) -> None:
         try:
             await source.aclose()

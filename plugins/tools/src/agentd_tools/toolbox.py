@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import anyio
-from agentd.protocols import Toolbox, ToolEvents, ToolSource, is_tool_source
+from agentd.protocols import StrictSchemas, Toolbox, ToolEvents, ToolSource, is_tool_source
 
+from agentd_tools.answer_form import JsonForm, form_of
 from agentd_tools.decorator import decorated_tools
 from agentd_tools.functions import FunctionSource
+from agentd_tools.offers import NativeOffers
 from agentd_tools.refresher import Refresher
 from agentd_tools.shelf import Shelf
 from agentd_tools.toolset import ToolSet
@@ -58,6 +60,16 @@ class SessionToolbox:
         """True if there is a function or a source that tools may come from."""
         return bool(self._servers or self._wanted_functions() or (self._shelf and self._shelf.sources))
 
+    def offers(
+        self, *, tools: bool, bash: bool, taken: Iterable[str], strict: StrictSchemas | None
+    ) -> NativeOffers:
+        """Return what the model may call natively; see `agentd.protocols.Toolbox`."""
+        return NativeOffers(self._toolset if tools else None, bash=bash, taken=taken, strict=strict)
+
+    def answer_form(self, output: Any) -> JsonForm:
+        """Return the form that a type or a JSON Schema gives an answer; see `agentd.protocols.Toolbox`."""
+        return form_of(output)
+
     def take_over(self, other: Toolbox) -> None:
         """Have the functions and servers of another toolbox as well, and its open sources in its place."""
         assert isinstance(other, SessionToolbox)
@@ -104,7 +116,15 @@ class SessionToolbox:
         if self._toolset is not None:
             await self._toolset.replace(functions, sources)
             return
-        toolset = ToolSet(functions, sources, on_call=self._events.tell, on_event=self._events.tell)
+        toolset = ToolSet(
+            functions,
+            sources,
+            on_call=self._events.tell,
+            on_event=self._events.tell,
+            policy=self._events.policy,
+            pictures=self._events.pictures,
+            session=self._events,
+        )
         toolset.on_change = self._refresher.start
         await toolset.start()
         self._toolset = toolset

@@ -19,21 +19,24 @@ from typing import Any, Final
 
 import anyio
 from agentd._concurrency.waiting import AsyncWaiter
-from agentd.errors import ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
-from agentd.events import SourceLog, ToolCall, ToolProgress
+from agentd.errors import ToolDeniedError, ToolError, ToolInputError, ToolTimeoutError, UnknownToolError
+from agentd.events import Approval, SourceLog, ToolCall, ToolProgress
 from agentd.protocols import ToolReply, ToolSource
-from agentd.turn.blobs import decode_json
 from agentd.types import ToolSpec
 from anyio.abc import TaskStatus
 
+from agentd_tools.blobs import decode_json
 from agentd_tools.call import Entry, PendingCall, error_reply
+from agentd_tools.call_gate import CallGate
 from agentd_tools.deadlines import watcher
 from agentd_tools.lanes import Lanes
 from agentd_tools.listing import Listing
 from agentd_tools.loops import TaskLoop, shared_loop
 from agentd_tools.naming import Binding
+from agentd_tools.policy import SessionPolicy
 from agentd_tools.reports import Tell
 from agentd_tools.results import MAX_MESSAGE_BYTES
+from agentd_tools.shelf import close_sources
 
 __all__ = ["ToolSet"]
 
@@ -42,6 +45,7 @@ QUICK_S: Final = 0.001
 REFRESH_S: Final = 30.0
 """How long a source may take to list its tools again; after that the old ones stay."""
 _ERRORS: Final[dict[str, type[ToolError]]] = {
+    "ToolDeniedError": ToolDeniedError,
     "ToolInputError": ToolInputError,
     "ToolTimeoutError": ToolTimeoutError,
 }
@@ -57,6 +61,9 @@ class ToolSet:
     :param max_workers: how many blocking tools of this set run at once; the others wait.
     :param on_call: told about every finished call, from whatever thread ended it.
     :param on_event: told what sources report meanwhile, from any thread, at a bounded rate.
+    :param policy: asked about each call before it is carried out.
+    :param pictures: sees each reply before its caller does (`agentd.protocols.ToolEvents`).
+    :param session: whose tools these are, for sources that open sessions themselves (`agentd_tools.calling`).
     :raises ConfigError: naming function and parameter, if a function cannot be a tool.
     """
 
@@ -69,10 +76,16 @@ class ToolSet:
         max_workers: int = 32,
         on_call: Callable[[ToolCall], None] | None = None,
         on_event: Tell | None = None,
+        policy: SessionPolicy | None = None,
+        pictures: Any = None,
+        session: Any = None,
     ) -> None:
+        self.session = session
         self.timeout_s = timeout_s
         self.on_call = on_call
         self.on_event = on_event
+        self._gate = None if policy is None else CallGate(policy, self._start)
+        self._pictures = pictures
         self.on_change: Callable[[], None] | None = None
         """Called, from any thread, when a source says that its list has changed; then await `refresh`."""
         self._stale: set[str] = set()
@@ -106,6 +119,10 @@ class ToolSet:
     def specs(self) -> tuple[ToolSpec, ...]:
         """Return the tools as their sources describe them, in the order of `bindings`."""
         return tuple(b.spec for b in self._tools.bindings)
+
+    def name_of(self, source: ToolSource, tool: str) -> str | None:
+        """Return the name under which a source's tool can be called, or None."""
+        return self._tools.name_of(source, tool)
 
     def instructions(self) -> dict[str, str]:
         """Return the sources' own texts on how their tools belong together, by the source's name."""
@@ -159,8 +176,8 @@ class ToolSet:
         if self.on_change is not None:
             self.on_change()
 
-    def tell(self, event: ToolProgress | SourceLog) -> None:
-        """Pass on what a source reports."""
+    def tell(self, event: Approval | ToolProgress | SourceLog) -> None:
+        """Pass on what happens meanwhile."""
         if self.on_event is not None:
             try:
                 self.on_event(event)
@@ -231,19 +248,29 @@ class ToolSet:
         if self._closed or len(arguments) > MAX_MESSAGE_BYTES:
             reply(error_reply(self._refusal(entry, len(arguments))))
             return None
+        taker = reply
+        if self._pictures is not None:
+            reply = self._pictures.watching(entry.source, action_id, reply)
         call = PendingCall(entry, arguments, action_id, reply, self, quiet)
         watcher.watched[call.id] = call
+        if self._gate is not None and not self._gate.admits(call, taker):
+            return call if start else None
+        if start:
+            self._start(call)
+        elif call.deadline < watcher.next_look:
+            watcher.look_sooner()
+        return call
+
+    def _start(self, call: PendingCall) -> None:
         if call.deadline < watcher.next_look:
             watcher.look_sooner()
-        if not start:
-            pass
-        elif entry.blocking:
+        entry = call.entry
+        if entry.blocking:
             self._lanes.start(call)
         elif not call.begin():
             loop = entry.loop or self._loop or shared_loop()
             call.loop = loop
             loop.post(call.run_async, call.lost, call.context)
-        return call
 
     def _refusal(self, entry: Entry, size: int) -> ToolError:
         name = entry.binding.python_name
@@ -326,6 +353,13 @@ class ToolSet:
             if call.action_id.startswith(f"{run}_"):
                 call.abort(ToolError(f"{call.entry.binding.python_name}() was given up: the run has ended"))
 
+    def give_up_waiting(self, action_id: str) -> None:
+        """Give up the calls of an action that has ended, as far as they wait for somebody's permission or for a thread;
+        what is being carried out goes on. From any thread."""
+        for call in self._under_way():
+            if call.action_id == action_id and call.is_waiting:
+                call.abort(ToolError(f"{call.entry.binding.python_name}() was given up: its block has ended"))
+
     def _under_way(self) -> list[PendingCall]:
         return [c for c in list(watcher.watched.values()) if isinstance(c, PendingCall) and c.owner is self]
 
@@ -336,13 +370,9 @@ class ToolSet:
             call.abort(ToolError(f"{call.entry.binding.python_name}() was given up: the session has ended"))
 
     async def aclose(self) -> None:
-        """The same, then close the sources, each whatever the others do."""
+        """The same, then close the sources side by side, each whatever the others do; what fails is logged."""
         self.close()
-        for name, source in self._tools.sources.items():
-            try:
-                await source.aclose()
-            except Exception:
-                _log.exception("closing the tool source %r failed", name)
+        await close_sources(self._tools.sources.values())
 
 
 _sets: Final[weakref.WeakSet[ToolSet]] = weakref.WeakSet()

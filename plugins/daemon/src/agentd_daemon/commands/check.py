@@ -6,8 +6,12 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import click
 from agentd_cli.exits import USAGE
+
+from agentd_daemon.commands.clashes import clashing_triggers
+from agentd_daemon.commands.fleet import check_fleet, check_usage, fleet_options, missing_problems
 
 if TYPE_CHECKING:
     from agentd.registry import Registry
@@ -18,33 +22,56 @@ if TYPE_CHECKING:
     from agentd_daemon.config.problems import Problem
     from agentd_daemon.config.structuring import DataPath
     from agentd_daemon.config.values import AgentConfig, Plugin
+    from agentd_daemon.places import PlaceReport
 
 __all__ = ["check", "unfit_plugins"]
 
 
 @click.command("check")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
+@fleet_options
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print an object with ok, agents, executors, errors and warnings."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print an object with ok, agents, executors, errors and warnings; with --fleet, fleet, too.",
 )
-def check(*, files: tuple[str, ...], as_json: bool) -> int:
+def check(*, files: tuple[str, ...], address: str | None, store: str | None, as_json: bool) -> int:
     """Read the daemon's configuration and say what is wrong with it.
 
     Several FILEs make one configuration. Starts nothing. Whether the plugins that agents name are installed is
-    looked up in their metadata; those that are given options are imported and asked. Exit code 2 if anything is wrong.
+    looked up in their metadata; those that are given options are imported and asked. With --fleet, the cluster is
+    connected to, and each node asked whether it reaches the store and has what agents need; no agent starts. Exit
+    code 2 if anything is wrong.
     """
-    from agentd_daemon.config.loading import examine
+    from agentd_daemon.config.loading import examine, unfit_for_places
 
+    check_usage(address, store)
     found = examine(files)
-    errors = found.with_problems(unfit_plugins(found, broken=True))
+    errors = found.with_problems(
+        [*unfit_plugins(found, broken=True), *(() if address is None else unfit_for_places(found))]
+    )
+    report = None
+    if address is not None and found.config is not None and not errors:
+        report = check_fleet(found.config, address, store)
+        errors = tuple(_told(report.faults))
+        said = [*_told(report.warnings), *missing_problems(found, report)]
+        found = attrs.evolve(found, warnings=(*found.warnings, *dict.fromkeys(said)))
     if as_json:
-        _print_json(found, errors)
+        _print_json(found, errors, report)
     else:
-        _print_lines(found, errors)
+        _print_lines(found, errors, report)
     return USAGE if errors else 0
 
 
-def _print_lines(found: Examination, errors: Sequence[Problem]) -> None:
+def _told(texts: Sequence[str]) -> Iterator[Problem]:
+    """Yield what is told of a fleet: it stands in no file."""
+    from agentd_daemon.config.problems import Problem
+
+    return (Problem(file="", message=text) for text in texts)
+
+
+def _print_lines(found: Examination, errors: Sequence[Problem], report: PlaceReport | None) -> None:
     from agentd_sink_console.neutral import one_line
 
     for error in errors:
@@ -58,37 +85,50 @@ def _print_lines(found: Examination, errors: Sequence[Problem]) -> None:
     names = one_line(", ".join(agent.name for agent in found.config.agents))
     count = len(found.config.agents)
     click.echo(f"ok: {count} {'agent' if count == 1 else 'agents'}: {names}")
-    for agent, place in _places(found).items():
+    for agent, place in _places(found, placed=report is not None).items():
         click.echo(one_line(f"the code of {agent} runs in: {place}"))
+    for line in report.found if report is not None else ():
+        click.echo(one_line(line))
 
 
-def _places(found: Examination) -> dict[str, str]:
-    """Return the executor of each agent that writes code."""
+def _places(found: Examination, *, placed: bool) -> dict[str, str]:
+    """Return the executor of each agent that writes code.
+
+    :param placed: on a fleet, where nothing falls back to no sandbox.
+    """
     from agentd_daemon.config.values import plugin_name
 
     registry = _registry(found.plugins)
-    agents = found.config.agents if found.config is not None else ()
-    return {agent.name: plugin_name(_executor(agent, registry)) for agent in agents if agent.mode == "ptc"}
+    coders = [
+        agent for agent in (found.config.agents if found.config is not None else ()) if agent.mode == "ptc"
+    ]
+    if placed:
+        from agentd_daemon.sessions import placed_executor
+
+        return {agent.name: plugin_name(placed_executor(agent)) for agent in coders}
+    return {agent.name: plugin_name(_executor(agent, registry)) for agent in coders}
 
 
-def _print_json(found: Examination, errors: Sequence[Problem]) -> None:
+def _print_json(found: Examination, errors: Sequence[Problem], place: PlaceReport | None) -> None:
     import json
 
     agents = found.config.agents if found.config is not None else ()
     report = {
         "ok": not errors,
         "agents": [agent.name for agent in agents],
-        "executors": {} if errors else _places(found),
+        "executors": {} if errors else _places(found, placed=place is not None),
         "errors": [_as_dict(error) for error in errors],
         "warnings": [_as_dict(warning) for warning in found.warnings],
     }
+    if place is not None:
+        report["fleet"] = list(place.found)
     click.echo(json.dumps(report, indent=2))
 
 
 def _as_dict(problem: Problem) -> dict[str, Any]:
     where = problem.position
     return {
-        "file": problem.file,
+        "file": problem.file or None,
         "line": where.line if where is not None else None,
         "column": where.column if where is not None else None,
         "path": problem.path,
@@ -103,7 +143,8 @@ _PTC_KEYS: Final = ("executor", "parsers", "renderer")
 
 
 def unfit_plugins(found: Examination, *, broken: bool) -> Iterator[Problem]:
-    """Yield a problem for each plugin that an agent names and that cannot be used, or does not take its options.
+    """Yield a problem for each plugin that an agent names and that cannot be used, or does not take its options, or,
+    of triggers, not beside another one.
 
     :param broken: also for one that fails when it is asked. (The daemon parks its agent, and the others work.)
     """
@@ -116,6 +157,7 @@ def unfit_plugins(found: Examination, *, broken: bool) -> Iterator[Problem]:
             if problem not in seen:
                 seen.add(problem)
                 yield problem
+    yield from clashing_triggers(found, registry)
 
 
 def _registry(plugins: PluginConfig) -> Registry:
@@ -155,7 +197,10 @@ def _plugin_findings(
                 yield Finding(places.get(named[1], path) if named else path, text)
     if agent.mode == "ptc" and agent.skills:
         yield from _skill_findings(agent, registry)
-    sources = [r for r in registry.records("tool_source") if r.name != "python"]  # that one serves functions
+    yield from _tool_findings(agent, registry, broken=broken)
+    yield from _trigger_findings(agent, registry, broken=broken)
+    # Those two serve functions, and what code asks models.
+    sources = [r for r in registry.records("tool_source") if r.name not in ("python", "models")]
     if agent.mcp_servers and not any(r.state == "available" for r in sources):
         yield Finding(("mcp_servers",), _objection(registry, "tool_source", "mcp"))
 
@@ -199,6 +244,48 @@ def _objection(registry: Registry, kind: str, name: str) -> str:
     except PluginError as error:
         return str(error)
     return ""
+
+
+def _tool_findings(agent: AgentConfig, registry: Registry, *, broken: bool) -> Iterator[Finding]:
+    """Yield what tool source plugins say of the texts of `tools`. A file of functions is not imported for that."""
+    from agentd.errors import AgentdError, ConfigError
+
+    from agentd_daemon.config.checks import Finding
+    from agentd_daemon.config.values import plugin_name, plugin_options
+
+    for index, plugin in enumerate(agent.tools):
+        text, options = plugin_name(plugin), plugin_options(plugin)
+        name, colon, _ = text.partition(":")
+        path = ("tools", index)
+        if not colon:
+            said = "must begin with the name of a tool source and a colon, as `models:NAME` does"
+            yield Finding(path, f"{said}, got {text!r}", said)
+        elif objection := _objection(registry, "tool_source", name):
+            yield Finding(path, objection, "the tool source cannot be used")
+        elif name != "python":
+            try:
+                registry.create_tool_sources(text, options)
+            except ConfigError as error:
+                for line in str(error).splitlines():
+                    yield Finding(path, _without_values(line, "tool_source", name, options))
+            except AgentdError as error:
+                if broken:
+                    yield Finding(path, _without_values(str(error), "tool_source", name, options))
+
+
+def _trigger_findings(agent: AgentConfig, registry: Registry, *, broken: bool) -> Iterator[Finding]:
+    """Yield what trigger plugins say of their options. Nothing is started for that."""
+    from agentd_daemon.config.checks import Finding
+
+    for index, trigger in enumerate(agent.triggers):
+        path: DataPath = ("triggers", index)
+        if objection := _objection(registry, "trigger", trigger.kind):
+            yield Finding((*path, "kind"), objection, "the trigger cannot be used")
+            continue
+        for text in _option_faults(registry, "trigger", (trigger.kind, trigger.options), {}, broken=broken):
+            named = _OPTION.match(text)
+            place = (*path, "options", named[1]) if named and named[1] in trigger.options else path
+            yield Finding(place, text)
 
 
 def _skill_findings(agent: AgentConfig, registry: Registry) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,13 @@ import click
 from agentd_cli import exits
 from agentd_cli.options import debug_option
 
+from agentd_daemon.commands.fleet import check_usage, fleet_options, make_fleet
 from agentd_daemon.commands.signals import Signals
 
 if TYPE_CHECKING:
     from agentd_daemon.config.values import DaemonConfig
     from agentd_daemon.daemon import Daemon
+    from agentd_daemon.places import AgentPlace
     from agentd_daemon.state import StateFolder
 
 __all__ = ["daemon"]
@@ -36,6 +38,7 @@ log = logging.getLogger("agentd.daemon")
     help="Where journal, workspaces and checkpoints are kept (default: `state_dir` of the configuration, then a "
     "folder of these files in your state folder).",
 )
+@fleet_options
 @click.option(
     "--once", is_flag=True, help="Handle what there is to do now, then end; exit code 1 if something failed."
 )
@@ -46,7 +49,15 @@ log = logging.getLogger("agentd.daemon")
 @click.option("--quiet", "-q", is_flag=True, help="Log warnings and errors only.")
 @debug_option
 def daemon(
-    *, files: tuple[Path, ...], state_dir: Path | None, once: bool, no_repl: bool, as_json: bool, quiet: bool
+    *,
+    files: tuple[Path, ...],
+    state_dir: Path | None,
+    address: str | None,
+    store: str | None,
+    once: bool,
+    no_repl: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Run the agents that the configuration FILEs set up, until Ctrl-C or SIGTERM.
 
@@ -63,19 +74,23 @@ def daemon(
     from agentd_daemon.config.problems import InvalidConfigError
     from agentd_daemon.state import default_state_dir
 
+    check_usage(address, store)
     with log_written(logging.WARNING if quiet else logging.INFO):
+        read = partial(_read, files, placed=address is not None)
         try:
-            config = _read(files)
+            config = read()
         except InvalidConfigError as error:
             return _print_problems(error)
+        place = None if address is None else make_fleet(config, address, store)
         chosen = state_dir or config.state_dir or default_state_dir(files)
-        return _run(config, files, chosen, once=once, no_repl=no_repl, as_json=as_json)
+        return _run(config, read, chosen, place, once=once, no_repl=no_repl, as_json=as_json)
 
 
 def _run(
     config: DaemonConfig,
-    files: tuple[Path, ...],
+    read: Callable[[], DaemonConfig],
     chosen: str | Path,
+    place: AgentPlace | None,
     *,
     once: bool,
     no_repl: bool,
@@ -87,7 +102,7 @@ def _run(
     from agentd_daemon.state import StateFolder
 
     with Signals() as signals, StateFolder(chosen) as folder:
-        made = Daemon(config, folder, reload=lambda: _read(files))
+        made = Daemon(config, folder, reload=read, place=place)
         with _events_printed(made, signals) if as_json else nullcontext():
             repl = not (no_repl or once or as_json)
             work = partial(_serve, made, folder, signals, once=once, repl=repl)
@@ -116,16 +131,20 @@ def _events_printed(made: Daemon, signals: Signals) -> Iterator[None]:
         yield
 
 
-def _read(files: tuple[Path, ...]) -> DaemonConfig:
-    """Read the configuration; what `agentd check` would object to, plugins included, is an error here, too."""
+def _read(files: tuple[Path, ...], *, placed: bool) -> DaemonConfig:
+    """Read the configuration; what `agentd check` would object to, plugins included, is an error here, too.
+
+    :param placed: the agents are to be at a place: what goes with this machine alone is an error.
+    """
     from agentd_daemon.commands.check import unfit_plugins
-    from agentd_daemon.config.loading import examine
+    from agentd_daemon.config.loading import examine, unfit_for_places
     from agentd_daemon.config.problems import InvalidConfigError
 
     found = examine(files)
     for warning in found.warnings:
         log.warning("%s", warning)
-    problems = found.with_problems(unfit_plugins(found, broken=False))
+    unfit = [*unfit_plugins(found, broken=False), *(unfit_for_places(found) if placed else ())]
+    problems = found.with_problems(unfit)
     if problems or found.config is None:
         raise InvalidConfigError(problems)
     return found.config
@@ -172,10 +191,11 @@ async def _serve(made: Daemon, folder: StateFolder, signals: Signals, *, once: b
 async def _talk(made: Daemon, folder: StateFolder, signals: Signals) -> None:
     """Offer a prompt, if a person is there; without one the daemon just works."""
     from agentd.errors import MissingPluginError
+    from agentd_cli.prompt import prompt_possible
 
-    from agentd_daemon.repl import repl_possible, run_repl
+    from agentd_daemon.repl import run_repl
 
-    if not repl_possible(sys.stdin, sys.stdout):
+    if not prompt_possible(sys.stdin, sys.stdout):
         return
     await made.started.wait()
     try:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from agentd_cli import exits
 from agentd_cli.options import debug_option
 
+from agentd_daemon.commands.folders import chosen_folder, files_argument, state_dir_option
+
 __all__ = ["status"]
 
 
 @click.command("status")
-@click.argument("files", nargs=-1, metavar="[FILE...]", type=click.Path(path_type=Path))
-@click.option(
-    "--state-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="The daemon's state folder, instead of the FILEs that it was started with.",
-)
+@files_argument
+@state_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of a table.")
 @debug_option
 def status(*, files: tuple[Path, ...], state_dir: Path | None, as_json: bool) -> int:
@@ -32,31 +29,25 @@ def status(*, files: tuple[Path, ...], state_dir: Path | None, as_json: bool) ->
     from agentd_daemon.state import StateFolder
     from agentd_daemon.status import ask_status
 
-    folder = StateFolder(_folder(files, state_dir))
+    chosen = chosen_folder(files, state_dir)
+    if chosen is None:
+        raise click.UsageError(
+            "name the configuration FILE that the daemon was started with, or its --state-dir"
+        )
+    folder = StateFolder(chosen)
     found = ask_status(folder.socket)
     if as_json:
         import json
 
         click.echo(json.dumps(found if found is not None else {"agents": [], "pid": None}, indent=2))
     elif found is None:
-        click.echo(f"no daemon runs in {folder.path}", err=True)
+        click.echo(f"no daemon runs in {folder.path}; `agentd FILE...` starts one", err=True)
     else:
         _print_table(found)
     return exits.OK if found is not None else exits.UNFINISHED
 
 
-def _folder(files: tuple[Path, ...], state_dir: Path | None) -> str | Path:
-    if state_dir is not None:
-        return state_dir
-    if not files:
-        raise click.UsageError(
-            "name the configuration FILE that the daemon was started with, or its --state-dir"
-        )
-    from agentd_daemon.config.loading import examine
-    from agentd_daemon.state import default_state_dir
-
-    config = examine(files).config  # a broken configuration does not keep one from looking
-    return (config.state_dir if config is not None else None) or default_state_dir(files)
+_COLUMNS: Final = ("agent", "state", "queued", "turns", "cost", "last", "servers", "asks", "result or error")
 
 
 def _print_table(found: dict[str, Any]) -> None:
@@ -65,30 +56,47 @@ def _print_table(found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    rows = [tuple(map(one_line, _cells(agent))) for agent in found["agents"]]
+    heading = f"daemon, pid {found['pid']}"
+    # For programs: a line for each agent, two blanks between what there is, all of it.
+    if not sys.stdout.isatty():
+        lines = ("  ".join(cell or "-" for cell in row) for row in (_COLUMNS, *rows))
+        click.echo("\n".join([heading, *lines]))
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("agent", "state", "queued", "turns", "last", "servers", "result or error"):
+    for column in _COLUMNS:
         table.add_column(column, overflow="fold")
-    for agent in found["agents"]:
-        said = agent["last_error"] or agent["last_result"]
-        cells = (
-            agent["name"],
-            _state(agent),
-            str(agent["queued"]),
-            str(agent["turns"]),
-            _ago(agent["last_at"]),
-            ", ".join(_server(server) for server in agent["servers"]),
-            one_line(said)[:200],
-        )
-        table.add_row(*(Text(one_line(cell)) for cell in cells))
-    console = Console() if sys.stdout.isatty() else Console(width=1000)  # a line for each agent, for `grep`
-    console.print(f"daemon, pid {found['pid']}", markup=False, highlight=False)
+    for *cells, said in rows:
+        table.add_row(*map(Text, cells), Text(said[:200]))
+    console = Console()
+    console.print(heading, markup=False, highlight=False)
     console.print(table, markup=False)
+
+
+def _cells(agent: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        agent["name"],
+        _state(agent),
+        str(agent["queued"]),
+        str(agent["turns"]),
+        _cost(agent["usage"]),
+        _ago(agent["last_at"]),
+        ", ".join(_server(server) for server in agent["servers"]),
+        ", ".join(agent["questions"]),
+        agent["last_error"] or agent["last_result"] or "",
+    )
+
+
+def _cost(usage: dict[str, Any]) -> str:
+    if usage["cost_usd"] is None:
+        return "-"
+    return f"{'at least ' if usage.get('unpriced_requests') else ''}${usage['cost_usd']:.4f}"
 
 
 def _state(agent: dict[str, Any]) -> str:
     if agent["next_try_at"] is not None:
         return f"retrying in {max(0.0, agent['next_try_at'] - time.time()):.0f} s"
-    return str(agent["state"])
+    return str(agent["state"]) + (f" on {agent['node'][:12]}" if agent.get("node") else "")
 
 
 def _server(server: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -10,16 +10,25 @@ import attrs
 from agentd.errors import ConfigError, suggest
 
 from agentd_daemon.config.structuring import DataPath
-from agentd_daemon.config.values import AgentConfig, AgentServerConfig, SubscriptionConfig, plugin_options
+from agentd_daemon.config.values import (
+    AgentConfig,
+    AgentServerConfig,
+    SubscriptionConfig,
+    plugin_options,
+)
 from agentd_daemon.uris import TOOL_SCHEME, parse_tool_uri, safe_uri, uri_scheme
 
-__all__ = ["Finding", "agent_findings", "agent_warnings"]
+__all__ = ["Finding", "agent_findings", "agent_warnings", "place_findings"]
 
 _PTC_KEYS: Final = ("executor", "executor_options", "parsers", "renderer", "skills")
 _MODEL_KEYS: Final = {"base_url": "base_url", "api_key": "api_key", "api": "api", "request": "model_options"}
 """What an agent says of its model in keys of its own, by the option that a provider gets it as."""
 _STDIO_KEYS: Final = ("command", "arguments", "env_vars")
 _URL_KEYS: Final = ("url", "headers")
+_HERE_ALONE: Final = {
+    "cwd": "an agent's workspace is where its host is, and is kept in the store",
+    "snapshots": "checkpoints are kept in the store",
+}
 _KNOWN_SCHEMES: Final = (TOOL_SCHEME, "file", "http", "https")
 
 
@@ -37,25 +46,31 @@ class Finding:
     discreet: str = attrs.field(default=attrs.Factory(lambda self: self.message, takes_self=True))
 
 
-def agent_findings(agent: AgentConfig, own: Mapping[str, Any]) -> Iterator[Finding]:
+def agent_findings(
+    agent: AgentConfig, own: Mapping[str, Any], unread: Container[str] = ()
+) -> Iterator[Finding]:
     """Yield what is wrong with an agent.
 
     :param own: the agent's own keys, without the defaults.
+    :param unread: keys with values that no agent can have, which `agent` therefore has its defaults for.
     """
-    if agent.mode == "tools":
+    if agent.mode == "tools" and "mode" not in unread:
         for key in _PTC_KEYS:
             if key in own:
                 yield Finding((key,), "goes with `mode: ptc` only; with `mode: tools` no code is run")
     for option, key in _MODEL_KEYS.items():
         if option in plugin_options(agent.model):
             yield Finding(("model", 1, option), f"has a key of its own: write it as `{key}`, beside `model`")
+    yield from _policy_findings(agent)
+    yield from _answer_findings(agent)
     if agent.on_error.max_backoff_s < agent.on_error.backoff_s:
         yield Finding(("on_error",), "max_backoff_s must not be below backoff_s")
     for index, server in enumerate(agent.mcp_servers):
         for path, message in _server_findings(server):
             yield Finding(("mcp_servers", index, *path), message)
     yield from _same_names(agent)
-    yield from _subscription_findings(agent)
+    yield from _subscription_findings(agent, servers_known="mcp_servers" not in unread)
+    yield from _trigger_findings(agent)
 
 
 def agent_warnings(agent: AgentConfig) -> Iterator[Finding]:
@@ -66,6 +81,13 @@ def agent_warnings(agent: AgentConfig) -> Iterator[Finding]:
         if scheme and hint:
             text = f"is read as a resource of a server{hint}"
             yield Finding(("subscriptions", index), f"{safe_uri(subscription.uri)!r} {text}", text)
+
+
+def place_findings(agent: AgentConfig) -> Iterator[Finding]:
+    """Yield what an agent cannot have whose session is not on this machine."""
+    for key, why in _HERE_ALONE.items():
+        if getattr(agent, key) != getattr(AgentConfig(name=agent.name), key):
+            yield Finding((key,), f"does not go with --fleet: {why}", f"does not go with --fleet: {why}")
 
 
 def _server_findings(server: AgentServerConfig) -> Iterator[tuple[DataPath, str]]:
@@ -91,10 +113,60 @@ def _same_names(agent: AgentConfig) -> Iterator[Finding]:
             yield Finding(("mcp_servers", index, "name"), message)
 
 
+def _policy_findings(agent: AgentConfig) -> Iterator[Finding]:
+    if agent.policy is not None:
+        from agentd_policy.reading import policy_problems
+
+        for path, message in policy_problems(agent.policy):
+            yield Finding(("policy", *path), message)
+    if agent.approver is None:
+        return
+    if agent.policy is None:
+        yield Finding(("approver",), "goes with `policy` only")
+        return
+    from agentd_daemon.approver import approver_options
+
+    try:
+        approver_options(agent.approver)
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            said = line.removeprefix("approver: ")
+            bare = said.partition(", got ")[0]  # options may be secrets
+            yield Finding(("approver",), bare if plugin_options(agent.approver) else said, bare)
+
+
+def _answer_findings(agent: AgentConfig) -> Iterator[Finding]:
+    if agent.answer is None:
+        return
+    from agentd_tools.answer_form import schema_problem
+
+    from agentd_daemon.answers import answer_schema
+
+    try:
+        schema = answer_schema(agent.answer) or {}
+    except ConfigError as error:
+        yield Finding(("answer",), str(error).removeprefix("answer: "), "is no file of JSON that can be read")
+        return
+    if (problem := schema_problem(schema)) is not None:
+        path, message = problem
+        inside = path if isinstance(agent.answer, Mapping) else ()
+        where = "" if isinstance(agent.answer, Mapping) else f" (at {'/'.join(map(str, path)) or 'its top'})"
+        yield Finding(("answer", *inside), f"is no JSON Schema{where}: {message}", "is no JSON Schema")
+
+
+def _trigger_findings(agent: AgentConfig) -> Iterator[Finding]:
+    names = [trigger.called for trigger in agent.triggers]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            other = f"another trigger of this agent, triggers[{names.index(name)}], is called {name!r}"
+            key = "kind" if agent.triggers[index].name is None else "name"
+            yield Finding(("triggers", index, key), f"{other}; give this one another `name`")
+
+
 # --- subscriptions -----------------------------------------------------------------------------
 
 
-def _subscription_findings(agent: AgentConfig) -> Iterator[Finding]:
+def _subscription_findings(agent: AgentConfig, *, servers_known: bool) -> Iterator[Finding]:
     seen: dict[tuple[str, str | None], int] = {}
     for index, subscription in enumerate(agent.wakers()):
         path: DataPath = ("subscriptions", index)
@@ -107,7 +179,7 @@ def _subscription_findings(agent: AgentConfig) -> Iterator[Finding]:
         if key in seen:
             yield Finding(uri_path, f"is the same as subscriptions[{seen[key]}]")
         seen.setdefault(key, index)
-        if objection := _server_objection(agent, subscription):
+        if servers_known and (objection := _server_objection(agent, subscription)):
             yield Finding((*path, "server") if subscription.server else uri_path, *objection)
 
 

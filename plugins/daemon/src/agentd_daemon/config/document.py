@@ -214,7 +214,7 @@ class _Builder:
                 Problem(
                     file=self._document.file,
                     position=_position(self._document.file, node.start_mark),
-                    message=f"its aliases make {what} of it",
+                    message=f"the file has {what}, what aliases repeat counted in; make several files of it",
                 )
             )
             raise _Stop

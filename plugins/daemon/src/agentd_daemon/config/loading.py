@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 import attrs
 from agentd.registry.config import PluginConfig
 
-from agentd_daemon.config.checks import Finding, agent_findings, agent_warnings
+from agentd_daemon.config.checks import Finding, agent_findings, agent_warnings, place_findings
 from agentd_daemon.config.document import Document, read_document
 from agentd_daemon.config.problems import InvalidConfigError, Position, Problem
 from agentd_daemon.config.references import Substituted, is_open, revealed
@@ -22,24 +22,43 @@ from agentd_daemon.config.values import AgentConfig, DaemonConfig, Secret
 if TYPE_CHECKING:
     from cattrs import Converter
 
-__all__ = ["Examination", "examine", "load"]
+__all__ = ["Examination", "examine", "load", "unfit_for_places"]
 
 log = logging.getLogger("agentd.daemon")
 
 SECRET_KEYS: Final = frozenset(
-    {"api_key", "env_vars", "headers", "url", "base_url", "executor_options", "model_options"}
+    {
+        "api_key",
+        "env_vars",
+        "headers",
+        "url",
+        "base_url",
+        "executor_options",
+        "model_options",
+        "options",
+        "store",
+    }
 )
 """Keys whose values errors do not show, nor what is below them."""
 
-PLUGIN_LISTS: Final = frozenset({"parsers", "event_sinks"})
-PLUGIN_KEYS: Final = PLUGIN_LISTS | {"model", "executor", "renderer", "snapshots"}
+PLUGIN_LISTS: Final = frozenset({"parsers", "event_sinks", "tools"})
+PLUGIN_KEYS: Final = PLUGIN_LISTS | {"model", "executor", "renderer", "snapshots", "approver"}
 """Keys at which plugins are named, with options perhaps, which are not shown either."""
 
 UNNAMED: Final = "unnamed"
 """An agent without a name that can be used, in further checks of a configuration that is wrong."""
 
+_STAND_INS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "mcp_servers": {"name": None},
+    "subscriptions": {"uri": None, "server": None},
+}
+"""Lists with items that others in the agent name, or that are compared; and the keys by which they do."""
+
 _MERGED_KEYS: Final = frozenset({"budgets", "history", "on_error", "executor_options", "model_options"})
 """Mappings that agents and defaults have in common key by key; every other key is replaced as a whole."""
+
+_ONCE: Final = ("state_dir", "store")
+"""Top-level keys that only one of several files may have, or all the same."""
 
 
 @attrs.frozen(eq=False)
@@ -92,12 +111,16 @@ class Examination:
 
 @attrs.frozen(kw_only=True)
 class _Part:
-    """One file's share: its top-level keys, and which of them, or which agents, cannot be used."""
+    """One file's share: its top-level keys, and which of them, or which agents, cannot be used.
+
+    :ivar misspelt: the places of keys that are there, but misspelt.
+    """
 
     document: Document
     top: dict[str, Any]
     faults: Sequence[DataPath]
     spoilt: set[DataPath]
+    misspelt: set[DataPath]
 
     def entries(self) -> Iterator[tuple[int, dict[str, Any]]]:
         agents = self.top.get("agents")
@@ -109,11 +132,31 @@ class _Part:
         return path not in self.spoilt and path[:1] not in self.spoilt
 
     def sound(self, path: DataPath, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the keys of a mapping in which nothing is wrong."""
+        """Return the keys of a mapping in which nothing is wrong, with stand-ins for wrong items of `_STAND_INS`."""
         wrong = {fault[len(path)] for fault in self.faults if fault[:-1][: len(path)] == path}
         if "executor" in wrong:
             wrong.add("executor_options")  # whose they are is not known
-        return {key: value for key, value in entry.items() if key not in wrong}
+        sound = {key: value for key, value in entry.items() if key not in wrong}
+        for key in _STAND_INS:
+            if key in wrong and isinstance(items := entry.get(key), list):
+                at = (*path, key)
+                sound[key] = [self._sound_item((*at, index), item) for index, item in enumerate(items)]
+        return sound
+
+    def _sound_item(self, path: DataPath, item: Any) -> Any:
+        """Return an item of a list, or in its place one about which nothing is wrong."""
+        wrong = [fault[len(path) :] for fault in self.faults if fault[: len(path)] == path]
+        if not wrong:
+            return item
+        known = item if isinstance(item, Mapping) and () not in wrong else {}
+        spoilt = {fault[0] for fault in wrong if fault}
+        kept = _STAND_INS[str(path[-2])]
+        read = {key: known[key] for key in kept if key in known and key not in spoilt}
+        return {
+            **kept,
+            **({"uri": f"{UNNAMED}:{path[-1]}"} if "uri" in kept else {"command": UNNAMED}),
+            **read,
+        }
 
 
 def load(
@@ -125,7 +168,7 @@ def load(
 
     Agents of all files come together. `defaults` of all files come together, too, and hold for the agents
     of every file: of one key in several files, the last file's counts. The lists under `plugins.block` are
-    joined; `plugins.allow` and `state_dir` may be in one file only.
+    joined; `plugins.allow`, `state_dir` and `store` may be in one file only.
 
     An agent's own key replaces that of the defaults, except for the mappings `budgets`, `history`, `on_error`,
     `executor_options` and `model_options`, which are put together key by key. (`executor_options` of the defaults
@@ -151,6 +194,12 @@ def examine(
     files = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     documents = [read_document(Path(file), os.environ if environ is None else environ) for file in files]
     return _Reading(documents).examine()
+
+
+def unfit_for_places(found: Examination) -> Iterator[Problem]:
+    """Yield a problem for each key of an agent that goes with sessions of this machine alone."""
+    for agent, origin in zip(found.agents, found.origins, strict=True):
+        yield from map(origin.problem, place_findings(agent))
 
 
 class _Reading:
@@ -196,7 +245,10 @@ class _Reading:
         # `x-...` is a place for anchors
         top = {key: value for key, value in document.data.items() if not key.startswith("x-")}
         _, faults = find_faults(top, DaemonConfig, self._converter)
+        misspelt = {fault.meant for fault in faults}
         for fault in faults:
+            if fault.kind == "missing" and fault.path in misspelt:  # one mistake, told once
+                continue
             if fault.path not in document.broken:
                 text = fault.discreet if _is_secret(fault.path) else fault.message
                 self._problems.append(document.problem(fault.path, text, key=fault.kind == "unknown"))
@@ -206,27 +258,32 @@ class _Reading:
             top=top,
             faults=wrong,
             spoilt={path[:2] for path in wrong} | {path[:1] for path in wrong if path[:1] != ("agents",)},
+            misspelt=misspelt,
         )
 
     def _agents(self, parts: Sequence[_Part]) -> tuple[dict[str, Any], list[AgentConfig], list[Origin]]:
         """Return the defaults of all files, and the agents, as far as their entries can be used; note what is wrong."""
         defaults: dict[str, Any] = {}
+        unread: set[str] = set()
         known = len(parts) == len(self._documents)
         for part in parts:
             known = known and part.usable(("defaults",))
             if isinstance(own := part.top.get("defaults", {}), dict):
-                defaults = merge(defaults, part.sound(("defaults",), own))
+                sound = part.sound(("defaults",), own)
+                unread |= own.keys() - sound.keys()
+                defaults = merge(defaults, sound)
         agents: list[AgentConfig] = []
         origins: list[Origin] = []
         for part in parts:
             for index, entry in part.entries():
-                read = {"name": UNNAMED, **part.sound(("agents", index), entry)}
+                sound = part.sound(("agents", index), entry)
+                read = {"name": UNNAMED, **sound}
                 agents.append(agent := self._converter.structure(merge(defaults, read), AgentConfig))
                 origins.append(origin := Origin(part.document, index, self._documents))
-                if not part.usable(("agents", index)):
-                    continue
-                findings = list(agent_findings(agent, entry))
-                if not agent.model and known:
+                left_out = (unread | entry.keys()) - sound.keys()
+                findings = list(agent_findings(agent, entry, left_out))
+                missing = not agent.model and known and "model" not in left_out
+                if missing and ("agents", index, "model") not in part.misspelt:
                     findings.append(Finding(("model",), "is missing; give it here or under `defaults:`"))
                 self._problems += map(origin.problem, findings)
                 self._warnings += map(origin.problem, agent_warnings(agent))
@@ -246,13 +303,13 @@ class _Reading:
                         self._problems.append(attrs.evolve(here, message=message))
 
     def _top_keys(self, parts: Iterable[_Part]) -> dict[str, Any]:
-        """Return `plugins` and `state_dir` of all files together."""
+        """Return `plugins`, `state_dir` and `store` of all files together."""
         block: list[Any] = []
         once: dict[DataPath, tuple[Any, Position | None]] = {}
         for part in parts:
             plugins = part.top.get("plugins", {}) if part.usable(("plugins",)) else {}
             block += plugins.get("block", ())
-            for path, holder in ((("plugins", "allow"), plugins), (("state_dir",), part.top)):
+            for path, holder in ((("plugins", "allow"), plugins), *(((key,), part.top) for key in _ONCE)):
                 if path[-1] not in holder:
                     continue
                 value = holder[path[-1]]
@@ -263,9 +320,7 @@ class _Reading:
         top: dict[str, Any] = {"plugins": {"block": block}}
         if ("plugins", "allow") in once:
             top["plugins"]["allow"] = once["plugins", "allow"][0]
-        if ("state_dir",) in once:
-            top["state_dir"] = once["state_dir",][0]
-        return top
+        return top | {key: once[key,][0] for key in _ONCE if (key,) in once}
 
     def _warn_of_open_files(self) -> None:
         for document in self._documents:

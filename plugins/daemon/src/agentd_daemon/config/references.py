@@ -15,6 +15,7 @@ from agentd.text import valid_text
 __all__ = ["BadReferenceError", "ConfigReferences", "Substituted", "revealed"]
 
 MAX_FILE_BYTES: Final = 1024 * 1024
+MOST_SHOWN: Final = 200  # characters of a reference that a message repeats
 
 _REFERENCE: Final = re.compile(r"\$\$|\$\{([^}\n]*)(\}?)")
 _VARIABLE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -86,6 +87,8 @@ class ConfigReferences:
 
     def _value(self, match: re.Match[str], files: list[Path]) -> str:
         written, inside, closed = match[0], match[1], match[2]
+        if len(written) > MOST_SHOWN:
+            written = f"{written[: MOST_SHOWN - 3]}..."
         if not closed:
             raise BadReferenceError(f"{written!r} has no closing brace; write $$ for a dollar")
         if inside.startswith("file:"):

@@ -27,6 +27,7 @@ from agentd_daemon.config.values import (
     Secret,
     SubscriptionConfig,
     ToolFilterConfig,
+    TriggerConfig,
 )
 
 __all__ = ["DIALECT", "make_schema"]
@@ -40,6 +41,7 @@ _CLASSES: Final = (
     AgentServerConfig,
     ToolFilterConfig,
     SubscriptionConfig,
+    TriggerConfig,
     BudgetsConfig,
     HistoryConfig,
     OnErrorConfig,

@@ -98,12 +98,14 @@ class Fault:
     :ivar message: what is wrong, with the value that was got.
     :ivar discreet: the same without the value, for places where secrets are.
     :ivar kind: `unknown` key, `missing` key, or the `value`.
+    :ivar meant: the place of the key that an unknown one is probably meant to be; else empty.
     """
 
     path: DataPath
     message: str
     discreet: str
     kind: Literal["unknown", "missing", "value"] = "value"
+    meant: DataPath = ()
 
 
 def dotted(path: DataPath) -> str:
@@ -359,8 +361,10 @@ def _faults(error: BaseException, path: DataPath) -> Iterator[Fault]:
     elif isinstance(error, ForbiddenExtraKeysError):
         known = [attribute.alias for attribute in attrs.fields(error.cl)]
         for key in sorted(map(str, error.extra_fields)):
-            text = f"unknown key; allowed: {', '.join(known)}{suggest(key, known)}"
-            yield Fault(path=(*path, key), message=text, discreet=text, kind="unknown")
+            hint = suggest(key, known)
+            text = f"unknown key; allowed: {', '.join(known)}{hint}"
+            meant = next(((*path, name) for name in known if repr(name) in hint), ())
+            yield Fault(path=(*path, key), message=text, discreet=text, kind="unknown", meant=meant)
     elif isinstance(error, KeyError):
         yield Fault(path=path, message="is missing", discreet="is missing", kind="missing")
     elif isinstance(error, UnfitError):

@@ -6,13 +6,16 @@ docstrings.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
 from agentd.registry.config import PluginConfig
 from agentd.types import Budgets
 
 from agentd_daemon.config.structuring import Bounds
+
+if TYPE_CHECKING:
+    from agentd_history import History
 
 __all__ = [
     "AgentConfig",
@@ -26,6 +29,7 @@ __all__ = [
     "Secret",
     "SubscriptionConfig",
     "ToolFilterConfig",
+    "TriggerConfig",
     "plugin_name",
     "plugin_options",
 ]
@@ -48,6 +52,7 @@ Url = Annotated[
 Variable = Annotated[str, Bounds(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=", words="NAME=value")]
 Count = Annotated[int, Bounds(ge=1)]
 Seconds = Annotated[float, Bounds(gt=0)]
+Dollars = Annotated[float, Bounds(gt=0)]
 Plugin = Text | tuple[Text, dict[str, Any]]
 """A plugin's name, or a list of its name and its options."""
 
@@ -168,6 +173,8 @@ class SubscriptionConfig(_Reticent):
     :ivar diff: give the agent the difference to the last content, too.
     :ivar server: the `name` of the server that has it, where several might.
     :ivar prompt: what to tell the agent with the content.
+    :ivar max_in_a_row: how often in a row the agent may be woken by what changes while it is at work, or just after;
+        then it seems to change it itself, and is not woken by it for a while. Null lifts it.
     """
 
     uri: Text
@@ -175,6 +182,38 @@ class SubscriptionConfig(_Reticent):
     diff: bool = False
     server: Name | None = None
     prompt: str = ""
+    max_in_a_row: Count | None = 20
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class TriggerConfig(_Reticent):
+    """Something outside of the agent's servers that wakes it.
+
+    :ivar kind: the trigger plugin: `cron`, `file`, `webhook`, `mcp-events`, or another that is installed.
+    :ivar name: what the journal and the agent call it; by default its kind. What was seen is kept under this name.
+    :ivar options: options of the plugin.
+    :ivar prompt: what to tell the agent with the event.
+    :ivar max_waiting: events of it that may wait for the agent.
+    :ivar max_in_a_row: how often in a row the agent may be woken by what comes while it is at work, or just after; then
+        it seems to cause it itself, and is not woken by it for a while. Null lifts it. Times (`cron`) do not count.
+    """
+
+    kind: Text
+    name: Name | None = None
+    options: dict[str, Any] = attrs.field(factory=dict)
+    prompt: str = ""
+    max_waiting: Count = 100
+    max_in_a_row: Count | None = 20
+
+    @property
+    def called(self) -> str:
+        """Its name."""
+        return self.name or self.kind
+
+    @property
+    def uri(self) -> str:
+        """What the journal calls it."""
+        return f"trigger:{self.called}"
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -184,6 +223,7 @@ class BudgetsConfig(_Reticent):
     :ivar max_turns: requests to the model.
     :ivar wall_time_s: seconds.
     :ivar max_tokens: input and output tokens together.
+    :ivar max_cost_usd: US dollars, over all attempts at the task; the model's price must be known.
     :ivar max_tool_calls: calls of tools.
     :ivar max_rejected_rounds: rounds in a row in which no block could be run.
     :ivar max_answer_chars: characters of one answer of the model; one that goes on is cut there.
@@ -194,6 +234,7 @@ class BudgetsConfig(_Reticent):
     max_turns: Count | None = 20
     wall_time_s: Seconds | None = 600.0
     max_tokens: Count | None = 2_000_000
+    max_cost_usd: Dollars | None = None
     max_tool_calls: Count | None = 1_000
     max_rejected_rounds: Count | None = 3
     max_answer_chars: Count | None = 16 * 1024 * 1024
@@ -209,14 +250,21 @@ class BudgetsConfig(_Reticent):
 class HistoryConfig(_Reticent):
     """How the conversation is kept from growing without end.
 
-    :ivar rule: what becomes of old tasks: `drop` forgets them, `summarise` lets the model sum them up.
+    :ivar rule: what becomes of the older part: `keep` leaves all of it, `shorten` leaves of old results their head and
+        tail, `drop` forgets old tasks after that, `summarise` lets the model sum them up.
     :ivar max_tokens: tokens that the conversation may have (an estimate).
     :ivar keep_turns: the newest tasks that stay whole, whatever they cost.
     """
 
-    rule: Literal["drop", "summarise"] = "drop"
+    rule: Literal["keep", "shorten", "drop", "summarise"] = "drop"
     max_tokens: Count = 100_000
     keep_turns: Annotated[int, Bounds(ge=0)] = 2
+
+    def policy(self) -> History:
+        """Return the policy of a session."""
+        from agentd_history import History
+
+        return History(rule=self.rule, max_tokens=self.max_tokens, keep_turns=self.keep_turns)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -243,6 +291,8 @@ class AgentDefaults(_Reticent):
     :ivar model: the model's name, as its provider calls it, or a list of the name and options of that provider.
     :ivar system_prompt: what the model is told before anything else.
     :ivar mcp_servers: the MCP servers whose tools the agent has.
+    :ivar tools: further tools: texts that tool source plugins take, such as `models:gpt-4.1-nano` (what code, or the
+        agent, may ask models), each a text or a list of the text and options.
     :ivar mode: how the agent acts: `tools` by calling tools natively, as JSON; `ptc` by writing code that an
         executor runs.
     :ivar executor: with `ptc`, the executor plugin that runs the code, or a list of its name and its options. By
@@ -256,6 +306,14 @@ class AgentDefaults(_Reticent):
     :ivar skills: with `ptc`, folders of skills, and folders of such folders, that the code may read.
     :ivar snapshots: the snapshot store plugin that keeps checkpoints, or a list of its name and its options.
     :ivar budgets: what one task may use.
+    :ivar policy: what the agent may do: a preset (`read-only`, `ask-writes`, `yolo`), a file of rules, or the rules
+        themselves, as in such a file.
+    :ivar approver: who is asked where the policy says so: `daemon`, the default, keeps the question in the journal, for
+        `agentd approvals` and the prompt; a list of `webhook` and its `url` (and `token`) asks that, too. The option
+        `hold_s` of both is how many seconds (300) a call waits before its task is parked and its sandbox ends.
+    :ivar answer: what the answer to each task has to be: JSON that fits this JSON Schema, or the one in this file. One
+        that does not fit is asked for once more; then the task has failed.
+    :ivar images: show the model pictures: those that tools return, and those that code shows (`agentd-images`).
     :ivar poll_interval: seconds between two looks at what a server does not tell the changes of.
     :ivar history: how the conversation is kept from growing without end.
     :ivar on_error: what happens when a task fails.
@@ -267,12 +325,13 @@ class AgentDefaults(_Reticent):
         (`${OPENAI_API_KEY}`, `${file:key.txt}`), not the key.
     :ivar api: which of OpenAI's APIs to speak.
     :ivar model_options: options for every request to the model, such as `temperature`.
-    :ivar checkpoints: take a checkpoint of workspace and conversation after every task.
+    :ivar checkpoints: take a checkpoint of workspace and conversation after every task. The newest 1,000 are kept.
     """
 
     model: Plugin = ""
     system_prompt: str = ""
     mcp_servers: tuple[AgentServerConfig, ...] = ()
+    tools: tuple[Plugin, ...] = ()
     mode: Literal["tools", "ptc"] = "tools"
     executor: Plugin = ""
     executor_options: dict[str, Any] = attrs.field(factory=dict)
@@ -281,6 +340,10 @@ class AgentDefaults(_Reticent):
     skills: tuple[Text, ...] = ()
     snapshots: Plugin = "packs"
     budgets: BudgetsConfig = attrs.field(factory=BudgetsConfig)
+    policy: Text | dict[str, Any] | None = None
+    approver: Plugin | None = None
+    answer: Text | dict[str, Any] | None = None
+    images: bool = False
     poll_interval: Seconds = 60.0
     history: HistoryConfig = attrs.field(factory=HistoryConfig)
     on_error: OnErrorConfig = attrs.field(factory=OnErrorConfig)
@@ -305,10 +368,12 @@ class AgentConfig(AgentDefaults):
 
     :ivar name: the agent's name: letters, digits, `_`, `-` and `.`, at most 64.
     :ivar subscriptions: what wakes the agent: URIs, or mappings with a `uri` and more.
+    :ivar triggers: what else wakes it: times, files, webhooks, mappings with a `kind` and its `options`.
     """
 
     name: Name
     subscriptions: tuple[Text | SubscriptionConfig, ...] = ()
+    triggers: tuple[TriggerConfig, ...] = ()
 
     def wakers(self) -> tuple[SubscriptionConfig, ...]:
         """Return `subscriptions` in their long form, each with its poll interval."""
@@ -327,12 +392,14 @@ class DaemonConfig(_Reticent):
     :ivar defaults: what agents have that do not say otherwise.
     :ivar plugins: which installed plugins may be loaded.
     :ivar state_dir: where the journal, workspaces and checkpoints are kept.
+    :ivar store: with `--fleet`, the URL of where agents are kept, such as `s3://bucket/folder`: all nodes reach it.
     """
 
     agents: tuple[AgentConfig, ...] = ()
     defaults: AgentDefaults = attrs.field(factory=AgentDefaults)
     plugins: PluginConfig = attrs.field(factory=PluginConfig)
     state_dir: Text | None = None
+    store: Text | None = None
 
     def __repr__(self) -> str:
         return f"DaemonConfig(agents={self.agents!r}, ...)"

@@ -19,7 +19,7 @@ from agentd.statedir import make_private
 
 from agentd_daemon.journal.ids import TriggerIds
 from agentd_daemon.journal.repair import fresh_name, is_damage, salvage, set_aside
-from agentd_daemon.journal.schema import MIGRATIONS, migrate
+from agentd_daemon.journal.schema import CALLS_GONE, MIGRATIONS, migrate
 
 __all__ = ["Database", "JournalError"]
 
@@ -64,29 +64,33 @@ class Database:
     # --- opening and closing ---------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: str | Path, *, readonly: bool = False, max_mib: int | None = None) -> Self:
+    def open(
+        cls, path: str | Path, *, readonly: bool = False, guest: bool = False, max_mib: int | None = None
+    ) -> Self:
         """Open the file, or make it, with its folder, for nobody but its owner to read.
 
         The owner holds a lock of its own on the folder: triggers that have begun are taken for interrupted.
         A damaged file is set aside beside the new one (`damaged` names it), and what can be read of it is taken over.
 
         :param readonly: change nothing, and need no ownership.
+        :param guest: need no ownership either, but answer questions, beside the owner if there is one.
         :param max_mib: how large the file may become, in MiB; beyond it, the journal is full.
-        :raises JournalError: it is of a newer version, not accessible, or, read-only, not there, damaged or of an older
-            version.
+        :raises JournalError: it is of a newer version, not accessible, or, without ownership, not there, damaged or of
+            an older version.
         """
         path = Path(path)
         with _translated("open the file", path):
-            if readonly:
-                connection, aside = _connect_readonly(path), None
+            if readonly or guest:
+                connection, aside = _connect_guest(path, "rw" if guest else "ro"), None
             else:
                 _make_private(path)
                 connection, aside = _connect_whole(path)
             try:
-                if not readonly:
+                if not (readonly or guest):
                     if max_mib is not None:
                         connection.execute(f"PRAGMA max_page_count = {max_mib * 1024 * 1024 // PAGE_BYTES}")
                     connection.execute("UPDATE triggers SET state = 'interrupted' WHERE state = 'running'")
+                    connection.execute(CALLS_GONE)
                 database = cls(path, connection)
             except BaseException:
                 connection.close()
@@ -166,10 +170,10 @@ def _connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     )
 
 
-def _connect_readonly(path: Path) -> sqlite3.Connection:
+def _connect_guest(path: Path, mode: str) -> sqlite3.Connection:
     if not path.exists():
         raise JournalError("open the file", path, "there is no such file", "start the daemon, it makes one")
-    connection = _connect(path, "ro")
+    connection = _connect(path, mode)
     try:
         version = _version(connection, path)
         if version < len(MIGRATIONS):
@@ -211,9 +215,10 @@ def _connect_owner(path: Path) -> sqlite3.Connection:
             raise _Damaged(found)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA foreign_keys = OFF")
         connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         migrate(connection, version)
+        connection.execute("PRAGMA foreign_keys = ON")
     except sqlite3.Error as exc:
         connection.close()
         if is_damage(exc):

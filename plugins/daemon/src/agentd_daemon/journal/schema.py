@@ -7,9 +7,17 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["MIGRATIONS", "TABLES", "migrate"]
+__all__ = ["CALLS_GONE", "MIGRATIONS", "TABLES", "migrate"]
 
-TABLES = ("triggers", "payloads", "turns", "seen", "transcripts", "transcript_parts")
+TABLES = ("triggers", "payloads", "turns", "seen", "events", "transcripts", "transcript_parts", "questions")
+
+CALLS_GONE = """
+    UPDATE questions SET
+        state = CASE WHEN trigger_id IS NULL THEN 'over' ELSE 'lost' END,
+        reason = CASE WHEN trigger_id IS NULL THEN 'its call is gone' ELSE reason END
+    WHERE state = 'open'
+"""
+"""What becomes of questions whose calls are gone: those of a task may be asked again."""
 
 # Older ones (RHEL 9 has 3.34) do without the check of types.
 STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
@@ -91,7 +99,55 @@ FIRST = (
     """,
 )
 
-MIGRATIONS: list[tuple[str, ...]] = [FIRST]
+QUESTIONS = (
+    f"""
+    CREATE TABLE questions (
+        id          TEXT PRIMARY KEY,
+        agent       TEXT NOT NULL,
+        trigger_id  TEXT REFERENCES triggers (id) ON DELETE CASCADE,
+        state       TEXT NOT NULL CHECK (state IN ('open', 'parked', 'lost', 'answered', 'over')),
+        kind        TEXT NOT NULL,
+        name        TEXT NOT NULL,
+        source      TEXT NOT NULL,
+        digest      TEXT NOT NULL,
+        arguments   TEXT NOT NULL,
+        why         TEXT NOT NULL,
+        workspace   TEXT NOT NULL,
+        asked_at    REAL NOT NULL,
+        until       REAL NOT NULL,
+        allowed     INTEGER NOT NULL,
+        scope       TEXT NOT NULL,
+        reason      TEXT NOT NULL,
+        answered_by TEXT NOT NULL,
+        answered_at REAL,
+        taken       INTEGER NOT NULL,
+        rule        TEXT NOT NULL
+    ) {STRICT}
+    """,
+    "CREATE INDEX questions_of_agent ON questions (agent, id)",
+    "CREATE INDEX questions_of_trigger ON questions (trigger_id)",
+    "CREATE INDEX unanswered ON questions (agent, id) WHERE state IN ('open', 'parked', 'lost')",
+)
+
+# SQLite changes no CHECK: the table is made anew. Foreign keys are off meanwhile, or its children would go with it.
+EVENTS = (
+    FIRST[0].replace("TABLE triggers", "TABLE triggers_of_all").replace("'once')", "'once', 'trigger')"),
+    "INSERT INTO triggers_of_all SELECT * FROM triggers",
+    "DROP TABLE triggers",
+    "ALTER TABLE triggers_of_all RENAME TO triggers",
+    *FIRST[1:4],
+    f"""
+    CREATE TABLE events (
+        agent      TEXT NOT NULL,
+        uri        TEXT NOT NULL,
+        event      TEXT NOT NULL,
+        trigger_id TEXT NOT NULL,
+        PRIMARY KEY (agent, uri, event)
+    ) {STRICT}
+    """,
+)
+
+MIGRATIONS: list[tuple[str, ...]] = [FIRST, QUESTIONS, EVENTS]
 """`MIGRATIONS[n]` leads from version n to n + 1; a released step is never changed, only followed by another."""
 
 

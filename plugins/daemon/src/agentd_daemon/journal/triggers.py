@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Collection
 from typing import Any
 
 import attrs
 from agentd.types import Usage
 
 from agentd_daemon.journal.database import Database, JournalError
+from agentd_daemon.journal.schema import CALLS_GONE
 from agentd_daemon.journal.values import Origin, Seen, SettledState, Trigger, TriggerState, TurnNote
 
-__all__ = ["TriggerTable"]
+__all__ = ["TriggerTable", "sound"]
 
 PAYLOAD = ("id", "task", "content", "previous")
 FIELDS = tuple(f.name for f in attrs.fields(Trigger))
@@ -35,12 +37,17 @@ COALESCE = "UPDATE triggers SET digest = ?, coalesced = coalesced + 1 WHERE id =
 COALESCE_PAYLOAD = "UPDATE payloads SET content = ?, task = ? WHERE id = ?"
 WAITING = f"{SELECT} WHERE agent = ? AND ended_at IS NULL AND state <> 'running' ORDER BY id LIMIT ?"
 RECENT = f"{SELECT} WHERE agent = ? ORDER BY id DESC LIMIT ?"
+NEWEST = f"{SELECT} WHERE agent = ? AND uri = ? ORDER BY id DESC LIMIT 1"
 BY_ID = f"{SELECT} WHERE id = ?"
 BEGIN = """
     UPDATE triggers SET state = 'running', attempts = attempts + 1, started_at = ?
     WHERE id = ? AND state IN ('pending', 'interrupted')
 """
 INTERRUPT = "UPDATE triggers SET state = 'interrupted' WHERE agent = ? AND state = 'running'"
+END_QUESTIONS = """
+    UPDATE questions SET state = 'over', reason = 'its task has ended'
+    WHERE trigger_id = ? AND state IN ('open', 'parked', 'lost')
+"""
 RETRY = "UPDATE triggers SET state = 'pending', error = ? WHERE id = ? AND ended_at IS NULL"
 SETTLE = """
     UPDATE triggers SET state = ?, result = ?, error = ?, ended_at = ? WHERE id = ? AND ended_at IS NULL
@@ -49,6 +56,9 @@ NOTE_SEEN = "INSERT OR REPLACE INTO seen (agent, uri, at, digest, content) VALUE
 NOTE_TURN = """
     INSERT OR REPLACE INTO turns (trigger_id, attempt, turn, at, usage)
     SELECT id, attempts, ?, ?, ? FROM triggers WHERE id = ?
+"""
+PRUNE_QUESTIONS = """
+    DELETE FROM questions WHERE agent = ? AND trigger_id IS NULL AND state IN ('answered', 'over')
 """
 PRUNE = """
     DELETE FROM triggers WHERE id IN (
@@ -85,10 +95,10 @@ class TriggerTable(Database):
                 origin=origin,
                 uri=uri,
                 accepted_at=time.time(),
-                digest=_sound(digest),
-                task=_sound(task),
-                content=_sound(content),
-                previous=_sound(previous),
+                digest=sound(digest),
+                task=sound(task),
+                content=sound(content),
+                previous=sound(previous),
             )
             values = attrs.asdict(trigger, recurse=False)
             if origin == "subscription":
@@ -100,9 +110,14 @@ class TriggerTable(Database):
             c.execute(INSERT_PAYLOAD, values)
         return trigger
 
-    def next_trigger(self, agent: str) -> Trigger | None:
-        """Return the oldest trigger that waits, begun before or not, or None. Raises `JournalError`."""
-        waiting = self._triggers(WAITING, agent, 1)
+    def next_trigger(self, agent: str, *, but: Collection[str] = ()) -> Trigger | None:
+        """Return the oldest trigger that waits, begun before or not, or None. Raises `JournalError`.
+
+        :param but: URIs whose triggers are passed over, unless they have begun before.
+        """
+        few = f"AND (attempts > 0 OR uri NOT IN ({', '.join('?' * len(but))})) ORDER BY"
+        query = WAITING.replace("ORDER BY", few)
+        waiting = self._triggers(query, agent, *but, 1)
         return waiting[0] if waiting else None
 
     def begin(self, trigger_id: str) -> Trigger:
@@ -112,22 +127,25 @@ class TriggerTable(Database):
             return self._one(c, "begin a trigger", trigger_id, changed)
 
     def interrupt(self, agent: str) -> int:
-        """Have the agent's running triggers wait again, for one that starts anew; return how many. Raises
-        `JournalError`."""
+        """Have the agent's running triggers wait again, for one that starts anew; return how many. Calls that
+        waited for answers are gone. Raises `JournalError`."""
         with self.write(f"take up what agent {agent!r} had begun") as c:
+            c.execute(f"{CALLS_GONE} AND agent = ?", (agent,))
             return c.execute(INTERRUPT, (agent,)).rowcount
 
     def retry_later(self, trigger_id: str, error: str) -> Trigger:
         """Have it wait again, with the error of this attempt. Raises `JournalError` if it is settled."""
         with self.write("put a trigger back") as c:
-            changed = c.execute(RETRY, (_sound(error), trigger_id)).rowcount
+            changed = c.execute(RETRY, (sound(error), trigger_id)).rowcount
             return self._one(c, "put a trigger back", trigger_id, changed)
 
     def settle(self, trigger_id: str, *, state: SettledState, result: str = "", error: str = "") -> Trigger:
-        """Note how it ended; it does not come back. Raises `JournalError` if it is settled already."""
-        values = (state, _sound(result), _sound(error), time.time(), trigger_id)
+        """Note how it ended; it does not come back, and its questions are over. Raises `JournalError` if it is settled
+        already."""
+        values = (state, sound(result), sound(error), time.time(), trigger_id)
         with self.write("settle a trigger") as c:
             changed = c.execute(SETTLE, values).rowcount
+            c.execute(END_QUESTIONS, (trigger_id,))
             return self._one(c, "settle a trigger", trigger_id, changed)
 
     def _one(self, c: sqlite3.Connection, what: str, trigger_id: str, changed: int) -> Trigger:
@@ -175,7 +193,7 @@ class TriggerTable(Database):
     def note_seen(self, agent: str, uri: str, digest: str, content: str) -> None:
         """Note a resource's content without waking the agent. Raises `JournalError`."""
         with self.write("note what was seen") as c:
-            c.execute(NOTE_SEEN, (agent, uri, time.time(), _sound(digest), _sound(content)))
+            c.execute(NOTE_SEEN, (agent, uri, time.time(), sound(digest), sound(content)))
 
     # --- what can be asked -----------------------------------------------------------------------------------
 
@@ -192,6 +210,11 @@ class TriggerTable(Database):
         """Return the newest triggers in whatever state, the newest first. Raises `JournalError`."""
         return self._triggers(RECENT, agent, max(limit, 0))
 
+    def newest(self, agent: str, uri: str) -> Trigger | None:
+        """Return the newest trigger of a resource or of events, in whatever state. Raises `JournalError`."""
+        found = self._triggers(NEWEST, agent, uri)
+        return found[0] if found else None
+
     def counts(self, agent: str) -> dict[TriggerState, int]:
         """Return how many triggers there are in each state that occurs. Raises `JournalError`."""
         query = "SELECT state, count(*) FROM triggers WHERE agent = ? GROUP BY state"
@@ -199,8 +222,10 @@ class TriggerTable(Database):
             return dict(map(tuple, c.execute(query, (agent,)).fetchall()))
 
     def prune(self, agent: str, keep_triggers: int = 1000) -> int:
-        """Delete all settled triggers but the newest `keep_triggers`; return how many. Raises `JournalError`."""
+        """Delete all settled triggers but the newest `keep_triggers`, and the questions that have ended and belong to
+        none; return how many triggers. Raises `JournalError`."""
         with self.write("delete old triggers") as c:
+            c.execute(PRUNE_QUESTIONS, (agent,))
             return c.execute(PRUNE, (agent, max(keep_triggers, 0))).rowcount
 
     def _triggers(self, query: str, *values: object) -> list[Trigger]:
@@ -219,6 +244,6 @@ def _trigger(row: Any) -> Trigger:
     return Trigger(**dict(row))
 
 
-def _sound(text: str) -> str:
+def sound(text: str) -> str:
     """Return the text as SQLite takes it, and every provider: with `?` for lone surrogates."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

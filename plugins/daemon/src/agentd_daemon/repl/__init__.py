@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from agentd.errors import MissingPluginError
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from agentd_daemon.control import Control
 
-__all__ = ["repl_possible", "run_repl"]
+__all__ = ["run_repl"]
 
 
 async def run_repl(
@@ -28,7 +27,7 @@ async def run_repl(
     """Talk with a person until they quit, then call `control.stop()`. Cancelling it gives the terminal back.
 
     :param control: the daemon.
-    :param input: where keys come from (default: standard input, which must be a terminal; see `repl_possible`).
+    :param input: where keys come from (default: standard input, which must be a terminal; see `prompt_possible`).
     :param output: the terminal to draw on (default: standard output).
     :param agent: the agent to talk with first (default: the first one).
     :param history_file: keeps what was typed for the next time, with mode 0600; None keeps nothing.
@@ -41,16 +40,3 @@ async def run_repl(
     from agentd_daemon.repl.loop import Repl
 
     await Repl(control, input=input, output=output, agent=agent, history_file=history_file).run()
-
-
-def repl_possible(stdin: TextIO | None, stdout: TextIO | None) -> bool:
-    """Tell whether a person sits at both ends: open terminals, and this process in their foreground."""
-    if stdin is None or stdout is None or stdin.closed or stdout.closed:
-        return False
-    if not (stdin.isatty() and stdout.isatty()):
-        return False
-    try:
-        # Started with `&`: the first look at the terminal would stop the process (SIGTTIN, SIGTTOU).
-        return os.tcgetpgrp(stdin.fileno()) == os.getpgrp()
-    except OSError:
-        return True  # a terminal that does not control this session sends no such signals

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, get_args
 
 from agentd.errors import suggest
+from agentd_cli.prompt.lines import Invocation, LineError, command_named
 
-from agentd_daemon.control import AgentStatus, Control
+from agentd_daemon.control import AgentStatus, AnswerScope, Control
 from agentd_daemon.repl import views
-from agentd_daemon.repl.lines import Invocation, LineError, ShownMessage, command_named
+from agentd_daemon.repl.lines import COMMANDS, ShownMessage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Commands"]
 
 _MAX_HISTORY = 1_000
+_SCOPES: Final[tuple[AnswerScope, ...]] = get_args(AnswerScope)
 
 
 class Commands:
@@ -66,10 +68,14 @@ class Commands:
             case "rewind":
                 restored = await self._control.rewind(self._agent(), argument)
                 return views.note(f"{self.current} is back at {restored}")
+            case "approvals":
+                return views.questions(self._control.questions())
+            case "allow" | "deny":
+                return self._answer(asked.command.name == "allow", argument)
             case "resume":
                 return self._resume(self._known(argument).name)
             case _:
-                return views.commands(command_named(argument))
+                return views.commands(command_named(argument, COMMANDS))
 
     async def _tell(self, message: ShownMessage) -> RenderableType | None:
         name = self._known(message.agent).name if message.agent else self._agent()
@@ -87,6 +93,17 @@ class Commands:
             if name and name not in self.checkpoints:
                 self.checkpoints.append(name)
         return views.note(f"kept as {made}; go back with: /rewind {label or made}")
+
+    def _answer(self, allowed: bool, argument: str) -> RenderableType:
+        id, _, rest = argument.partition(" ")
+        scope, reason = (rest.strip() or "once", "") if allowed else ("once", rest.strip())
+        if scope not in _SCOPES:
+            raise LineError(f"/allow: must be {', '.join(_SCOPES)}, got {scope!r}{suggest(scope, _SCOPES)}")
+        return views.note(self._control.answer(id, allowed=allowed, scope=scope, reason=reason))
+
+    def question_ids(self) -> list[str]:
+        """The ids of the questions that nobody has answered."""
+        return [id for status in self._control.agents() for id in status.questions]
 
     def _resume(self, name: str) -> RenderableType:
         resumed = self._control.resume(name)

@@ -23,7 +23,9 @@ class Candidate:
     about: str = ""
 
 
-def candidates(text: str, agents: Sequence[str], checkpoints: Sequence[str]) -> list[Candidate]:
+def candidates(
+    text: str, agents: Sequence[str], checkpoints: Sequence[str], questions: Sequence[str] = ()
+) -> list[Candidate]:
     """Return how `text`, the input up to the cursor, may go on."""
     if "\n" in text:
         return []
@@ -37,6 +39,8 @@ def candidates(text: str, agents: Sequence[str], checkpoints: Sequence[str]) -> 
         return list(_matching(argument, ((a, "") for a in agents)))
     if kind == "checkpoint":
         return list(_matching(argument, ((c, "") for c in reversed(checkpoints))))
+    if kind in ("allowed", "denied"):
+        return list(_matching(argument, ((id, "") for id in questions)))
     if kind == "command":
         return list(_matching(argument, ((c.name, c.help) for c in COMMANDS)))
     return []
@@ -55,13 +59,20 @@ def _matching(typed: str, known: Iterable[tuple[str, str]]) -> Iterator[Candidat
 class ReplCompleter(Completer):
     """Completes from what there is at this moment."""
 
-    def __init__(self, agents: Callable[[], Sequence[str]], checkpoints: Sequence[str]) -> None:
+    def __init__(
+        self,
+        agents: Callable[[], Sequence[str]],
+        checkpoints: Sequence[str],
+        questions: Callable[[], Sequence[str]],
+    ) -> None:
         self._agents = agents
         self._checkpoints = checkpoints
+        self._questions = questions
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         """Yield what may stand at the cursor."""
-        for found in candidates(document.text_before_cursor, self._agents(), self._checkpoints):
+        text = document.text_before_cursor
+        for found in candidates(text, self._agents(), self._checkpoints, self._questions()):
             yield Completion(
                 found.text, -found.replaces, display=one_line(found.text), display_meta=found.about
             )

@@ -10,6 +10,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 from agentd.errors import AgentdError
+from agentd_cli.prompt.keys import bindings
+from agentd_cli.prompt.lines import Invocation, LineError
+from agentd_cli.prompt.past import open_past
 from agentd_sink_console.neutral import neutral, one_line
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
@@ -24,10 +27,8 @@ from agentd_daemon.repl.commands import Commands
 from agentd_daemon.repl.completion import ReplCompleter
 from agentd_daemon.repl.dumb import DumbPrompt
 from agentd_daemon.repl.feed import Feed
-from agentd_daemon.repl.keys import bindings
-from agentd_daemon.repl.lines import Invocation, LineError, ShownMessage, parse
+from agentd_daemon.repl.lines import ShownMessage, parse
 from agentd_daemon.repl.painter import styled
-from agentd_daemon.repl.past import open_past
 from agentd_daemon.repl.printed import printed_above
 from agentd_daemon.repl.screen import Screen
 from agentd_daemon.repl.terminal import TerminalStream, open_terminal
@@ -82,7 +83,9 @@ class Repl:
             color_depth=None if self._color else ColorDepth.DEPTH_1_BIT,
             multiline=True,
             prompt_continuation=self._continuation,
-            completer=ReplCompleter(self._commands.names, self._commands.checkpoints),
+            completer=ReplCompleter(
+                self._commands.names, self._commands.checkpoints, self._commands.question_ids
+            ),
             complete_while_typing=False,
             history=open_past(history_file),
             key_bindings=bindings(self._interrupt),

@@ -23,6 +23,7 @@ _SGR: dict[Style, str] = {
     "bad": "1;31",
     "tool": "35",
     "note": "2",
+    "thought": "2",
 }
 _MAX_ROWS = 20  # of one line; the rest is counted
 _MIN_TEXT_COLUMNS = 20  # a name gives way to this
@@ -49,14 +50,15 @@ class AgentPainter:
         self._name_columns = name_columns
         self._open = ""  # prose that fills no row yet
 
-    def prose(self, text: str) -> None:
+    def prose(self, text: str, style: Style = "prose") -> None:
         """Show prose as it streams: rows that are full or ended, and the rest as a live row."""
+        sgr = _SGR[style] if self._screen.color else ""
         *lines, rest = (self._open + text).split("\n")
         width = self._columns()
         for line in lines:
-            self._show(wrap(line, width))
+            self._show(styled(row, sgr) for row in wrap(line, width))
         *rows, self._open = wrap(rest, width)
-        self._show(rows)
+        self._show(styled(row, sgr) for row in rows)
         live = LiveRow(self._prefix(), self._open, self._colour) if self._open else None
         self._screen.show_live(self._agent, live)
 

@@ -13,7 +13,7 @@ import select
 import time
 from typing import TextIO
 
-from prompt_toolkit.data_structures import Size
+from agentd_cli.prompt.output import terminal_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 
 __all__ = ["TerminalStream", "open_terminal"]
@@ -103,16 +103,4 @@ def _own_descriptor(fd: int) -> int:
 def open_terminal(terminal: TextIO) -> tuple[Vt100_Output, TerminalStream]:
     """Return prompt_toolkit's output for a terminal, and the stream below it, to be closed at the end."""
     stream = TerminalStream(terminal)
-    fd = terminal.fileno()
-
-    def size() -> Size:
-        try:
-            columns, rows = os.get_terminal_size(fd)
-        except OSError:
-            columns, rows = 0, 0
-        return Size(rows=rows or 24, columns=columns or 80)
-
-    # Answers to cursor position requests arrive among the keys and, when the program ends, in the shell; what
-    # is printed above the prompt does not need them.
-    output = Vt100_Output(stream, size, term=os.environ.get("TERM"), enable_cpr=False)  # type: ignore[arg-type]
-    return output, stream
+    return terminal_output(stream, terminal.fileno()), stream

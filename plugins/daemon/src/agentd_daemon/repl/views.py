@@ -7,18 +7,26 @@ import time
 from collections.abc import Iterable, Sequence
 
 from agentd.turn.transcript import Message
-from agentd.types import ToolSpec
+from agentd.types import ToolSpec, Usage
+from agentd_cli.prompt.lines import CommandSpec
 from agentd_sink_console.neutral import neutral, one_line
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from agentd_daemon.control import AgentStatus
-from agentd_daemon.repl.lines import CommandSpec
+from agentd_daemon.journal import JournalledQuestion
 
-__all__ = ["agents", "commands", "messages", "note", "rows", "tools"]
+__all__ = ["agents", "commands", "messages", "note", "questions", "rows", "tools"]
 
-_STATES = {"idle": "green", "running": "cyan", "retrying": "yellow", "parked": "bold red"}
+_STATES = {
+    "idle": "green",
+    "running": "cyan",
+    "waiting": "bold yellow",
+    "retrying": "yellow",
+    "parked": "bold red",
+}
+_WAITS = {"open": "a call waits", "parked": "its task waits", "lost": "its call is gone"}
 _ROLES = {"task": "bold", "answer": "", "results": "dim", "withdrawn": "dim"}
 _MAX_MESSAGE_LINES = 12
 _MAX_MESSAGE_CHARS = 1_500
@@ -57,15 +65,19 @@ def note(text: str, style: str = "dim") -> Text:
 
 def agents(statuses: Sequence[AgentStatus], current: str) -> RenderableType:
     """Return how every agent is."""
-    table = _table("", "agent", "state", "queued", "turns", "tokens", "last", "servers", "model")
+    table = _table(
+        "", "agent", "state", "asks", "queued", "turns", "tokens", "cost", "last", "servers", "model"
+    )
     for status in statuses:
         table.add_row(
             Text("*" if status.name == current else ""),
             _cell(status.name, "bold"),
             Text(_state(status), style=_STATES.get(status.state, "dim")),
+            Text(" ".join(status.questions), style="bold yellow"),
             Text(str(status.queued)),
             Text(f"{status.turns:,}"),
             Text(f"{status.usage.total_tokens:,}"),
+            Text(_cost(status.usage)),
             Text(_clock(status.last_at)),
             _cell(" ".join(f"{s.name}:{s.state}" for s in status.servers)),
             _cell(status.model),
@@ -73,10 +85,16 @@ def agents(statuses: Sequence[AgentStatus], current: str) -> RenderableType:
     return _stack([table, *_errors(statuses)])
 
 
+def _cost(usage: Usage) -> str:
+    if usage.cost_usd is None:
+        return ""
+    return f"{'at least ' if usage.unpriced_requests else ''}${usage.cost_usd:.4f}"
+
+
 def _state(status: AgentStatus) -> str:
     if status.state == "retrying" and status.next_try_at is not None:
         return f"retrying in {max(0.0, status.next_try_at - time.time()):.0f} s"
-    return status.state
+    return f"{status.state} on {one_line(status.node[:12])}" if status.node else status.state
 
 
 def _errors(statuses: Iterable[AgentStatus]) -> Iterable[Text]:
@@ -88,6 +106,27 @@ def _errors(statuses: Iterable[AgentStatus]) -> Iterable[Text]:
                 yield Text(
                     f"{one_line(status.name)}, {one_line(server.name)}: {one_line(server.error)}", style="red"
                 )
+
+
+def questions(asked: Sequence[JournalledQuestion]) -> RenderableType:
+    """Return the questions, each with its arguments, bounded."""
+    if not asked:
+        return note("no questions")
+    parts: list[RenderableType] = []
+    for question in asked:
+        head = Text(question.id, style="bold yellow")
+        head.append(f"  {one_line(question.agent)}: {question.kind} {one_line(question.name)}", style="bold")
+        if question.kind == "tool" and question.source not in ("", "local"):
+            head.append(f" of {one_line(question.source)}", style="bold")
+        head.append(
+            f"  {_WAITS[question.state]} since {_clock(question.asked_at)}; asked by {one_line(question.why)}",
+            style="dim",
+        )
+        parts.append(head)
+        if question.arguments:
+            parts.append(Text(_bounded(neutral(question.arguments))))
+    parts.append(note("/allow ID [once|session|always], or /deny ID [REASON]"))
+    return _stack(parts)
 
 
 def tools(specs: Sequence[ToolSpec]) -> RenderableType:

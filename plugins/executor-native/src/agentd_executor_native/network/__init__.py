@@ -24,7 +24,7 @@ Nothing of it is needed, or loaded, for a sandbox without `allowed_hosts` and `o
 """
 
 from agentd_executor_native.network.egress import Egress
-from agentd_executor_native.network.gate import EgressLimits, OnHostRequest
+from agentd_executor_native.network.gate import EgressLimits, OnHostRequest, OnPolicyRequest
 from agentd_executor_native.network.joining import port_command, proxy_environment
 from agentd_executor_native.network.rules import HostRules
 from agentd_executor_native.network.secrets import HostSecrets
@@ -35,6 +35,7 @@ __all__ = [
     "HostRules",
     "HostSecrets",
     "OnHostRequest",
+    "OnPolicyRequest",
     "port_command",
     "proxy_environment",
 ]

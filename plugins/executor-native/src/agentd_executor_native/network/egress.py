@@ -26,6 +26,7 @@ from agentd_executor_native.network.gate import (
     HostRefusedError,
     HostUnreachableError,
     OnHostRequest,
+    OnPolicyRequest,
     Resolver,
     log,
     look_up,
@@ -99,6 +100,10 @@ class Egress:
         self._gate.forget_loop()
 
     # --- from any thread
+
+    def attach_policy(self, policy: OnPolicyRequest) -> None:
+        """Have a policy decide about each host, of `rules` as well."""
+        self._gate.policy = policy
 
     def child_end(self) -> socket.socket:
         """Return the end of a new socket pair for `hand_over_port` in the sandbox; close it once that has started.

@@ -27,15 +27,22 @@ __all__ = [
     "HostRefusedError",
     "HostUnreachableError",
     "OnHostRequest",
+    "OnPolicyRequest",
     "Resolver",
 ]
 
 OnHostRequest: TypeAlias = "Callable[[str, int], bool | Awaitable[bool]]"
+OnPolicyRequest: TypeAlias = "Callable[[str, bool], Awaitable[bool]]"
+"""Asked with `HOST:PORT`, and whether `allowed_hosts` have it."""
+
 Resolver: TypeAlias = Callable[[str, int], Sequence[Address]]
 """Called in a thread. Raises OSError for a name that has no address."""
 
 MAX_ANSWERS = 200
 """Of `on_host_request`, for a session: code could ask for ever."""
+
+MAX_LISTED = 10_000
+"""The same of a policy's answers about hosts that the rules allow: `*.example.com` may be many."""
 
 MAX_REFUSALS = 50
 MAX_ADDRESSES = 6
@@ -113,6 +120,7 @@ class HostGate:
         self._resolve = resolve
         self._may_lead_to = may_lead_to
         self._answers: dict[tuple[Host, int], bool] = {}
+        self.policy: OnPolicyRequest | None = None
         self._refused: dict[str, None] = {}
         self.forget_loop()
 
@@ -130,7 +138,12 @@ class HostGate:
 
     async def admit(self, host: Host, port: int) -> None:
         """Return if code may reach a host. :raises HostRefusedError: if not."""
-        if self.rules.allows(host, port):
+        allowed = self.rules.allows(host, port)
+        if self.policy is not None and (allowed or self._may_be_public(host)):
+            if not await self._asked(host, port):
+                raise self.refusal(host, port, "is not allowed by the session's policy")
+            return
+        if allowed:
             return
         if not self._may_be_asked_for(host) or not await self._asked(host, port):
             raise self.refusal(host, port)
@@ -140,8 +153,9 @@ class HostGate:
 
         Whoever answers may be a program that says yes to everything, and knows little of this machine's network.
         """
-        if self._on_host_request is None:
-            return False
+        return self._on_host_request is not None and self._may_be_public(host)
+
+    def _may_be_public(self, host: Host) -> bool:
         return isinstance(host, str) or (not is_closed(host) and self._may_lead_to(host))
 
     def refusal(self, host: Host, port: int, why: str = "is not in allowed_hosts") -> HostRefusedError:
@@ -162,10 +176,25 @@ class HostGate:
         if key in self._answers:
             return self._answers[key]
         if key not in self._asking:
-            if len(self._answers) + len(self._asking) >= MAX_ANSWERS:
+            most = MAX_LISTED if self.rules.allows(host, port) else MAX_ANSWERS
+            if len(self._answers) + len(self._asking) >= most:
                 return False
-            self._asking[key] = asyncio.create_task(self._ask(host, port))
+            asked = self._ask if self.policy is None else self._ask_policy
+            self._asking[key] = asyncio.create_task(asked(host, port))
         return await asyncio.shield(self._asking[key])  # others wait for the same answer
+
+    async def _ask_policy(self, host: Host, port: int) -> bool:
+        """Have the session's policy decide, which has a time-out of its own; `on_host_request` is not asked then."""
+        assert self.policy is not None
+        answer = False
+        try:
+            answer = await self.policy(host_and_port(host, port), self.rules.allows(host, port)) is True
+        except Exception:
+            log.exception("the policy failed over %s: refused", host_and_port(host, port))
+        finally:
+            self._asking.pop((host, port), None)
+        self._answers[(host, port)] = answer
+        return answer
 
     async def _ask(self, host: Host, port: int) -> bool:
         answer = False

@@ -33,8 +33,13 @@ def encode_action(action: Action, limits: Limits, state: PythonState) -> tuple[d
         lowered = _lowered(action.limits, limits)
         header["limits"] = {k: v for k, v in runner_limits(lowered).items() if k.startswith("RLIMIT_")}
         header["output_bytes"] = lowered.output_bytes
+    if action.lasting:
+        header["lasting"] = True
     if isinstance(action, BashAction):
-        return {"type": "bash", **header}, _bytes(action.command) + stdin
+        own = {} if action.job is None else {"job": action.job}
+        if action.state == "fresh":
+            own["state"] = "fresh"
+        return {"type": "bash", **header, **own}, _bytes(action.command) + stdin
     state = action.state or state
     if action.limits and state == "kept":
         raise ConfigError(

@@ -19,7 +19,17 @@ from agentd.types import OutputStream
 from agentd_runner.inside import frames
 from agentd_runner.inside.frames import FrameError
 
-__all__ = ["ANSWERS", "join_outputs", "read_call", "read_dropped", "read_exit", "read_fatal", "read_ready"]
+__all__ = [
+    "ANSWERS",
+    "join_outputs",
+    "read_call",
+    "read_dropped",
+    "read_exit",
+    "read_fatal",
+    "read_job",
+    "read_ready",
+    "refuse_job",
+]
 
 Frame = tuple[int, int, bytes]
 
@@ -98,6 +108,20 @@ def read_imports(payload: bytes) -> dict[str, Any]:
     told = _flat_object(payload)
     _check(told, {"left_out": _is_text}, "IMPORTS")
     return {"left_out": valid_text(told["left_out"])}
+
+
+def read_job(payload: bytes) -> dict[str, Any]:
+    """Return what JOB carries: that a job goes on, or has ended, and how."""
+    told = _flat_object(payload)
+    _check(told, _JOB, "JOB")
+    if unknown := told.keys() - _JOB.keys():
+        raise FrameError(f"JOB with the unknown field {_shown(min(unknown))}")
+    return {**told, "message": valid_text(told["message"])}
+
+
+def refuse_job(told: Mapping[str, Any]) -> None:
+    """For a host that has not said that there may be jobs."""
+    raise FrameError("JOB where there are no jobs")
 
 
 def read_dropped(payload: bytes) -> tuple[OutputStream, int]:
@@ -216,6 +240,14 @@ def _is_status(value: object) -> bool:
     return isinstance(value, str) and value in ("completed", "failed", "timeout", "cancelled")
 
 
+def _is_job_name(value: object) -> bool:
+    return isinstance(value, str) and _JOB_NAME.fullmatch(value) is not None
+
+
+def _is_job_state(value: object) -> bool:
+    return isinstance(value, str) and value in ("started", "ended")
+
+
 def _is_part_of_state(value: object) -> bool:
     if isinstance(value, list):
         return all(isinstance(part, str) for part in value)
@@ -231,6 +263,14 @@ _EXIT: Final[dict[str, Callable[[Any], bool]]] = {
     "message": _is_text,
     "channels": _is_count,
     "left_out": _is_text,
+}
+_JOB_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+_JOB: Final[dict[str, Callable[[Any], bool]]] = {
+    "name": _is_job_name,
+    "state": _is_job_state,
+    "exit_code": _is_exit_code,
+    "wall_s": _is_seconds,
+    "message": _is_text,
 }
 _SECONDS: Final = rb"((?:0|[1-9]\d{0,7})(?:\.\d{1,20})?(?:e-\d\d)?)"
 _USUAL_EXIT: Final = re.compile(

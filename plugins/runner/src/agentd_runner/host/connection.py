@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import attrs
 from agentd._concurrency.pool import unbounded_pool
 from agentd.errors import ProtocolError, RunnerDiedError
 
@@ -23,7 +22,7 @@ from agentd_runner.host.held import EACH_BYTES, SMALL_BYTES, HeldBytes
 from agentd_runner.host.hub import Hub
 from agentd_runner.host.line import Line, LineEnds
 from agentd_runner.host.pending import Pending, Waiter
-from agentd_runner.host.process import RunnerProcess
+from agentd_runner.host.process import LastWait, RunnerProcess
 from agentd_runner.host.tool_calls import CallQueue, OnCall
 from agentd_runner.inside import frames
 from agentd_runner.inside.timings import SPARE_IDLE_S
@@ -34,11 +33,10 @@ READ_SIZE = 1 << 16  # below malloc's mmap threshold: larger buffers cost small 
 PIPE_SIZE = 1 << 20  # of a pipe that large frames go through; a user has 64 of these
 SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
 MAX_BACKLOG = 512 * 1024 * 1024  # bytes that a runner has not read yet before it counts as hung
-MAX_CALLS = 1024  # tool calls of one runner at once
+MAX_CALLS = frames.MAX_CALLS_SENT  # tool calls of one runner at once
+FREE_CALLS = 1024  # of them, so many small ones are not counted in bytes
 STDERR_KEPT = 8192
 FLEET = 16  # from so many runners of this program on, they share the time for which workers are kept ready
-EXIT_CODE_S = 0.2  # how long a runner whose pipe was closed may take to end with an exit code
-GONE_S = 5.0  # how long one that was killed may take to be gone
 
 
 _open: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -82,6 +80,7 @@ class Connection:
         ready: Waiter,
         line: LineEnds | None = None,
         waited: Callable[[int], tuple[float, bool]] = lambda action: (0.0, False),
+        on_job: Callable[[dict[str, Any]], None] = border.refuse_job,
         *,
         held_bytes: int,
         output_bytes: int,
@@ -94,6 +93,7 @@ class Connection:
         self._hub = hub
         self._ready = ready
         self._waited = waited
+        self._on_job = on_job
         self._reader = frames.FrameReader(frames.TO_HOST)
         self._lock = threading.Lock()
         self._backlog: deque[memoryview] = deque()
@@ -295,6 +295,8 @@ class Connection:
             self.send_json(frames.CLOCK, ident, {"waited_s": waited_s, "waits": waits})
         elif kind == frames.EXIT:
             self._exit(ident, border.read_exit(payload))
+        elif kind == frames.JOB:
+            self._on_job(border.read_job(payload))
         elif kind in border.ANSWERS:
             self._take(ident, kind).reply(border.ANSWERS[kind](payload))
         else:
@@ -332,6 +334,8 @@ class Connection:
         pending = self._take(ident, frames.EXIT)
         if result.pop("channels", 0) and self._line is not None:
             self._line.finish(ident)
+        if not pending.outlasts:
+            self._calls.drop(ident)
         self._output_room += pending.kept_bytes
         pending.end(result)
 
@@ -339,11 +343,12 @@ class Connection:
         action, name, arguments = border.read_call(payload)
         if call in self._open_calls:
             raise frames.FrameError(f"two calls with the number {call} at once")
-        size = len(payload) if len(payload) > SMALL_BYTES else 0
+        open_now = len(self._open_calls)
+        size = len(payload) if len(payload) > SMALL_BYTES or open_now >= FREE_CALLS else 0
         if size:
             self._held.add(size - self._coming)  # a large one is counted already
             self._coming = 0
-        full = len(self._open_calls) >= MAX_CALLS
+        full = open_now >= MAX_CALLS
         self._open_calls.add(call)
         reply = partial(self._reply, call, size, not full)
         if full:
@@ -383,12 +388,14 @@ class Connection:
             self._hub.forget(descriptor, partial(os.close, descriptor))
         code = self.process.wait(0)
         if code is None:
-            unbounded_pool.submit(_LastWait(self, reason))
+            tell = partial(self._tell_end, reason)
+            unbounded_pool.submit(LastWait(self.process, lambda code: self._hub.call(partial(tell, code))))
         else:
             self._tell_end(reason, code)
 
     def _tell_end(self, reason: str, code: int | None) -> None:
         """Say how it has ended to those who wait."""
+        self._calls.drop()
         if self.process.stderr >= 0:
             self._read_stderr()
             self._hub.forget(self.process.stderr, partial(os.close, self.process.stderr))
@@ -431,19 +438,3 @@ class Connection:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, self.process.stdin, inheritable=False)
             os.close(null)
-
-
-@attrs.frozen(eq=False)
-class _LastWait:
-    """Waits, in a thread, for the end of a runner whose pipe is closed."""
-
-    connection: Connection
-    reason: str
-
-    def run(self) -> None:
-        connection, process = self.connection, self.connection.process
-        code = process.wait(EXIT_CODE_S)
-        if code is None:
-            process.kill()
-        connection._hub.call(partial(connection._tell_end, self.reason, code))
-        process.wait(GONE_S)  # or it stays as a zombie

@@ -21,26 +21,27 @@ from agentd._concurrency.waiting import AsyncWaiter
 from agentd.errors import (
     ConfigError,
     ExecutorClosedError,
-    ExecutorError,
     RunnerDiedError,
     RunnerStartError,
 )
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import Action, ActionResult, Limits, PythonAction, PythonState
-from agentd.workspace import open_workspace, settle_workspace
+from agentd.workspace import open_workspace
 
 from agentd_runner.artefact import folder_command
 from agentd_runner.host.action_frames import encode_action, timeout_of
 from agentd_runner.host.connection import Connection
 from agentd_runner.host.environment import Place, base_environment, find_interpreter, path_environment
 from agentd_runner.host.file_transfer import FileTransfer
-from agentd_runner.host.forkserver import ForkedProcess
 from agentd_runner.host.hub import shared_hub
 from agentd_runner.host.imports import read_preload, tell_left_out, tell_rest
+from agentd_runner.host.jobs import ExecutorJobs, JobLedger
 from agentd_runner.host.limits import MIB, most_output, read_limits, runner_limits
 from agentd_runner.host.old_protocol import OldProtocol
 from agentd_runner.host.pending import Pending, is_set_in_time, is_set_in_time_sync
-from agentd_runner.host.process import LocalProcess, RunnerProcess
+from agentd_runner.host.process import RunnerProcess
+from agentd_runner.host.settling import settle
+from agentd_runner.host.shell import HUNG_MARGIN_S, ExecutorShell
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.host.tool_calls import CodeCalls
 from agentd_runner.inside import frames
@@ -60,31 +61,28 @@ COMMON_OPTIONS: Final = {
 """The options that every executor on a runner has, with their types, for `agentd.registry.options.check_options`."""
 
 START_TIMEOUT_S = 30.0
-# Beyond an action's time-out and grace, how long its end may take before the runner counts as hung.
-HUNG_MARGIN_S = 10.0
 
 
-class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
+class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ExecutorShell, ExecutorJobs, ABC):
     """Runs actions through one long-lived runner process (see `agentd_runner.inside`).
 
     A subclass implements `launch` and may set `own_loopback`. Async methods work on asyncio and trio, the
     sync ones from any thread, and both on one object. Usable as a context manager, sync and async.
 
-    Parameters
-        workspace_dir: an existing or new directory; the only place that code is meant to write to.
-        python: path of the interpreter that runs the runner and the Python blocks; default is the one
-            that runs agentd. Never looked up on PATH.
-        limits: time-outs, output and resource limits, each with a default; also as a mapping of plain data.
-        timeout: seconds an action may take; a shorthand for `limits.timeout_s`, and wins over it.
-        state: `fresh` runs every Python block as a new `__main__`; `kept` runs them all, one after the
-            other, in one namespace that lasts until a time-out or the end.
-        env: variables added to the session's environment. Nothing else of the host's environment gets in
-            but the names in `agentd_runner.host.environment.ALLOWED`.
-        preload: modules to import before the first block asks for them, as what blocks import is for later ones.
-        base_dir: where snapshots of the workspace lie; by default in the user's state folder. Outside the workspace.
-    Raises
-        WorkspaceError: the workspace is a file or cannot be made.
-        ConfigError: `python` is no executable file, `state` no state, or a limit is none.
+    :param workspace_dir: an existing or new directory; the only place that code is meant to write to.
+    :param python: path of the interpreter that runs the runner and the Python blocks; by default the one that runs
+        agentd. It is never looked up on PATH.
+    :param limits: time-outs, output and resource limits, each with a default; also as a mapping of plain data.
+    :param timeout: seconds that an action may take; a shorthand for `limits.timeout_s`, and wins over it.
+    :param state: `fresh` runs every Python block as a new `__main__`; `kept` runs them all, one after the other, in
+        one namespace that lasts until a time-out or the end.
+    :param env: variables that are added to the session's environment. Nothing else of the host's environment gets in
+        but the names in `agentd_runner.host.environment.ALLOWED`.
+    :param preload: modules to import before the first block asks for them; those that a block imports are there for
+        later blocks anyhow.
+    :param base_dir: where snapshots of the workspace lie, outside of it; by default in the user's state folder.
+    :raises WorkspaceError: if the workspace is a file or cannot be made.
+    :raises ConfigError: if `python` is not an executable file, or another argument is not of its type.
     """
 
     own_loopback = False
@@ -92,6 +90,10 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
 
     trusts_interpreter = False
     """True if code could change the interpreter's own packages, and the runner, anyhow."""
+
+    niceness: int | None = None
+    """What code has at least, as nice(1) counts (19 is the lowest priority); None for what this process has. To be set
+    before the first action."""
 
     def __init__(
         self,
@@ -118,6 +120,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         self.base_dir = Path(base_dir).expanduser().absolute() if base_dir is not None else None
         self._place = Place(self.workspace_dir)
         self._calls = CodeCalls()
+        self._jobs = JobLedger(self.limits.jobs)
         self._layout = Layout()
         self._connection: Connection | None = None
         self._start_lock = threading.Lock()
@@ -125,6 +128,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         self._run_dir: str | None = None
         self._run_dir_of = 0
         self._note = ""
+        self._unused_shell = None
         self._kept = False
         self._closed = False
         _made.add(self)
@@ -160,10 +164,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             if self._connection is not None:
                 reason = self._connection.lost or f"the runner ended: {self._connection.end_reason}"
                 self._note = f"note: {reason}; a new one was started, with a fresh shell"
+                self._jobs.lose(reason)
                 self._remove_run_dir()
-            if done := settle_workspace(self.workspace_dir):
+            if done := settle(self.workspace_dir):
                 self._note = "; ".join(filter(None, [self._note, *(f"note: {text}" for text in done)]))
             self._connection = self._start()
+            self._bring_shell(self._connection)
             return self._connection
 
     def _start(self) -> Connection:
@@ -183,7 +189,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             self._remove_run_dir()
             raise RunnerStartError(f"cannot start the runner with {self.python}: {error}") from error
         ready = threading.Event()
-        line = process.line if isinstance(process, (LocalProcess, ForkedProcess)) else None
+        line = getattr(process, "line", None)
         connection = Connection(
             process,
             shared_hub(),
@@ -191,13 +197,11 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             ready,
             line,
             self._calls.actions.waited,
+            self._jobs.listener(),
             held_bytes=self.limits.host_mib * MIB,
             output_bytes=most_output(self.limits),
         )
-        hello = self._hello(env)
-        if line is not None:
-            hello["line"] = line.theirs
-        connection.send_json(frames.HELLO, 0, hello)
+        self._greet(connection, env)
         ready.wait(START_TIMEOUT_S)
         if connection.hello is None:
             connection.kill(f"no hello within {START_TIMEOUT_S:g} s")
@@ -210,6 +214,12 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         temporary = f"{self._run_dir}/tmp" if self._run_dir is not None else None
         return base_environment(os.environ, self._place, self.env, temporary=temporary)
 
+    def _greet(self, connection: Connection, env: Mapping[str, str]) -> None:
+        """Send the first frame."""
+        line = getattr(connection.process, "line", None)
+        own = {} if line is None else {"line": line.theirs}
+        connection.send_json(frames.HELLO, 0, {**self._hello(env), **own})
+
     def _hello(self, env: Mapping[str, str]) -> dict[str, object]:
         hello: dict[str, object] = {
             "version": frames.VERSION,
@@ -221,6 +231,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             "limits": runner_limits(self.limits),
             "output_bytes": self.limits.output_bytes,
             "grace_s": self.limits.grace_s,
+            "jobs": self.limits.jobs,
+            "job_output_bytes": self.limits.job_output_bytes,
             "tells_clock": True,
             "trusts_interpreter": self.trusts_interpreter,
             "imports": self.preload,
@@ -229,6 +241,8 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
         }
         if self._run_dir is not None:
             hello["socket"] = f"{self._run_dir}/tools.sock"
+        if self.niceness is not None:
+            hello["niceness"] = self.niceness
         return hello
 
     def _watched(self, env: Mapping[str, str]) -> list[str]:
@@ -270,10 +284,11 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
     ) -> ActionResult:
         """Run one action; see `agentd.protocols.Executor`.
 
-        Raises
-            RunnerDiedError: the runner ended meanwhile; `partial` has the output so far.
-            ProtocolError: it sent what no runner sends, and was ended; or the action does not fit into a frame.
-            RunnerStartError, SandboxUnavailableError, ExecutorClosedError.
+        :raises RunnerDiedError: if the runner ends meanwhile; `partial` has the output so far.
+        :raises ProtocolError: if it sends what no runner sends, and was ended; or if the action fits into no frame.
+        :raises RunnerStartError: if it cannot be started.
+        :raises SandboxUnavailableError: if its sandbox cannot.
+        :raises ExecutorClosedError: after `close`.
         """
         connection = self._connected()
         if connection is None:
@@ -291,7 +306,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._calls.actions.remove(ident)
+            self._calls.end_action(ident, outlasts=pending.outlasts)
         if not in_time and not pending.has_ended:
             connection.kill("it stopped answering")
             await waiter.wait()
@@ -315,12 +330,14 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
                 connection.kill("it did not end a cancelled action")
             raise
         finally:
-            self._calls.actions.remove(ident)
+            self._calls.end_action(ident, outlasts=pending.outlasts)
         return self._result(pending)
 
     def _submit(self, connection: Connection, action: Action, action_id: str, pending: Pending) -> int:
+        self._unused_shell = None
         ident = next(self._idents) & 0xFFFFFFFF
         header, body = self._encode(action)
+        pending.outlasts = header.get("state") == "kept"
         self._calls.actions.add(ident, action_id)
         connection.run(ident, header, body, pending)
         return ident
@@ -347,44 +364,6 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             result = attrs.evolve(result, message="; ".join(filter(None, (result.message, note))))
         return result
 
-    # --- the shell's state
-
-    async def shell_state(self) -> dict[str, Any] | None:
-        """Return what the next bash block starts from; see `agentd.protocols.ShellExecutor`.
-
-        Raises what `run` raises.
-        """
-        connection = self._connected()
-        return None if connection is None else await self._shell(connection, None)
-
-    async def set_shell_state(self, state: Mapping[str, Any] | None) -> None:
-        """Have the next bash block start from this state, None for a fresh shell. A kept Python ends.
-
-        Raises
-            ExecutorError: blocks are running; and what `run` raises.
-        """
-        connection = self._connected()
-        if connection is None:
-            if state is None:
-                return
-            connection = await call_in_thread(self._connect)
-        await self._shell(connection, {"set": None if state is None else dict(state)})
-        self._note = ""  # of a fresh shell, say
-
-    async def _shell(self, connection: Connection, request: object) -> dict[str, Any]:
-        waiter = AsyncWaiter()
-        pending = Pending(waiter, ended_by=frames.SHELL)
-        connection.ask(frames.SHELL, next(self._idents) & 0xFFFFFFFF, request, pending)
-        with anyio.move_on_after(HUNG_MARGIN_S):
-            await waiter.wait()
-        if pending.error is not None:
-            raise pending.error
-        answer = pending.answer
-        if answer is None or "error" in answer:
-            problem = f"no answer within {HUNG_MARGIN_S:g} s" if answer is None else answer["error"]
-            raise ExecutorError(f"the state of the shell cannot be had: {problem}")
-        return dict(answer)
-
     # --- the end
 
     def close(self) -> None:
@@ -396,6 +375,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ABC):
             if self.preload and connection.is_open:
                 tell_rest(connection, next(self._idents) & 0xFFFFFFFF, self.preload)
             connection.close(self.limits.grace_s + KILL_MARGIN_S)
+            self._jobs.lose("the session was closed")
         self._remove_run_dir()
 
     async def aclose(self) -> None:

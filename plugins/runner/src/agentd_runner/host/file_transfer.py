@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import Final
 
 import anyio
@@ -56,8 +57,9 @@ class FileTransfer(ABC):
         """
         part = f"{path}.{secrets.token_hex(4)}.part"
         try:
-            async for chunk in _parts(data):
-                await self._do(path, _APPEND.format(path=path, part=part, is_last=False), chunk)
+            async with aclosing(_parts(data)) as parts:
+                async for chunk in parts:
+                    await self._do(path, _APPEND.format(path=path, part=part, is_last=False), chunk)
             await self._do(path, _APPEND.format(path=path, part=part, is_last=True))
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -89,7 +91,7 @@ class FileTransfer(ABC):
 
 async def _parts(
     data: bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes],
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """Yield the content in parts that fit into an action."""
     if isinstance(data, AsyncIterable):
         async for chunk in data:

@@ -18,13 +18,13 @@ import socket
 import subprocess
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agentd_runner.host.line import LineEnds, line_pair
 from agentd_runner.host.process import LocalProcess, spawn
 from agentd_runner.inside import frames
 
-__all__ = ["ForkedProcess", "start_runner"]
+__all__ = ["ForkServer", "ForkedProcess", "start_runner", "stream_pipes"]
 
 FORK_S = 5.0  # how long the fork server may take for a runner, its own start included
 COLLECT_S = 0.5  # and for an exit code, which is not worth more
@@ -34,9 +34,12 @@ LINE = 3  # the descriptor of the direct line in a forked runner
 
 
 class ForkServer:
-    """The process, and the socket on which it is asked. Thread-safe."""
+    """The process, and the socket on which it is asked. Thread-safe.
 
-    def __init__(self, command: Sequence[str]) -> None:
+    :param command: with the argument `--serve`, it answers as `agentd_runner.inside.fork_server` says.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         self._runners: set[int] = set()  # pids
@@ -48,7 +51,7 @@ class ForkServer:
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+                    env=env or {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
                     cwd="/",
                     start_new_session=True,
                 )
@@ -57,15 +60,19 @@ class ForkServer:
             raise
 
     def fork(self, descriptors: Sequence[int]) -> tuple[int, int]:
-        """Start a runner on these descriptors (input, output, errors, line); return its pid and a pidfd.
+        """Start a runner on these descriptors (input, output, errors, and more); return its pid and a pidfd.
 
         Raises `BlockingIOError` if no process can be made, other `OSError`s if the fork server is gone.
         """
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
         with self._lock:
             self._socket.settimeout(FORK_S)
-            self._socket.sendmsg([b"F"], rights)
-            data, ancillary, *_ = self._socket.recvmsg(16, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            try:
+                self._socket.sendmsg([b"F"], rights)
+                data, ancillary, *_ = self._socket.recvmsg(16, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+            except TimeoutError:
+                self._broken = True  # its late answer would be taken for another one
+                raise
             if data == b"0":
                 raise BlockingIOError(errno.EAGAIN, "no new process can be made")
             if not ancillary:
@@ -78,14 +85,14 @@ class ForkServer:
     def collect(self, pid: int) -> int | None:
         """Return the exit code of a runner that has ended; None if the fork server cannot tell."""
         self._runners.discard(pid)
-        if not self._lock.acquire(timeout=COLLECT_S):
+        if self._broken or not self._lock.acquire(timeout=COLLECT_S):
             return None
         try:
             self._socket.settimeout(COLLECT_S)
             self._socket.send(b"W%d" % pid)
             return os.waitstatus_to_exitcode(int(self._socket.recv(16)))
         except (OSError, ValueError):
-            self._broken = True  # or its late answer would be taken for another one
+            self._broken = True
             return None
         finally:
             self._lock.release()
@@ -94,6 +101,11 @@ class ForkServer:
     def is_of_use(self) -> bool:
         """False if it has no runner left, or does not answer."""
         return bool(self._runners) and not self._broken
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         """End it; the runners go on."""
@@ -114,13 +126,18 @@ class ForkedProcess:
     """A `RunnerProcess` that is the fork server's child. Its exit code is 255 if nobody can tell it."""
 
     def __init__(
-        self, starter: Starter, server: ForkServer, forked: tuple[int, int], ours: list[int], line: LineEnds
+        self,
+        server: ForkServer,
+        forked: tuple[int, int],
+        ours: list[int],
+        line: LineEnds,
+        ended: Callable[[], object] = bool,
     ) -> None:
         self.pid, self._pidfd = forked
         self.stdin, self.stdout, self.stderr = ours
         self.line = line
         self._server = server
-        self._starter = starter
+        self._ended = ended
         self._lock = threading.Lock()
         self._code: int | None = None
 
@@ -137,11 +154,24 @@ class ForkedProcess:
             if self._code is None:
                 code = self._server.collect(self.pid)
                 self._code = 255 if code is None else code
-        self._starter.tidy()
+        self._ended()
         return self._code
 
     def __del__(self) -> None:
         os.close(self._pidfd)  # not before: somebody may still be waiting on it
+
+
+def stream_pipes(theirs: contextlib.ExitStack, ours: contextlib.ExitStack) -> tuple[list[int], list[int]]:
+    """Return the ends of three pipes (input, output, errors): the process's, and ours; the stacks close them."""
+    give: list[int] = []
+    keep: list[int] = []
+    for process_reads in (True, False, False):
+        read, write = os.pipe()
+        give.append(read if process_reads else write)
+        keep.append(write if process_reads else read)
+        theirs.callback(os.close, give[-1])
+        ours.callback(os.close, keep[-1])
+    return give, keep
 
 
 class Starter:
@@ -176,14 +206,7 @@ class Starter:
             ends, line = line_pair()
             theirs.enter_context(line)
             ours.enter_context(ends.ours)
-            give: list[int] = []
-            keep: list[int] = []
-            for runner_reads in (True, False, False):
-                read, write = os.pipe()
-                give.append(read if runner_reads else write)
-                keep.append(write if runner_reads else read)
-                theirs.callback(os.close, give[-1])
-                ours.callback(os.close, keep[-1])
+            give, keep = stream_pipes(theirs, ours)
             server = self._server
             try:
                 server = server or ForkServer(self._command)
@@ -199,7 +222,7 @@ class Starter:
             self._server = server
             self._failures = 0
             ours.pop_all()
-            return ForkedProcess(self, server, forked, keep, LineEnds(ends.ours, LINE))
+            return ForkedProcess(server, forked, keep, LineEnds(ends.ours, LINE), self.tidy)
 
     def tidy(self) -> None:
         """End a fork server that is of no use any more.

@@ -20,11 +20,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from agentd_runner.host.readiness import Callback, readiness
+
 __all__ = ["Hub", "shared_hub"]
 
-Callback = Callable[[int], None]
 log = logging.getLogger("agentd.execution")
 
+AWAKE_S = 20e-6  # after a job: code that calls one tool after the other makes its next call in this time
 PATIENCE_S = 0.002  # how long a job may take before the deputy acts
 VIGIL_S = 0.2  # how long after the last job the deputy keeps looking
 
@@ -33,12 +35,12 @@ class Hub:
     """A daemon thread around a selector. All methods may be called from any thread."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._readiness = readiness()
         self._queue: deque[Callable[[], None]] = deque()
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
+        self._readiness.watch(self._wake_read, selectors.EVENT_READ, self._drain)
         self._forgotten: set[int] = set()  # in this round of events
         self._jobs: deque[Callable[[], None]] = deque()
         self._job_since = 0.0  # 0: no job runs
@@ -55,23 +57,13 @@ class Hub:
 
     def watch(self, descriptor: int, events: int, callback: Callback) -> None:
         """Call `callback(events)` in the I/O thread whenever the descriptor is ready; replaces an earlier watch."""
-
-        def change() -> None:
-            try:
-                self._selector.modify(descriptor, events, callback)
-            except KeyError:
-                self._selector.register(descriptor, events, callback)
-
-        self.call(change)
+        self.call(lambda: self._readiness.watch(descriptor, events, callback))
 
     def forget(self, descriptor: int, then: Callable[[], None] | None = None) -> None:
         """Stop watching, then call `then` (to close the descriptor, say) in the I/O thread."""
 
         def change() -> None:
-            try:
-                self._selector.unregister(descriptor)
-            except (KeyError, ValueError):
-                pass
+            self._readiness.forget(descriptor)
             self._forgotten.add(descriptor)
             if then is not None:
                 then()
@@ -130,16 +122,20 @@ class Hub:
 
     def _run(self) -> None:
         me = threading.current_thread()
+        wait, forgotten = self._readiness.wait, self._forgotten
+        awake_s = 0.0
         while self._thread is me:
             if self._jobs:  # those of a thread that was replaced, or of the callbacks below
                 self._run_jobs(me)
+                awake_s = AWAKE_S
                 continue
-            self._forgotten.clear()
-            for key, events in self._selector.select():
-                if key.fd in self._forgotten:
+            forgotten.clear()
+            ready, awake_s = wait(awake_s), 0.0
+            for descriptor, callback, events in ready:
+                if descriptor in forgotten:
                     continue  # another callback has closed it, and its number may be that of a new, blocking pipe
                 try:
-                    key.data(events)
+                    callback(events)
                 except BaseException:  # SystemExit in one session's callback must not stop the others
                     log.exception("an I/O callback failed")
 

@@ -92,7 +92,7 @@ def _is_name(module: str) -> bool:
 
 
 def read_preload(names: Sequence[str] | None) -> list[str]:
-    """Return the option `preload` as given. Raises `ConfigError` if it is no list of modules' names."""
+    """Return the option `preload` as given. Raises `ConfigError` if it is no list of modules' names, or too long."""
     if names is None:
         return []
     if isinstance(names, str) or not isinstance(names, Sequence):
@@ -105,6 +105,9 @@ def read_preload(names: Sequence[str] | None) -> list[str]:
         for index, name in enumerate(names)
         if not (isinstance(name, str) and _is_name(name))
     ]
+    different = len(set(map(str, names)))
+    if different > frames.MAX_MODULES:
+        wrong.append(f"preload: must name at most {frames.MAX_MODULES} modules, got {different}")
     if wrong:
         raise ConfigError("\n".join(wrong))
     return list(names)

@@ -80,6 +80,8 @@ class Pending:
         self.ended_by = ended_by
         self.on_output = on_output
         self.result: ActionResult | None = None
+        self.outlasts = False
+        """True if threads of the action go on when it has ended: those of a kept interpreter."""
         self.answer: dict[str, Any] | None = None
         """For a request that is no action: what the runner answered."""
         self.left_out = ""
@@ -184,8 +186,8 @@ class OpenActions:
     def add(self, action: int, name: str) -> None:
         self._actions[action] = OpenAction(name, copy_context())
 
-    def remove(self, action: int) -> None:
-        self._actions.pop(action, None)
+    def remove(self, action: int) -> OpenAction | None:
+        return self._actions.pop(action, None)
 
     def begin_call(self, action: int) -> OpenAction:
         """Return the action, whose clock stands still until `end_call`; one without a name if it has ended.

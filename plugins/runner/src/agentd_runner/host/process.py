@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+
+import attrs
 
 from agentd_runner.host.line import LineEnds, line_pair
 
-__all__ = ["LocalProcess", "RunnerProcess", "spawn"]
+__all__ = ["LastWait", "LocalProcess", "RunnerProcess", "spawn"]
+
+EXIT_CODE_S = 0.2  # how long a runner whose pipe was closed may take to end with an exit code
+GONE_S = 5.0  # how long one that was killed may take to be gone
 
 
 class RunnerProcess(Protocol):
@@ -88,3 +93,18 @@ def spawn(command: Sequence[str], env: Mapping[str, str], cwd: str, *, line: boo
         )
         ours.pop_all()  # it is started: the line is used
     return LocalProcess(process, ends)
+
+
+@attrs.frozen(eq=False)
+class LastWait:
+    """Waits, in a thread, for the end of a runner whose pipe is closed, and tells its exit code if it has one."""
+
+    process: RunnerProcess
+    tell_end: Callable[[int | None], object]
+
+    def run(self) -> None:
+        code = self.process.wait(EXIT_CODE_S)
+        if code is None:
+            self.process.kill()
+        self.tell_end(code)
+        self.process.wait(GONE_S)  # or it stays as a zombie

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agentd.types import Limits
 
     from agentd_runner.host.connection import Connection
+    from agentd_runner.host.jobs import JobLedger
     from agentd_runner.host.tool_calls import CodeCalls
 
 __all__ = ["WorkspaceSnapshots"]
@@ -45,6 +46,7 @@ class WorkspaceSnapshots:
     limits: Limits
     _start_lock: threading.Lock
     _calls: CodeCalls
+    _jobs: JobLedger
     _kept: bool
     _connected: Callable[[], Connection | None]
 
@@ -55,11 +57,11 @@ class WorkspaceSnapshots:
         return tuple(name for name in standing_names(self.workspace_dir) if name.split("/")[0] != OWN_FOLDER)
 
     def pause(self) -> None:
-        """End what must not run while files are replaced from outside: blocks, and an interpreter that keeps its names
-        and with them its open files. Then the next block has a fresh shell, and its result says so. Blocks."""
+        """End what must not run while files are replaced from outside: blocks, jobs, and an interpreter that keeps its
+        names and with them its open files. Then the next block has a fresh shell, and its result says so. Blocks."""
         with self._start_lock:
             connection = self._connected()
-            if connection is not None and (self._calls.actions or self._kept):
+            if connection is not None and (self._calls.actions or self._kept or self._jobs.running):
                 reason = "what ran was ended before files of the workspace were replaced"
                 connection.close(self.limits.grace_s + KILL_MARGIN_S, reason)
                 self._kept = False

@@ -21,6 +21,8 @@ Words
     broker      a worker's socket to the runner: a Python worker gets its block over it, and the code's threads
                 ask over it for channels ("C"; "M" for one of a kept interpreter that ends with the block)
     channel     a socket over which one thread of the code calls tools, one after the other
+    job         a bash whose supervisor lets it live when its block was answered (`jobs`): until it ends, with all its
+                processes, is ended, or the session is. Code asks about jobs with the program `programs/job`
     kept        a Python interpreter that runs one block after the other in one namespace (`kept_python`)
     fork server with the argument `--serve`: no runner yet, but a process that forks runners for a host that has
                 several (`fork_server`)
@@ -34,13 +36,14 @@ Processes
     must not: so the spawner forks. Every process has a single thread (a fork copies only one).
 
 Modules, each of which imports only those above it
-    frames, timings, descriptors, processes, limits, files, disk_usage
+    primitives, frames, timings, descriptors, processes, limits, files, disk_usage
     shipped     modules whose text comes from the host
     startup     what every Python that code starts runs first
     setup       what forked code needs: workspace, environment, limits
     poller      what sockets and outputs need: watch, unwatch, send
     main_module what processes that code starts afresh find as `__main__`
     supervisor, shell_state, shell, warm_imports, python, spawner
-    workers, warm_python, worker_pool, output, action, tool_calls, http_calls, kept_python, actions, limit_watch
+    workers, warm_python, worker_pool, output, action, tool_calls, http_calls, kept_python, actions
+    job_output, jobs, job_requests, limit_watch
     loop, fork_server, __main__
 """

@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import signal
 import sys
 
 from .fork_server import fork_runners
 from .frames import SERVE
 from .loop import Runner
+from .primitives import signal
 
 
 def main() -> None:
@@ -37,6 +37,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     gc.disable()
     Runner(descriptor_in, descriptor_out).run()
+    os._exit(0)  # to take the interpreter down piece by piece costs a third of what its start did
 
 
 if __name__ == "__main__":

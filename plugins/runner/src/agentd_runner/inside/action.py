@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import time
 
 from .disk_usage import TIDY_UP
 from .output import OutputPipe
+from .primitives import from_json, signal
 from .processes import signal_name
 from .timings import WAITING_S
 from .workers import SupervisedWorker
@@ -34,6 +33,10 @@ class RunningAction:
         self.ending = ""  # why it is being ended: timeout, cancelled, limit
         self.excess = ""  # the limit for which it is being ended
         self.passed_on = 0  # channels that the host has
+        self.is_fresh = (
+            header.get("type") == "bash" and header.get("state") == "fresh"
+        )  # apart from the session's shell
+        self.lasting = bool(header.get("lasting")) and header.get("state") != "kept"  # what it leaves goes on
         self.lost = False  # a kept interpreter that does not go on after this action
         self.job = -1  # the file that a Python worker begins with to read
         self.again: RunningBlock | None = None  # for another kept interpreter, if this one was dead
@@ -111,7 +114,7 @@ def read_report(data: bytes) -> list[Any] | None:
     """Return a report of the form of `ActionSupervisor.report`; None for anything else: a kept interpreter is code's
     own, and what it sends may be, too."""
     try:
-        report = json.loads(data)
+        report = from_json(data)
         status, cpu_s, *counts = report
         os.waitstatus_to_exitcode(status)
         fits = len(counts) == 3 and all(type(n) is int and 0 <= n < 1 << 53 for n in counts)
@@ -128,3 +131,4 @@ class RunningBlock:
         self.order = order
         self.header = header
         self.code = code
+        self.has_news = False  # bindings have come since the block before it

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
 from .action import RunningAction, RunningBlock, read_report
-from .descriptors import BROKER_FD
+from .descriptors import BROKER_FD, receive
 from .files import PathRefused, create_file
 from .frames import CLOCK, EXIT, STDERR, STDOUT, FrameError
 from .kept_python import KeptPython
 from .output import OutputPipe
 from .poller import Poller
+from .primitives import from_json
 from .setup import RunnerSetup, may_enter
 from .shell import bash_job
 from .shell_state import SessionShell
@@ -24,6 +24,7 @@ from .workers import BashFiles, SupervisedWorker
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -38,6 +39,10 @@ class SessionActions:
         self.shell = SessionShell()
         self.kept = KeptPython(pool, self.begin_block)
         self.running: dict[int, RunningAction] = {}
+        self.adopt: Callable[[RunningAction, int, Callable[[], list[int]]], None] = (
+            lambda action, pid, finish: None
+        )
+        self.may_adopt: Callable[[], str] = lambda: ""  # both are set by `SessionJobs`
         self.tools_url = ""
         self.notice = ""  # for the next result
 
@@ -54,20 +59,23 @@ class SessionActions:
             raise FrameError(f"action {ident} runs already")
         if header["type"] == "create":
             self.create(ident, header, body)
-        elif not may_enter(self.setup.workspace):
-            self.refuse(
-                ident,
-                f"not run: cannot enter the workspace {self.setup.workspace}: it is gone or closed to the code's "
-                "user; put it back, or begin a session in another folder",
-            )
-        elif header["type"] == "bash" and b"\0" in body:  # bash would stop reading there
-            self.refuse(
-                ident, "not run: the bash block holds a NUL byte; write such data with printf '\\0' or Python"
-            )
+        elif refusal := self.refusal(header, body):
+            self.refuse(ident, refusal)
         elif header["type"] == "python" and header["state"] == "kept":
             self.kept.add(RunningBlock(ident, order, header, body))
         elif (worker := self.pool.take_worker_or_refuse(self.kind_for(header), ident)) is not None:
             self.begin(worker, ident, order, header, body)
+
+    def refusal(self, header: dict[str, Any], body: bytes) -> str:
+        """Return why an action cannot be run here, or nothing."""
+        if not may_enter(self.setup.workspace):
+            return (
+                f"not run: cannot enter the workspace {self.setup.workspace}: it is gone or closed to the code's "
+                "user; put it back, or begin a session in another folder"
+            )
+        if header["type"] == "bash" and b"\0" in body:  # bash would stop reading there
+            return "not run: the bash block holds a NUL byte; write such data with printf '\\0' or Python"
+        return ""
 
     def kind_for(self, header: dict[str, Any]) -> str:
         """Return the kind of worker that an action needs."""
@@ -106,7 +114,8 @@ class SessionActions:
         )
 
     def begin_block(self, worker: SupervisedWorker, block: RunningBlock) -> RunningAction:
-        return self.begin(worker, block.ident, block.order, block.header, block.code)
+        header = block.header if not block.has_news else {**block.header, "renewed": self.setup.pythonpath}
+        return self.begin(worker, block.ident, block.order, header, block.code)
 
     def begin(
         self, worker: SupervisedWorker, ident: int, order: int, header: dict[str, Any], body: bytes
@@ -115,13 +124,16 @@ class SessionActions:
         action = RunningAction(ident, order, header, worker)
         worker.action = ident
         self.running[ident] = action
-        cwd = self.start_directory(ident, header.get("cwd"))
+        cwd = self.start_directory(ident, header.get("cwd") or ("." if action.is_fresh else None))
         ours, own = self.tools_env(ident), header.get("env") or {}
         limits, stdin = header.get("limits") or {}, header.get("stdin", b"")
+        if action.lasting:
+            worker.command(b"L")
         if worker.files is not None:
             out, err = worker.files.out, worker.files.err
             ours[VARIABLE] = output_variable(out, err)
-            job = bash_job(cwd, self.shell.state, ours, own, limits, has_input=bool(stdin))
+            state, saves = (None, False) if action.is_fresh else (self.shell.state, True)
+            job = bash_job(cwd, state, ours, own, limits, has_input=bool(stdin), saves=saves)
             worker.files.open_gate(job, body + b"\0" + stdin if stdin else body)
         else:
             given = {
@@ -134,6 +146,7 @@ class SessionActions:
                 "limits": limits,
                 "code_bytes": len(body),
                 "has_input": bool(stdin),
+                "renewed": header.get("renewed"),
             }
             action.job, out, err = worker.hand_over(given, body + stdin)
         output_bytes = header.get("output_bytes", self.setup.output_bytes)
@@ -149,6 +162,7 @@ class SessionActions:
         """Return where an action starts. A directory that has gone is said, and the workspace used."""
         workspace = self.setup.workspace
         where = str(os.path.join(workspace, wanted) if wanted else self.shell.cwd)
+        where = workspace if wanted == "." else where  # or PWD would end in a dot
         if may_enter(where):
             return where
         reason = f"cannot enter {where}: it is gone or closed to us; starting in {workspace}\n"
@@ -217,12 +231,14 @@ class SessionActions:
 
     def on_control(self, action: RunningAction) -> None:
         """The supervisor's report, or its end."""
-        try:
-            data = action.worker.control.recv(512)
-        except OSError:
-            data = b""
+        data, _ = receive(action.worker.control, 512)
+        told, left, report = data.partition(b"\n")
+        if left and not report:
+            self.leave(action, told)
+            return
+        data = report or told
         if data:
-            action.report = json.loads(data)
+            action.report = from_json(data)
         else:
             self.pool.kill_worker(action.worker)
         if action.again is not None and not action.has_begun() and not action.ending:
@@ -235,6 +251,18 @@ class SessionActions:
         self.pool.dismiss(action.worker, reported=bool(data))
         if self.kept.worker is None:
             self.kept.start_next()
+
+    def leave(self, action: RunningAction, report: bytes) -> None:
+        """A lasting action is over, but for what it has left running: that goes on as a job, if there may be one."""
+        if action.ending:  # all of it: its supervisor reports again
+            return
+        if refusal := self.may_adopt():
+            action.note = f"what it left running was ended: {refusal}"
+            action.worker.command(b"T", self.setup.grace_s)
+            return
+        told, _, pid = report.rpartition(b" ")
+        action.report = from_json(told)
+        self.adopt(action, int(pid), lambda: self.finish(action, goes_on=True))
 
     def put_back(self, action: RunningAction, block: RunningBlock) -> None:
         """Let go of an action that its kept interpreter was too dead to begin."""
@@ -251,18 +279,18 @@ class SessionActions:
         if action.job >= 0:
             os.close(action.job)
 
-    def finish(self, action: RunningAction) -> None:
-        """An action is over: send the rest of its output, keep its state, say how it ended."""
+    def finish(self, action: RunningAction, *, goes_on: bool = False) -> list[int]:
+        """An action is over: send the rest of its output, keep its state, say how it ended. If what it has left
+        `goes_on`, return the pipes that this may still write into."""
         self.forget(action)
         wall_s = time.monotonic() - action.started
-        for output in action.outputs:
-            output.finish()
+        pipes = [output.finish(goes_on=goes_on) for output in action.outputs]
         kept = action.worker is self.kept.worker
         if not kept or action.ending:
             self.calls.finish_action(action, is_kept=kept or action.lost)
         else:
             self.calls.let_go(action)
-        if action.worker.files is not None:
+        if action.worker.files is not None and not action.is_fresh:
             self.keep_shell_state(action, action.worker.files)
         notice, self.notice = self.notice, ""
         self.poller.send_json(
@@ -270,6 +298,7 @@ class SessionActions:
         )
         self.pool.action_ended()
         self.kept.action_ended(action)
+        return [pipe for pipe in pipes if pipe >= 0]
 
     def with_imports(self, result: dict[str, Any]) -> dict[str, Any]:
         """Add which modules were not imported ahead, and why, if the host does not know yet."""

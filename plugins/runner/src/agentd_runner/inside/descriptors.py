@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import array
 import os
 import resource
-import signal
-import socket
+import struct
+
+from .primitives import signal, socket
 
 # Descriptors of a worker, above those that scripts use by number (`exec 3>log`).
 BROKER_FD, CODE_FD, JOB_FD, SAVE_FD, META_FD, GATE_FD, BASE_FD = 90, 91, 92, 93, 94, 95, 96
@@ -63,4 +63,30 @@ def close_quietly(descriptor: int) -> None:
 
 
 def send_with_descriptors(sock: socket.socket, message: bytes, descriptors: list[int]) -> None:
-    sock.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+    sock.sendmsg(
+        [message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(descriptors)}i", *descriptors))]
+    )
+
+
+def receive(sock: socket.socket, size: int, most: int = 0, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Receive a message with at most so many descriptors; nothing if the other end has gone.
+
+    If it has gone with a message of ours unread, the kernel says that first, once; what it has sent is there still.
+    Raises `BlockingIOError` if the flags say not to wait and there is none.
+    """
+    for _ in range(2):
+        try:
+            data, ancillary, *_ = sock.recvmsg(size, socket.CMSG_SPACE(4 * most), flags)
+        except BlockingIOError:
+            raise
+        except ConnectionResetError:
+            continue
+        except OSError:
+            break
+        return data, [number for *_, packed in ancillary for number in received_descriptors(packed)]
+    return b"", []
+
+
+def received_descriptors(packed: bytes) -> list[int]:
+    """Return the descriptors that came with a message. The data may be cut short."""
+    return [number for (number,) in struct.iter_unpack("i", packed[: len(packed) - len(packed) % 4])]

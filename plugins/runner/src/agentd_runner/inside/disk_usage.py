@@ -157,6 +157,10 @@ class DiskMeter:
         self.next_walk = 0.0
         self.changed = False  # an action has run since the last walk began
         self.before: DiskUse | None = None  # the use of the disks before the first action
+        self.each: dict[
+            int, tuple[DiskUse, int]
+        ] = {}  # the use of each disk, and what hardly counts there, bytes
+        self.at_rest = self.each  # the same when last nothing ran
         self.at_start = DiskUse(0, 0)  # the same when this walk began
         self.then = DiskUse(0, 0)  # and when the last complete one did
         self.base: DiskUse | None = None  # the use of the folders before the first action
@@ -167,29 +171,43 @@ class DiskMeter:
         self.tolerated = DiskUse(0, 0)
         self.excess = ""  # which limit is exceeded, in words
 
-    def action_begins(self) -> None:
-        """Note what the disks hold before the first action."""
+    def action_begins(self, first: bool = True) -> None:
+        """Note what the disks hold before the first action, and before the `first` that runs after a rest."""
         self.changed = True
-        if self.before is None:
-            self.before = self.then = self.disks()
-            self.roots = {root: _time_of(root) for root in self.roots}
+        if first:
+            now = self.disks()
+            self.at_rest = self.each
+            if self.before is None:
+                self.before = self.then = now
+                self.roots = {root: _time_of(root) for root in self.roots}
+
+    def grows(self) -> bool:
+        """Return whether a disk holds more than when what runs began: else it was another before that."""
+        self.disks()
+        none = (DiskUse(0, 0), 0)
+        return any(
+            use.bytes - self.at_rest.get(device, none)[0].bytes > spare
+            or use.inodes - self.at_rest.get(device, none)[0].inodes > SPARE_INODES
+            for device, (use, spare) in self.each.items()
+        )
 
     def disks(self) -> DiskUse:
         """Return how much of the disks that the folders are on is used, by whomever."""
-        use, seen = DiskUse(0, 0), set[int]()
+        self.each = {}
         for root in self.roots:
             try:
                 device, disk = os.stat(root).st_dev, os.statvfs(root)
             except OSError:
                 continue
-            if not seen and disk.f_blocks:
+            size = disk.f_blocks * disk.f_frsize
+            reserve = min(1 << 30, size // 20)
+            if not self.each and disk.f_blocks:
                 self.free = disk.f_bavail * disk.f_frsize
-                self.reserve = min(1 << 30, disk.f_blocks * disk.f_frsize // 20)
-            if device not in seen:
-                seen.add(device)
-                use.bytes += (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-                use.inodes += disk.f_files - disk.f_ffree
-        return use
+                self.reserve = reserve
+            used = DiskUse(size - disk.f_bfree * disk.f_frsize, disk.f_files - disk.f_ffree)
+            self.each[device] = used, min(SPARE_BYTES, reserve // 4)
+        uses = [use for use, _ in self.each.values()]
+        return DiskUse(sum(use.bytes for use in uses), sum(use.inodes for use in uses))
 
     def look(self, running: bool, fair: bool) -> tuple[float, bool]:
         """Go one step on. Return in how many seconds to look again, and whether to end what runs.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import array
 import gc
+import io
 import os
-import socket
+import sys
 
-from .descriptors import MAX_DESCRIPTOR, send_with_descriptors
+from .descriptors import MAX_DESCRIPTOR, receive, send_with_descriptors
+from .primitives import socket
 from .processes import PR_SET_DUMPABLE, load_prctl, try_fork, wait_status
+from .python import import_common
 
 
 def fork_runners() -> None:
@@ -23,15 +25,15 @@ def fork_runners() -> None:
     prctl = load_prctl()
     if prctl is not None:
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    import_common()  # once for all sessions, in memory that they share
     gc.freeze()
     while True:
-        data, ancillary, *_ = sock.recvmsg(16, socket.CMSG_SPACE(4 * 4))
+        data, received = receive(sock, 16, 4)
         if not data:
             os._exit(0)
         if data[:1] == b"W":
             sock.send(b"%d" % wait_status(int(data[1:])))
             continue
-        received = list(array.array("i", ancillary[0][2]))
         pid = try_fork()
         if pid == 0:
             sock.detach()
@@ -48,3 +50,18 @@ def fork_runners() -> None:
             pidfd = os.pidfd_open(pid)
             send_with_descriptors(sock, b"%d" % pid, [pidfd])
             os.close(pidfd)
+
+
+def open_streams() -> None:
+    """Make the standard streams anew, as the interpreter makes them: it did so with what its descriptors were then."""
+    for number, name, errors in (
+        (0, "stdin", "surrogateescape"),
+        (1, "stdout", "surrogateescape"),
+        (2, "stderr", "backslashreplace"),
+    ):
+        raw = open(number, "wb" if number else "rb", closefd=False)  # noqa: SIM115
+        raw.raw.name = f"<{name}>"  # type: ignore[attr-defined]
+        stream = io.TextIOWrapper(raw, "utf-8", errors, newline="\n", line_buffering=number == 2)
+        stream.mode = "w" if number else "r"  # type: ignore[misc]
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)

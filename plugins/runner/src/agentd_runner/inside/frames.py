@@ -8,14 +8,17 @@ ends must agree on both. What else a frame must be is checked by the host first 
 host -> runner
   HELLO   JSON: version, release, workspace, env, inherit, limits (setrlimit's by name; those that are watched:
           processes, workspace_bytes, workspace_inodes), watched (folders beside the workspace),
-          output_bytes, grace_s, tells_clock, folders, socket, pythonpath, site (folders behind the
-          standard library), preload (modules), sources (their text by path), catalog, token, line (an inherited
-          descriptor: the host's direct line)
-  RUN     id = action; u32 length of a JSON header, the header, then the code or the file's content, and what
-          the code reads as standard input (stdin_bytes)
+          output_bytes, grace_s, jobs (how many there may be at once), job_output_bytes, tells_clock, folders, socket,
+          pythonpath, site (folders behind the standard library), preload (modules), sources (their text by path),
+          catalog, token, line (an inherited descriptor: the host's direct line), ahead (kinds of workers to make before
+          an action asks for one), niceness (what runs here has at least that)
+  RUN     id = action; u32 length of a JSON header (with the name of a job, `job`, if it starts one; `lasting` if what
+          it leaves running becomes one), the header, then the code or the file's content, and what the code reads as
+          standard input (stdin_bytes)
   CANCEL  id = action
   REPLY   id = call; u8 (0 ok, 1 error), then JSON
-  SETUP   JSON: pythonpath, site, preload, sources, catalog, bindings_env (new bindings)
+  SETUP   JSON: pythonpath, site, preload, sources, catalog, bindings_env (new bindings; the last one only if it is
+          another)
   SHELL   id = request; JSON: null asks for the shell's state, {"set": STATE} replaces it ({"set": null}: a fresh
           one); both are answered by SHELL
   CLOCK   id = action; JSON: waited_s (how long it has waited for tools), waits (whether it does so now)
@@ -33,6 +36,8 @@ runner -> host
   CLOCK   id = action, whose time is up: asks for CLOCK, if HELLO has `tells_clock`. The time-out does not count its
           wait for tools
   IMPORTS id = request; JSON: left_out, as in EXIT; when what is under way is done, or has taken a moment
+  JOB     JSON: name, state (`started`, `ended`), exit_code, wall_s, message; if HELLO has `jobs`: a job outlives its
+          block, and one that does has ended. What ends in its block's own answer is not told
   FATAL   JSON: message; the runner ends
 
 The direct line, where there is one, carries messages of one u32, the action, each with the descriptor of a socket
@@ -41,8 +46,9 @@ over which the action's code calls tools; the host reads the calls from it (`age
 
 from __future__ import annotations
 
-import socket
 import struct
+
+from .primitives import socket
 
 RELEASE = "1.0.0rc1"  # of all distributions; scripts/version writes it
 VERSION = 1  # of this protocol
@@ -51,13 +57,14 @@ MAX_CALL = MAX_FRAME - 1024
 MAX_OUTPUT = 1024 * 1024  # of one frame with output
 MAX_STATE = 8 * 1024 * 1024  # of a shell's state, as JSON
 MAX_WORDS = 64 * 1024  # of the frames that hold nothing but numbers and a message
+MAX_MODULES = 128  # that are imported ahead of the blocks of one session
 SERVE = "--serve"
 HEADER = struct.Struct("!IBI")
 U32 = struct.Struct("!I")
 
 HELLO, RUN, CANCEL, REPLY, SETUP, END = 1, 2, 3, 4, 5, 6
 SHELL, CLOCK, IMPORTS = 7, 8, 9  # these go both ways
-READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL = 65, 66, 67, 68, 69, 70, 71
+READY, STDOUT, STDERR, DROPPED, EXIT, CALL, FATAL, JOB = 65, 66, 67, 68, 69, 70, 71, 72
 # The kinds of each direction, and how many bytes a payload of them may have.
 TO_RUNNER = dict.fromkeys((HELLO, RUN, CANCEL, REPLY, SETUP, END, SHELL, CLOCK, IMPORTS), MAX_FRAME)
 TO_HOST = {
@@ -71,6 +78,7 @@ TO_HOST = {
     CLOCK: 0,
     IMPORTS: MAX_WORDS,
     FATAL: MAX_WORDS,
+    JOB: MAX_WORDS,
 }
 
 # Tool calls: what both ends hold the code to.
@@ -78,7 +86,9 @@ MESSAGE_SIZE = 64 * 1024  # below malloc's mmap threshold: a larger buffer costs
 MAX_CHANNELS = (
     4096  # each thread of the code has one; so many threads and processes an action may have by default
 )
-MAX_CALLS_SENT = 512  # so many calls of a runner are on their way; those on top wait in their sockets
+# So many calls of a runner are on their way: one for each channel, as those that wait for somebody's permission must
+# hold up no other one. Those on top, of channels that were closed meanwhile, wait in their sockets.
+MAX_CALLS_SENT = MAX_CHANNELS
 # Of the channels, the host takes so many itself: its descriptors are not the code's to use up.
 MAX_DIRECT_CHANNELS = 32  # of one action
 MAX_LINE_CHANNELS = (

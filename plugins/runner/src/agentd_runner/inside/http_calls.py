@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import struct
 
 from .frames import MAX_CALL
 from .poller import Poller
+from .primitives import accept, socket, to_json
 from .setup import RunnerSetup
 from .tool_calls import ToolCalls, ToolSocket
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    OnJob = Callable[
+        ["ToolHttpCall", str, bytes], None
+    ]  # told what is asked about jobs, and the request's body
 
 
 class ToolHttpServer:
     """Serves the tools over HTTP: on a socket in the host's private folder, or on our own loopback."""
 
-    def __init__(self, setup: RunnerSetup, poller: Poller, calls: ToolCalls) -> None:
+    def __init__(self, setup: RunnerSetup, poller: Poller, calls: ToolCalls, on_job: OnJob) -> None:
         self.setup = setup
         self.calls = calls
+        self.on_job = on_job
         if setup.socket_path:
             self.url = "http://localhost"
             self.listener = socket.socket(socket.AF_UNIX)
@@ -32,13 +40,13 @@ class ToolHttpServer:
 
     def on_connection(self, _event: int) -> None:
         try:
-            connection, _ = self.listener.accept()
+            connection = accept(self.listener)
         except OSError:
             return
         if self.calls.is_full():
             connection.close()
         else:
-            ToolHttpCall(self.setup, self.calls, connection)
+            ToolHttpCall(self.setup, self.calls, connection, self.on_job)
 
 
 class ToolHttpCall(ToolSocket):
@@ -46,9 +54,12 @@ class ToolHttpCall(ToolSocket):
 
     MAX_HEAD = 16 * 1024
 
-    def __init__(self, setup: RunnerSetup, calls: ToolCalls, connection: socket.socket) -> None:
+    def __init__(
+        self, setup: RunnerSetup, calls: ToolCalls, connection: socket.socket, on_job: OnJob
+    ) -> None:
         super().__init__(calls, connection)
         self.setup = setup
+        self.on_job = on_job
         self.waiting = False
         self.refused = False
         self.passed_over = 0
@@ -104,6 +115,8 @@ class ToolHttpCall(ToolSocket):
         elif method == "POST" and parts[0] == "call" and len(parts) == 2:
             name = _unquote(parts[1]).encode()
             self.calls.begin_call(self, self.action, struct.pack("!H", len(name)) + name + (body or b"{}"))
+        elif method == "POST" and parts[0] == "jobs" and len(parts) == 2:
+            self.on_job(self, parts[1], body or b"{}")
         else:
             self.fail(404, "UnknownToolError", "there are POST call/NAME, GET tools, GET health")
 
@@ -115,7 +128,7 @@ class ToolHttpCall(ToolSocket):
 
     def fail(self, status: int, kind: str, message: str) -> None:
         self.waiting = self.refused = True
-        self.answer(status, json.dumps({"error": {"type": kind, "message": message}}).encode())
+        self.answer(status, to_json({"error": {"type": kind, "message": message}}))
 
     def answer(self, status: int, body: bytes) -> None:
         head = (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 from .action import RunningAction, RunningBlock
+from .primitives import deque
 from .worker_pool import SpareWorkers
 from .workers import SupervisedWorker
 
@@ -24,6 +23,7 @@ class KeptPython:
         self.worker: SupervisedWorker | None = None
         self.queue: deque[RunningBlock] = deque()
         self.busy: RunningAction | None = None
+        self.bindings = 0  # those that the interpreter knows of
 
     def add(self, block: RunningBlock) -> None:
         self.queue.append(block)
@@ -44,6 +44,8 @@ class KeptPython:
             if self.worker is None:
                 self.start_next()
                 return
+        now = self.pool.setup.bindings
+        block.has_news, self.bindings = worked and self.bindings != now, now
         action = self.busy = self.begin_action(self.worker, block)
         if lost:
             action.note = "the kept Python namespace was lost before this block: its interpreter had ended"

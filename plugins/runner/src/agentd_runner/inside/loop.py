@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 import time
@@ -31,8 +30,11 @@ from .frames import (
     FrameReader,
 )
 from .http_calls import ToolHttpServer
+from .job_requests import JobRequests
+from .jobs import SessionJobs
 from .limit_watch import LimitWatch
 from .poller import Poller
+from .primitives import from_json, to_json
 from .setup import RunnerSetup
 from .timings import IMPORTS_S, LOOK_S
 from .tool_calls import ToolCalls
@@ -54,7 +56,8 @@ class Runner:
         self.calls = ToolCalls(self.poller)
         self.pool = SpareWorkers(self.setup, self.poller)
         self.actions = SessionActions(self.setup, self.poller, self.pool, self.calls)
-        self.limit_watch = LimitWatch(self.setup, self.actions)
+        self.jobs = SessionJobs(self.setup, self.poller, self.pool, self.calls, self.actions)
+        self.limit_watch = LimitWatch(self.setup, self.actions, self.jobs)
         self.http: ToolHttpServer | None = None
         self.ready = False
         self.done = False
@@ -75,6 +78,7 @@ class Runner:
                     self.limit_watch.check_clocks(now)
                     self.pool.check_clocks(now)
                     self.actions.check_clocks(now)
+                    self.jobs.check_clocks(now)
                 if self.imports_asked is not None:
                     self.tell_imports(*self.imports_asked, now)
                 self.poller.flush()
@@ -91,7 +95,8 @@ class Runner:
             self.close()
 
     def timeout_ms(self) -> int | None:
-        deadlines = self.actions.deadlines() + self.pool.deadlines()
+        looks = self.actions.deadlines() + self.jobs.deadlines() + self.pool.deadlines()
+        deadlines = [due for due in looks if due < float("inf")]
         if self.limit_watch.meter_due < float("inf"):
             deadlines.append(self.limit_watch.meter_due)
         if self.imports_asked is not None:
@@ -103,6 +108,7 @@ class Runner:
     def close(self) -> None:
         """End every worker and wait for them, so that nothing outlives the runner."""
         self.actions.close()
+        self.jobs.close()
         self.pool.close()
         self.setup.tidy()
 
@@ -123,21 +129,24 @@ class Runner:
         if kind == REPLY:
             self.calls.answer_call(ident, payload)
         elif kind == HELLO:
-            self.on_hello(json.loads(payload))
+            self.on_hello(from_json(payload))
         elif not self.ready:
             raise FrameError("the first frame must be HELLO")
         elif kind == RUN:
             (length,) = U32.unpack_from(payload)
             self.limit_watch.action_begins()
-            self.actions.start(ident, json.loads(payload[4 : 4 + length]), payload[4 + length :])
+            header, body = from_json(payload[4 : 4 + length]), payload[4 + length :]
+            start = self.actions.start if header.get("job") is None else self.jobs.start_block
+            start(ident, header, body)
         elif kind == CANCEL:
             self.actions.end(ident, "cancelled")
+            self.jobs.cancel_block(ident)
         elif kind == CLOCK:
-            self.actions.take_clock(ident, json.loads(payload))
+            self.actions.take_clock(ident, from_json(payload))
         elif kind == SETUP:
-            self.on_setup(json.loads(payload))
+            self.on_setup(from_json(payload))
         elif kind == SHELL:
-            self.on_shell(ident, json.loads(payload))
+            self.on_shell(ident, from_json(payload))
         elif kind == IMPORTS:
             self.imports_asked = ident, time.monotonic() + IMPORTS_S
         elif kind == END:
@@ -159,7 +168,7 @@ class Runner:
         self.limit_watch.watch_folders([self.setup.workspace, *given.get("watched", ())])
         if "line" in given:
             self.calls.open_line(given["line"])
-        self.http = ToolHttpServer(self.setup, self.poller, self.calls)
+        self.http = ToolHttpServer(self.setup, self.poller, self.calls, JobRequests(self.jobs).take)
         self.actions.tools_url = self.http.url
         self.ready = True
         self.on_setup(given)
@@ -175,11 +184,14 @@ class Runner:
                 "subreaper": self.setup.prctl is not None,
             },
         )
+        if "ahead" in given:
+            self.pool.make_ahead(given["ahead"])
 
     def on_setup(self, given: dict[str, Any]) -> None:
         had_others = self.setup.take_bindings(given)
         self.actions.shell.base_changes()
-        self.pool.retire_spawner()  # it has the old ones
+        # It has the old ones. A bash has the environment alone.
+        self.pool.retire_spawner(keep=() if "bindings_env" in given else ("bash",))
         if self.setup.imports:
             self.pool.action_ended()  # they are kept for as long as after an action
             self.pool.want_ahead(self.setup.imports)
@@ -198,7 +210,7 @@ class Runner:
             shell.replace_state(given["set"])
             if self.actions.kept.worker is not None:  # its namespace is of a time that is no more
                 self.actions.kept.worker.close()
-        state = json.dumps(shell.plain()).encode()
+        state = to_json(shell.plain())
         if len(state) > MAX_STATE:
             state = b'{"error": "it has %d bytes; at most %d can be passed on"}' % (len(state), MAX_STATE)
         self.poller.send(SHELL, ident, state)

@@ -15,6 +15,7 @@ from .processes import LINUX
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
@@ -22,15 +23,21 @@ if TYPE_CHECKING:
 class MainModule:
     """The namespace of blocks, and their sources.
 
-    On `sys.meta_path` it waits for the module that says what a fresh interpreter begins with: most blocks never import
-    it.
+    Some modules are to know of blocks or of us: what is imported already is told at once. For the others it waits on
+    `sys.meta_path`: most blocks never import them.
+
+    :param told: more modules by name, and what tells them.
     """
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: ModuleType, told: dict[str, Callable[[Any], None]]) -> None:
         self.module = module
         self.namespace: dict[str, Any] = module.__dict__
         self.sources: list[str] = []
         self.descriptor, self.count = -1, 0  # of the file, and how many sources are in it
+        self.unread: dict[str, str] = {}  # sources by the block's name that `linecache` has not
+        self.waiting = {"multiprocessing.spawn": self.tell_spawn, "linecache": self.tell_linecache, **told}
+        for name in [name for name in self.waiting if name in sys.modules]:
+            self.waiting.pop(name)(sys.modules[name])
         sys.modules["__main__"] = module
         sys.meta_path.insert(0, self)
         self.begin_block("<warm-up>", "pass\n")  # the first block finds the pages touched
@@ -38,19 +45,33 @@ class MainModule:
 
     def begin_block(self, name: str, source: str) -> None:
         """Make the source known, by which tracebacks and `inspect` find its lines."""
-        import linecache
-
-        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        self.unread[name] = source
+        if (linecache := sys.modules.get("linecache")) is not None:
+            self.tell_linecache(linecache)
         self.namespace["__file__"] = name
         self.sources.append(source)
 
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> Any:
-        """For the import system: `multiprocessing.spawn`, once it is told of blocks."""
-        if name != "multiprocessing.spawn":
-            return None
-        sys.meta_path.remove(self)
-        from multiprocessing import spawn
+    def tell_linecache(self, linecache: Any) -> None:
+        """Give it the lines of blocks."""
+        for name, source in self.unread.items():
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        self.unread.clear()
 
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> Any:
+        """For the import system: a module that is waited for, once it is told."""
+        tell = self.waiting.pop(name, None)
+        if tell is None:
+            return None
+        __import__(name)
+        module = sys.modules[name]
+        tell(module)
+        spec = module.__spec__
+        assert spec is not None
+        spec.loader = _Loaded(module, spec.loader)  # type: ignore[assignment]
+        return spec
+
+    def tell_spawn(self, spawn: Any) -> None:
+        """Have it tell fresh interpreters of blocks."""
         from_file = spawn.get_preparation_data
 
         def get_preparation_data(name: str) -> dict[str, Any]:
@@ -59,10 +80,6 @@ class MainModule:
             return data
 
         spawn.get_preparation_data = get_preparation_data
-        spec = spawn.__spec__
-        assert spec is not None
-        spec.loader = _Loaded(spawn)  # type: ignore[assignment]
-        return spec
 
     def written(self) -> str:
         """Write what the blocks so far define into a file; return its path, which descendants can open."""
@@ -85,14 +102,16 @@ class MainModule:
 class _Loaded:
     """The loader of a module that is there already."""
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: ModuleType, loader: Any) -> None:
         self.module = module
+        self.loader = loader
 
     def create_module(self, _spec: object) -> ModuleType:
         return self.module
 
-    def exec_module(self, _module: ModuleType) -> None:
-        pass
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self.loader
 
 
 def definitions(source: str) -> str:

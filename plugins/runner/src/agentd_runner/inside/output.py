@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections import deque
+import sys
 
 from .frames import DROPPED, STDOUT
 from .poller import Poller
+from .primitives import deque
 
 READ_SIZE = 256 * 1024
+PIPE_READS = 8  # of that size take all that a pipe may hold by then
 
 
 class OutputPipe:
@@ -63,10 +65,16 @@ class OutputPipe:
             self.tail_size -= len(gone)
             self.dropped += len(gone)
 
-    def finish(self) -> None:
-        """Read what is still in the pipe, then send the kept tail."""
-        while self.read_some():
-            pass
+    def finish(self, *, goes_on: bool = False) -> int:
+        """Read what is still in the pipe, then send the kept tail. Close the pipe; or, if somebody may still write into
+        it, return it, -1 if nobody does."""
+        reads = PIPE_READS if goes_on else sys.maxsize
+        while reads and self.read_some():
+            reads -= 1
+        pipe = -1
+        if goes_on and self.descriptor >= 0:
+            self.poller.unwatch(self.descriptor)
+            pipe, self.descriptor = self.descriptor, -1
         self.close()
         tail = b"".join(self.tail)
         extra = max(0, len(tail) - self.tail_limit)
@@ -76,6 +84,7 @@ class OutputPipe:
             self.poller.send(DROPPED, self.ident, struct.pack("!BQ", stream, self.dropped))
         for start in range(extra, len(tail), READ_SIZE):
             self.poller.send(self.kind, self.ident, tail[start : start + READ_SIZE])
+        return pipe
 
     def close(self) -> None:
         if self.descriptor >= 0:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import time
 
 from .frames import HEADER
+from .primitives import to_json
 from .timings import SPIN_S
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
@@ -45,7 +45,7 @@ class Poller:
         self.outbox.append(payload)
 
     def send_json(self, kind: int, ident: int, value: object) -> None:
-        self.send(kind, ident, json.dumps(value).encode())
+        self.send(kind, ident, to_json(value))
 
     def flush(self) -> None:
         """Write the outbox to the host. Raises `BrokenPipeError` if it has gone.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import resource  # what os.wait4 imports: now, and not when a child has ended and the interpreter was replaced
-import signal
 import sys
 import time
+
+from .primitives import signal
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ def adopt_orphans(prctl: Callable[..., int] | None) -> None:
     """Make this process a sub-reaper (Linux): what loses its parent anywhere below becomes its child."""
     if prctl is not None:
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def lower_priority(niceness: int) -> None:
+    """Have this process, and what it starts from now on, run with this niceness at least."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(niceness, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def end_with(parent: int, prctl: Callable[..., int] | None, number: int = signal.SIGKILL) -> None:
@@ -197,6 +203,8 @@ def try_fork() -> int:
 
 def signal_name(number: int) -> str:
     try:
+        import signal
+
         return signal.Signals(number).name
     except ValueError:
         return str(number)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import array
 import atexit
 import builtins
 import gc
-import json
 import os
 import resource
-import signal
-import socket
 import sys
-import types
 
-from .descriptors import BROKER_FD, settle
+from .descriptors import BROKER_FD, receive, settle
 from .frames import U32
 from .limits import apply_limits
 from .main_module import MainModule
+from .primitives import from_json, signal, socket, to_json
 from .processes import LINUX, PR_SET_DUMPABLE
 from .setup import RunnerSetup
 from .startup import VARIABLE, output_variable
@@ -26,6 +22,7 @@ from .warm_imports import after_fork
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     import threading
+    import types
     from typing import Any
 
 
@@ -84,10 +81,10 @@ def _flush() -> int:
 
 def _finish_python(code: int) -> int:
     """What the interpreter does at its end: join threads, run exit functions, flush."""
-    import threading
-
+    threading: Any = sys.modules.get("threading")
     try:
-        threading._shutdown()  # type: ignore[attr-defined]
+        if threading is not None:
+            threading._shutdown()
         atexit._run_exitfuncs()
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
@@ -107,8 +104,6 @@ class PythonWorker:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         self.broker = socket.socket(fileno=BROKER_FD)
         apply_limits(setup.limits)
-        os.environ.clear()
-        os.environ.update(setup.env)
         self.kept = False
         after_fork()
         warm_up()
@@ -118,19 +113,16 @@ class PythonWorker:
     def serve_jobs(self) -> None:
         """Run one job after the other; end when the runner closes the broker."""
         while True:
-            data, ancillary, *_ = self.broker.recvmsg(64, socket.CMSG_SPACE(3 * 4))
+            data, received = receive(self.broker, 64, 3)
             if not data:
                 os._exit(0)
-            descriptors = array.array("i")
-            for _level, _kind, packed in ancillary:
-                descriptors.frombytes(packed)
-            self.run_job(*descriptors)
+            self.run_job(*received)
 
     def run_job(self, code_fd: int, out: int, err: int) -> None:
         if self.prctl is not None:
             self.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
         (length,) = U32.unpack(os.read(code_fd, 4))
-        header = json.loads(os.read(code_fd, length))
+        header = from_json(os.read(code_fd, length))
         text = b""
         while len(text) < header["code_bytes"]:  # standard input may stand behind it
             text += os.read(code_fd, header["code_bytes"] - len(text))
@@ -148,7 +140,9 @@ class PythonWorker:
         os.environ[VARIABLE] = output_variable(1, 2)
         if not self.kept:
             self.find_packages(header["pythonpath"])
-        elif header["pythonpath"]:
+        else:
+            if header["renewed"] is not None:
+                self.renew_library(header["renewed"])
             sys.path[1:1] = header["pythonpath"]
         if not self.kept:
             gc.enable()
@@ -191,6 +185,17 @@ class PythonWorker:
                     if name.partition(".")[0] == package:
                         sys.modules.pop(name, None)
 
+    def renew_library(self, folders: list[str]) -> None:
+        """Have imports of later blocks find the bindings that have come since this interpreter was made.
+
+        A module that is as before stays: the classes that blocks have from it are still those that its functions raise.
+        """
+        sys.path[1:1] = [folder for folder in folders if folder not in sys.path]
+        packages = {name.partition(".")[0] for name in self.setup.shipped}
+        for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+            if not _is_as_shipped(sys.modules[name]):
+                del sys.modules[name]
+
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
         """Run one block in the lasting namespace; the worker then waits for the next."""
         started = resource.getrusage(resource.RUSAGE_SELF)
@@ -204,38 +209,63 @@ class PythonWorker:
             os.dup2(null, descriptor)
         os.close(null)
         unit = 1024 if LINUX else 1
-        self.broker.send(b"D" + json.dumps([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]).encode())
+        self.broker.send(b"D" + to_json([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]))
+
+
+def _is_as_shipped(module: object) -> bool:
+    """Tell whether a module was imported from the host's text, and its file still has that."""
+    path = str(getattr(module, "__file__", ""))
+    text = getattr(getattr(module, "__loader__", None), "sources", {}).get(path)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return text is not None and file.read() == text
+    except (OSError, ValueError):
+        return False
 
 
 def _main_module() -> MainModule:
     """Make a clean `__main__` and the interpreter's state that a script expects."""
-    import threading
-
-    module = types.ModuleType("__main__")
+    module = type(sys)("__main__")
     module.__dict__["__builtins__"] = builtins
     sys.argv = [""]
     sys.excepthook = _show_exception
-    threading.excepthook = _show_thread_exception
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return MainModule(module)
+    return MainModule(module, {"threading": _tell_threading})
+
+
+def _tell_threading(threading: Any) -> None:
+    threading.excepthook = _show_thread_exception
 
 
 def import_for_python(setup: RunnerSetup) -> None:
-    """Import what only Python workers need: the interpreter's site packages, the traceback's parts.
+    """Import what only Python workers need: the interpreter's site packages; and have the session's environment.
 
     In the spawner, before its first Python worker: the runner is started without them (`-S`), for it wants to
     start fast and stay small, and a session that runs bash alone does.
     """
-    import linecache  # noqa: F401
     import site
-    import threading  # noqa: F401
-    import traceback  # noqa: F401
 
     setup.site_at = len(sys.path)
     site.main()
+    os.environ.clear()  # in each worker, it would touch a hundred pages of memory
+    os.environ.update(setup.env)
     _forget_own_modules()
     warm_up()
+
+
+def import_common() -> None:
+    """Import what many blocks use, and what a traceback takes: for every Python but one that a block waits for.
+
+    The host takes these for imported (`agentd_runner.host.imports`).
+    """
+    import contextlib  # noqa: F401
+    import json  # noqa: F401
+    import linecache  # noqa: F401
+    import site  # noqa: F401  # with -S, that does nothing yet
+    import socket  # noqa: F401
+    import threading  # noqa: F401
+    import traceback  # noqa: F401
 
 
 def _forget_own_modules() -> None:
@@ -248,4 +278,4 @@ def _forget_own_modules() -> None:
 def warm_up() -> None:
     """Do once what every block does: the parser's tables are built, the pages are touched."""
     _execute("import os\nprint('', end='')\n", "<warm-up>", {})
-    json.loads(json.dumps({"env": {"A": "1"}, "cwd": "."}))
+    from_json(to_json({"env": {"A": "1"}, "cwd": "."}))

@@ -8,7 +8,7 @@ import sys
 from .files import make_folder, remove_folder
 from .frames import RELEASE, VERSION, FrameError
 from .limits import ULIMIT
-from .processes import PR_SET_DUMPABLE, adopt_orphans, load_prctl, tasks_here
+from .processes import PR_SET_DUMPABLE, adopt_orphans, load_prctl, lower_priority, tasks_here
 from .shipped import ShippedModules
 from .startup import StartupFolder
 
@@ -29,6 +29,7 @@ class RunnerSetup:
         self.trusts_interpreter = False  # its folders are as good as code's own: there is no wall between
         self.imports: list[str] = []  # modules to import before a block asks for them
         self.shipped: list[str] = []  # modules that were imported from the host's text
+        self.bindings = 0  # how often that came
         self.catalog = "[]"
         # From the host's HELLO:
         self.workspace = self.token = self.bash = self.socket_path = ""
@@ -36,6 +37,7 @@ class RunnerSetup:
         self.limits: dict[str, int] = {}
         self.folders: list[str] = []
         self.output_bytes = 0
+        self.jobs = self.job_output_bytes = 0
         self.grace_s = 0.0
         self.tells_clock = False
         self.startup: StartupFolder | None = None
@@ -53,7 +55,10 @@ class RunnerSetup:
                 raise FrameError(f"unknown limit {name}")
         if "RLIMIT_NPROC" in self.limits:  # it counts all of the user's tasks, those of before too
             self.limits["RLIMIT_NPROC"] += tasks_here()
+        if "niceness" in given:  # before there is a process below this one
+            lower_priority(given["niceness"])
         self.output_bytes = given["output_bytes"]
+        self.jobs, self.job_output_bytes = given.get("jobs", 0), given.get("job_output_bytes", 0)
         self.grace_s = given["grace_s"]
         self.tells_clock = given.get("tells_clock", False)
         self.token = given["token"]
@@ -70,6 +75,7 @@ class RunnerSetup:
         if "TMPDIR" in self.env:
             self.startup = StartupFolder(self.workspace, self.env["TMPDIR"], self.token)
             self.startup.on_path(self.env)
+            self.startup.programs_on_path(self.env)
         adopt_orphans(self.prctl)
         if self.prctl is not None:
             # Code has the same user: without this it could open our pipe to the host, or our memory, through /proc.
@@ -83,8 +89,8 @@ class RunnerSetup:
         workspace = os.path.realpath(self.workspace) + "/"
         for directory in [*self.env.get("PATH", "").split(":"), "/bin", "/usr/bin"]:
             path = os.path.join(directory, "bash")
-            ours = directory.startswith("/") and not os.path.realpath(path).startswith(workspace)
-            if ours and os.access(path, os.X_OK):
+            there = directory.startswith("/") and os.access(path, os.X_OK)
+            if there and not os.path.realpath(path).startswith(workspace):
                 return path
         return "/bin/bash"
 
@@ -97,12 +103,15 @@ class RunnerSetup:
             self.env[key] = value
         if self.startup is not None and "PYTHONPATH" in given.get("bindings_env", {}):
             self.startup.on_path(self.env)
+        if self.startup is not None and "PATH" in given.get("bindings_env", {}):
+            self.startup.programs_on_path(self.env)
         self.catalog = given.get("catalog", self.catalog)
         self.pythonpath = given.get("pythonpath", self.pythonpath)
         self.site = given.get("site", self.site)
         old = [name for name in self.shipped if sys.modules.pop(name, None) is not None]
         modules = ShippedModules(given.get("sources", {}), self.pythonpath)
         modules.import_them(given.get("preload", ()))
+        self.bindings += 1
         self.shipped = [name for name in modules.paths if name in sys.modules]
         return bool(old)
 

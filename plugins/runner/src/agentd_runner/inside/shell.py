@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from .descriptors import BASE_FD, BROKER_FD, CODE_FD, GATE_FD, JOB_FD, META_FD, SAVE_FD
 from .limits import ULIMIT, effective_limits
+from .primitives import signal
 from .setup import RunnerSetup
 from .shell_state import ShellState, is_bash_name
 
@@ -40,14 +40,20 @@ def bash_job(
     env: dict[str, str],
     limits: dict[str, int],
     *,
-    has_input: bool,
+    has_input: bool = False,
+    saves: bool = True,
+    terminal: str = "",
 ) -> bytes:
     """Return what bash sources before the code.
 
     `ours` is exported for every action; `env` for this one only, so what was there before is noted. With `has_input`,
-    standard input stands behind the code in the same file, after a NUL.
+    standard input stands behind the code in the same file, after a NUL. Without `saves`, the shell writes no state
+    at its end. `terminal` is the path of the terminal that the code has for input and output; bash leads its session,
+    so by being opened it becomes the session's own.
     """
     switches = state.switches() if state is not None else ""
+    if terminal:  # in the code itself: what sources these lines gives standard error back at their end
+        switches = f"exec 0<>{terminal} 1>&0 2>&0; {switches}"
     return os.fsencode(
         "".join(
             (
@@ -58,7 +64,7 @@ def bash_job(
                 f"cd -- {_shell_quote(cwd)}\n",
                 state.restore() if state is not None else "",
                 "\n",
-                *map(_undo, env),
+                *(map(_undo, env) if saves else ("__agentd_saved=1\n",)),
                 export_lines({**ours, **env}),
                 f"PWD={_shell_quote(cwd)}\n",
                 f'__agentd_code="builtin unset __agentd_code; {switches}$__agentd_code"\n',

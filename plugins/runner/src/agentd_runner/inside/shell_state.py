@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     from typing import Any
+
+    DeclaredLine = tuple[str, str, str, str | None]  # as it is printed; flags, name, value
 
 
 MAX_STATE = 1 << 20  # bytes: each later block pays for them
@@ -21,12 +21,45 @@ _READ_ONLY_SHOPTS = frozenset(("login_shell", "restricted_shell"))
 
 
 # Variables that bash itself sets, which say nothing of the code, and ours.
-_BASH_OWN = re.compile(
-    r"_|BASH|BASHOPTS|BASHPID|BASH_(?:ALIASES|ARG[CV]|ARGV0|CMDS|COMMAND|EXECUTION_STRING|LINENO|LOADABLES_PATH"
-    r"|MONOSECONDS|REMATCH|SOURCE|SUBSHELL|TRAPSIG|VERSINFO|VERSION)|COMP_WORDBREAKS|DIRSTACK|EPOCHREALTIME"
-    r"|EPOCHSECONDS|EUID|FUNCNAME|GROUPS|HISTCMD|HOSTNAME|HOSTTYPE|LINENO|MACHTYPE|OPTERR|OPTIND|OSTYPE|PIPESTATUS"
-    r"|PPID|PS4|RANDOM|SECONDS|SHELLOPTS|SRANDOM|UID|AGENTD_OUTPUT|AGENTD_TOOLS_\w+|__agentd_\w+"
-)
+_BASH_OWN = {
+    *(
+        "_",
+        "BASH",
+        "BASHOPTS",
+        "BASHPID",
+        "BASH_ALIASES",
+        "BASH_ARGC",
+        "BASH_ARGV",
+        "BASH_ARGV0",
+        "BASH_CMDS",
+    ),
+    *("BASH_COMMAND", "BASH_EXECUTION_STRING", "BASH_LINENO", "BASH_LOADABLES_PATH", "BASH_MONOSECONDS"),
+    *("BASH_REMATCH", "BASH_SOURCE", "BASH_SUBSHELL", "BASH_TRAPSIG", "BASH_VERSINFO", "BASH_VERSION"),
+    *(
+        "COMP_WORDBREAKS",
+        "DIRSTACK",
+        "EPOCHREALTIME",
+        "EPOCHSECONDS",
+        "EUID",
+        "FUNCNAME",
+        "GROUPS",
+        "HISTCMD",
+    ),
+    *(
+        "HOSTNAME",
+        "HOSTTYPE",
+        "LINENO",
+        "MACHTYPE",
+        "OPTERR",
+        "OPTIND",
+        "OSTYPE",
+        "PIPESTATUS",
+        "PPID",
+        "PS4",
+    ),
+    *("RANDOM", "SECONDS", "SHELLOPTS", "SRANDOM", "UID", "AGENTD_OUTPUT"),
+}
+_OURS = ("AGENTD_TOOLS_", "__agentd_")
 _IFS = "$' \\t\\n'"
 # One line of `declare -p` or `declare -xF`, which may go over several: flags, name and value. Nothing is tried twice
 # (`++`): the text is code's own.
@@ -50,17 +83,15 @@ class ShellState:
     @classmethod
     def of_saved(cls, source: str, options: str, shopts: str, base: dict[str, str]) -> ShellState:
         """Return the state of what bash has saved."""
-        line = re.compile(_DECLARED, re.DOTALL)
-        kept, position, seen = [], 0, set()
-        while found := line.match(source, position):
-            position = found.end()
-            flags, name, value = found.groups()
+        kept, seen = [], set()
+        lines, rest = _plain_lines(source) or _matched_lines(source)
+        for line, flags, name, value in lines:
             if "x" in flags:
                 seen.add(name)
             if "f" in flags or not _is_of_base(flags, name, value, base):
-                kept.append(found[0])
+                kept.append(line)
         unset = sorted(filter(is_bash_name, base.keys() - seen))
-        return cls("".join(kept) + source[position:], options, shopts, unset)
+        return cls("".join(kept) + rest, options, shopts, unset)
 
     def plain(self) -> dict[str, Any]:
         """Return the state as plain data: what the initializer takes."""
@@ -131,6 +162,8 @@ class SessionShell:
         if given is None:
             self.state, self.cwd = None, self.workspace
             return
+        import re
+
         here = re.compile(re.escape(given["workspace"]) + r"(?![\w.-])")
 
         def moved(text: str) -> str:
@@ -143,9 +176,62 @@ class SessionShell:
             self.state = ShellState(moved(given["source"]), given["options"], given["shopts"], given["unset"])
 
 
-def _is_of_base(flags: str, name: str, value: str, base: dict[str, str]) -> bool:
+def _matched_lines(source: str) -> tuple[list[DeclaredLine], str]:
+    """Return what `declare` has printed, and what behind it is not of this form."""
+    import re
+
+    line = re.compile(_DECLARED, re.DOTALL)
+    lines, position = [], 0
+    while found := line.match(source, position):
+        position = found.end()
+        flags, name, value = found.groups()
+        lines.append((found[0], flags, name, value))
+    return lines, source[position:]
+
+
+def _plain_lines(source: str) -> tuple[list[DeclaredLine], str] | None:
+    """The same if each declaration is one simple line, as of most blocks; else None.
+
+    For all others `re` has to be imported, which takes as long as a block.
+    """
+    *lines, rest = source.split("\n")
+    read = [_plain_line(line) for line in lines]
+    if rest or None in read:
+        return None
+    return [line for line in read if line is not None], ""
+
+
+def _plain_line(line: str) -> DeclaredLine | None:
+    word, _, declared = line.partition(" ")
+    flags, _, declared = declared.partition(" ")
+    name, equals, value = declared.partition("=")
+    letters = flags[1:].replace("-", "_")
+    if word != "declare" or flags[:1] != "-" or not letters.isidentifier() or not name.isidentifier():
+        return None
+    if equals and value != _IFS and not _is_plain_text(value) and not _is_plain_list(value):
+        return None
+    return f"{line}\n", flags[1:], name, value if equals else None
+
+
+def _is_plain_text(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] == '"' and value.count('"') == 2 and "\\" not in value
+
+
+def _is_plain_list(value: str) -> bool:
+    between = value[1:-1].split('"')[::2]
+    return (
+        value[:1] == "("
+        and value[-1:] == ")"
+        and value.count('"') % 2 == 0
+        and not set("()'$\\") & set("".join(between))
+        and "\\" not in value
+    )
+
+
+def _is_of_base(flags: str, name: str, value: str | None, base: dict[str, str]) -> bool:
     """Tell whether a fresh bash has this variable, too."""
-    if _BASH_OWN.fullmatch(name) or (name == "IFS" and value == _IFS):
+    own = name in _BASH_OWN or (name.startswith(_OURS) and name not in _OURS)
+    if own or (name == "IFS" and value == _IFS):
         return True
     return flags == "x" and name in base and value == _as_bash_prints(base[name])
 

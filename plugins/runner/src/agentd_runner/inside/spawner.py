@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import array
 import errno
-import json
 import os
 import select
-import signal
-import socket
 import sys
 import time
 
-from .descriptors import MAX_DESCRIPTOR
+from .descriptors import MAX_DESCRIPTOR, receive
+from .primitives import from_json, signal, socket
 from .processes import adopt_orphans, children_of, end_with, kill_below, reap_children, try_fork
-from .python import PythonWorker, import_for_python
+from .python import PythonWorker, import_common, import_for_python
 from .setup import RunnerSetup
 from .shell import spawn_bash
 from .supervisor import COMMAND, ActionSupervisor
 from .warm_imports import import_ahead
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_ORDER = 1 << 16
 
@@ -32,42 +33,70 @@ def run_spawner(setup: RunnerSetup, sock: socket.socket) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a group-wide TERM must not end the one who cleans up
     adopt_orphans(setup.prctl)
     supervisors: dict[int, int] = {}
+    if hasattr(os, "waitid"):
+        signal.signal(signal.SIGCHLD, lambda *_: _continue_stopped(supervisors))
     retired = has_python = False
     poll = select.poll()
     poll.register(sock, select.POLLIN)
+    ends: list[int] = []
     while True:
         _reap_supervisors(supervisors)
         if retired and not supervisors:
             # What has lost its supervisor fell to us, and there may be no runner left to ask for its end.
             kill_below(children_of(os.getpid()))
             os._exit(0)
-        if not poll.poll(20 if retired else None):
+        events = poll.poll(20 if retired and not ends else None)
+        for descriptor in [descriptor for descriptor, _ in events if descriptor in ends]:
+            poll.unregister(descriptor)
+            os.close(descriptor)
+            ends.remove(descriptor)
+        if not any(descriptor == sock.fileno() for descriptor, _ in events):
             continue
-        data, ancillary, *_ = sock.recvmsg(MAX_ORDER, socket.CMSG_SPACE(4))
+        data, received = receive(sock, MAX_ORDER, 1)
         if data[:1] == b"F":
-            number, kind = data[1:].split()
-            (control,) = array.array("i", ancillary[0][2])
+            number, kind, waits = data[1:].split()
+            (control,) = received
             if kind == b"python" and not has_python:
                 import_for_python(setup)
                 has_python = True
+                if waits == b"0":
+                    import_common()
             pid = try_fork()
             if pid == 0:
                 _run_supervisor(setup, control)
             elif pid > 0:  # else the runner sees the supervisor's socket close
                 supervisors[int(number)] = pid
             os.close(control)
+            if kind == b"python":
+                import_common()
         elif data[:1] == b"I":
             if not has_python:
                 import_for_python(setup)
+                import_common()
                 has_python = True
-            import_ahead(setup, json.loads(data[1:]), sock)
+            import_ahead(setup, from_json(data[1:]), sock)
         elif data[:1] == b"K":
             _kill_supervisor(supervisors, int(data[1:]))
             sock.send(b"K")
         else:
+            if not retired:
+                ends = _watch_ends(supervisors.values(), poll)
             retired = True
             if not data:
                 poll.unregister(sock)
+
+
+def _watch_ends(pids: Iterable[int], poll: select.poll) -> list[int]:
+    """Watch for the ends of these children, as a job's supervisor may live long; return the descriptors. There are none
+    without pidfds: not on Linux, or on an old one."""
+    ends: list[int] = []
+    try:
+        for pid in pids:
+            ends.append(os.pidfd_open(pid))
+            poll.register(ends[-1], select.POLLIN)
+    except (AttributeError, OSError):
+        pass
+    return ends
 
 
 def _reap_supervisors(supervisors: dict[int, int]) -> None:
@@ -79,8 +108,20 @@ def _reap_supervisors(supervisors: dict[int, int]) -> None:
         supervisors.clear()
 
 
+def _continue_stopped(supervisors: dict[int, int]) -> None:
+    """Have supervisors go on that their code has stopped (`kill -STOP $PPID`), or nobody would hear of the action's end
+    before its time-out."""
+    for pid in list(supervisors.values()):
+        try:
+            if os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None:
+                os.kill(pid, signal.SIGCONT)
+        except OSError:  # it has ended meanwhile
+            pass
+
+
 def _kill_supervisor(supervisors: dict[int, int], number: int) -> None:
     """Kill one supervisor with all below it, and whatever lost its own supervisor and fell to us."""
+    supervisors.pop(number, None)  # it is stopped now, to be killed
     for _ in range(100):
         _reap_supervisors(supervisors)
         known = [pid for other, pid in supervisors.items() if other != number]
@@ -94,17 +135,17 @@ def _kill_supervisor(supervisors: dict[int, int], number: int) -> None:
 def _run_supervisor(setup: RunnerSetup, control: int) -> None:
     """The supervisor's process from its fork on. On `W` it starts a worker: bash if its files come along, else
     Python."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(control, 3, inheritable=False)  # keep only the control socket
     os.closerange(4, MAX_DESCRIPTOR)
     adopt_orphans(setup.prctl)
     sock = socket.socket(fileno=3)
     while True:
-        data, ancillary, *_ = sock.recvmsg(COMMAND.size, socket.CMSG_SPACE(9 * 4))
+        data, received = receive(sock, COMMAND.size, 9)
         if not data:
             os._exit(0)
         if data[:1] != b"W":  # meant for an action that had ended by itself
             continue
-        received = list(array.array("i", ancillary[0][2]))
         for descriptor in received:
             os.set_inheritable(descriptor, False)
         worker = _start_worker(setup, received)

@@ -1,8 +1,8 @@
-"""What every Python that code starts runs first: it writes to the block's own output at once.
+"""Files for what code starts: what every Python runs first, and the command `job`.
 
-So output is shown while it is made, and what a program has printed is there if it is ended. With PYTHONUNBUFFERED, it
-would write into pipes between programs at once as well: `python3 x.py | head -3` would end with a traceback where an
-ordinary shell says nothing.
+The first writes to the block's own output at once. So output is shown while it is made, and what a program has printed
+is there if it is ended. With PYTHONUNBUFFERED, it would write into pipes between programs at once as well:
+`python3 x.py | head -3` would end with a traceback where an ordinary shell says nothing.
 """
 
 from __future__ import annotations
@@ -12,36 +12,48 @@ import os
 from .files import make_folder, remove_folder, write_file
 
 VARIABLE = "AGENTD_OUTPUT"
-NAME = "sitecustomize.py"
-FOLDER = os.path.join(os.path.dirname(__file__), "at_start")
+HERE = os.path.dirname(__file__)
+FOLDER, PROGRAMS = os.path.join(HERE, "at_start"), os.path.join(HERE, "programs")
+FILES = (os.path.join(FOLDER, "sitecustomize.py"), os.path.join(PROGRAMS, "job"))
 # Where this package is no folder, its file is gone once it is imported.
-TEXT = b"" if os.path.isdir(FOLDER) else globals()["__loader__"].get_data(os.path.join(FOLDER, NAME))
+TEXTS = (
+    {}
+    if os.path.isdir(FOLDER)
+    else {os.path.basename(path): globals()["__loader__"].get_data(path) for path in FILES}
+)
 
 
 class StartupFolder:
-    """A folder for PYTHONPATH: this package's own or, where that is an artefact, one in the session's TMPDIR."""
+    """Folders for PYTHONPATH and PATH: this package's own or, where it is an artefact, one in the session's TMPDIR."""
 
     def __init__(self, workspace: str, temporary: str, token: str) -> None:
         self.workspace = workspace
-        self.path = os.path.join(temporary, f".agentd-{token[:8]}") if TEXT else FOLDER
-        if TEXT:
+        own = os.path.join(temporary, f".agentd-{token[:8]}")
+        self.path, self.programs = (own, own) if TEXTS else (FOLDER, PROGRAMS)
+        if TEXTS:
             try:
                 make_folder(workspace, self.path)
-                write_file(workspace, self.path, NAME, TEXT)
+                for name, text in TEXTS.items():
+                    write_file(workspace, self.path, name, text)
             except OSError:
-                pass  # output is buffered then, and nothing else
+                pass  # output is buffered then, and there is no command `job`
 
     def remove(self) -> None:
-        if TEXT:
+        if TEXTS:
             try:
-                write_file(self.workspace, self.path, NAME, None)
+                for name in TEXTS:
+                    write_file(self.workspace, self.path, name, None)
                 remove_folder(self.workspace, self.path)
             except OSError:
                 pass
 
     def on_path(self, env: dict[str, str]) -> None:
-        """Put it in front of what an environment has."""
+        """Put it in front of what an environment has for Python."""
         env["PYTHONPATH"] = ":".join(filter(None, (self.path, env.get("PYTHONPATH"))))
+
+    def programs_on_path(self, env: dict[str, str]) -> None:
+        """Put the programs behind all others: none takes the place of a system's."""
+        env["PATH"] = ":".join(filter(None, (env.get("PATH"), self.programs)))
 
 
 def output_variable(out: int, err: int) -> str:

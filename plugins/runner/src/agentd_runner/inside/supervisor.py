@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import select
-import signal
-import socket
 import struct
 import time
 
+from .descriptors import receive
+from .primitives import signal, socket, to_json
 from .processes import (
     LINUX,
     children_of,
@@ -27,6 +26,7 @@ from .processes import (
 COMMAND = struct.Struct("!cd")  # of the runner to a supervisor: a letter, the grace in seconds
 LEFT_OVER_S = 0.05  # helpers that end by themselves (multiprocessing's tracker) may do so
 COUNT_S = 0.02  # how long counting an action's tasks may take while they run
+LASTING_MS = 50  # how often a job is looked at whose first process has ended
 
 
 class ActionSupervisor:
@@ -34,8 +34,11 @@ class ActionSupervisor:
     one JSON line on its control socket.
 
     A `COMMAND` on that socket: `T` ends the action (TERM, grace, KILL); `C` has it count the action's tasks
-    (processes and threads), if they may be more than `most`, and end the action that has more. A closed socket
-    (the runner is gone) ends the action at once.
+    (processes and threads), if they may be more than `most`, and end the action that has more. `J` says that it is a
+    job: it lasts as long as any process of it does; a line with the worker's pid answers. `L` says that what the worker
+    leaves running goes on: when that has ended and others have not, a line says so: a report, a space, the pid of one
+    of these. `S` sends all processes the signal whose number stands in the grace's place. A closed socket (the runner
+    is gone) ends the action at once.
     """
 
     def __init__(self, control: socket.socket, worker: int, most: int) -> None:
@@ -49,6 +52,8 @@ class ActionSupervisor:
         self.cpu_s, self.memory = 0.0, 0
         self.deadline: float | None = None
         self.left_over = False
+        self.lasts = False  # it is a job
+        self.leaves = False  # the worker's end is told while others go on
         self.killed = 0
         self.poll = select.poll()
         self.poll.register(control, select.POLLIN)
@@ -67,22 +72,26 @@ class ActionSupervisor:
                     self.obey_command()
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 self.kill_all_below()
-        try:
-            self.control.sendall(self.report())
-        except OSError:
-            pass
+        self.tell()
         if self.pidfd >= 0:
             os.close(self.pidfd)
 
+    def tell(self, end: bytes = b"") -> None:
+        """Send the report."""
+        try:
+            self.control.sendall(self.report() + end)
+        except OSError:  # the runner is gone
+            pass
+
     def timeout_ms(self) -> int | None:
         if self.pidfd < 0 or self.ended:
-            return 2
+            return LASTING_MS if self.lasts and self.deadline is None else 2
         if self.deadline is None:
             return None
         return max(1, int((self.deadline - time.monotonic()) * 1000) + 1)
 
     def obey_command(self) -> None:
-        data = self.control.recv(COMMAND.size)
+        data, _ = receive(self.control, COMMAND.size)
         if not data:
             self.poll.unregister(self.control)
             self.kill_all_below()
@@ -90,6 +99,16 @@ class ActionSupervisor:
         letter, grace_s = COMMAND.unpack(data)
         if letter == b"C":
             self.check_task_count()
+            return
+        if letter == b"J":
+            self.lasts = True
+            self.control.send(b"%d\n" % self.worker)
+            return
+        if letter == b"L":
+            self.leaves = True
+            return
+        if letter == b"S":
+            signal_all(descendants(children_of(os.getpid())), int(grace_s))
             return
         self.deadline = time.monotonic() + grace_s
         pids = descendants(children_of(os.getpid())) or [self.worker]
@@ -131,9 +150,15 @@ class ActionSupervisor:
         """Collect what has ended; True when nothing is left."""
         if not reap_children(self.count_in):
             return True
-        if self.ended and self.deadline is None:
-            self.left_over = True
-            self.deadline = time.monotonic() + LEFT_OVER_S
+        if self.ended and self.deadline is None and not self.lasts:
+            if self.poll.poll(0):  # what was said before the worker began may say that it lasts
+                self.obey_command()
+            elif self.leaves:
+                self.tell(b" %d\n" % (children_of(os.getpid()) or [0])[0])
+                self.lasts = True
+            else:
+                self.left_over = True
+                self.deadline = time.monotonic() + LEFT_OVER_S
         return False
 
     def count_in(self, pid: int, status: int, used: resource.struct_rusage) -> None:
@@ -150,4 +175,4 @@ class ActionSupervisor:
         """Return the report: wait status, CPU seconds, peak memory in bytes, number of processes killed, tasks if
         they were too many."""
         unit = 1024 if LINUX else 1  # ru_maxrss is in KiB on Linux, in bytes on macOS
-        return json.dumps([self.status, self.cpu_s, self.memory * unit, self.killed, self.crowd]).encode()
+        return to_json([self.status, self.cpu_s, self.memory * unit, self.killed, self.crowd])

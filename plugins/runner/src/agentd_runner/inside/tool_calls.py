@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import array
+import os
 import select
-import socket
 import struct
 
 from .action import RunningAction
-from .descriptors import close_quietly, free_descriptors
+from .descriptors import close_quietly, free_descriptors, receive, send_with_descriptors
 from .frames import (
     CALL,
     MAX_CALL,
@@ -20,6 +19,7 @@ from .frames import (
     U32,
 )
 from .poller import Poller
+from .primitives import socket
 from .workers import SupervisedWorker
 
 
@@ -41,7 +41,7 @@ class ToolCalls:
     def open_line(self, descriptor: int) -> None:
         """Take the direct line that was inherited under this number."""
         self.line = socket.socket(fileno=descriptor)
-        self.line.set_inheritable(False)
+        os.set_inheritable(descriptor, False)
         self.line.setblocking(False)
 
     def is_full(self) -> bool:
@@ -75,21 +75,18 @@ class ToolCalls:
         outlast the block, but for that of the thread that runs it ("M").
         """
         try:
-            data, ancillary, *_ = action.worker.broker.recvmsg(512, socket.CMSG_SPACE(4), socket.MSG_DONTWAIT)
+            data, received = receive(action.worker.broker, 512, 1, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
-        except OSError:
-            data, ancillary = b"", []
-        for _level, _kind, packed in ancillary:
-            for descriptor in array.array("i", packed[: len(packed) - len(packed) % 4]):
-                wants_channel = data[:1] in (b"C", b"M")
-                ends_with_block = not is_kept or data[:1] == b"M"
-                if wants_channel and ends_with_block and self.pass_on(action, descriptor):
-                    close_quietly(descriptor)
-                elif wants_channel and not self.is_full():
-                    self.open_channel(action.worker, descriptor)
-                else:
-                    close_quietly(descriptor)
+        for descriptor in received:
+            wants_channel = data[:1] in (b"C", b"M")
+            ends_with_block = not is_kept or data[:1] == b"M"
+            if wants_channel and ends_with_block and self.pass_on(action, descriptor):
+                close_quietly(descriptor)
+            elif wants_channel and not self.is_full():
+                self.open_channel(action.worker, descriptor)
+            else:
+                close_quietly(descriptor)
         return bytes(data)
 
     def open_channel(self, worker: SupervisedWorker, descriptor: int) -> None:
@@ -104,9 +101,8 @@ class ToolCalls:
             return False
         if self.passed_on >= MAX_LINE_CHANNELS // 2:
             return False
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
         try:
-            self.line.sendmsg([U32.pack(action.ident)], rights)
+            send_with_descriptors(self.line, U32.pack(action.ident), [descriptor])
         except OSError:  # full, or the host is going
             return False
         action.passed_on += 1

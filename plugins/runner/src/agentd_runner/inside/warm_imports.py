@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import builtins
 import gc
-import json
 import os
-import signal
 import sys
 
 from .descriptors import anonymous_file
+from .primitives import signal, to_json
 from .processes import PR_SET_PDEATHSIG, children_of, try_fork
 from .setup import RunnerSetup
 
@@ -53,14 +52,14 @@ def import_ahead(setup: RunnerSetup, names: list[str], runner: socket.socket) ->
         setup.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     for name in names:
         reason = _import_one(name, folders)
-        runner.send(json.dumps([name, reason]).encode())
+        runner.send(to_json([name, reason]))
         if reason:
             os._exit(0)
     # What blocks alone have named and is not there is their own module: it changes nothing of the others.
     missed -= {name.partition(".")[0] for name in names}
     tops = {name.partition(".")[0] for name in {*set(sys.modules) - had, *missed}}
     standard = tops & sys.stdlib_module_names
-    runner.send(json.dumps([sorted(standard), sorted(tops - standard)]).encode())
+    runner.send(to_json([sorted(standard), sorted(tops - standard)]))
     if setup.prctl is not None:
         setup.prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
     sys.path[:] = path

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import socket
 import sys
 import time
 
+from .frames import MAX_MODULES
 from .poller import Poller
+from .primitives import from_json, signal, socket, to_json
 from .setup import RunnerSetup
 from .workers import Spawner, SupervisedWorker
 
@@ -17,7 +16,6 @@ TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-MAX_MODULES = 128  # of one session
 IMPORT_S = 20.0  # how long one import may take
 MAX_ENTRIES = 4096  # a larger folder is not looked through before a block
 
@@ -70,14 +68,14 @@ class WarmPython:
         self.due = time.monotonic() + IMPORT_S
         self.generation += 1
         self.kind = f"warm{self.generation}"
-        self.spawner.socket.send(b"I" + json.dumps(names).encode())
+        self.spawner.socket.send(b"I" + to_json(names))
         return True
 
     def start_worker(self, base: bytes) -> SupervisedWorker:
         """Fork one. Raises `OSError` if the spawner is gone."""
         if self.spawner is None:
             raise OSError("there is none")
-        return self.spawner.start_worker(self.kind, base)
+        return self.spawner.start_worker(self.kind, base, waits=False)
 
     def on_message(self, _event: int) -> None:
         if self.spawner is None:
@@ -93,7 +91,7 @@ class WarmPython:
         if not data:
             self.leave_out("its import ends the process")
             return
-        first, second = json.loads(data)
+        first, second = from_json(data)
         if not self.under_way:
             self.standard.update(first)
             self.others.update(second)

@@ -8,10 +8,11 @@ import time
 
 from .frames import EXIT
 from .poller import Poller
+from .primitives import socket
 from .processes import LINUX, children_of, kill_below
 from .setup import RunnerSetup
 from .shell import export_lines
-from .timings import KILL_MARGIN_S, PAUSE_S, REFILL_S, SPARE_IDLE_S, SPARE_LEAST_S, WARM_TIMES
+from .timings import PAUSE_S, POOL_END_S, REFILL_S, SPARE_IDLE_S, SPARE_LEAST_S, WARM_TIMES
 from .warm_python import WarmPython
 from .workers import Spawner, SupervisedWorker
 
@@ -48,8 +49,6 @@ class SpareWorkers:
             deadlines.append(self.idle_due())
         if self.warm.spawner is not None:
             deadlines.append(min(self.warm.due, self.warm_due()))
-        if self.old_spawners:  # look whether they have ended
-            deadlines.append(time.monotonic() + 0.1)
         return deadlines
 
     def idle_due(self) -> float:
@@ -94,6 +93,11 @@ class SpareWorkers:
         if begun:  # those from before have less
             self.close_workers({*self.spares, *self.idle} - {"bash", "python"})
 
+    def make_ahead(self, kinds: Iterable[str]) -> None:
+        """Make these when there is time for it, and keep them until the first action says for how long."""
+        self.wanted.update(kinds)
+        self.keep_s = float("inf")
+
     def refill(self) -> None:
         """Make the spares that were taken, now that what took them has been sent on its way."""
         for kind in self.wanted:
@@ -105,8 +109,9 @@ class SpareWorkers:
                     return
         self.wanted.clear()
 
-    def new_worker(self, kind: str) -> SupervisedWorker:
-        """Return a worker that was not there before. Raises `OSError` if no process can be made."""
+    def new_worker(self, kind: str, *, waits: bool = False) -> SupervisedWorker:
+        """Return a worker that was not there before; an action may wait for it. Raises `OSError` if no process can be
+        made."""
         idle = self.idle.pop(kind, None)
         if idle is not None:
             try:
@@ -122,7 +127,7 @@ class SpareWorkers:
                 self.spawner = Spawner(self.setup)
                 self.base = os.fsencode(export_lines(self.setup.env))
             try:
-                return self.spawner.start_worker(kind, self.base)
+                return self.spawner.start_worker(kind, self.base, waits=waits)
             except OSError:  # the spawner was killed
                 self.retire_spawner()
         raise BlockingIOError(errno.EAGAIN, "no new process can be made")
@@ -141,7 +146,7 @@ class SpareWorkers:
             worker.close()
             worker = None
         try:
-            return worker or self.new_worker(kind)
+            return worker or self.new_worker(kind, waits=True)
         except OSError:
             if kind in ("bash", "python"):
                 raise
@@ -172,7 +177,9 @@ class SpareWorkers:
         spawner, kind = (self.spawner, worker.kind)
         if kind not in ("bash", "python"):
             spawner, kind = self.warm.spawner, self.warm.kind
-        return worker.spawner is spawner and worker.kind == kind and kind not in self.idle
+        return (
+            worker.spawner is spawner and worker.kind == kind and kind not in self.idle and not worker.is_bare
+        )
 
     def kill_worker(self, worker: SupervisedWorker) -> None:
         """End a worker whose supervisor does not. If the spawner was killed too, all that it watched fell to us."""
@@ -182,14 +189,17 @@ class SpareWorkers:
         spawners = {spawner.pid for spawner in self.old_spawners}
         kill_below([pid for pid in children_of(os.getpid()) if pid not in spawners])
 
-    def retire_spawner(self) -> None:
-        """Let the spawners end when their last supervisor does; the next worker comes from a new one."""
-        self.warm.close()
-        self.retire_workers()
+    def retire_spawner(self, keep: Iterable[str] = ()) -> None:
+        """Let the spawners end when their last supervisor does; the next worker comes from a new one.
 
-    def retire_workers(self) -> None:
+        :param keep: kinds of workers that are as good as before.
+        """
+        self.warm.close()
+        self.retire_workers(keep)
+
+    def retire_workers(self, keep: Iterable[str] = ()) -> None:
         """The same, but keep what has modules imported: that takes long."""
-        self.close_workers({*self.spares, *self.idle})
+        self.close_workers({*self.spares, *self.idle}.difference(keep))
         if self.spawner is not None:
             self.retire(self.spawner)
             self.spawner = None
@@ -205,16 +215,26 @@ class SpareWorkers:
     def retire(self, spawner: Spawner) -> None:
         spawner.retire()
         self.old_spawners.append(spawner)
+        self.poller.watch(spawner.socket.fileno(), lambda _event: self.on_retired(spawner))
+
+    def on_retired(self, spawner: Spawner) -> None:
+        """A spawner has ended: its socket is closed then. Or it answers too late, and nobody reads it."""
+        try:
+            spawner.socket.recv(16, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+        self.sweep_spawners()
 
     def sweep_spawners(self) -> None:
         for spawner in self.old_spawners[:]:
             if spawner.has_ended():
+                self.poller.unwatch(spawner.socket.fileno())
                 spawner.socket.close()
                 self.old_spawners.remove(spawner)
 
     def close(self) -> None:
         """End all workers and wait for them, so that nothing outlives the runner."""
-        deadline = time.monotonic() + KILL_MARGIN_S
+        deadline = time.monotonic() + POOL_END_S
         self.retire_spawner()
         while self.old_spawners and time.monotonic() < deadline:
             time.sleep(0.002)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import array
-import json
 import os
-import socket
 import sys
 
 from .descriptors import anonymous_file, message_pair, send_with_descriptors
 from .frames import U32
+from .primitives import socket, to_json
 from .setup import RunnerSetup
 from .shell_state import MAX_STATE
 from .spawner import run_spawner
@@ -24,17 +22,18 @@ if TYPE_CHECKING:
 class Spawner:
     """The process that forks supervisors, and the runner's socket to it.
 
-    Messages: `F`, the worker's number and its kind, with the supervisor's end of the control socket, forks a
-    supervisor; `K` and a number kills that supervisor, what is below it, and every process that fell to the spawner,
-    and is answered with `K`; `I` and names as JSON imports these modules for all Pythons that it forks from then on
-    (`warm_imports.import_ahead` has the answers); `R` retires the spawner: it ends when its last supervisor does. A
-    closed socket does the same.
+    Messages: `F`, the worker's number, its kind, and 1 if an action waits for it, with the supervisor's end of the
+    control socket, forks a supervisor; `K` and a number kills that supervisor, what is below it, and every process that
+    fell to the spawner, and is answered with `K`; `I` and names as JSON imports these modules for all Pythons that it
+    forks from then on (`warm_imports.import_ahead` has the answers); `R` retires the spawner: it ends when its last
+    supervisor does. A closed socket does the same.
     """
 
     def __init__(self, setup: RunnerSetup) -> None:
         """Fork it. The outbox must be empty: the child would hold a copy of what is still to be sent."""
         self.socket, theirs = message_pair()
         self.count = 0
+        self.has_python = False
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -45,7 +44,7 @@ class Spawner:
                 os._exit(70)
         theirs.close()
 
-    def start_worker(self, kind: str, base: bytes) -> SupervisedWorker:
+    def start_worker(self, kind: str, base: bytes, *, waits: bool) -> SupervisedWorker:
         """Fork a supervisor and let it start a worker: `bash`, which exports `base`, or a Python.
 
         Raises `OSError` if the spawner is gone.
@@ -55,8 +54,12 @@ class Spawner:
         try:
             # The order is there already when the supervisor comes to be: if it does not, its end is what we see.
             worker = SupervisedWorker(self, self.count, kind, control, base)
+            worker.is_bare = waits and kind == "python" and not self.has_python
+            self.has_python = self.has_python or kind == "python"
             try:
-                send_with_descriptors(self.socket, b"F%d %s" % (self.count, kind.encode()), [theirs.fileno()])
+                send_with_descriptors(
+                    self.socket, b"F%d %s %d" % (self.count, kind.encode(), waits), [theirs.fileno()]
+                )
             except OSError:
                 worker.close()
                 raise
@@ -144,6 +147,7 @@ class SupervisedWorker:
         self.number = number
         self.control = control
         self.action = 0  # the action that it works on; a kept interpreter works on one after the other
+        self.is_bare = False  # a Python without what others have imported already: there was no time
         self.start_worker(base)
 
     def start_worker(self, base: bytes) -> None:
@@ -167,7 +171,7 @@ class SupervisedWorker:
 
         Header and code go into a file without a name: neither the environment nor argv has the room.
         """
-        encoded = json.dumps(header).encode()
+        encoded = to_json(header)
         job = anonymous_file()
         view = memoryview(U32.pack(len(encoded)) + encoded + code)
         while view:
@@ -175,9 +179,8 @@ class SupervisedWorker:
         os.lseek(job, 0, os.SEEK_SET)
         out, out_write = os.pipe()
         err, err_write = os.pipe()
-        rights = array.array("i", [job, out_write, err_write])
         try:
-            self.broker.sendmsg([b"J"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            send_with_descriptors(self.broker, b"J", [job, out_write, err_write])
         except OSError:
             pass  # the worker is dead; its control socket says so
         os.close(out_write)

@@ -14,7 +14,8 @@ import socket
 import stat
 import struct
 import threading
-import time
+
+from ._channel import MAX_MESSAGE_BYTES, NO_SIGNAL, CallChannel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Blob",
+    "ToolDeniedError",
     "ToolError",
     "ToolInputError",
     "ToolTimeoutError",
@@ -30,17 +32,10 @@ __all__ = [
     "call_given",
 ]
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024 - 1024
-
-_LENGTH = struct.Struct("!I")
-_HEAD = struct.Struct("!IH")
-_AWAKE_S = 200e-6
-_BUFFER = 1024 * 1024
 _PARTS = 500  # the kernel takes no more than 1,024 at once
 _LONG = 1024  # characters, from which on a text is escaped as bytes
 _ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"))
 _CONTROLS = [code for code in range(32) if code not in (9, 10, 13)]
-_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)  # code may have set SIGPIPE back to its default
 
 
 class ToolError(Exception):
@@ -53,6 +48,10 @@ class ToolInputError(ToolError, TypeError):
     """The arguments do not fit the tool's parameters; the tool was not called."""
 
 
+class ToolDeniedError(ToolError, PermissionError):
+    """The session's policy does not allow the call; the tool was not called."""
+
+
 class ToolTimeoutError(ToolError, TimeoutError):
     """The tool did not answer in time."""
 
@@ -61,7 +60,9 @@ class UnknownToolError(ToolError, LookupError):
     """No tool has this name."""
 
 
-_ERRORS = {c.__name__: c for c in (ToolError, ToolInputError, ToolTimeoutError, UnknownToolError)}
+_ERRORS = {
+    c.__name__: c for c in (ToolDeniedError, ToolError, ToolInputError, ToolTimeoutError, UnknownToolError)
+}
 
 
 class Blob(bytes):
@@ -146,6 +147,26 @@ def _in_parts(arguments: dict[str, Any]) -> list[bytes]:
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain).encode
 
 
+def _quick_encoder() -> Any:
+    """Return what `_encode` makes anew for each value, which takes longer than the writing of a small one.
+
+    It has no memory of what it is in the middle of, as threads share it: a value that contains itself ends in a
+    RecursionError here.
+    """
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    try:
+        write = make(None, _plain, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False)
+        if "".join(write({"a": [1, "b"]}, 0)) == '{"a":[1,"b"]}':
+            return lambda value: "".join(write(value, 0))
+    except TypeError:  # another Python's json
+        pass
+    return _encode
+
+
+_encode_quickly = _quick_encoder()
+_read = json.JSONDecoder().raw_decode
+
+
 def _encoded(name: str, arguments: dict[str, Any]) -> bytes | list[bytes]:
     """Return the arguments as JSON; in parts if they hold a long text, for joining would copy that once more."""
     try:
@@ -154,7 +175,10 @@ def _encoded(name: str, arguments: dict[str, Any]) -> bytes | list[bytes]:
                 parts = _in_parts(arguments)
                 break
         else:
-            parts = [_encode(arguments).encode("ascii")]
+            try:
+                parts = [_encode_quickly(arguments).encode("ascii")]
+            except RecursionError:  # this one tells a value that contains itself from one that is deep
+                parts = [_encode(arguments).encode("ascii")]
     except TypeError as error:
         raise ToolInputError(f"{name}(): an argument is of a type that JSON cannot hold: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -182,6 +206,13 @@ def _decoded(data: bytes | bytearray) -> Any:
         return str(memoryview(data)[1:-1], "utf-8")  # a text as it is
     if b"$" in data and b'blob":' in data:  # a single byte is found much faster
         return json.loads(data, object_hook=_untagged)
+    try:
+        text = str(data, "utf-8")
+        value, end = _read(text)  # json.loads would look for the encoding, and for white space around
+        if end == len(text):
+            return value
+    except ValueError:
+        pass
     return json.loads(data)
 
 
@@ -200,28 +231,17 @@ def _untagged(value: dict[str, Any]) -> Any:
 # --- the fast way --------------------------------------------------------------------------------
 
 
-class _Channel:
+class _Channel(CallChannel):
     """A private connection to the host. One thread uses it; a fork makes a new one. With `block`, it ends with that."""
 
     def __init__(self, sock: socket.socket, block: str) -> None:
+        super().__init__(sock)
         self.pid = os.getpid()
         self.block = block
-        self.sock = sock
-        self.large = False
-
-    def __del__(self) -> None:
-        self.sock.close()
 
     def call(self, name: str, data: bytes | list[bytes]) -> Any:
-        encoded = name.encode("utf-8", "surrogatepass")
         try:
-            if isinstance(data, bytes):
-                message = _HEAD.pack(2 + len(encoded) + len(data), len(encoded)) + encoded + data
-                self.sock.sendall(message, _NO_SIGNAL)
-            else:
-                size = 2 + len(encoded) + sum(map(len, data))
-                self._send_parts([_HEAD.pack(size, len(encoded)), encoded, *data])
-            failed, reply = self._receive()
+            failed, reply = self.ask(name.encode("utf-8", "surrogatepass"), data)
         except BaseException as error:
             # Half a message may be under way (Ctrl-C, too): nothing that follows would fit.
             _state.channel = None
@@ -231,53 +251,6 @@ class _Channel:
         if failed:
             raise _failure(json.loads(reply))
         return _decoded(reply)
-
-    def _send_parts(self, parts: list[bytes]) -> None:
-        if not self.large:
-            self.large = True
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        # In one go: a head of its own would wake the host for nothing.
-        sent = self.sock.sendmsg(parts, [], _NO_SIGNAL)
-        if sent < sum(map(len, parts)):
-            self.sock.sendall(memoryview(b"".join(parts))[sent:], _NO_SIGNAL)
-
-    def _first(self) -> bytes:
-        """Wait for the beginning of the reply. Awake for a moment, if no other thread wants to run: on an
-        idle machine, being woken would take longer than the call."""
-        if threading.active_count() == 1:
-            until = time.perf_counter() + _AWAKE_S
-            while time.perf_counter() < until:
-                try:
-                    return self.sock.recv(65536, socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    os.sched_yield()
-        return self.sock.recv(65536)
-
-    def _receive(self) -> tuple[bool, bytes | bytearray]:
-        """Return whether the call failed, and the JSON of its reply."""
-        chunk = self._first()
-        while len(chunk) < 5:
-            more = self.sock.recv(65536)
-            if not more:
-                raise EOFError("the session has ended")
-            chunk += more
-        (size,) = _LENGTH.unpack_from(chunk)
-        failed = chunk[4] != 0
-        if len(chunk) == size + 4:
-            return failed, chunk[5:]
-        if not 0 < size <= MAX_MESSAGE_BYTES or len(chunk) > size + 4:
-            raise EOFError("the host sent a reply that breaks the protocol")
-        size -= 1
-        whole = bytearray(size)
-        got = len(chunk) - 5
-        whole[:got] = chunk[5:]
-        view = memoryview(whole)
-        while got < size:
-            count = self.sock.recv_into(view[got:])
-            if not count:
-                raise EOFError("the session has ended")
-            got += count
-        return failed, whole
 
 
 _state = threading.local()
@@ -320,7 +293,7 @@ def _ask_broker(message: bytes) -> socket.socket | None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))]
-            broker.sendmsg([message], rights, _NO_SIGNAL)
+            broker.sendmsg([message], rights, NO_SIGNAL)
     except OSError as error:
         if ours is not None:
             ours.close()

@@ -6,6 +6,7 @@ skills read SKILL [FILE]         a skill's whole document, or another file of it
 skills search [-n N] WORDS       the tools and documents that fit the words, best first; at most N (10)
 skills run SKILL SCRIPT [ARGS]   run a skill's script
 skills exec                      run Python from standard input, tools importable
+skills show FILE...              look at pictures, if this session shows any
 Written by agentd; changes are overwritten.
 """
 
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
         "search": (show_search, 1, None),
         "run": (run_script, 2, None),
         "exec": (run_input, 0, 0),
+        "show": (show_pictures, 1, None),
     }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print((__doc__ or "").rpartition("\n")[0].rpartition("\n")[0].partition("\n\n")[2])
@@ -106,6 +108,21 @@ def about(folder: str) -> str:
     from _frontmatter import field
 
     return " ".join(field(document(folder), "description").split())
+
+
+def show_pictures(*paths: str) -> int:
+    """Show the model pictures."""
+    from importlib import import_module
+
+    sys.path.insert(0, ROOT)
+    library = import_module("lib._show")
+    for path in paths:
+        try:
+            library.show(path)
+        except (OSError, ValueError, library.ToolError) as problem:
+            print(f"skills: {path}: {problem}", file=sys.stderr)
+            return 1
+    return 0
 
 
 def show_list(*options: str) -> None:

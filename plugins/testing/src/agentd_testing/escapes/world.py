@@ -34,6 +34,8 @@ SECRET_VARIABLE: Final = "ESCAPE_TEST_API_KEY"
 
 _PLACES: Final = ("/", "/etc", "/etc/cron.d", "/usr/bin", "/tmp", "/dev/shm")
 
+HEAD: Final = "ref: refs/heads/main\n"
+
 _DECOY = "import sys; print('ready', flush=True); sys.stdin.read()"
 
 
@@ -97,11 +99,18 @@ class World:
         (self.outside / "folder").mkdir()
         (self.outside / "folder" / "inner.txt").write_text(f"{self.secret}\n")
         (self.workspace / "plain.txt").write_text("plain\n")
-        repository = self.workspace / ".git"
-        for folder in ("hooks", "objects", "refs"):
-            (repository / folder).mkdir(parents=True)
-        (repository / "HEAD").write_text("ref: refs/heads/main\n")
-        (repository / "config").write_text("[core]\n\trepositoryformatversion = 0\n")
+        for repository in (".git", "nested/.git", ".git/modules/module"):
+            _make_repository(self.workspace / repository)
+        (self.workspace / "module").mkdir()
+        (self.workspace / "module/.git").write_text("gitdir: ../.git/modules/module\n")
+        linked = self.workspace / ".git/worktrees/linked"
+        linked.mkdir(parents=True)
+        for name, text in (
+            ("HEAD", HEAD),
+            ("commondir", "../..\n"),
+            ("gitdir", f"{self.outside}/linked/.git\n"),
+        ):
+            (linked / name).write_text(text)
 
     def facts(self, mark: str) -> dict[str, object]:
         """Return what a case's code is told."""
@@ -142,6 +151,13 @@ class World:
         before, self.before = self.before, self.fingerprint()
         names = sorted(before.keys() | self.before.keys())
         return [name for name in names if before.get(name) != self.before.get(name)]
+
+
+def _make_repository(folder: Path) -> None:
+    for name in ("hooks", "objects", "refs"):
+        (folder / name).mkdir(parents=True)
+    (folder / "HEAD").write_text(HEAD)
+    (folder / "config").write_text("[core]\n\trepositoryformatversion = 0\n")
 
 
 def _identity(path: str) -> tuple[int, int]:

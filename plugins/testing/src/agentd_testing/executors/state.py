@@ -44,6 +44,18 @@ class StatePart(ExecutorBase):
         assert (await self.bash(executor, "echo $KEPT")).stdout == b"1\n"
 
     @pytest.mark.anyio
+    async def test_a_fresh_bash_takes_nothing_of_the_shell_and_leaves_nothing(
+        self, executor: Executor
+    ) -> None:
+        await self.bash(executor, "mkdir sub; cd sub; export A=1; f() { echo f; }; set -o pipefail")
+        shows = 'echo "[$A$B]" ${PWD##*/}; set -o | grep -c "pipefail.*on"; type -t f g'
+        change = "; cd /; export A=2 B=2; g() { echo g; }; set +o pipefail; trap 'echo left' EXIT"
+        fresh = await executor.run(BashAction(command=shows + change, state="fresh", env={"B": "own"}))
+        top = executor.workspace_dir.name
+        assert fresh.stdout.decode().split() == ["[own]", top, "0", "left"], fresh
+        assert (await self.bash(executor, shows)).stdout.decode().split() == ["[1]", "sub", "1", "function"]
+
+    @pytest.mark.anyio
     async def test_it_is_bash_and_not_sh(self, executor: Executor) -> None:
         assert (await self.bash(executor, "declare -A m=([a]=1); echo ${m[a]}")).stdout == b"1\n"
 

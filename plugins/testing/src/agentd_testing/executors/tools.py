@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import attrs
@@ -92,6 +92,27 @@ class ToolsPart(ExecutorBase):
         first = attached.calls.get(timeout=5)  # calls are reported beside the block, not before its end
         assert (first.name, first.result) == ("double", "42")
         assert first.code_id == "block-7", "a call must name the `action_id` of the action it comes from"
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("state", ["fresh", "kept"])
+    async def test_calls_of_all_sizes_one_after_the_other_are_answered_in_order(
+        self, attached: Attached, state: Literal["fresh", "kept"]
+    ) -> None:
+        code = (
+            "from lib.tools import double, fails, same\n"
+            "for n in range(70): assert double(n) == 2 * n, n\n"
+            "for size in (0, 1, 4000, *range(4060, 4110), 5000, 70_000, 7, 300_000, 2):\n"
+            "    for sign in 'x\\n':\n"  # a text goes by as it is, or with each of its signs escaped
+            "        text = sign * size\n"
+            "        assert same(text) == text, (size, sign)\n"
+            "    try: fails()\n"
+            "    except Exception as error: assert 'on purpose' in str(error), error\n"
+            "import os\n"
+            "if not (pid := os.fork()): os._exit(double(4))\n"
+            "print(double(21), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+        )
+        result = await attached.executor.run(PythonAction(code=code, state=state))
+        assert result.output == "42 8\n"
 
     @pytest.mark.anyio
     async def test_children_of_both_languages_and_curl_call_tools(self, attached: Attached) -> None:

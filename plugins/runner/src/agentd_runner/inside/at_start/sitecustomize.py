@@ -24,7 +24,8 @@ for _name, _inode in zip(("stdout", "stderr"), os.environ.get("AGENTD_OUTPUT", "
     try:
         _stream = getattr(sys, _name)
         _state = os.fstat(_stream.fileno())
-        if stat.S_ISFIFO(_state.st_mode) and str(_state.st_ino) == _inode:
+        _is_buffered = isinstance(_stream.buffer, io.BufferedWriter)  # not with `python -u`
+        if _is_buffered and stat.S_ISFIFO(_state.st_mode) and str(_state.st_ino) == _inode:
             _write_through(_name, _stream)
     except (AttributeError, OSError, ValueError):
         pass

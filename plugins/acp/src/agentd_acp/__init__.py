@@ -1,0 +1,1 @@
+"""agentd as an agent of the Agent Client Protocol: `agentd acp`."""

@@ -1,0 +1,251 @@
+"""The wire: JSON-RPC messages, one a line, bounded. What is no message is answered with an error, the rest served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+if TYPE_CHECKING:
+    from agentd_cli.standard_streams import StandardInput, StandardOutput
+
+__all__ = ["MAX_LINE_BYTES", "MessageWire"]
+
+MAX_LINE_BYTES: Final = 32 << 20
+"""Of one message: an image of 8 MiB as base64, and text around it, have room in it."""
+_ERROR_WRITE_S: Final = 5.0
+_MAX_ERRORS: Final = 20
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+
+
+@attrs.define(eq=False)
+class _Outgoing:
+    data: str
+    written: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+
+class MessageWire:
+    """Carries messages between the SDK's connection and two descriptors: an `acp` transport.
+
+    A message is written whole, or not at all: whoever waits for it may be cancelled. A reader that is slow makes those
+    wait who send.
+
+    :param source: where lines come from.
+    :param target: where they go.
+    :param max_line_bytes: of a message that comes in; a longer one is passed over, and answered with an error.
+    """
+
+    def __init__(
+        self, source: StandardInput, target: StandardOutput, *, max_line_bytes: int = MAX_LINE_BYTES
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._max_line_bytes = max_line_bytes
+        self._lines: deque[bytes] = deque()
+        self._pieces: list[bytes] = []
+        self._held = 0  # bytes in the pieces; of a line that is too long, those that were passed over
+        self._too_long = False
+        self._at_end = False
+        self._outgoing: deque[_Outgoing] = deque()
+        self._is_more = asyncio.Event()
+        self._unanswered: set[str | int | None] = set()
+        self._all_answered = asyncio.Event()
+        self._behind: dict[asyncio.Task[Any], list[Callable[[], Awaitable[object]]]] = {}
+        self.is_gone = asyncio.Event()
+        """Set when nothing that is written arrives any more."""
+
+    # --- what the SDK's connection calls -------------------------------------------------------------
+
+    async def receive(self) -> dict[str, Any] | None:
+        """Wait for the next message; None is the end."""
+        while True:
+            while not self._lines:
+                if self._at_end or self.is_gone.is_set():
+                    return None
+                self._take(await self._source.read())
+            message, problem = _read(self._lines.popleft())
+            if message is None:
+                await self._refuse(*problem)
+                continue
+            if "method" in message and message.get("id") is not None:
+                self._unanswered.add(message["id"])
+                self._all_answered.clear()
+            return message
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Write a message, and wait until it is written. If nobody reads, what is no request is dropped.
+
+        :raises ConnectionError: for a request that nobody will answer.
+        """
+        is_request = "method" in message and "id" in message
+        if not self.is_gone.is_set():
+            await self._write(message)
+        if self.is_gone.is_set() and is_request:
+            raise ConnectionError("the client has gone away")
+        if "method" not in message:
+            self._unanswered.discard(message["id"])
+            if not self._unanswered:
+                self._all_answered.set()
+            task = asyncio.current_task()
+            for follow in self._behind.pop(task, []) if task is not None else []:
+                await follow()
+
+    async def close(self) -> None:
+        """Whoever made the descriptors closes them."""
+
+    # --- what the agent calls ------------------------------------------------------------------------
+
+    def behind_answer(self, follow: Callable[[], Awaitable[object]]) -> None:
+        """Have an asynchronous function called when the request that this task serves was answered: what a client is
+        to hear of a session that it does not know yet."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._behind.setdefault(task, []).append(follow)
+
+    async def write_all(self) -> None:
+        """Write what is sent, until cancelled or until nobody reads."""
+        try:
+            while True:
+                while not self._outgoing:
+                    self._is_more.clear()
+                    await self._is_more.wait()
+                next_one = self._outgoing[0]
+                await self._target.write(next_one.data)
+                self._outgoing.popleft()
+                next_one.written.set()
+        except OSError:  # a pipe that was closed at its other end
+            pass
+        finally:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Write no more: whoever waits goes on."""
+        self.is_gone.set()
+        for one in self._outgoing:
+            one.written.set()
+        self._all_answered.set()
+
+    async def finish(self, within_s: float) -> None:
+        """Wait until every request was answered, but no longer than so many seconds."""
+        if not self._unanswered:
+            self._all_answered.set()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._all_answered.wait()
+                while self._outgoing:
+                    await self._outgoing[-1].written.wait()
+                    await asyncio.sleep(0)
+        except TimeoutError:
+            pass
+
+    # --- inside --------------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> None:
+        """Cut what has come into lines."""
+        if not data:
+            self._at_end = True
+            if self._held:
+                self._end_line()
+            return
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._add(line)
+            self._end_line()
+        self._add(rest)
+
+    def _add(self, piece: bytes) -> None:
+        self._held += len(piece)
+        if self._held > self._max_line_bytes:
+            self._too_long = True
+            self._pieces.clear()
+        elif piece:
+            self._pieces.append(piece)
+
+    def _end_line(self) -> None:
+        line = b"".join(self._pieces).strip()
+        if self._too_long:
+            self._lines.append(b"")
+        elif line:
+            self._lines.append(line)
+        self._pieces.clear()
+        self._held, self._too_long = 0, False
+
+    async def _refuse(self, id: str | int | None, code: int, why: str) -> None:
+        """Answer what is no message. Whoever does not read that either must not keep the others waiting."""
+        if not why:
+            why = f"a message may have {self._max_line_bytes:,} bytes; a longer line was passed over"
+        said = {"code": code, "message": _NAMES[code], "data": {"details": why}}
+        try:
+            async with asyncio.timeout(_ERROR_WRITE_S):
+                await self._write({"jsonrpc": "2.0", "id": id, "error": said})
+        except TimeoutError:
+            pass
+
+    async def _write(self, message: dict[str, Any]) -> None:
+        outgoing = _Outgoing(json.dumps(_tidy(message), ensure_ascii=False, default=str) + "\n")
+        self._outgoing.append(outgoing)
+        self._is_more.set()
+        await outgoing.written.wait()
+
+
+_NAMES: Final = {PARSE_ERROR: "Parse error", INVALID_REQUEST: "Invalid request"}
+_Problem = tuple[str | int | None, int, str]
+
+
+def _read(line: bytes) -> tuple[dict[str, Any] | None, _Problem]:
+    """Return the message of a line, or what is wrong with it: the SDK trusts what it is given."""
+    if not line:
+        return None, (None, INVALID_REQUEST, "")
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return None, (None, PARSE_ERROR, f"the line is no JSON: {error}"[:300])
+    if not isinstance(message, dict):
+        return None, (None, INVALID_REQUEST, f"a message is a JSON object, got a {_kind(message)}")
+    id = message.get("id")
+    if id is not None and (isinstance(id, bool) or not isinstance(id, str | int)):
+        return None, (None, INVALID_REQUEST, f"id: must be a text or a whole number, got a {_kind(id)}")
+    if "method" in message:
+        if not isinstance(message["method"], str):
+            return None, (id, INVALID_REQUEST, f"method: must be a text, got a {_kind(message['method'])}")
+        return message, (None, 0, "")
+    if "result" not in message and "error" not in message:
+        return None, (id, INVALID_REQUEST, "a message has a method, a result or an error")
+    if "error" in message and not _is_error(message["error"]):
+        message["error"] = {
+            "code": -32603,
+            "message": f"the client's error is none: {message['error']!r}"[:300],
+        }
+    return message, (None, 0, "")
+
+
+def _is_error(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("code"), int)
+        and isinstance(value.get("message"), str)
+    )
+
+
+def _kind(value: object) -> str:
+    names = {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _tidy(message: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of an error about parameters what they were: they may be long, and the client has them."""
+    data = message.get("error", {}).get("data")
+    if isinstance(data, dict) and isinstance(data.get("errors"), list):
+        errors = [
+            {"where": ".".join(map(str, one.get("loc", ()))), "why": str(one.get("msg", ""))[:300]}
+            for one in data["errors"][:_MAX_ERRORS]
+            if isinstance(one, dict)
+        ]
+        message = {**message, "error": {**message["error"], "data": {"errors": errors}}}
+    return message

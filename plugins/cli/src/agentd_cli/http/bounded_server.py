@@ -1,0 +1,225 @@
+"""uvicorn with bounds that it lacks: how many connections there are, and how long the head of a request may take; what
+it writes in one pass of the event loop goes out in one piece."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any, Final, Literal
+
+import anyio
+import attrs
+from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from agentd_cli.http.connections import ConnectionPlaces, peer_of
+
+__all__ = ["BoundedServer", "ClientLink", "ConnectionLimits", "make_server", "taken_in_time"]
+
+_KEEP_ALIVE_S: Final = 30
+_MOST_HELD: Final = 64 * 1024
+"""Bytes that wait for the pass to end."""
+_CLOSE_S: Final = 3
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message]], Send], Awaitable[None]]
+"""An ASGI application."""
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionLimits:
+    """What connections may take.
+
+    :ivar connections: how many there are at once.
+    :ivar silent: how many of them may have sent no request yet. Beyond, the oldest is closed.
+    :ivar slow_s: after so many seconds, one whose request is still not all there makes room for others, too.
+    :ivar head_bytes, head_s: of a request's line and headers: bytes, and seconds from the connection's begin.
+    """
+
+    connections: int = 1024
+    silent: int = 256
+    slow_s: float = 1.0
+    head_bytes: int = 64 * 1024
+    head_s: float = 15.0
+
+
+class BoundedServer(Server):
+    """Leaves signals to the command."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+    def install_signal_handlers(self) -> None:
+        """Take none (older releases)."""
+
+
+def taken_in_time(scope: MutableMapping[str, Any], send: Send, stall_s: float) -> Send:
+    """Return a `send` that lets go of the connection if its client takes nothing of an answer for so long."""
+
+    async def send_in_time(message: Message) -> None:
+        with anyio.move_on_after(stall_s) as waiting:
+            await send(message)
+        if waiting.cancelled_caught:
+            scope["state"]["transport"].abort()
+
+    return send_in_time
+
+
+class _GatheringTransport:
+    """A transport that sends what is written in one pass of the event loop in one go: the head of an answer with its
+    first piece, the last piece with the end. Else each would wake the client."""
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Take bytes."""
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes > _MOST_HELD:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held, self._held_bytes = self._held, [], 0
+            self._transport.write(b"".join(held))
+
+    def close(self) -> None:
+        """Send what there is, then close."""
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Let go of the connection, and of what was not sent."""
+        self._held.clear()
+        self._transport.abort()
+
+
+class ClientLink:
+    """What an application may know of a connection, as `scope["state"]["link"]`.
+
+    :ivar peer: who is at the other end; see `peer_of`.
+    """
+
+    def __init__(self, peer: str) -> None:
+        self.peer = peer
+        self._is_gone = False
+        self._told: Callable[[], object] | None = None
+
+    @contextlib.contextmanager
+    def watched(self, on_gone: Callable[[], object]) -> Iterator[None]:
+        """Have a function called if the connection ends meanwhile.
+
+        ASGI's `receive` tells it to a task of its own, which takes longer to make than a request takes to read."""
+        self._told = on_gone
+        if self._is_gone:
+            on_gone()
+        try:
+            yield
+        finally:
+            self._told = None
+
+    def end(self) -> None:
+        """Tell that it has ended."""
+        self._is_gone = True
+        if self._told is not None:
+            self._told()
+
+
+def make_server(
+    application: Application, limits: ConnectionLimits, *, lifespan: Literal["on", "off"] = "off"
+) -> BoundedServer:
+    """Return the server of an application.
+
+    :param lifespan: `on` if the application has something to open and to close (ASGI's lifespan protocol).
+    """
+    places = ConnectionPlaces(most=limits.connections, silent=limits.silent, slow_s=limits.slow_s)
+
+    class BoundedProtocol(H11Protocol):
+        """One connection. `scope["state"]["transport"]` lets go of it, `scope["state"]["flow"]` tells whether its
+        client takes what it is sent (`write_paused`), and `scope["state"]["link"]` is its `ClientLink`."""
+
+        _head_timer: asyncio.TimerHandle | None = None
+        _peer = ""
+        _link: ClientLink | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            transport = _GatheringTransport(transport, self.loop)
+            super().connection_made(transport)
+            # asyncio does it for sockets that it has made itself, and so know their protocol.
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._peer = peer_of(transport)
+            self._link = ClientLink(self._peer)
+            self.app_state = {
+                **self.app_state,
+                "transport": transport,
+                "flow": self.flow,
+                "link": self._link,
+            }
+            self._head_timer = self.loop.call_later(limits.head_s, self._look)
+            places.enter(self, self._peer)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._note_request()
+
+        def _note_request(self) -> None:
+            if self.cycle.more_body:
+                places.bring(self, self._peer)
+            else:
+                places.ask(self)
+
+        def on_response_complete(self) -> None:
+            places.rest(self, self._peer)
+            super().on_response_complete()
+            if not self.cycle.response_complete:  # the next request was there
+                self._note_request()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+            places.leave(self)
+            super().connection_lost(exc)
+            if self._link is not None:
+                self._link.end()
+
+        def _look(self) -> None:
+            """Close a connection on which no request has come, or the head of the next one comes too slowly."""
+            waits = (
+                self.timeout_keep_alive_task is not None
+            )  # for a next request, which has a time of its own
+            is_served = self.cycle is not None and not self.cycle.response_complete
+            if self.cycle is None or not (is_served or waits):
+                self.transport.abort()
+                return
+            self._head_timer = self.loop.call_later(limits.head_s, self._look)
+
+    config = Config(
+        application,
+        http=BoundedProtocol,
+        ws="none",
+        loop="none",
+        lifespan=lifespan,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=limits.head_bytes,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_CLOSE_S,
+    )
+    return BoundedServer(config)

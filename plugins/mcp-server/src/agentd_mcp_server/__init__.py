@@ -1,0 +1,1 @@
+"""agentd as an MCP server: `agentd mcp`."""

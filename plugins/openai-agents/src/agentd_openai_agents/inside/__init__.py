@@ -1,0 +1,1 @@
+"""What runs in the sandbox: sent as text, so it uses the standard library alone."""

@@ -1,0 +1,1 @@
+"""agentd as an OpenAI-compatible endpoint: `agentd serve`."""

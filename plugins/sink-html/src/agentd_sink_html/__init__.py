@@ -1,0 +1,1 @@
+"""The event sink `html` and the command `agentd trace`."""

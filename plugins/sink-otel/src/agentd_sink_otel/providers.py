@@ -1,0 +1,97 @@
+"""Where spans and metrics go: to what the program has set up, or to an OTLP receiver of this sink alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import attrs
+from agentd.errors import ConfigError
+from opentelemetry import metrics, trace
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["Providers", "find_providers"]
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_LAST_WORD_MS: Final = 5_000  # how long the end of a sink waits for a receiver
+
+
+@attrs.frozen(kw_only=True)
+class Providers:
+    """What makes tracers and meters. `close` sends what waits; providers of the program are left to it."""
+
+    tracers: TracerProvider
+    meters: MeterProvider
+    close: Callable[[], None] = lambda: None
+
+
+def find_providers(
+    tracers: TracerProvider | None, meters: MeterProvider | None, endpoint: str, service: str
+) -> Providers:
+    """Return what was given; else, with an endpoint, senders of our own; else what the program has set up.
+
+    :raises ConfigError: if that is nothing, so that all would go nowhere.
+    """
+    if tracers is not None or meters is not None:
+        return Providers(
+            tracers=tracers if tracers is not None else trace.get_tracer_provider(),
+            meters=meters if meters is not None else metrics.get_meter_provider(),
+        )
+    is_set_up = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if endpoint or (not is_set_up and any(map(os.environ.get, _ENDPOINTS))):
+        return _senders(endpoint, service)
+    if not is_set_up:
+        raise ConfigError(
+            "otel sink: its spans would go nowhere, as this program has set no tracer provider; set one (with "
+            "opentelemetry-sdk, or `opentelemetry-instrument`), or name an OTLP receiver by the option `endpoint` or "
+            "OTEL_EXPORTER_OTLP_ENDPOINT, such as http://127.0.0.1:4318"
+        )
+    return Providers(tracers=trace.get_tracer_provider(), meters=metrics.get_meter_provider())
+
+
+def _named(root: str) -> tuple[str, str]:
+    """Return a receiver for people, and what has named it."""
+    if root:
+        return root, "the option `endpoint`"
+    return next((value, name) for name in _ENDPOINTS if (value := os.environ.get(name)))
+
+
+def _senders(endpoint: str, service: str) -> Providers:
+    try:
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        from agentd_sink_otel.delivery import Delivery, FigureSender, SpanSender
+    except ImportError as error:
+        raise ConfigError(
+            f'otel sink: an endpoint needs more packages ({error}): pip install "agentd-sink-otel[otlp]"'
+        ) from error
+    root = endpoint.rstrip("/")
+    resource = Resource.create({} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service})
+    # Ours alone, never the process's: two sinks may send to two receivers, and other libraries' spans are not ours.
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    delivery = Delivery(*_named(root))
+    spans = SpanSender(delivery, **({"endpoint": f"{root}/v1/traces"} if root else {}))
+    tracers.add_span_processor(BatchSpanProcessor(spans))
+    figures = FigureSender(delivery, **({"endpoint": f"{root}/v1/metrics"} if root else {}))
+    meters = MeterProvider([PeriodicExportingMetricReader(figures)], resource, shutdown_on_exit=False)
+
+    def close() -> None:
+        delivery.is_closing = True
+        if delivery.is_failing:
+            spans.shutdown()  # it may be about to try again
+        if not tracers.force_flush(_LAST_WORD_MS):
+            delivery.fail(f"no answer within {_LAST_WORD_MS / 1000:g} s")
+            spans.shutdown()
+        tracers.shutdown()
+        meters.shutdown(_LAST_WORD_MS)
+        delivery.close()
+
+    return Providers(tracers=tracers, meters=meters, close=close)

@@ -1,0 +1,1 @@
+"""The trigger `cron`: wakes an agent of the daemon at times."""

@@ -1,0 +1,1 @@
+"""The trigger `file`: wakes an agent of the daemon when files change."""

@@ -1,0 +1,1 @@
+"""The trigger `webhook`: wakes an agent of the daemon by signed requests."""

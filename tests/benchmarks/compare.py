@@ -1,0 +1,185 @@
+"""Compare two JSON files of `make bench` or `make bench-rivals`: what moved beyond noise.
+
+    compare.py A B [--json] [--all] [--least PERCENT]
+
+A and B may also be artifacts of the workflow `benchmarks` as they are downloaded: a folder or a zip with one such file.
+A row has moved if the ranges of its rounds in A and B do not overlap and its medians lie further apart than
+`--least` (10 %). A file of one round has no range: then its medians must lie 25 % apart. Where the row's floor, which
+is the same work without agentd, moved by the same factor, it was the machine. The exit code is 0 whatever
+moved: no clock fails a build. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["Moved", "compared", "main"]
+
+T = TypeVar("T")
+ALONE = 0.25  # without a range
+HEADINGS = ("row", "A", "B", "B is", "verdict")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """One row of both files. `factor` is how many times better B is; None where one of them has no figure."""
+
+    line: str
+    key: str
+    title: str
+    unit: str
+    a: float | None
+    b: float | None
+    factor: float | None
+    verdict: str
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Read, compare and print."""
+    parser = argparse.ArgumentParser(prog="compare.py", description="What moved between two benchmark files.")
+    parser.add_argument("a", type=Path, metavar="A", help="the older JSON file")
+    parser.add_argument("b", type=Path, metavar="B", help="the newer one")
+    parser.add_argument("--json", action="store_true", help="print all rows as JSON")
+    parser.add_argument("--all", action="store_true", help="print the rows that did not move, too")
+    parser.add_argument("--least", type=float, default=10.0, metavar="PERCENT", help="default: 10")
+    options = parser.parse_args(argv)
+    try:
+        a, b = _read(options.a), _read(options.b)
+        rows = compared(a, b, least=options.least / 100)
+    except ValueError as error:
+        print(f"compare.py: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        _print(rows, with_all=options.all)
+        if (quick := [bool(data.get("machine", {}).get("quick")) for data in (a, b)]) in ([0, 1], [1, 0]):
+            print(
+                f"{'B' if quick[1] else 'A'} is a quick run, the other is not: rows may have measured less of a thing"
+            )
+    return 0
+
+
+def _text(path: Path) -> str:
+    """The text of a file, or of the one JSON file in a folder or zip."""
+    if path.is_dir():
+        return _only([found for found in path.iterdir() if found.suffix == ".json"], path).read_text()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(_only([n for n in archive.namelist() if n.endswith(".json")], path)).decode()
+    return path.read_text()
+
+
+def _only(found: list[T], path: Path) -> T:
+    if len(found) != 1:
+        raise ValueError(f"{path}: has {len(found)} JSON files, must have one; name the file itself")
+    return found[0]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(_text(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise ValueError(
+            f"{path}: {error.strerror}; write one with: make bench ARGS='--json {path}'"
+        ) from None
+    if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
+        raise ValueError(f"{path}: not a benchmark's file: it must be an object with a list 'rows'")
+    return data
+
+
+def compared(a: dict[str, Any], b: dict[str, Any], *, least: float = 0.1) -> list[Moved]:
+    """Put the rows of both files side by side, in the order of B, then those that only A has."""
+    before = {(row["line"], row["key"]): row for row in a["rows"]}
+    after = {(row["line"], row["key"]): row for row in b["rows"]}
+    return [
+        _row(before.get(name), after.get(name), least)
+        for name in [*after, *(name for name in before if name not in after)]
+    ]
+
+
+def _row(a: dict[str, Any] | None, b: dict[str, Any] | None, least: float) -> Moved:
+    known = b or a
+    assert known is not None
+    first, second = (row["ours"] if row else None for row in (a, b))
+    factor, verdict = None, "same"
+    if first is None and second is None:
+        verdict = "no figure"
+    elif first is None or second is None:
+        verdict = "new" if first is None else "gone"
+    elif first == second:
+        factor = 1.0
+    elif not first or not second:
+        better = (second > first) == known["more"]
+        verdict = "better" if better else "worse"
+    else:
+        assert a is not None
+        assert b is not None
+        factor = _factor(first, second, more=known["more"])
+        if _moved(a, b, least):
+            verdict = _judged(a, b, factor)
+    names = {name: known[name] for name in ("line", "key", "title", "unit")}
+    return Moved(**names, a=first, b=second, factor=factor, verdict=verdict)
+
+
+def _factor(first: float, second: float, *, more: bool) -> float:
+    return second / first if more else first / second
+
+
+def _moved(a: dict[str, Any], b: dict[str, Any], least: float) -> bool:
+    """Whether the ranges do not touch and the medians lie apart."""
+    ranges = [_range(row) for row in (a, b)]
+    if None in ranges:
+        least = max(least, ALONE)
+    (low_a, high_a), (low_b, high_b) = (
+        known or (row["ours"], row["ours"]) for known, row in zip(ranges, (a, b), strict=True)
+    )
+    ratio = b["ours"] / a["ours"]
+    return bool((low_a > high_b or low_b > high_a) and max(ratio, 1 / ratio) > 1 + least)
+
+
+def _range(row: dict[str, Any]) -> tuple[float, float] | None:
+    known = row.get("spread", {}).get("ours")
+    return (known[0], known[1]) if known else None
+
+
+def _judged(a: dict[str, Any], b: dict[str, Any], factor: float) -> str:
+    floors = a.get("floor_value"), b.get("floor_value")
+    if all(floors):
+        machine = _factor(floors[0], floors[1], more=a["more"])  # type: ignore[arg-type]
+        if (machine > 1) == (factor > 1) and 0.85 < factor / machine < 1.18:
+            return "as its floor: the machine"
+    return "better" if factor > 1 else "worse"
+
+
+def _print(rows: list[Moved], *, with_all: bool) -> None:
+    quiet = ("same", "no figure")
+    shown = [row for row in rows if with_all or row.verdict not in quiet]
+    cells = [HEADINGS, *map(_cells, shown)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
+    if shown:
+        for row in [cells[0], tuple("-" * width for width in widths), *cells[1:]]:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    still = sum(row.verdict in quiet for row in rows)
+    print(f"{len(rows) - still} of {len(rows)} rows moved beyond noise")
+
+
+def _cells(row: Moved) -> tuple[str, ...]:
+    return (
+        f"{row.line}: {row.title.strip()}",
+        *("-" if value is None else f"{value:,.4g} {row.unit}".rstrip() for value in (row.a, row.b)),
+        "-" if row.factor is None else f"{row.factor:.3g}x",
+        row.verdict,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""What `agentd serve` adds to a streamed answer without blocks, and what a stream costs it.
+
+Ours, one client at a time, in turn with the model's server itself (a process of its own on loopback, which sends 20
+pieces 2 ms apart): `first_ms` until the first piece, `whole_ms` until the end, p50 of both over that server's own.
+`stream_mib`: what the server's memory grows by for each of 200 streams, when all have got a piece. `longest`: how many
+times as long as the median of them the slowest takes from its first piece to its end; `direct`: the same at the model's
+server itself. `cpu_ms`: the server's processor time for a request of one client, which a busy machine changes least.
+Theirs: nothing, for 0.8.6 serves none. Floor: what a server adds that does nothing: a uvicorn that hands requests on
+with httpx, and what comes back as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.kit import memory_mib
+from benchmarks.line import Figures, Line, Row
+
+LINE = Line(
+    name="serve",
+    rows=(
+        Row(
+            key="first_ms",
+            title="agentd serve: first piece of a streamed answer, added, p50",
+            unit="ms",
+            limit=2,
+        ),
+        Row(key="whole_ms", title="  the whole of it, added, p50", unit="ms"),
+        Row(key="cpu_ms", title="  processor time of the server", unit="ms"),
+        Row(key="stream_mib", title="  memory of one of 200 streams at once", unit="MiB", limit=1),
+        Row(key="longest", title="  the slowest of 200 streams, in medians", unit="", limit=1.5),
+        Row(key="direct", title="  at the model's server itself", unit=""),
+    ),
+)
+MODEL = """
+import asyncio, json, socket
+from uvicorn import Config, Server
+
+def piece(delta, reason=None):
+    choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+    made = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(made).encode() + b"\\n\\n"
+
+async def application(scope, receive, send):
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    count, gap = json.loads(body)["metadata"]["shape"].split("/")
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for number in range(int(count)):
+        if number:
+            await asyncio.sleep(float(gap))
+        data = piece({"content": f"word {number} "})
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": piece({}, "stop") + b"data: [DONE]\\n\\n"})
+
+listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+listening.bind(("127.0.0.1", 0))
+listening.listen(1024)
+print(listening.getsockname()[1], flush=True)
+asyncio.run(Server(Config(application, log_level="error", lifespan="off")).serve([listening]))
+"""
+PROXY = """
+import asyncio, socket, sys
+import httpx
+from uvicorn import Config, Server
+
+client = httpx.AsyncClient(limits=httpx.Limits(max_connections=None))
+
+async def application(scope, receive, send):
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    told = {"Content-Type": "application/json"}
+    async with client.stream("POST", sys.argv[1] + scope["path"], content=body, headers=told) as answer:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+        async for data in answer.aiter_raw():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+listening.bind(("127.0.0.1", 0))
+listening.listen(1024)
+print(listening.getsockname()[1], flush=True)
+config = Config(application, log_level="error", lifespan="off", http="h11", loop="asyncio", access_log=False)
+asyncio.run(Server(config).serve([listening]))
+"""
+STREAMS = 200
+
+
+def _body(pieces: int, gap_s: float) -> bytes:
+    asked = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "Go on."}]}
+    return json.dumps({**asked, "metadata": {"shape": f"{pieces}/{gap_s}"}}).encode()
+
+
+class _Client:
+    """A connection to one of the servers."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def open(self) -> _Client:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def ask(self, body: bytes, had_first: Any = None) -> tuple[float, float]:
+        """Return the seconds until the first piece came and until the end."""
+        host = f"127.0.0.1:{self._port}"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        began = time.perf_counter()
+        self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        first = 0.0
+        while True:
+            line = await self._reader.readline()
+            assert line, "the server has hung up"
+            if not first and line.startswith(b"data: "):
+                assert b"word 0" in line, line
+                first = time.perf_counter() - began
+                if had_first is not None:
+                    had_first()
+            if line == b"0\r\n":
+                await self._reader.readline()
+                return first, time.perf_counter() - began
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@contextmanager
+def _servers() -> Iterator[tuple[int, int, int]]:
+    """Start both, and give the ports of the model's and of ours, and the pid of ours."""
+    with subprocess.Popen([sys.executable, "-c", MODEL], stdout=subprocess.PIPE, text=True) as model:
+        assert model.stdout is not None
+        port = int(model.stdout.readline())
+        command = [sys.executable, "-m", "agentd", "serve", "-m", "m", "--port", "0", "-e", "subprocess"]
+        more = ["--base-url", f"http://127.0.0.1:{port}/v1", "--max-requests", str(STREAMS)]
+        environment = {**os.environ, "OPENAI_API_KEY": "none"}
+        with subprocess.Popen([*command, *more], stderr=subprocess.PIPE, text=True, env=environment) as ours:
+            assert ours.stderr is not None
+            line = ours.stderr.readline()
+            assert "http://" in line, line + ours.stderr.read()
+            try:
+                yield port, int(line.split("/v1")[0].rpartition(":")[2]), ours.pid
+            finally:
+                ours.send_signal(signal.SIGTERM)
+                ours.wait(60)
+                model.kill()
+
+
+def _cpu_ms(pid: int) -> float:
+    """Return the processor time that a process has taken."""
+    columns = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(columns[11]) + int(columns[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+async def _added(model: int, ours: int, pid: int, *, count: int) -> Figures:
+    clients = [await _Client(port).open() for port in (model, ours)]
+    body = _body(20, 0.002)
+    taken: list[list[tuple[float, float]]] = [[], []]
+    before = 0.0
+    for number in range(count + 10):
+        before = _cpu_ms(pid) if number == 10 else before
+        for client, times in zip(clients, taken, strict=True):
+            time_s = await client.ask(body)
+            if number >= 10:
+                times.append(time_s)
+    for client in clients:
+        client.close()
+    cpu_ms = (_cpu_ms(pid) - before) / count
+    medians = [[statistics.median(column) * 1000 for column in zip(*times, strict=True)] for times in taken]
+    added = [ours - theirs for theirs, ours in zip(*medians, strict=True)]
+    return {"first_ms": added[0], "whole_ms": added[1], "cpu_ms": cpu_ms}
+
+
+async def _many(port: int, pid: int | None) -> tuple[float, float]:
+    """Return the MiB that one of the streams takes, and how many medians the slowest lasts."""
+    clients = [await _Client(port).open() for _ in range(STREAMS)]
+    await asyncio.gather(*(client.ask(_body(2, 0)) for client in clients[:20]))  # what the first ones load
+    before = memory_mib(pid=pid) if pid is not None else 0.0
+    begun = 0
+    grown = 0.0
+
+    def had_first() -> None:
+        nonlocal begun, grown
+        begun += 1
+        if begun == STREAMS and pid is not None:
+            grown = memory_mib(pid=pid) - before
+
+    times = await asyncio.gather(*(client.ask(_body(40, 0.1), had_first) for client in clients))
+    for client in clients:
+        client.close()
+    wholes = [whole - first for first, whole in times]
+    return grown / STREAMS, max(wholes) / statistics.median(wholes)
+
+
+def ours(quick: bool) -> Figures:
+    """The command, as people start it."""
+
+    async def measure(model: int, port: int, pid: int) -> Figures:
+        figures = await _added(model, port, pid, count=20 if quick else 100)
+        _, direct = await _many(model, None)
+        mib, longest = await _many(port, pid)
+        return {**figures, "stream_mib": mib, "longest": longest, "direct": direct}
+
+    with _servers() as started:
+        return asyncio.run(measure(*started))
+
+
+def theirs(quick: bool) -> Figures:
+    """Nothing of this kind."""
+    return {}
+
+
+def floor(quick: bool) -> Figures:
+    """A bare proxy."""
+    command = [sys.executable, "-c"]
+    with subprocess.Popen([*command, MODEL], stdout=subprocess.PIPE, text=True) as model:
+        assert model.stdout is not None
+        port = int(model.stdout.readline())
+        more = [PROXY, f"http://127.0.0.1:{port}"]
+        with subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True) as proxy:
+            assert proxy.stdout is not None
+            try:
+                asked = _added(port, int(proxy.stdout.readline()), proxy.pid, count=20 if quick else 100)
+                return asyncio.run(asked)
+            finally:
+                proxy.kill()
+                model.kill()

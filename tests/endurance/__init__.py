@@ -1,0 +1,1 @@
+"""`make endurance`: hours of mixed work and kills, measured from outside."""

@@ -1,0 +1,73 @@
+"""What a run has found so far, in a file that the next start goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+__all__ = ["Record"]
+
+MOST_WRONG = 200
+
+
+@attrs.define
+class Record:
+    """:ivar spent_s: how long the run has worked, without its pauses: the time of its samples.
+    :ivar samples: (seconds, what was looked at, which life of it, figures).
+    :ivar ledgers: by daemon, what is still to come of what it was sent.
+    """
+
+    hours: float
+    seed: int
+    works: list[str]
+    spent_s: float = 0.0
+    starts: int = 0
+    finished: bool = False
+    counts: Counter[str] = attrs.field(factory=Counter)
+    wrong: list[str] = attrs.field(factory=list)
+    samples: list[tuple[float, str, str, dict[str, float]]] = attrs.field(factory=list)
+    ledgers: dict[str, Any] = attrs.field(factory=dict)
+    ports: dict[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Record | None:
+        """Read the file; None if there is none, or none that this version has written."""
+        try:
+            data = json.loads(path.read_text())
+            return cls(
+                **{**data, "counts": Counter(data["counts"]), "samples": [tuple(s) for s in data["samples"]]}
+            )
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        fresh = path.with_suffix(".fresh")
+        fresh.write_text(json.dumps(attrs.asdict(self)))
+        os.replace(fresh, path)
+
+    def take(self, new: dict[str, Any]) -> list[str]:
+        """Add what was counted, and return what is newly wrong."""
+        self.counts.update(new["counts"])
+        self.wrong += new["errors"]
+        del self.wrong[MOST_WRONG:]
+        return list(new["errors"])
+
+    def lives(self, role: str, figure: str) -> list[list[tuple[float, float]]]:
+        """The points of a figure, a list for each life."""
+        found: dict[str, list[tuple[float, float]]] = {}
+        for at, name, life, figures in self.samples:
+            if name == role and figure in figures:
+                found.setdefault(life, []).append((at, figures[figure]))
+        return list(found.values())
+
+    def figures(self) -> list[tuple[str, str]]:
+        """All pairs of what was looked at and a figure of it, in the order of their first sample."""
+        return list(
+            dict.fromkeys((name, figure) for _, name, _, figures in self.samples for figure in figures)
+        )

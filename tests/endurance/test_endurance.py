@@ -1,0 +1,265 @@
+"""`make endurance`: what it calls growth and loss, and a real run that finds both and goes on after Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentd_daemon.journal import Journal
+from agentd_testing.processes import wait_until_gone
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from endurance.measuring import BOUNDS, disk_of, look_at
+from endurance.model import answer_to, bash, task
+from endurance.recording import Record
+from endurance.report import as_markdown, is_good, rows, write_into
+from endurance.trend import Bound, trend_of
+from endurance.triggers import LedgerBook, TriggerLedger
+from endurance.works import DEFAULT, WORKS
+from endurance.world import Tally
+
+RUN = Path(__file__).with_name("run.py")
+PATIENCE_S = 90.0
+BOUND = Bound(per_hour=4, floor=6)
+
+
+def life(values: list[float], every_s: float = 60.0, since: float = 0.0) -> list[tuple[float, float]]:
+    return [(since + n * every_s, value) for n, value in enumerate(values)]
+
+
+# --- growth ------------------------------------------------------------------------------------------------------
+
+
+def test_noise_with_spikes_is_flat_and_a_slow_climb_through_it_grows() -> None:
+    dice = random.Random(1)
+    noise = [100 + dice.gauss(0, 2) + 80 * (dice.random() < 0.1) for _ in range(300)]
+    flat = trend_of([life(noise)], BOUND)
+    climb = trend_of([life([value + n * 8 / 60 for n, value in enumerate(noise)])], BOUND)
+    assert flat is not None
+    assert climb is not None
+    assert (flat.verdict, climb.verdict) == ("flat", "grows")
+    assert -1 < flat.low < flat.per_hour < flat.high < 1
+    assert 7 < climb.per_hour < 9
+    assert 4 < climb.low < climb.per_hour < climb.high
+
+
+def test_what_grows_at_the_beginning_alone_is_flat_and_so_is_a_restart_that_is_larger() -> None:
+    begins = [float(min(n, 20)) for n in range(100)]
+    found = trend_of([life(begins)], BOUND)
+    assert found is not None
+    assert found.verdict == "flat"
+    restarted = trend_of([life([50.0] * 40), life([90.0] * 40, since=3600.0)], BOUND)
+    assert restarted is not None
+    assert (restarted.per_hour, restarted.verdict, restarted.last) == (0.0, "flat", 90.0)
+
+
+def test_short_lives_give_a_slope_together_and_too_few_samples_give_none() -> None:
+    lives = [life([10.0 + n for n in range(20)], every_s=30, since=1000.0 * k) for k in range(5)]
+    found = trend_of(lives, BOUND)
+    assert found is not None
+    assert (found.verdict, round(found.per_hour)) == ("grows", 120)
+    assert trend_of([life([1.0] * 5)], BOUND) is None
+    assert trend_of([], BOUND) is None
+
+
+def test_growth_that_a_run_is_too_short_to_tell_is_not_called_flat_without_saying_so() -> None:
+    found = trend_of([life([10.0, 11.0] * 30, every_s=1.0)], BOUND)
+    assert found is not None
+    assert found.least > 400, "six descriptors in a minute would have been the least"
+
+
+def test_a_process_is_looked_at_from_outside_and_a_folder_is_counted(tmp_path: Path) -> None:
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(7)]
+    try:
+        more = look_at(os.getpid())
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    fewer = look_at(os.getpid())
+    assert more["fds"] - fewer["fds"] == 7
+    assert 5 < fewer["pss_mib"] <= fewer["rss_mib"]
+    assert fewer["threads"] >= 1
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_bytes(os.urandom(100_000))
+    assert disk_of(tmp_path)["files"] == 1
+    assert disk_of(tmp_path)["mib"] == pytest.approx(0.1, rel=0.2)
+    (tmp_path / "deep" / "kept" / "here").mkdir(parents=True)
+    (tmp_path / "deep" / "kept" / "here" / "file").write_bytes(os.urandom(100_000))
+    assert disk_of(tmp_path, "d*/kept")["files"] == 1
+    assert disk_of(tmp_path, "d*/kept")["mib"] == pytest.approx(0.2, rel=0.2)
+
+
+# --- the model ---------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_answered_by_the_script_that_it_carries_answer_by_answer() -> None:
+    dice = random.Random(1)
+    said: list[dict[str, Any]] = [
+        {"role": "user", "content": task("an older one")},
+        {"role": "assistant", "content": "x"},
+    ]
+    said += [{"role": "user", "content": [{"type": "text", "text": task("one", bash("true"))}]}]
+    answers = []
+    for _ in range(3):
+        answers.append(answer_to({"model": "scripted", "messages": said}, dice).text)
+        said += [{"role": "assistant", "content": answers[-1]}, {"role": "user", "content": "results"}]
+    assert answers == ["one", bash("true"), "well"]
+    assert (
+        answer_to(
+            {"messages": [{"role": "user", "content": task({"text": "x", "status": 503})}]}, dice
+        ).status
+        == 503
+    )
+
+
+# --- loss --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.open(tmp_path / "journal.db") as made:
+        yield made
+
+
+def do(
+    journal: Journal, agent: str, uri: str, content: str, *, previous: str = "", state: Any = "done"
+) -> str:
+    """Accept a task and settle it."""
+    origin: Any = "subscription" if uri.startswith("file:") else "trigger"
+    taken = journal.accept(agent, origin=origin, uri=uri, content=content, digest=content, previous=previous)
+    journal.begin(taken.id)
+    journal.settle(taken.id, state=state)
+    return taken.id
+
+
+def test_what_was_accepted_and_run_is_no_loss_and_what_was_not_run_is(
+    journal: Journal, tmp_path: Path
+) -> None:
+    tally = Tally()
+    ledger = TriggerLedger(tmp_path / "journal.db", tally)
+    ledger.file_made("a.txt")
+    ledger.file_made("b.txt")
+    ledger.page_written("file:///page", "2")
+    first = do(journal, "hooks", "trigger:hooks", "{}")
+    ledger.accepted(first)
+    ledger.accepted("zzzz")
+    do(journal, "inbox", "trigger:inbox", 'Files have changed in "/x":\ncreated: "a.txt"')
+    do(journal, "watcher", "file:///page", "1", previous="0")
+    do(journal, "watcher", "file:///page", "2", previous="1")
+    ledger.read()
+    ledger = TriggerLedger(
+        tmp_path / "journal.db", tally, LedgerBook(**json.loads(json.dumps(ledger.book.as_data())))
+    )
+    ledger.read()
+    assert tally.counts["triggers_run"] == 4
+    assert ledger.open_ends() == ["the task zzzz", "the file b.txt"]
+    ledger.settle()
+    assert tally.counts["triggers_lost"] == 2
+
+
+def test_a_gap_between_two_contents_and_a_minute_without_the_clock_are_losses(
+    journal: Journal, tmp_path: Path
+) -> None:
+    tally = Tally()
+    ledger = TriggerLedger(tmp_path / "journal.db", tally)
+    do(journal, "watcher", "file:///page", "1", previous="0")
+    do(journal, "watcher", "file:///page", "3", previous="2")
+    for minute, more in (
+        (1, ""),
+        (2, ""),
+        (5, " Missed before that, and made up for by this one: 2"),
+        (7, ""),
+    ):
+        do(
+            journal,
+            "clock",
+            "trigger:clock",
+            f"Due at 2026-11-30 10:{minute:02}:00+00:00 (UTC), by '* * * * *'.{more}",
+        )
+    do(journal, "hooks", "trigger:hooks", "{}", state="failed")
+    ledger.read()
+    assert tally.counts["triggers_lost"] == 2
+    gap, minute, failed = tally.errors
+    assert "ended with '1', this one begins with '2'" in gap
+    assert "did not fire between 2026-11-30 10:05:00" in minute
+    assert "is failed" in failed
+
+
+# --- a run -------------------------------------------------------------------------------------------------------
+
+
+def test_each_kind_of_work_has_a_name_of_its_own_and_none_that_does_wrong_is_done_unasked() -> None:
+    assert len(DEFAULT) == len(set(DEFAULT))
+    assert set(WORKS) - set(DEFAULT) == {"leaks-on-purpose", "loses-on-purpose"}
+    assert set(BOUNDS) == {"rss_mib", "pss_mib", "fds", "threads", "watches", "processes", "mib", "files"}
+
+
+def start(folder: Path, minutes: float, *more: str) -> subprocess.Popen[str]:
+    works = ["--only", "leaks-on-purpose", "loses-on-purpose"]
+    command = [sys.executable, str(RUN), "--folder", str(folder), "--minutes", str(minutes), *more, *works]
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_run_finds_a_leak_and_a_lost_trigger_and_goes_on_where_ctrl_c_has_stopped_it(
+    tmp_path: Path,
+) -> None:
+    folder, state, figures = tmp_path / "run", tmp_path / "run" / "run.json", tmp_path / "figures.json"
+    with start(folder, 5) as first:
+        end = time.monotonic() + PATIENCE_S
+        while (so_far := Record.load(state)) is None or not so_far.lives("host", "fds"):
+            assert first.poll() is None, first.communicate()[0]
+            assert time.monotonic() < end, "no sample came"
+            time.sleep(0.05)
+        first.send_signal(signal.SIGINT)
+        said = first.communicate(timeout=PATIENCE_S)[0]
+    assert first.returncode == 130, said
+    assert "the same command goes on" in said
+    with start(folder, 0.13, "--json", str(figures)) as second:
+        said = second.communicate(timeout=PATIENCE_S)[0]
+    assert second.returncode == 1, said
+    found = json.loads(figures.read_text())
+    assert found["starts"] == 2
+    assert not found["good"]
+    trends = {(trend["of"], trend["figure"]): trend for trend in found["trends"]}
+    assert trends["host", "fds"]["verdict"] == "grows", said
+    assert trends["host", "fds"]["low"] > 1000
+    assert trends["host", "threads"]["verdict"] == "flat"
+    assert found["counts"]["triggers_lost"] >= 1
+    assert "outlived" not in found["counts"]
+    assert [wrong for wrong in found["wrong"] if "lost: " not in wrong] == []
+    assert wait_until_gone(str(folder), 10) == []
+
+
+def test_the_figures_are_written_between_the_marks_of_their_page(tmp_path: Path) -> None:
+    record = Record(hours=1, seed=1, works=[], spent_s=3600, starts=1)
+    record.samples = [(60.0 * n, "daemon", "1@2", {"fds": 43.0}) for n in range(60)]
+    record.counts.update(sessions=7)
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- endurance -->\nold\n<!-- /endurance -->\nbelow\n")
+    trends = rows(record)
+    write_into(page, as_markdown(record, trends))
+    text = page.read_text()
+    assert "| daemon | descriptors | 43 | 43 | +0 |" in text
+    assert "| sessions | 7 |" in text
+    assert "| triggers lost | 0 |" in text
+    assert text.startswith("above")
+    assert text.endswith("below\n")
+    assert "old" not in text
+    assert is_good(record, trends)
+    assert not is_good(
+        Record(hours=1, seed=1, works=[], counts=record.counts + type(record.counts)(wrong=1)), trends
+    )

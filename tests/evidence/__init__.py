@@ -1,0 +1,1 @@
+"""Public tasks, replayed by their gold calls through code and through JSON tools (`make evidence`)."""

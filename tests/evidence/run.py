@@ -1,0 +1,20 @@
+"""Replay public tasks through code and through JSON tools: `python tests/evidence/run.py [--quick] [--json FILE]
+[--write]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, from any directory
+
+from evidence.environment import FOLDER, python
+
+if __name__ == "__main__":
+    if Path(sys.prefix).resolve() != FOLDER.resolve():
+        interpreter = str(python())
+        os.execv(interpreter, [interpreter, *sys.argv])
+    from evidence.cli import main
+
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Clients of `agentd mcp --http` that send nothing, too much, or too slowly: others are served meanwhile."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from agentd_cli.http.bounded_server import ConnectionLimits, make_server
+from agentd_mcp_server.client_sandboxes import ClientSandboxes
+from agentd_mcp_server.server import http_application
+from anyio.abc import SocketStream
+from mcp.server.lowlevel import Server
+from mcp_serving import Wire
+
+pytestmark = pytest.mark.anyio
+REQUEST = (
+    b"POST /mcp HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n%b\r\n{"
+)
+HEALTH = b"GET /health HTTP/1.1\r\nHost: there\r\n\r\n"
+
+
+class Place:
+    """A server in this process, as the command makes it, and how to reach it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.host = b"127.0.0.1:%d" % port
+
+    async def connect(self, sent: bytes) -> SocketStream:
+        opened = await anyio.connect_tcp("127.0.0.1", self.port)
+        await opened.send(sent)
+        return opened
+
+    async def answer(self, sent: bytes) -> bytes:
+        """Return all that comes until the server closes the connection."""
+        async with await self.connect(sent) as opened:
+            return await rest(opened)
+
+
+async def rest(opened: SocketStream) -> bytes:
+    said = b""
+    try:
+        async for piece in opened:
+            said += piece
+    except anyio.BrokenResourceError:  # closed at once
+        return said
+    return said
+
+
+@asynccontextmanager
+async def serving(
+    limits: ConnectionLimits, *, token: str = "", body_s: float = 60.0, sessions: int = 1000
+) -> AsyncIterator[Place]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        place = Place(listening.getsockname()[1])
+        app = http_application(
+            Server("bounded"),
+            hosts=[place.host.decode()],
+            token=token,
+            places=ClientSandboxes(lambda name: {}),
+            sandboxes=1,
+            reconnect_s=0.2,
+            sessions=sessions,
+            body_s=body_s,
+        )
+        server = make_server(app, limits, lifespan="on")
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.serve, [listening])
+            yield place
+            server.should_exit = True
+
+
+async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_its_time() -> None:
+    async with serving(ConnectionLimits(), body_s=0.2) as place:
+        said = await place.answer(REQUEST % (place.host, b""))
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert said.endswith(b"the body did not come within 0.2 s\n")
+
+
+async def test_who_is_not_let_in_is_told_so_before_the_body_and_let_go() -> None:
+    async with serving(ConnectionLimits(), token="s3cret") as place:
+        said = await place.answer(REQUEST % (place.host, b"Authorization: Bearer other\r\n"))
+    assert said.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_a_head_that_does_not_come_or_does_not_end_is_cut_off() -> None:
+    async with serving(ConnectionLimits(head_s=0.2, head_bytes=4096)) as place:
+        assert await place.answer(b"POST /mcp HT") == b""
+        assert await place.answer(b"") == b""
+        long = await place.answer(b"GET /health HTTP/1.1\r\nHost: there\r\nX: " + b"y" * 10_000)
+        assert long.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_connections_whose_requests_do_not_come_make_room_for_others() -> None:
+    async with serving(ConnectionLimits(connections=4, silent=4, slow_s=0, head_s=60)) as place:
+        slow = [await place.connect(REQUEST % (place.host, b"Expect: 100-continue\r\n")) for _ in range(4)]
+        for one in slow:
+            assert (await one.receive()).startswith(b"HTTP/1.1 100 ")  # the body is waited for
+        async with await place.connect(HEALTH) as opened:
+            assert (await opened.receive()).startswith(b"HTTP/1.1 200 ")
+        assert await rest(slow[0]) == b""  # the oldest
+        for one in slow:
+            await one.aclose()
+
+
+async def test_a_request_that_says_twice_who_asks_is_refused() -> None:
+    twice = b"Authorization: Bearer s3cret\r\nAuthorization: Bearer other\r\n"
+    async with serving(ConnectionLimits(), token="s3cret") as place:
+        said = await place.answer(REQUEST % (place.host, twice))
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"authorization: is there twice" in said
+
+
+async def test_sessions_that_nobody_uses_make_room_for_others() -> None:
+    def come_and_go(url: str) -> list[int]:
+        wires = [Wire(url) for _ in range(4)]
+        for wire in wires:
+            wire.begin()
+            if wire is wires[0]:
+                wire.request("GET")  # it listens
+        statuses = [wire.post("notifications/initialized").status for wire in wires]
+        for wire in wires:
+            wire.hang_up()
+        return statuses
+
+    async with serving(ConnectionLimits(), sessions=2) as place:
+        url = f"http://127.0.0.1:{place.port}/mcp"
+        assert await anyio.to_thread.run_sync(come_and_go, url) == [202, 404, 404, 202]

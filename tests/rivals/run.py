@@ -1,0 +1,13 @@
+"""Run the comparison: `python tests/rivals/run.py [--quick] [--only NAME ...]`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: it would shadow top-level names
+
+from rivals.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(main())

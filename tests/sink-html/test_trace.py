@@ -1,0 +1,193 @@
+"""A run's events become a tree and bars, whatever is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from agentd_sink_html import timeline
+from agentd_sink_html.trace import BlockTrace, CallTrace, Prose, QuestionTrace, RunTrace, Thought, Traces
+from hypothesis import given, strategies as st
+
+
+def runs(events: Iterable[tuple[float, dict[str, Any]]]) -> list[RunTrace]:
+    traces = Traces()
+    for at, event in events:
+        traces.add(event, at)
+    return traces.runs
+
+
+def block(id_: str, start: float, end: float, **fields: Any) -> list[tuple[float, dict[str, Any]]]:
+    begin = {"type": "code_start", "id": id_, "code": "true", "target": "bash"}
+    ended = {"type": "code_execution", "id": id_, "status": "completed", "output": "ok", **fields}
+    return [(start, begin), (end, ended)]
+
+
+RUN = [
+    (0.0, {"type": "run_start", "task": "t", "model": "m", "executor": "native"}),
+    (0.5, {"type": "reasoning", "text": "Hm"}),
+    (1.0, {"type": "text_delta", "text": "I "}),
+    (1.5, {"type": "text_delta", "text": "look."}),
+    (2.0, {"type": "code_start", "id": "a", "code": "one", "target": "python"}),
+    (2.0, {"type": "code_start", "id": "b", "code": "two", "target": "bash"}),
+    (
+        3.0,
+        {"type": "tool_call", "id": "1", "name": "f", "code_id": "a", "wall_s": 0.5, "status": "completed"},
+    ),
+    (3.0, {"type": "approval", "id": "q", "kind": "tool", "name": "g", "code_id": "a"}),
+    (
+        5.0,
+        {
+            "type": "approval",
+            "id": "q",
+            "kind": "tool",
+            "name": "g",
+            "code_id": "a",
+            "decision": "allow once",
+        },
+    ),
+    (
+        6.0,
+        {
+            "type": "code_execution",
+            "id": "a",
+            "status": "failed",
+            "exit_code": 3,
+            "output": "bad",
+            "code": "one",
+        },
+    ),
+    (6.5, {"type": "code_execution", "id": "b", "status": "completed", "output": "ok", "code": "two"}),
+    (7.0, {"type": "turn_end", "turn": 1, "usage": {"input_tokens": 5}}),
+    (9.0, {"type": "text_delta", "text": "Done."}),
+    (9.5, {"type": "turn_end", "turn": 2, "usage": {}}),
+    (10.0, {"type": "run_end", "stop_reason": "answer", "text": "Done.", "usage": {"cost_usd": 0.5}}),
+]
+
+
+def test_turns_hold_prose_and_blocks_and_blocks_what_was_called_and_asked_inside() -> None:
+    (run,) = runs(RUN)
+    assert (run.task, run.model, run.executor, run.stop_reason, run.answer) == (
+        "t",
+        "m",
+        "native",
+        "answer",
+        "Done.",
+    )
+    first, second = run.turns
+    reasoning, text, a, b = first.parts
+    assert isinstance(reasoning, Thought)
+    assert (isinstance(text, Prose), text.text) == (True, "I look.")
+    assert isinstance(a, BlockTrace)
+    assert (a.status, a.exit_code, a.output, a.start, a.end) == ("failed", 3, "bad", 2.0, 6.0)
+    call, question = a.inside
+    assert isinstance(call, CallTrace)
+    assert (call.start, call.end) == (2.5, 3.0)
+    assert isinstance(question, QuestionTrace)
+    assert (question.start, question.end, question.decision) == (3.0, 5.0, "allow once")
+    assert isinstance(b, BlockTrace)
+    assert not b.inside
+    assert (first.start, first.end, first.usage) == (0.0, 7.0, {"input_tokens": 5})
+    assert (second.start, second.written) == (7.0, 9.0)
+    assert run.usage == {"cost_usd": 0.5}
+
+
+def test_where_the_time_went_counts_each_moment_once_for_the_innermost_work() -> None:
+    (run,) = runs(RUN)
+    seconds = {share.kind: share.seconds for share in timeline.shares(run)}
+    # asked 3-5, the tool 2.5-3, code 2-2.5 and 5-6.5, the model 0-2 and 7-9
+    assert seconds == pytest.approx({"wait": 2.0, "tool": 0.5, "code": 2.0, "model": 4.0, "rest": 1.5})
+    assert sum(share.percent for share in timeline.shares(run)) == pytest.approx(100)
+
+
+def test_what_ran_at_once_has_rows_of_its_own_and_what_ran_in_turn_shares_one() -> None:
+    (run,) = runs(
+        [(0.0, {"type": "run_start"}), *block("a", 1, 3), *block("b", 2, 4), *block("c", 4, 5), *RUN[-1:]]
+    )
+    rows = [row for row in timeline.rows(run, {}) if row.kind == "code"]
+    assert [[(bar.start, bar.width) for bar in row.bars] for row in rows] == [
+        [(100, 200), (400, 100)],
+        [(200, 200)],
+    ]
+
+
+def test_a_thousand_blocks_at_once_have_a_bounded_number_of_rows() -> None:
+    events = [(1.0, block(str(number), 1, 9)[0][1]) for number in range(1000)]
+    (run,) = runs([(0.0, {"type": "run_start"}), *events, *RUN[-1:]])
+    rows = [row for row in timeline.rows(run, {}) if row.kind == "code"]
+    assert len(rows) == 12
+    assert sum(len(row.bars) for row in rows) == 1000
+
+
+def test_a_run_that_breaks_off_keeps_what_its_block_had_printed() -> None:
+    (run,) = runs([*RUN[:5], (4.0, {"type": "code_output", "id": "a", "text": "so far"})])
+    (last,) = run.blocks()
+    assert (run.stop_reason, last.status, last.output, last.end) == ("", "unfinished", "so far", 4.0)
+
+
+def test_the_output_of_a_block_that_never_ends_is_kept_within_a_bound() -> None:
+    flood = [(4.0, {"type": "code_output", "id": "a", "text": "x" * 10_000})] * 100
+    (run,) = runs([*RUN[:5], *flood])
+    assert len(run.blocks()[0].output) == 65_536
+
+
+def test_a_long_text_in_short_pieces_is_put_together_once_and_not_with_each() -> None:
+    (run,) = runs(
+        [(0.0, {"type": kind, "text": "word "}) for kind in ("reasoning", "text_delta") for _ in range(50)]
+    )
+    thought, text = run.turns[0].parts
+    assert isinstance(thought, Thought)
+    assert isinstance(text, Prose)
+    assert text.pieces == thought.pieces == ["word "] * 50
+    assert text.text == "word " * 50
+
+
+def test_a_new_run_after_an_end_is_another_one() -> None:
+    first, second = runs([*RUN, *RUN])
+    assert (len(first.turns), len(second.turns)) == (2, 2)
+
+
+def test_an_event_of_a_newer_version_is_passed_over() -> None:
+    (run,) = runs(
+        [*RUN[:2], (1.0, {"type": "from_the_future", "text": 1}), (1.0, {"type": "__init__"}), *RUN[2:]]
+    )
+    assert len(run.turns) == 2
+
+
+VALUES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.dictionaries(st.text(), st.none())
+)
+EVENTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(sorted({event["type"] for _, event in RUN}))},
+    optional=dict.fromkeys(
+        [
+            "id",
+            "text",
+            "code_id",
+            "wall_s",
+            "waited_s",
+            "usage",
+            "exit_code",
+            "status",
+            "code",
+            "turn",
+            "name",
+        ],
+        VALUES,
+    ),
+)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e9), EVENTS), max_size=30))
+def test_no_event_whatever_its_fields_and_order_stops_the_page(
+    events: list[tuple[float, dict[str, Any]]],
+) -> None:
+    from agentd_sink_html.page import page
+
+    assert page(runs(events)).rstrip().endswith("</html>")
