@@ -79,16 +79,25 @@ def test_growth_that_a_run_is_too_short_to_tell_is_not_called_flat_without_sayin
 
 
 def test_a_process_is_looked_at_from_outside_and_a_folder_is_counted(tmp_path: Path) -> None:
+    here = look_at(os.getpid())
+    assert 5 < here["pss_mib"] <= here["rss_mib"]
+    assert here["threads"] >= 1
     opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(7)]
-    try:
-        more = look_at(os.getpid())
+    try:  # those of a process of its own: here, the collector closes what other tests have left
+        with (
+            subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=opened) as more,
+            subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as fewer,
+        ):
+            for process in (more, fewer):  # that has loaded all it loads
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(b"x\n")
+                process.stdin.flush()
+                assert process.stdout.readline() == b"x\n"
+            assert look_at(more.pid)["fds"] - look_at(fewer.pid)["fds"] == 7
     finally:
         for descriptor in opened:
             os.close(descriptor)
-    fewer = look_at(os.getpid())
-    assert more["fds"] - fewer["fds"] == 7
-    assert 5 < fewer["pss_mib"] <= fewer["rss_mib"]
-    assert fewer["threads"] >= 1
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "file").write_bytes(os.urandom(100_000))
     assert disk_of(tmp_path)["files"] == 1

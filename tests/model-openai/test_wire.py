@@ -13,6 +13,7 @@ import os
 import shutil
 import ssl
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -415,7 +416,7 @@ async def test_nothing_stays_open_of_many_requests_of_which_half_are_given_up(
             await server.closed.wait()
             server.closed.clear()
     gc.collect()
-    assert open_files() == files
+    assert not Counter(open_files()) - Counter(files)  # fewer there may be: other tests have left some
     assert "Unclosed" not in caplog.text
 
 

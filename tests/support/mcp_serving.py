@@ -152,10 +152,12 @@ class Wire:
         return self.request("POST", json.dumps(message), **headers)
 
     def begin(self) -> None:
-        """Shake hands; the session is the wire's from now on."""
+        """Shake hands; the session is the wire's from now on. Refused, it is a ConnectionRefusedError."""
         answer = self.post("initialize", HELLO, number=0)
+        told = answer.read()
+        if answer.status != 200:
+            raise ConnectionRefusedError(f"{answer.status}: {told.decode()}")
         self.session = answer.headers["mcp-session-id"]
-        answer.read()
         self.post("notifications/initialized").read()
 
     def call(self, number: int, tool: str, **arguments: Any) -> http.client.HTTPResponse:
