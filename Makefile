@@ -38,7 +38,9 @@ PYTEST = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 test: checks  ## What to run often, in minutes: lint, docs, the tests that are not marked slow
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: checks test-only  ## Lint, all tests, docs with warnings as errors: what CI runs
+test-all: checks  ## Lint, all tests, docs with warnings as errors: what CI runs
+	@rm -f .pytest_cache/v/cache/lastfailed
+	$(PYTEST) $(ARGS) || $(BIN)/python scripts/test-again $$?
 
 test-only: $(READY)  ## The tests alone (ARGS="tests/runner -k name"), or those of one distribution (DIST=parser-fence)
 	$(if $(DIST),$(BIN)/python scripts/test-alone $(DIST),$(PYTEST)) $(ARGS)
