@@ -32,6 +32,11 @@ def main(argv: list[str] | None = None) -> int:
             f"endurance: --only: unknown {', '.join(unknown)}; known: {', '.join(DEFAULT)}", file=sys.stderr
         )
         return 2
+    try:
+        earlier = [Record.of_figures(path) for path in options.add]
+    except (OSError, ValueError) as error:
+        print(f"endurance: --add: {error}", file=sys.stderr)
+        return 2
     folder, state = options.folder, options.folder / "run.json"
     record = None if options.fresh else Record.load(state)
     if not options.report:
@@ -42,15 +47,17 @@ def main(argv: list[str] | None = None) -> int:
     if record is None:
         print(f"endurance: no run in {folder}; start one without --report", file=sys.stderr)
         return 2
+    own = record
+    if options.json:
+        options.json.write_text(json.dumps(as_json(own, rows(own))) + "\n")
+    record = own.behind(earlier) if earlier else own
     trends = rows(record)
     print_report(record, trends)
-    if options.json:
-        options.json.write_text(json.dumps(as_json(record, trends), indent=1) + "\n")
     if options.write:
         write_into(PAGE, as_markdown(record, trends))
     if not record.finished and not options.report:
         print(
-            f"endurance: interrupted after {record.spent_s / 60:.0f} min; the same command goes on",
+            f"endurance: interrupted after {own.spent_s / 60:.0f} min; the same command goes on",
             flush=True,
         )
         return 130
@@ -64,7 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--minutes", type=float, help="the same in minutes")
     parser.add_argument("--only", nargs="+", metavar="WORK", help=f"some kinds of work: {', '.join(DEFAULT)}")
     parser.add_argument("--seed", type=int, help="of the order of the works and kills")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples and trends")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples and trends of this run")
+    parser.add_argument(
+        "--add",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="report this run and these earlier ones, of any machine, as one: what --json has written of them",
+    )
     parser.add_argument("--write", action="store_true", help="put the figures into docs/endurance.md")
     parser.add_argument("--fresh", action="store_true", help="forget an interrupted run")
     parser.add_argument("--report", action="store_true", help="only show what the last run has found so far")

@@ -45,6 +45,40 @@ class Record:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
+    @classmethod
+    def of_figures(cls, path: Path) -> Record:
+        """Read what `--json` has written of a run. Raises `OSError`, and `ValueError` if the file is none of that."""
+        try:
+            data = json.loads(path.read_text())
+            return cls(
+                hours=data["spent_s"] / 3600,
+                seed=data["seed"],
+                works=data["works"],
+                spent_s=data["spent_s"],
+                starts=data["starts"],
+                finished=True,
+                counts=Counter(data["counts"]),
+                wrong=data["wrong"],
+                samples=[(at, name, life, dict(figures)) for at, name, life, figures in data["samples"]],
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} has no figures of a run: {error!r}") from error
+
+    def behind(self, earlier: list[Record]) -> Record:
+        """Return a record of these runs and of this one: their lives one after the other, none of which goes on."""
+        runs = [*earlier, self]
+        whole = Record(hours=sum(run.spent_s for run in runs) / 3600, seed=self.seed, works=self.works)
+        whole.finished = self.finished
+        for number, run in enumerate(runs):
+            whole.samples += [
+                (whole.spent_s + at, name, f"{number}:{life}", figures)
+                for at, name, life, figures in run.samples
+            ]
+            whole.spent_s += run.spent_s
+            whole.starts += run.starts
+            whole.take({"counts": run.counts, "errors": run.wrong})
+        return whole
+
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         fresh = path.with_suffix(".fresh")

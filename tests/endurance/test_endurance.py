@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from endurance.measuring import BOUNDS, disk_of, look_at
 from endurance.model import answer_to, bash, task
 from endurance.recording import Record
-from endurance.report import as_markdown, is_good, rows, write_into
+from endurance.report import as_json, as_markdown, is_good, rows, write_into
 from endurance.trend import Bound, trend_of
 from endurance.triggers import LedgerBook, TriggerLedger
 from endurance.works import DEFAULT, WORKS
@@ -272,3 +272,30 @@ def test_the_figures_are_written_between_the_marks_of_their_page(tmp_path: Path)
     assert not is_good(
         Record(hours=1, seed=1, works=[], counts=record.counts + type(record.counts)(wrong=1)), trends
     )
+
+
+def test_runs_of_several_machines_are_reported_as_one_and_no_life_goes_on_in_the_next(tmp_path: Path) -> None:
+    def run(fds: float, grown: float, **counts: int) -> Record:
+        record = Record(hours=2, seed=1, works=["chat"], spent_s=3600, starts=2, finished=True)
+        record.samples = [(60.0 * n, "daemon", "1@2", {"fds": fds + grown * n}) for n in range(60)]
+        record.counts.update(counts)
+        return record
+
+    first, second = run(43, 0, sessions=7), run(90, 0, sessions=8)
+    files = []
+    for number, one in enumerate((first, second)):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(as_json(one, rows(one))))
+    whole = run(60, 0, sessions=1).behind([Record.of_figures(path) for path in files])
+    ((_, _, trend),) = rows(whole)
+    assert (trend.per_hour, trend.verdict, trend.most) == (0, "flat", 90)
+    assert (whole.spent_s, whole.hours, whole.starts, whole.counts["sessions"]) == (3 * 3600, 3, 6, 16)
+    assert is_good(whole, rows(whole))
+    growing = run(60, 5, wrong=1)
+    growing.wrong = ["it was"]
+    assert growing.behind([first]).wrong == ["it was"]
+    assert not is_good(first.behind([growing]), [])
+    assert not is_good(run(60, 5).behind([run(60, 5)]), rows(run(60, 5).behind([run(60, 5)])))
+    files[0].write_text('{"spent_s": 1}')
+    with pytest.raises(ValueError, match=r"0\.json has no figures of a run"):
+        Record.of_figures(files[0])
