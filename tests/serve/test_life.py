@@ -278,8 +278,11 @@ def command(
 def test_a_signal_ends_the_command_in_order(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = [SLEEP.format(pid=pid).replace("sleep 300", "sleep 2"), "Done."]
-    with FakeOpenAI(*script) as fake, command(tmp_path, fake) as (process, url):
-        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    with (
+        FakeOpenAI(*script) as fake,
+        command(tmp_path, fake) as (process, url),
+        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
         asking, answers = in_thread(lambda: client.chat.completions.create(**GOOD).choices[0].message.content)
         until(lambda: pid.exists() and pid.read_text())
         process.send_signal(signal.SIGTERM)
@@ -301,8 +304,10 @@ def test_what_a_server_leaves_that_ends_at_once_the_next_one_removes(
     mine = "```bash:execute\necho mine > file; mkdir closed; touch closed/file; chmod 500 closed\n```\n"
     script = [mine + SLEEP.format(pid=pid), "Fine."]
     with FakeOpenAI(*script) as fake, Served(fake, tmp_path / "root") as living:
-        with command(tmp_path, fake) as (process, url):
-            client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+        with (
+            command(tmp_path, fake) as (process, url),
+            openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        ):
             asking, _ = in_thread(lambda: client.chat.completions.create(**GOOD))
             until(lambda: pid.exists() and pid.read_text())
             for number in numbers:
@@ -328,13 +333,17 @@ def test_what_agentd_toml_says_holds_and_a_project_may_only_make_it_stricter(tmp
         )
         (tmp_path / "root").mkdir()
         (tmp_path / "root" / "agentd.toml").write_text('model = "theirs"\nmax-turns = 2\n')
-        with command(tmp_path, fake, is_told=False) as (_, url):
-            client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+        with (
+            command(tmp_path, fake, is_told=False) as (_, url),
+            openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        ):
             assert [model.id for model in client.models.list()] == ["theirs"]
             answer: Any = client.chat.completions.create(model="theirs", messages=ASK)
             assert len(answer.agentd["executions"]) == 2  # the project's number of turns
-    with command(tmp_path, fake, "--no-config") as (_, url):
-        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    with (
+        command(tmp_path, fake, "--no-config") as (_, url),
+        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
         assert [model.id for model in client.models.list()] == ["m1"]
 
 

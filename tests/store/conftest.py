@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,14 +31,12 @@ def s3_address() -> Iterator[str]:
 @pytest.fixture
 def s3(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a store in a new bucket of that server."""
-    import s3fs
-
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_address)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     bucket = f"bucket-{secrets.token_hex(6)}"
-    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
+    urllib.request.urlopen(urllib.request.Request(f"{s3_address}/{bucket}", method="PUT")).close()
     return f"s3://{bucket}/agents"
 
 

@@ -82,6 +82,7 @@ class FakeOpenAI:
         self.reject_stream_options = False
         self.decide: Callable[[dict[str, Any]], Answer] | None = None
         self._lock = threading.Lock()
+        self._clients: list[Any] = []
         self._server = QuietServer(("127.0.0.1", 0), self._handler())
         self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
@@ -98,11 +99,17 @@ class FakeOpenAI:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        for client in self._clients:
+            client.close()
 
     def client(self, **settings: Any) -> Any:
+        """A client, closed with this."""
         import openai
 
-        return openai.OpenAI(base_url=self.base_url, api_key="none", **{"max_retries": 0, **settings})
+        self._clients.append(
+            openai.OpenAI(base_url=self.base_url, api_key="none", **{"max_retries": 0, **settings})
+        )
+        return self._clients[-1]
 
     def async_client(self, **settings: Any) -> Any:
         import openai
