@@ -90,8 +90,30 @@ async def test_a_head_that_does_not_come_or_does_not_end_is_cut_off() -> None:
     async with serving(ConnectionLimits(head_s=0.2, head_bytes=4096)) as place:
         assert await place.answer(b"POST /mcp HT") == b""
         assert await place.answer(b"") == b""
-        long = await place.answer(b"GET /health HTTP/1.1\r\nHost: there\r\nX: " + b"y" * 10_000)
-        assert long.startswith(b"HTTP/1.1 400 ")
+        head = b"GET /health HTTP/1.1\r\nHost: %b\r\n" % place.host
+        endless = b"y" * 10_000
+        for line in (b"X: ", b"X", b"X: y\r\n" * 2000):
+            assert (await place.answer(head + line + endless)).startswith(b"HTTP/1.1 400 ")
+        for whole in (head + b"X: " + endless + b"\r\n\r\n", b"GET /" + endless + b" HTTP/1.1\r\n\r\n"):
+            assert (await place.answer(whole)).startswith(b"HTTP/1.1 400 ")
+        assert (await place.answer(b"GET /" + endless)).startswith(b"HTTP/1.1 400 ")
+        assert (await place.answer(b"\r\n" * 10_000)).startswith(b"HTTP/1.1 400 ")
+        short = head + b"Connection: close\r\nX: " + b"y" * 3000 + b"\r\n\r\n"
+        assert (await place.answer(short)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_stands_behind_a_body_bounds_itself_and_is_no_header() -> None:
+    begin = b"POST /mcp HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    limits = ConnectionLimits(head_bytes=4096)
+    async with serving(limits, token="s3cret") as place:
+        said = await place.answer(
+            begin % place.host + b"2\r\n{}\r\n0\r\nAuthorization: Bearer s3cret\r\n\r\n"
+        )
+        assert said.startswith(b"HTTP/1.1 401 ")
+    async with serving(limits) as place:
+        endless = b"x" * 600_000  # more than is read at once
+        for more in (b"2;" + endless, b"2\r\n{}\r\n0\r\nX: " + endless):
+            assert (await place.answer(begin % place.host + more)).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_connections_whose_requests_do_not_come_make_room_for_others() -> None:

@@ -1,5 +1,5 @@
-"""uvicorn with bounds that it lacks: how many connections there are, and how long the head of a request may take; what
-it writes in one pass of the event loop goes out in one piece."""
+"""uvicorn with bounds that it lacks: how many connections there are, how large the head of a request is and how long
+it may take; what it writes in one pass of the event loop goes out in one piece."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import anyio
 import attrs
 from uvicorn import Config, Server
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from agentd_cli.http.connections import ConnectionPlaces, peer_of
 
@@ -148,10 +148,16 @@ def make_server(
     """
     places = ConnectionPlaces(most=limits.connections, silent=limits.silent, slow_s=limits.slow_s)
 
-    class BoundedProtocol(H11Protocol):
+    class BoundedProtocol(HttpToolsProtocol):
         """One connection. `scope["state"]["transport"]` lets go of it, `scope["state"]["flow"]` tells whether its
-        client takes what it is sent (`write_paused`), and `scope["state"]["link"]` is its `ClientLink`."""
+        client takes what it is sent (`write_paused`), and `scope["state"]["link"]` is its `ClientLink`.
 
+        The parser bounds nothing, so a head is bounded here: by what was read of one that is not complete (a trailer
+        and what stands around the pieces of a body count alike), and by the fields of one that is."""
+
+        _unused_bytes = 0
+        _head_bytes = 0
+        _is_in_head = False
         _head_timer: asyncio.TimerHandle | None = None
         _peer = ""
         _link: ClientLink | None = None
@@ -173,9 +179,41 @@ def make_server(
             places.enter(self, self._peer)
 
         def data_received(self, data: bytes) -> None:
+            self._unused_bytes += len(data)
             super().data_received(data)
+            if self._unused_bytes > limits.head_bytes and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too long.")
             if self.cycle is not None and not self.cycle.response_complete:
                 self._note_request()
+
+        def on_message_begin(self) -> None:
+            self._head_bytes = 0
+            self._is_in_head = True
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            self._head_bytes += len(url)
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self._is_in_head:  # else it is a trailer, which nobody asks for
+                self._head_bytes += len(name) + len(value)
+                super().on_header(name, value)
+
+        def on_headers_complete(self) -> None:
+            self._is_in_head = False
+            self._unused_bytes = 0
+            if self._head_bytes > limits.head_bytes:
+                raise ValueError("the head is too long")  # to the parser, which gives up then
+            super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._unused_bytes = 0
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._unused_bytes = 0
+            super().on_message_complete()
 
         def _note_request(self) -> None:
             if self.cycle.more_body:
@@ -218,7 +256,6 @@ def make_server(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        h11_max_incomplete_event_size=limits.head_bytes,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_CLOSE_S,
     )
