@@ -158,7 +158,8 @@ async def test_a_refusal_names_the_next_step_and_keeps_the_cause(
 @BOTH
 async def test_a_server_that_is_not_there_is_named_as_unreachable(api: str) -> None:
     with FakeOpenAI() as server:
-        client = server.client()
+        pass
+    client = server.client()
     model: Any = (ChatModel if api == "chat" else ResponsesModel)("m", client=client)
     with pytest.raises(ModelError, match="was not reached"):
         await read(model)

@@ -82,7 +82,7 @@ class FakeOpenAI:
         self.reject_stream_options = False
         self.decide: Callable[[dict[str, Any]], Answer] | None = None
         self._lock = threading.Lock()
-        self._clients: list[Any] = []
+        self._http_clients: list[Any] = []
         self._server = QuietServer(("127.0.0.1", 0), self._handler())
         self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
@@ -99,17 +99,16 @@ class FakeOpenAI:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        for client in self._clients:
-            client.close()
+        for http in self._http_clients:
+            http.close()
 
     def client(self, **settings: Any) -> Any:
-        """A client, closed with this."""
+        """A client whose connections are closed with this."""
         import openai
 
-        self._clients.append(
-            openai.OpenAI(base_url=self.base_url, api_key="none", **{"max_retries": 0, **settings})
-        )
-        return self._clients[-1]
+        made = openai.OpenAI(base_url=self.base_url, api_key="none", **{"max_retries": 0, **settings})
+        self._http_clients.append(made._client)  # of itself, tests may see the end
+        return made
 
     def async_client(self, **settings: Any) -> Any:
         import openai
