@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from agentd_cli.main import run_command_line
-from agentd_store import StoredSnapshots
+from agentd_store import LeaseLostError, StoredSnapshots
+from agentd_store.holder import StoreHolder
 from agentd_store.opened import open_store
 
 Open = Callable[..., StoredSnapshots]
@@ -73,6 +74,36 @@ def test_it_deletes_and_collects(filled: str, run: Run) -> None:
     assert run("--store", filled, "--verify")[0] == 0
 
 
+def test_it_forgets_a_conversation_with_all_that_is_its_own(
+    filled: str, run: Run, open_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(filled.removeprefix("file://"))
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreHolder, "_run", lambda self: None)  # it says once that it lives, and never again
+        cut_off = open_at(filled, "c1", conversation="c1", lease_s=1.5)
+    in_use, output = run("--store", filled, "c2", "--forget")
+    assert (in_use, "c1" in output, "c2" in output) == (0, True, False)
+    kept = open_store(filled).objects.names()
+    code, output = run("--store", filled, "c1", "--forget", "--json")
+    told = json.loads(output)
+    assert (code, told["conversations"]) == (0, [])
+    assert told["collected"]["objects"] == len(kept) > 0
+    assert open_store(filled).objects.names() == set()
+    for name in ("c1", "c2"):
+        (left,) = (root / "conversations" / name / "log").iterdir()
+        assert b"begin" not in left.read_bytes()
+        assert b"turn_" not in left.read_bytes()
+    with pytest.raises(LeaseLostError):
+        cut_off.snapshot("late")
+    assert run("--store", filled) == (0, "there are none yet\n")
+    anew = open_at(filled, "elsewhere", conversation="c1")
+    assert anew.list_snapshots() == []
+    anew.snapshot("anew")
+    anew.close()
+    assert [one.label for one in open_at(filled, "third", conversation="c1").list_snapshots()] == ["anew"]
+    assert run("--store", filled, "--verify")[0] == 0
+
+
 def test_it_finds_what_is_damaged(filled: str, run: Run) -> None:
     assert "nothing is lost or damaged" in run("--store", filled, "--verify")[1]
     objects = [path for path in Path(filled.removeprefix("file://"), "objects").rglob("*") if path.is_file()]
@@ -89,6 +120,8 @@ def test_it_finds_what_is_damaged(filled: str, run: Run) -> None:
         (["--store", "URL", "c3"], "there is no conversation 'c3'"),
         (["--store", "URL", "c1", "--delete", "nothing"], "unknown snapshot 'nothing'"),
         (["--store", "URL", "--delete", "begin"], "name the conversation"),
+        (["--store", "URL", "--forget"], "--forget: name the conversation"),
+        (["--store", "URL", "c3", "--forget"], "there is no conversation 'c3'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_a_reason(

@@ -13,6 +13,7 @@ from agentd_store.holder import StoreHolder
 from agentd_store.log import STATE_EVERY
 from agentd_store.objects import ObjectSet
 from agentd_store.opened import open_store
+from agentd_store.records import LogEntry
 
 Open = Callable[..., StoredSnapshots]
 
@@ -157,3 +158,24 @@ def test_entries_of_a_log_that_no_reader_needs_go(file_url: str, open_at: Open) 
     assert len(again.list_snapshots()) == 3 * STATE_EVERY + 1
     again.restore(5)
     assert read(again) == b"4"
+
+
+@pytest.mark.parametrize("what", ["snapshot", "close"])
+def test_who_was_taken_over_is_told_so_though_the_next_entries_are_gone(
+    url: str, open_at: Open, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreHolder, "_run", lambda self: None)  # it says once that it lives, and never again
+        stopped = open_at(url, lease_s=1.5)
+        stopped.snapshot("mine")
+    taken = open_at(url, "two")
+    for _ in range(3 * STATE_EVERY):
+        taken._log.append(LogEntry("deleted", ""))
+    assert collect_garbage(open_store(url)).entries == 2 * STATE_EVERY - 1
+    before = open_store(url).place.names("conversations")
+    with pytest.raises(LeaseLostError, match="'c1' was taken over"):
+        getattr(stopped, what)()
+    assert not stopped.is_open
+    assert open_store(url).place.names("conversations") == before  # and it has left nothing there
+    taken.snapshot("theirs")
+    assert [kept.label for kept in taken.list_snapshots()] == ["mine", "theirs"]

@@ -25,6 +25,11 @@ __all__ = ["checkpoints"]
     multiple=True,
     help="Remove a checkpoint of CONVERSATION (id or label).",
 )
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Remove all of CONVERSATION, and then what no other checkpoint needs. It cannot be had back.",
+)
 @click.option("--collect", is_flag=True, help="Remove what no checkpoint needs any more.")
 @click.option(
     "--verify",
@@ -38,6 +43,7 @@ def checkpoints(
     url: str,
     conversation: str | None,
     deleted: tuple[str, ...],
+    forget: bool,
     collect: bool,
     verify: bool,
     as_json: bool,
@@ -47,7 +53,13 @@ def checkpoints(
     The key of an encrypted store is read from AGENTD_STORE_KEY, credentials as the provider's own tools read them.
     """
     from agentd_store.collecting import collect_garbage
-    from agentd_store.listing import conversation_rows, delete_checkpoints, find_damage, store_rows
+    from agentd_store.listing import (
+        conversation_rows,
+        delete_checkpoints,
+        find_damage,
+        forget_conversation,
+        store_rows,
+    )
     from agentd_store.opened import open_store
 
     store = open_store(url, make=False)
@@ -55,6 +67,11 @@ def checkpoints(
         if conversation is None:
             raise click.UsageError("--delete: name the conversation, too")
         delete_checkpoints(store, conversation, deleted)
+    if forget:
+        if conversation is None:
+            raise click.UsageError("--forget: name the conversation, too")
+        forget_conversation(store, conversation)
+        conversation, collect = None, True  # what is left to be told is of the others
     damage = find_damage(store, _progress("objects read")) if verify else []
     rows = store_rows(store) if conversation is None else conversation_rows(store, conversation)
     told: dict[str, Any] = {"store": url, "checkpoints" if conversation else "conversations": rows}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
     from agentd_store.opened import OpenedStore
     from agentd_store.records import CheckpointRecord, ConversationState
 
-__all__ = ["conversation_rows", "delete_checkpoints", "find_damage", "store_rows"]
+__all__ = ["conversation_rows", "delete_checkpoints", "find_damage", "forget_conversation", "store_rows"]
 
 _SHOWN: Final = 20
 
 
 def store_rows(store: OpenedStore) -> list[dict[str, Any]]:
     """Return a row for each conversation: `conversation`, `checkpoints`, `turn`, `at` (seconds since the epoch) and
-    `open` (by which process, as it was last said)."""
+    `open` (by which process, as it was last said). One that has nothing and is not open is none."""
     rows = []
     for name in conversations_of(store.place):
         state = CheckpointLog(store.place, store.seal, name).read()
+        if not state.checkpoints and not state.holder:
+            continue
         last = state.checkpoints[-1] if state.checkpoints else None
         rows.append(
             {
@@ -71,16 +74,34 @@ def delete_checkpoints(store: OpenedStore, conversation: str, wanted: Iterable[s
     :raises ConversationInUseError: if a process has the conversation that is alive.
     :raises UnknownSnapshotError: if there is none of such a name; nothing is removed then.
     """
+    with _opened(store, conversation) as log:
+        log.append(log.state.deletion([_chosen(log.state.checkpoints, one).id for one in wanted]))
+
+
+def forget_conversation(store: OpenedStore, conversation: str) -> None:
+    """Remove a conversation: its checkpoints and its log, but for an entry with nothing but its number, so that a
+    process that had it and was cut off cannot go on with it. What it alone needed goes with the next collection.
+
+    :raises ConversationInUseError: if a process has the conversation that is alive.
+    :raises StoreError: if there is no such conversation.
+    """
+    with _opened(store, conversation) as log:
+        log.append(log.state.deletion([one.id for one in log.state.checkpoints]))
+        log.forget()
+
+
+@contextlib.contextmanager
+def _opened(store: OpenedStore, conversation: str) -> Iterator[CheckpointLog]:
     _known(store, conversation)
     holder = StoreHolder.enter(store.place, LEASE_S)
     try:
         log = CheckpointLog(store.place, store.seal, conversation)
-        state = log.open(holder)
+        log.open(holder)
         try:
-            chosen = [_chosen(state.checkpoints, one).id for one in wanted]
-            log.append(state.deletion(chosen))
+            yield log
         finally:
-            log.close()
+            if log.is_held:
+                log.close()
     finally:
         holder.leave()
 

@@ -1,7 +1,8 @@
 """The log of a conversation: entries with consecutive numbers, each created once.
 
 Whoever creates the next one first has the conversation. So nobody needs a clock, and a process that was taken over
-finds out at the latest when it writes.
+finds out at the latest when it writes. Old entries are removed from the first one on, so an entry counts if the one
+before it is there.
 """
 
 from __future__ import annotations
@@ -173,13 +174,24 @@ class CheckpointLog:
         self.append(LogEntry("closed", self.holder))
         self.holder = ""
 
+    def forget(self) -> None:
+        """Close it, and leave nothing of it but its last entry, behind which a process that was cut off cannot write.
+
+        It must be open here, and have no checkpoints any more."""
+        while (self.last + 1) % STATE_EVERY:
+            self.append(LogEntry("deleted", self.holder))
+        self.close()  # by an entry that says what is before it: nothing
+        self._remove_before(self.last)
+
     def trim(self) -> int:
         """Remove the entries that no reader needs, also none who began a while ago; return how many."""
         self.read()
-        keep = (self.last // STATE_EVERY - 1) * STATE_EVERY
-        old = [number for number in self._numbers() if number < keep]
-        for number in old:
-            self._place.remove(self._name(number))
+        return self._remove_before((self.last // STATE_EVERY - 1) * STATE_EVERY)
+
+    def _remove_before(self, number: int) -> int:
+        old = [one for one in self._numbers() if one < number]
+        for one in sorted(old):  # see `_create`
+            self._place.remove(self._name(one))
         return len(old)
 
     def evict(self) -> bool:
@@ -194,6 +206,10 @@ class CheckpointLog:
             entry.state = msgspec.msgpack.decode(msgspec.msgpack.encode(self.state), type=ConversationState)
         name = self._name(number)
         if not self._place.create(name, self._seal.close(name, msgspec.msgpack.encode(entry))):
+            return False
+        if self.last and not self._place.has(self._name(self.last)):
+            # Entries go in their order: the log has gone on, and those of then were removed.
+            self._place.remove(name)
             return False
         self._take(number, entry)
         return True
