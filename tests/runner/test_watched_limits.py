@@ -19,7 +19,7 @@ MIB = 1 << 20
 
 
 def use_of(*roots: Path) -> tuple[int, int]:
-    walk = DiskWalk({str(root): 0 for root in roots})
+    walk = DiskWalk({str(root): (0, 0) for root in roots})
     while not walk.advance(0.001):
         pass
     return walk.use.bytes, walk.use.inodes
@@ -74,7 +74,7 @@ def test_a_walk_goes_on_where_a_tree_changes_under_it_and_leads_nowhere_else(tmp
         folder.mkdir(parents=True)
         for number in range(20):
             (folder / f"f{number}").touch()
-    walk = DiskWalk({str(tree): 0})
+    walk = DiskWalk({str(tree): (0, 0)})
     for step in range(1000):
         if walk.advance(0):  # one entry
             break
@@ -90,7 +90,7 @@ def test_a_walk_goes_on_where_a_tree_changes_under_it_and_leads_nowhere_else(tmp
 def test_a_walk_is_cut_into_slices(tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / str(number)).touch()
-    walk = DiskWalk({str(tmp_path): 0})
+    walk = DiskWalk({str(tmp_path): (0, 0)})
     slices = 1
     while not walk.advance(0):
         slices += 1
@@ -208,6 +208,42 @@ def test_a_nearly_full_disk_is_the_fault_of_who_has_added_more_than_is_left(
     fill(tmp_path / "more", 4 * MIB)
     assert [look(meter) for _ in range(2)] == [False, True]
     assert "the disk has only 0 MiB left" in meter.excess
+
+
+def test_what_an_earlier_action_has_filled_is_not_the_fault_of_the_one_that_runs(
+    meter: DiskMeter, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    look(meter)
+    fill(tmp_path / "own", 24 * MIB)
+    time.sleep(0.02)
+    meter.action_begins()
+    fill(tmp_path_factory.mktemp("others") / "file", 60 * MIB)  # the disk grows, by whomever
+    fill(tmp_path / "little", MIB)
+    assert (look(meter), look(meter), meter.is_of_others()) == (False, True, True)
+    assert not look(meter)
+    fill(tmp_path / "more", SPARE_BYTES + MIB)
+    assert (look(meter), look(meter), meter.is_of_others()) == (False, True, False)
+
+
+def test_what_others_remove_from_the_disk_meanwhile_excuses_nobody(
+    meter: DiskMeter, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    others = tmp_path_factory.mktemp("others") / "file"
+    fill(others, 60 * MIB)
+    meter.action_begins()
+    look(meter)
+    fill(tmp_path / "own", 24 * MIB)
+    others.unlink()
+    assert (look(meter), look(meter), meter.is_of_others()) == (False, True, False)
+
+
+def test_an_action_that_exceeds_a_limit_by_little_is_at_fault(tmp_path: Path) -> None:
+    meter = DiskMeter([str(tmp_path)], {"workspace_inodes": 100})
+    meter.action_begins()
+    look(meter)
+    for number in range(120):
+        (tmp_path / str(number)).touch()
+    assert (look(meter), look(meter), meter.is_of_others()) == (False, True, False)
 
 
 def test_an_idle_session_is_not_looked_at_again(meter: DiskMeter) -> None:

@@ -38,12 +38,14 @@ class DiskWalk:
     """Adds up what lies below some folders, a slice at a time: what is on the disk (holes are not), hard links
     once, symlinks not followed, other file systems left out. What changes meanwhile is counted or not.
 
-    `roots` has for each folder a time of its file system, in ns: `young` is what has changed since.
+    `roots` has for each folder two times of its file system, in ns: `young` is what has changed since the first,
+    `fresh` what has since the second.
     """
 
-    def __init__(self, roots: dict[str, int]) -> None:
+    def __init__(self, roots: dict[str, tuple[int, int]]) -> None:
         self.use = DiskUse(0, 0)
         self.young = DiskUse(0, 0)
+        self.fresh = DiskUse(0, 0)
         self.linked: set[tuple[int, int]] = set()
         self.steps = self.walk(roots)
 
@@ -52,13 +54,13 @@ class DiskWalk:
         until = time.perf_counter() + seconds
         return all(time.perf_counter() < until for _ in self.steps)
 
-    def walk(self, roots: dict[str, int]) -> Iterator[None]:
+    def walk(self, roots: dict[str, tuple[int, int]]) -> Iterator[None]:
         for root, since_ns in roots.items():
             top = _open_folder(root, None)
             if top >= 0:
                 yield from self.tree(top, since_ns)
 
-    def tree(self, here: int, since_ns: int) -> Iterator[None]:
+    def tree(self, here: int, since_ns: tuple[int, int]) -> Iterator[None]:
         """Count depth first, by descriptors: no rename leads elsewhere, and no path is too long."""
         device = os.fstat(here).st_dev
         above: list[tuple[int, int, list[str]]] = []  # descriptor or -1, inode, folders to visit
@@ -90,7 +92,7 @@ class DiskWalk:
             for descriptor in (here, *(held for held, _, _ in above if held >= 0)):
                 os.close(descriptor)
 
-    def folder(self, here: int, device: int, since_ns: int, folders: list[str]) -> Iterator[None]:
+    def folder(self, here: int, device: int, since_ns: tuple[int, int], folders: list[str]) -> Iterator[None]:
         """Count the entries of one folder; note its folders."""
         try:
             with os.scandir(here) as entries:
@@ -112,10 +114,16 @@ class DiskWalk:
         except OSError:  # it was closed to us, or its disk fails
             pass
 
-    def add(self, there: os.stat_result, since_ns: int) -> None:
-        for use in (self.use, self.young) if there.st_ctime_ns >= since_ns else (self.use,):
-            use.bytes += there.st_blocks * 512
-            use.inodes += 1
+    def add(self, there: os.stat_result, since_ns: tuple[int, int]) -> None:
+        young_ns, fresh_ns = since_ns
+        for use, is_in in (
+            (self.use, True),
+            (self.young, there.st_ctime_ns >= young_ns),
+            (self.fresh, there.st_ctime_ns >= fresh_ns),
+        ):
+            if is_in:
+                use.bytes += there.st_blocks * 512
+                use.inodes += 1
 
 
 def _open_folder(name: str, above: int | None) -> int:
@@ -157,10 +165,9 @@ class DiskMeter:
         self.next_walk = 0.0
         self.changed = False  # an action has run since the last walk began
         self.before: DiskUse | None = None  # the use of the disks before the first action
-        self.each: dict[
-            int, tuple[DiskUse, int]
-        ] = {}  # the use of each disk, and what hardly counts there, bytes
-        self.at_rest = self.each  # the same when last nothing ran
+        self.clocks: dict[str, int] = {}  # by how much the clock of each file system is ahead of ours, ns
+        self.rested_ns = self.walk_rested_ns = 0  # when last nothing ran, by our clock; the same for the walk
+        self.fresh = DiskUse(0, 0)  # what has changed since then
         self.at_start = DiskUse(0, 0)  # the same when this walk began
         self.then = DiskUse(0, 0)  # and when the last complete one did
         self.base: DiskUse | None = None  # the use of the folders before the first action
@@ -175,39 +182,33 @@ class DiskMeter:
         """Note what the disks hold before the first action, and before the `first` that runs after a rest."""
         self.changed = True
         if first:
-            now = self.disks()
-            self.at_rest = self.each
+            self.rested_ns = time.time_ns()
             if self.before is None:
-                self.before = self.then = now
+                self.before = self.then = self.disks()
                 self.roots = {root: _time_of(root) for root in self.roots}
+                self.clocks = {root: at and at - time.time_ns() for root, at in self.roots.items()}
 
-    def grows(self) -> bool:
-        """Return whether a disk holds more than when what runs began: else it was another before that."""
-        self.disks()
-        none = (DiskUse(0, 0), 0)
-        return any(
-            use.bytes - self.at_rest.get(device, none)[0].bytes > spare
-            or use.inodes - self.at_rest.get(device, none)[0].inodes > SPARE_INODES
-            for device, (use, spare) in self.each.items()
-        )
+    def is_of_others(self) -> bool:
+        """Return whether what lay there before what runs began exceeds a limit, and that has hardly added to it."""
+        fresh = self.fresh
+        if fresh.bytes > min(SPARE_BYTES, self.reserve // 4) or fresh.inodes > SPARE_INODES:
+            return False
+        return bool(self.explain(self.grown.minus(fresh), self.free + fresh.bytes))
 
     def disks(self) -> DiskUse:
         """Return how much of the disks that the folders are on is used, by whomever."""
-        self.each = {}
+        uses: dict[int, DiskUse] = {}
         for root in self.roots:
             try:
                 device, disk = os.stat(root).st_dev, os.statvfs(root)
             except OSError:
                 continue
             size = disk.f_blocks * disk.f_frsize
-            reserve = min(1 << 30, size // 20)
-            if not self.each and disk.f_blocks:
+            if not uses and disk.f_blocks:
                 self.free = disk.f_bavail * disk.f_frsize
-                self.reserve = reserve
-            used = DiskUse(size - disk.f_bfree * disk.f_frsize, disk.f_files - disk.f_ffree)
-            self.each[device] = used, min(SPARE_BYTES, reserve // 4)
-        uses = [use for use, _ in self.each.values()]
-        return DiskUse(sum(use.bytes for use in uses), sum(use.inodes for use in uses))
+                self.reserve = min(1 << 30, size // 20)
+            uses[device] = DiskUse(size - disk.f_bfree * disk.f_frsize, disk.f_files - disk.f_ffree)
+        return DiskUse(sum(use.bytes for use in uses.values()), sum(use.inodes for use in uses.values()))
 
     def look(self, running: bool, fair: bool) -> tuple[float, bool]:
         """Go one step on. Return in how many seconds to look again, and whether to end what runs.
@@ -222,14 +223,21 @@ class DiskMeter:
         if self.walk is None:
             if started < self.next_walk and not hurried:
                 return min(WATCH_S, self.next_walk - started), False
-            self.walk, self.at_start = DiskWalk(self.roots), now
+            self.walk_rested_ns = self.rested_ns
+            times = {
+                root: (since, self.rested_ns + self.clocks.get(root, 0)) for root, since in self.roots.items()
+            }
+            self.walk, self.at_start = DiskWalk(times), now
             self.changed, self.settles = running, self.settling and fair
         done = self.walk.advance(SLICE_S)
         took_s = time.monotonic() - started
         pause_s = min(took_s / (HURRIED_SHARE if hurried else CALM_SHARE), SLICE_PAUSE_S)
         if not done:
             return pause_s, False
-        use, young, self.walk, self.then = self.walk.use, self.walk.young, None, self.at_start
+        use, young, self.then = self.walk.use, self.walk.young, self.at_start
+        # What has begun during the walk cannot have added much.
+        self.fresh = self.walk.fresh if self.walk_rested_ns == self.rested_ns else DiskUse(0, 0)
+        self.walk = None
         self.next_walk = started + max(WALK_PAUSE_S, pause_s)
         end = self.judge(use, young)
         return (pause_s if self.suspected else max(WATCH_S, pause_s)), end
@@ -253,7 +261,7 @@ class DiskMeter:
             mine = DiskUse(min(young.bytes, max(since.bytes, 0)), min(young.inodes, max(since.inodes, 0)))
             self.base = use.minus(mine)
         grown = self.grown = use.minus(self.base)
-        self.excess = self.explain(grown)
+        self.excess = self.explain(grown, self.free)
         spare = DiskUse(grown.bytes + SPARE_BYTES, grown.inodes + SPARE_INODES)
         suspected, self.suspected = self.suspected, False
         if not self.excess:
@@ -271,7 +279,7 @@ class DiskMeter:
             )
         return False
 
-    def explain(self, grown: DiskUse) -> str:
+    def explain(self, grown: DiskUse, free: int) -> str:
         size = f"the session has added {grown.bytes >> 20} MiB to the workspace and its temporary files"
         if grown.bytes > self.most.bytes:
             return f"{size}; the limit workspace_mib is {self.most.bytes >> 20}"
@@ -280,6 +288,6 @@ class DiskMeter:
                 f"the session has added {grown.inodes} files and folders to the workspace; "
                 f"the limit workspace_inodes is {self.most.inodes}"
             )
-        if self.roots and self.free < self.reserve < grown.bytes:
-            return f"{size}, and the disk has only {self.free >> 20} MiB left"
+        if self.roots and free < self.reserve < grown.bytes:
+            return f"{size}, and the disk has only {free >> 20} MiB left"
         return ""

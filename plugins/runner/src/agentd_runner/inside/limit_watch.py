@@ -39,8 +39,8 @@ class LimitWatch:
         running = [action for action in everything if not action.ending]
         busy = bool(running or self.actions.kept.worker)
         pause_s, end = self.meter.look(busy, fair=len(running) == len(everything))
-        if end and running and not self.meter.grows():
-            self.actions.notice = self.meter.excess  # of those before it
+        if end and running and self.meter.is_of_others():
+            self.actions.notice = self.meter.excess
         elif end:
             self.end_for(self.meter.excess, running)
         if not everything and pause_s == WATCH_S:  # at most threads of a kept interpreter
