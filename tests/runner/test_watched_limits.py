@@ -16,6 +16,8 @@ from agentd_testing.strategies import Tree, trees, write_tree
 from hypothesis import given
 
 MIB = 1 << 20
+TICK_S = 0.02
+"""Longer than a tick of the clock for files."""
 
 
 def use_of(*roots: Path) -> tuple[int, int]:
@@ -107,7 +109,7 @@ def test_a_folder_that_is_closed_or_gone_is_left_out(tmp_path: Path) -> None:
 @pytest.fixture
 def meter(tmp_path: Path) -> DiskMeter:
     fill(tmp_path / "before", 8 * MIB)
-    time.sleep(0.02)  # longer than a tick of the clock for files
+    time.sleep(TICK_S)
     made = DiskMeter([str(tmp_path)], {"workspace_bytes": 20 * MIB})
     made.action_begins()
     return made
@@ -215,8 +217,9 @@ def test_what_an_earlier_action_has_filled_is_not_the_fault_of_the_one_that_runs
 ) -> None:
     look(meter)
     fill(tmp_path / "own", 24 * MIB)
-    time.sleep(0.02)
+    time.sleep(TICK_S)
     meter.action_begins()
+    time.sleep(TICK_S)
     fill(tmp_path_factory.mktemp("others") / "file", 60 * MIB)  # the disk grows, by whomever
     fill(tmp_path / "little", MIB)
     assert (look(meter), look(meter), meter.is_of_others()) == (False, True, True)
@@ -232,6 +235,7 @@ def test_what_others_remove_from_the_disk_meanwhile_excuses_nobody(
     fill(others, 60 * MIB)
     meter.action_begins()
     look(meter)
+    time.sleep(TICK_S)
     fill(tmp_path / "own", 24 * MIB)
     others.unlink()
     assert (look(meter), look(meter), meter.is_of_others()) == (False, True, False)
@@ -241,6 +245,7 @@ def test_an_action_that_exceeds_a_limit_by_little_is_at_fault(tmp_path: Path) ->
     meter = DiskMeter([str(tmp_path)], {"workspace_inodes": 100})
     meter.action_begins()
     look(meter)
+    time.sleep(TICK_S)
     for number in range(120):
         (tmp_path / str(number)).touch()
     assert (look(meter), look(meter), meter.is_of_others()) == (False, True, False)
