@@ -13,6 +13,7 @@ from agentd.types import BashAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.inside.descriptors import BASE_FD, GATE_FD
 from agentd_runner.inside.processes import descendants
+from host_processes import OWN
 
 
 def run(executor: SubprocessExecutor, command: str) -> tuple[str, int]:
@@ -237,11 +238,11 @@ def test_a_background_job_ends_with_its_block_and_is_reported(
     executor: SubprocessExecutor, survivors: Callable[[str], list[str]]
 ) -> None:
     """0.8.6: `&` jobs left orphans."""
-    output, code = run(executor, "sleep 987001 & (setsid sleep 987002 &); disown -a; echo done")
+    output, code = run(executor, f"sleep 987001{OWN} & (setsid sleep 987001{OWN} &); disown -a; echo done")
     assert output.startswith("done\n")
     assert "2 background process(es) ended with the block" in output
     assert code == 0
-    assert survivors("98700") == []
+    assert survivors(f"987001{OWN}") == []
 
 
 def test_a_directory_that_was_removed_is_said_and_the_workspace_used(executor: SubprocessExecutor) -> None:

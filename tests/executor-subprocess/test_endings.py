@@ -16,6 +16,7 @@ from agentd.types import BashAction, Limits, OutputChunk, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.host import spawn
 from agentd_runner.host.hub import shared_hub
+from host_processes import OWN
 
 Survivors = Callable[[str], list[str]]
 
@@ -38,12 +39,12 @@ while True:
 @pytest.mark.slow
 def test_a_time_out_ends_the_whole_tree_and_keeps_the_output(tmp_path: Path, survivors: Survivors) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.3)) as executor:
-        result = executor.run_sync(PythonAction(code=HOSTILE.format(tag="7101"), timeout_s=2.0))
+        result = executor.run_sync(PythonAction(code=HOSTILE.format(tag=f"7101{OWN}"), timeout_s=2.0))
         assert result.status == "timeout"
         assert result.exit_code == 124
         assert result.stdout.startswith(b"ready\n")
         assert "timed out after 2 s" in result.message
-        assert survivors("987101") == []
+        assert survivors(f"987101{OWN}") == []
         assert executor.execute_bash("echo usable") == ("usable\n", 0)
 
 
@@ -61,11 +62,13 @@ def test_term_comes_before_kill(tmp_path: Path) -> None:
 def test_a_killed_supervisor_is_a_failed_block_and_no_orphan(
     executor: SubprocessExecutor, survivors: Survivors
 ) -> None:
-    output, code = executor.execute_bash("setsid sleep 987103 & echo out; kill -9 $PPID; sleep 987103")
+    output, code = executor.execute_bash(
+        f"setsid sleep 987103{OWN} & echo out; kill -9 $PPID; sleep 987103{OWN}"
+    )
     assert output.startswith("out\n")
     assert "supervisor was killed" in output
     assert code == 137
-    assert survivors("987103") == []
+    assert survivors(f"987103{OWN}") == []
     assert executor.execute_bash("echo on") == ("on\n", 0)
 
 
@@ -74,15 +77,15 @@ def test_what_has_lost_its_supervisor_and_then_the_runner_ends_too(
 ) -> None:
     parent = "$(awk '{print $4}' /proc/%s/stat)"
     command = (
-        f"setsid sleep 987105 & N={parent % '$PPID'}; R={parent % '$N'}; "
-        "kill -STOP $PPID; kill -9 $R; kill -9 $PPID; sleep 987105"
+        f"setsid sleep 987105{OWN} & N={parent % '$PPID'}; R={parent % '$N'}; "
+        f"kill -STOP $PPID; kill -9 $R; kill -9 $PPID; sleep 987105{OWN}"
     )
     with pytest.raises(RunnerDiedError):
         executor.run_sync(BashAction(command=command))
     deadline = time.monotonic() + 5
-    while survivors("987105") and time.monotonic() < deadline:
+    while survivors(f"987105{OWN}") and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert survivors("987105") == []
+    assert survivors(f"987105{OWN}") == []
 
 
 @pytest.mark.parametrize("state", ["fresh", "kept"])
@@ -111,9 +114,9 @@ def test_a_stopped_supervisor_cannot_stop_the_time_out(
     tmp_path: Path, survivors: Survivors, stop: str
 ) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.1)) as executor:
-        result = executor.run_sync(BashAction(command=f"{stop}\nsleep 987104", timeout_s=0.5))
+        result = executor.run_sync(BashAction(command=f"{stop}\nsleep 987104{OWN}", timeout_s=0.5))
         assert result.status == "timeout"
-        assert survivors("987104") == []
+        assert survivors(f"987104{OWN}") == []
         assert executor.execute_bash("echo on") == ("on\n", 0)
 
 
@@ -127,14 +130,14 @@ def test_a_runner_killed_from_outside_keeps_the_partial_output(
     def kill(_chunk: OutputChunk) -> None:
         os.kill(pid, signal.SIGKILL)
 
-    action = BashAction(command="setsid sleep 987105 & echo partial; sleep 987105")
+    action = BashAction(command=f"setsid sleep 987105{OWN} & echo partial; sleep 987105{OWN}")
     with pytest.raises(RunnerDiedError, match="next action starts a new one") as caught:
         executor.run_sync(action, on_output=kill)
     assert caught.value.partial.stdout == b"partial\n"
     deadline = time.monotonic() + 10
-    while survivors("987105") and time.monotonic() < deadline:
+    while survivors(f"987105{OWN}") and time.monotonic() < deadline:
         pass
-    assert survivors("987105") == []
+    assert survivors(f"987105{OWN}") == []
     output, code = executor.execute_bash("echo again")
     assert output.startswith("again\n")
     assert "a new one was started" in output
@@ -149,7 +152,7 @@ def test_close_ends_what_runs_and_later_use_is_a_clear_error(tmp_path: Path, sur
     def act() -> None:
         try:
             executor.run_sync(
-                BashAction(command="echo x; sleep 987107"), on_output=lambda _chunk: started.set()
+                BashAction(command=f"echo x; sleep 987107{OWN}"), on_output=lambda _chunk: started.set()
             )
         except BaseException as error:
             errors.append(error)
@@ -160,7 +163,7 @@ def test_close_ends_what_runs_and_later_use_is_a_clear_error(tmp_path: Path, sur
     executor.close()
     thread.join(10)
     assert isinstance(errors[0], RunnerDiedError)
-    assert survivors("987107") == []
+    assert survivors(f"987107{OWN}") == []
     with pytest.raises(ExecutorClosedError, match="make a new one"):
         executor.execute_bash("true")
     executor.close()

@@ -17,6 +17,7 @@ from agentd.protocols import Layout
 from agentd.types import ActionResult, BashAction, Limits, PythonAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_tools import ToolSet
+from host_processes import OWN
 
 Survivors = Callable[[str], list[str]]
 
@@ -73,29 +74,29 @@ def test_a_job_begins_with_the_shell_s_state_and_leaves_none(executor: Subproces
 def test_a_cancelled_block_ends_the_job_that_it_was_starting_and_no_other(
     executor: SubprocessExecutor, survivors: Survivors
 ) -> None:
-    start(executor, "sleep 987301")
+    start(executor, f"sleep 987301{OWN}")
 
     async def cancel(action: BashAction) -> None:
         with anyio.move_on_after(0.1):
             await executor.run(action)
 
-    anyio.run(cancel, BashAction(command="sleep 987302", job="two"))
-    assert survivors("987302") == []
-    anyio.run(cancel, BashAction(command="sleep 987303"))
-    assert survivors("987303") == []
+    anyio.run(cancel, BashAction(command=f"sleep 987302{OWN}", job="two"))
+    assert survivors(f"987302{OWN}") == []
+    anyio.run(cancel, BashAction(command=f"sleep 987303{OWN}"))
+    assert survivors(f"987303{OWN}") == []
     assert executor.jobs == ("one",)
-    assert len(survivors("987301")) > 0
+    assert len(survivors(f"987301{OWN}")) > 0
 
 
 def test_a_job_that_kills_its_supervisor_leaves_nothing_behind(
     executor: SubprocessExecutor, survivors: Survivors
 ) -> None:
-    start(executor, "sleep 987311", "other")
-    start(executor, "setsid sleep 987312 & sleep 0.6; kill -9 $PPID; sleep 987312")
+    start(executor, f"sleep 987311{OWN}", "other")
+    start(executor, f"setsid sleep 987312{OWN} & sleep 0.6; kill -9 $PPID; sleep 987312{OWN}")
     told = news(executor)
     assert "the job 'one' has ended" in told
     assert "supervisor was killed" in told
-    assert survivors("987312") == []
+    assert survivors(f"987312{OWN}") == []
     assert executor.jobs == ("other",)
 
 
@@ -104,19 +105,20 @@ def test_jobs_whose_supervisor_is_stopped_do_not_keep_the_session_from_its_end(
 ) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.3)) as executor:
         start(
-            executor, "sleep 0.5; kill -STOP $PPID; touch stopped; setsid sleep 987331 & wait; sleep 987331"
+            executor,
+            f"sleep 0.5; kill -STOP $PPID; touch stopped; setsid sleep 987331{OWN} & wait; sleep 987331{OWN}",
         )
         wait_for((tmp_path / "stopped").exists)
-        start(executor, "trap '' TERM; sleep 987331; sleep 987331", "two")
-    assert survivors("987331") == []
+        start(executor, f"trap '' TERM; sleep 987331{OWN}; sleep 987331{OWN}", "two")
+    assert survivors(f"987331{OWN}") == []
 
 
 def test_a_stubborn_job_leaves_time_to_end_a_block_that_has_stopped_its_supervisor(
     tmp_path: Path, survivors: Survivors
 ) -> None:
     with SubprocessExecutor(tmp_path, limits=Limits(grace_s=0.3)) as executor:
-        start(executor, "trap '' TERM; sleep 987341; sleep 987341")
-        action = BashAction(command="kill -STOP $PPID; touch stopped; sleep 987341")
+        start(executor, f"trap '' TERM; sleep 987341{OWN}; sleep 987341{OWN}")
+        action = BashAction(command=f"kill -STOP $PPID; touch stopped; sleep 987341{OWN}")
 
         def run() -> None:
             with contextlib.suppress(RunnerDiedError):
@@ -126,17 +128,17 @@ def test_a_stubborn_job_leaves_time_to_end_a_block_that_has_stopped_its_supervis
         thread.start()
         wait_for((tmp_path / "stopped").exists)
     thread.join(20)
-    assert survivors("987341") == []
+    assert survivors(f"987341{OWN}") == []
 
 
 def test_jobs_end_with_their_runner_and_the_host_says_so(
     executor: SubprocessExecutor, survivors: Survivors
 ) -> None:
-    start(executor, "trap '' TERM; setsid sleep 987321 & sleep 987321")
+    start(executor, f"trap '' TERM; setsid sleep 987321{OWN} & sleep 987321{OWN}")
     assert executor._connection is not None
     os.kill(executor._connection.process.pid, signal.SIGKILL)
     assert "the job 'one' was ended: the runner" in news(executor)
-    wait_for(lambda: not survivors("987321"))
+    wait_for(lambda: not survivors(f"987321{OWN}"))
     assert executor.execute_bash("job list | wc -l")[0].startswith("1\n")
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-__all__ = ["command_lines"]
+__all__ = ["OWN", "command_lines"]
+
+OWN = f".{os.getpid():07d}"
+"""A fraction of a second that makes `sleep 987101` one of this test process: a test that several executors have in
+common may run in another one just now."""
 
 
 def command_lines(word: str) -> list[str]:
