@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any, Final, Literal
@@ -22,6 +23,7 @@ _KEEP_ALIVE_S: Final = 30
 _MOST_HELD: Final = 64 * 1024
 """Bytes that wait for the pass to end."""
 _CLOSE_S: Final = 3
+_OFFER: Final = re.compile(rb"^upgrade[ \t]*:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -153,11 +155,15 @@ def make_server(
         client takes what it is sent (`write_paused`), and `scope["state"]["link"]` is its `ClientLink`.
 
         The parser bounds nothing, so a head is bounded here: by what was read of one that is not complete (a trailer
-        and what stands around the pieces of a body count alike), and by the fields of one that is."""
+        and what stands around the pieces of a body count alike), and by the fields of one that is. Nor does it read the
+        body of a request that offers another protocol, as Java's client does: so it is not shown the offer, unless that
+        came together with a request before it."""
 
+        _held = b""  # of a head that the parser has seen nothing of
+        _has_begun = False
+        _is_in_head = False
         _unused_bytes = 0
         _head_bytes = 0
-        _is_in_head = False
         _head_timer: asyncio.TimerHandle | None = None
         _peer = ""
         _link: ClientLink | None = None
@@ -180,15 +186,30 @@ def make_server(
 
         def data_received(self, data: bytes) -> None:
             self._unused_bytes += len(data)
-            super().data_received(data)
+            if not self._has_begun:
+                data = self._head_and_more(data)
+            if data:
+                super().data_received(data)
+            else:
+                self._unset_keepalive_if_required()
             if self._unused_bytes > limits.head_bytes and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too long.")
             if self.cycle is not None and not self.cycle.response_complete:
                 self._note_request()
 
+        def _head_and_more(self, data: bytes) -> bytes:
+            """Return what has come if a whole head has, without what offers another protocol; nothing else."""
+            seen = max(len(self._held) - 3, 0)
+            self._held += data
+            end = self._held.find(b"\r\n\r\n", seen) + 2
+            if end < 2:
+                return b""
+            whole, self._held = self._held, b""
+            return _OFFER.sub(b"", whole[:end]) + whole[end:]
+
         def on_message_begin(self) -> None:
+            self._has_begun = self._is_in_head = True
             self._head_bytes = 0
-            self._is_in_head = True
             super().on_message_begin()
 
         def on_url(self, url: bytes) -> None:
@@ -213,6 +234,7 @@ def make_server(
 
         def on_message_complete(self) -> None:
             self._unused_bytes = 0
+            self._has_begun = False
             super().on_message_complete()
 
         def _note_request(self) -> None:
