@@ -11,6 +11,7 @@ import pytest
 from agentd_cli.main import run_command_line
 from agentd_store import LeaseLostError, StoredSnapshots
 from agentd_store.holder import StoreHolder
+from agentd_store.listing import store_rows
 from agentd_store.opened import open_store
 
 Open = Callable[..., StoredSnapshots]
@@ -102,6 +103,23 @@ def test_it_forgets_a_conversation_with_all_that_is_its_own(
     anew.close()
     assert [one.label for one in open_at(filled, "third", conversation="c1").list_snapshots()] == ["anew"]
     assert run("--store", filled, "--verify")[0] == 0
+
+
+def test_a_reader_meanwhile_finds_a_forgotten_conversation_empty_and_not_damaged(
+    filled: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, codes = open_store(filled), []
+    names = reader.place.names
+
+    def listed(folder: str) -> list[str]:
+        found = names(folder)
+        if not codes and folder == "conversations/c1/log":
+            codes.append(run("--store", filled, "c1", "--forget")[0])
+        return found
+
+    monkeypatch.setattr(reader.place, "names", listed)
+    assert [row["conversation"] for row in store_rows(reader)] == ["c2"]
+    assert codes == [0]
 
 
 def test_it_finds_what_is_damaged(filled: str, run: Run) -> None:

@@ -54,6 +54,12 @@ def conversations_of(place: ObjectPlace) -> list[str]:
     return sorted(name for name in names if is_conversation(name))
 
 
+class _EntryLostError(StoreError):
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 class CheckpointLog:
     """The log of one conversation, and this process's hold on it.
 
@@ -91,7 +97,16 @@ class CheckpointLog:
 
     def read(self) -> ConversationState:
         """Read what is new, and return the state."""
-        listed = [number for number in self._numbers() if number > self.last]
+        while True:
+            listed = [number for number in self._numbers() if number > self.last]
+            try:
+                return self._read(listed)
+            except _EntryLostError as error:
+                if error.number not in listed or error.number in self._numbers():
+                    raise
+                # It was removed meanwhile: the conversation is being forgotten, or this reader was slow.
+
+    def _read(self, listed: list[int]) -> ConversationState:
         begin = max((number for number in listed if number % STATE_EVERY == 0), default=self.last + 1)
         # A folder that somebody writes to while it is listed may leave one out and name the next.
         new = range(begin, max(listed, default=begin - 1) + 1)
@@ -111,7 +126,7 @@ class CheckpointLog:
         name = self._name(number)
         data = self._place.read(name)
         if data is None:
-            raise StoreError(f"the store {self._place.url!r} has lost {name!r}, which it has listed")
+            raise _EntryLostError(f"the store {self._place.url!r} has lost {name!r}, which it lists", number)
         try:
             entry = msgspec.msgpack.decode(self._seal.open(name, data), type=LogEntry)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
