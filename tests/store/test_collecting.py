@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agentd_store import LeaseLostError, StoredSnapshots
+from agentd_store import LeaseLostError, StoredSnapshots, StoreError
 from agentd_store.collecting import collect_garbage
 from agentd_store.holder import StoreHolder
 from agentd_store.log import STATE_EVERY
@@ -179,3 +179,20 @@ def test_who_was_taken_over_is_told_so_though_the_next_entries_are_gone(
     assert open_store(url).place.names("conversations") == before  # and it has left nothing there
     taken.snapshot("theirs")
     assert [kept.label for kept in taken.list_snapshots()] == ["mine", "theirs"]
+
+
+def test_a_server_that_fails_behind_an_entry_does_not_cost_the_conversation(
+    file_url: str, open_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_at(file_url)
+
+    def fails(name: str) -> bool:
+        raise StoreError(f"could not look for {name!r}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._log._place, "has", fails)
+        store._log.append(LogEntry("deleted", ""))
+        store._log.append(LogEntry("deleted", ""))
+    store.snapshot("kept")
+    store.close()
+    assert [kept.label for kept in open_at(file_url, "two").list_snapshots()] == ["kept"]

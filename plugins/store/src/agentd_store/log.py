@@ -7,6 +7,7 @@ before it is there.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -26,6 +27,7 @@ from agentd_store.seal import ObjectSeal
 
 __all__ = ["CheckpointLog", "check_conversation", "conversations_of"]
 
+log: Final = logging.getLogger("agentd.store")
 STATE_EVERY: Final = 32
 _READERS: Final = 8
 _FOLDER: Final = "conversations"
@@ -72,6 +74,7 @@ class CheckpointLog:
         self._seal = seal
         self._folder = f"{_FOLDER}/{self.conversation}/log"
         self.last = 0
+        self._sure = 0  # the newest entry of which it is certain that it stands in its order
         self.state = ConversationState()
         self.holder = ""  # ours, while it is open
         self.token = 0
@@ -115,6 +118,7 @@ class CheckpointLog:
         with ThreadPoolExecutor(max(1, min(_READERS, len(new)))) as pool:
             for number, entry in zip(new, pool.map(self._entry, new), strict=True):
                 self._take(number, entry)
+                self._sure = number
         return self.state
 
     def _numbers(self) -> list[int]:
@@ -222,9 +226,15 @@ class CheckpointLog:
         name = self._name(number)
         if not self._place.create(name, self._seal.close(name, msgspec.msgpack.encode(entry))):
             return False
-        if self.last and not self._place.has(self._name(self.last)):
-            # Entries go in their order: the log has gone on, and those of then were removed.
-            self._place.remove(name)
-            return False
+        try:
+            is_next = not self._sure or self._place.has(self._name(self._sure))
+        except StoreError as error:  # the entry is written; the next one finds out
+            log.debug("%s", error)
+        else:
+            if not is_next:
+                # Entries go in their order: the log has gone on, and those of then were removed.
+                self._place.remove(name)
+                return False
+            self._sure = number
         self._take(number, entry)
         return True

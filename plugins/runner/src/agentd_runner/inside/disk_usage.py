@@ -30,6 +30,11 @@ class DiskUse:
         self.bytes = size
         self.inodes = inodes
 
+    def add(self, size: int) -> None:
+        """Count one more inode, of so many bytes."""
+        self.bytes += size
+        self.inodes += 1
+
     def minus(self, other: DiskUse) -> DiskUse:
         return DiskUse(self.bytes - other.bytes, self.inodes - other.inodes)
 
@@ -115,15 +120,12 @@ class DiskWalk:
             pass
 
     def add(self, there: os.stat_result, since_ns: tuple[int, int]) -> None:
-        young_ns, fresh_ns = since_ns
-        for use, is_in in (
-            (self.use, True),
-            (self.young, there.st_ctime_ns >= young_ns),
-            (self.fresh, there.st_ctime_ns >= fresh_ns),
-        ):
-            if is_in:
-                use.bytes += there.st_blocks * 512
-                use.inodes += 1
+        size = there.st_blocks * 512
+        self.use.add(size)
+        if there.st_ctime_ns >= since_ns[0]:
+            self.young.add(size)
+        if there.st_ctime_ns >= since_ns[1]:
+            self.fresh.add(size)
 
 
 def _open_folder(name: str, above: int | None) -> int:
