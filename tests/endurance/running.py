@@ -110,8 +110,10 @@ class EnduranceRun:
             return daemon_program(world, name, address)
         if name == "serve":
             command = ["serve", "--model", "scripted", "--port", "0", "--cwd", str(work / "served")]
-            bounds = ["--idle", "60", "--max-conversations", "24", "--no-config", "-e", "subprocess"]
-            return Program(name, world, ["-m", "agentd", *command, *bounds], r"(http://\S+/v1)")
+            # fewer than come, whatever else the machine does: how many are open is no figure of its load
+            command += ["--idle", "600", "--max-conversations", "12", "--max-requests", "12"]
+            command += ["--no-config", "-e", "subprocess"]
+            return Program(name, world, ["-m", "agentd", *command], r"(http://\S+/v1)")
         # the folder of a client's sandbox stays when it has left, so it is none of those that are looked at
         command = ["mcp", "--http", "0", "--cwd", str(world.folder / "mcp"), "--max-sandboxes", "32"]
         command += ["--reconnect", "5"]

@@ -57,7 +57,7 @@ def patch_openai_with_ptc(
     own types, with an extra field `agentd`. Models of other providers come through LiteLLM, embeddings
     (`embeddings.create`) too. All else is as it was: other methods, other clients. A patched client is
     not patched again: `unpatch_openai` it first to give other settings. `client.cleanup_ptc()` ends what
-    runs; so does the client's end. `patch_openai_with_mcp` on the same client adds the JSON tool loop for
+    runs; so does `client.close()`, the end of `with client:`, and the client's end. `patch_openai_with_mcp` on the same client adds the JSON tool loop for
     calls with `ptc_enabled=False`.
 
     :param cwd: the workspace; made if it is not there.
@@ -281,6 +281,7 @@ def unpatch_openai(client: C) -> C:
     """
     _check_client(client)
     if getattr(client, MARK, None) is not None:
+        from agentd_openai.closing import close_without
         from agentd_openai.methods import LaterBeta, patched_resources, unpatch_resource
 
         parts: Any = client
@@ -291,12 +292,14 @@ def unpatch_openai(client: C) -> C:
         getattr(parts, "embeddings", parts).__dict__.pop("create", None)
         for name in (*COPYING, "cleanup_ptc", "cleanup_mcp", MARK):
             client.__dict__.pop(name, None)
+        close_without(client)
     return client
 
 
 def _patch(client: Any, holder: Holder) -> None:
     import openai
 
+    from agentd_openai.closing import close_with
     from agentd_openai.embeddings import async_embed, sync_embed
     from agentd_openai.forks import guard_connections
     from agentd_openai.methods import LaterBeta, patch_resource, patched_resources
@@ -311,6 +314,7 @@ def _patch(client: Any, holder: Holder) -> None:
     for name in COPYING:
         setattr(client, name, _copying(getattr(type(client), name).__get__(client), holder))
     setattr(client, MARK, holder)
+    close_with(client, holder)
     guard_connections(client)
     state = holder.state
     if state.ptc is not None:

@@ -265,7 +265,12 @@ class Holder:
 
     def __init__(self, state: PatchState) -> None:
         self.state = state
+        self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
         self.finalizer = weakref.finalize(self, state.close)
         self.finalizer.atexit = (
             False  # by then the exit watcher of the portal has done it; processes end with us
         )
+
+    def is_unused(self) -> bool:
+        """Whether the clients that share the state are all closed."""
+        return all(client.is_closed() for client in list(self.clients))
