@@ -63,7 +63,9 @@ def _async_close(original: Callable[[], Awaitable[None]], holder: Holder) -> Cal
             await original()
         finally:
             if holder.is_unused():
-                with CancelScope(shield=True):  # its runs may be tasks of this loop, which has to go on meanwhile
+                with CancelScope(
+                    shield=True
+                ):  # its runs may be tasks of this loop, which has to go on meanwhile
                     await call_in_thread(holder.state.close, unbounded=True)
 
     return close
