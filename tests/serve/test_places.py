@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from agentd_cli.http.connections import ConnectionPlaces, peer_of
 from agentd_serve.admission import Admission
@@ -142,6 +143,59 @@ async def test_who_has_most_slow_bodies_gives_up_a_place(tmp_path: Path) -> None
             assert admission.under_way == 3
         group.cancel_scope.cancel()
     assert (admission.under_way, key.under_way) == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_the_end_of_the_server_ends_whoever_reads_or_runs(tmp_path: Path) -> None:
+    admission, key = Admission(most=3, waiting=0, wait_s=1), ServedKey(name="a")
+    told: list[str] = []
+
+    async def hold(name: str) -> None:
+        try:
+            with admission.place(key) as place:
+                if name == "reads":
+                    with admission.reading(place):
+                        await anyio.sleep_forever()
+                async with admission.turn():
+                    await anyio.sleep_forever()
+        except RefusedRequestError as error:
+            told.append(f"{name}: {error.status}")
+
+    async with anyio.create_task_group() as group:
+        for name in ("reads", "runs"):
+            group.start_soon(hold, name)
+        await anyio.wait_all_tasks_blocked()
+        admission.drain()
+        admission.cancel()
+    assert sorted(told) == ["reads: 503", "runs: 503"]
+    assert (admission.under_way, key.under_way) == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_a_slow_body_is_ended_and_others_are_not(tmp_path: Path) -> None:
+    admission, key = Admission(most=3, waiting=0, wait_s=1), ServedKey(name="a")
+    told: list[str] = []
+
+    async def send_slowly() -> None:
+        try:
+            with admission.place(key) as place, admission.reading(place):
+                await anyio.sleep_forever()
+        except RefusedRequestError as error:
+            told.append(str(error.status))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(send_slowly)
+        await anyio.wait_all_tasks_blocked()
+        with admission.place(key) as place:
+            with admission.reading(place):
+                pass  # its body is there
+            admission.end_slow(60)
+            await anyio.wait_all_tasks_blocked()
+            assert told == []
+            admission.end_slow(0)
+            await anyio.wait_all_tasks_blocked()
+            assert told == ["408"]
+            await anyio.lowlevel.checkpoint()  # nobody has cancelled it
 
 
 class Socket:

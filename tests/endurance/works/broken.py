@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 from agentd import Session
 from agentd.errors import ModelError
+from agentd.turn.transcript import Execution
 from agentd.types import Limits
 from agentd_testing.processes import wait_until_gone
 
@@ -25,6 +26,7 @@ __all__ = ["BrokenRuns"]
 GONE_S = 20.0
 TIMEOUT_S = 1.0
 PATIENCE_S = 60.0
+SETTLE_S = 1.0
 ANOTHER = "The next action starts a new one"
 
 
@@ -52,21 +54,35 @@ class BrokenRuns(Work):
         breaks: list[Callable[[Session, str], Awaitable[None]]]
         breaks = [self._kill_runner, self._kill_below, self._cut, self._time_out, self._leave]
         self.dice.shuffle(breaks)
-        async with Session("scripted", model_options={"max_retries": 0}, **settings) as session:
-            for number, broken in enumerate(breaks):
-                await broken(session, mark)
-                turns(self, session, await session.ask(task(bash(f"echo {number} goes on"))))
-                goes_on = session.transcript.executions[
-                    -1
-                ]  # with a note, perhaps, that the runner is a new one
-                is_kill = broken in (self._kill_runner, self._kill_below)
-                if goes_on.status == "error" and is_kill and ANOTHER in goes_on.output:
-                    # On a busy machine, what was killed takes the runner with it only after two or three blocks.
-                    turns(self, session, await session.ask(task(bash(f"echo {number} goes on"))))
-                    goes_on = session.transcript.executions[-1]
-                assert goes_on.status == "completed", (broken.__name__, settings["executor"], goes_on)
-                assert goes_on.output.startswith(f"{number} goes on"), goes_on
-                self.tally.add(blocks=1, breaks=1)
+        done: list[str] = []
+        try:
+            async with Session("scripted", model_options={"max_retries": 0}, **settings) as session:
+                for number, broken in enumerate(breaks):
+                    done.append(f"{broken.__name__} at {anyio.current_time():.2f}")
+                    await self._break(session, number, broken, mark)
+        except Exception as exc:
+            told = f"{settings['executor']}: {', '.join(done)}; now {anyio.current_time():.2f}"
+            raise AssertionError(told) from exc
+
+    async def _break(
+        self, session: Session, number: int, broken: Callable[[Session, str], Awaitable[None]], mark: str
+    ) -> None:
+        await broken(session, mark)
+        goes_on = await self._go_on(session, number)
+        if broken in (self._kill_runner, self._kill_below):
+            # On a busy machine, what was killed takes the runner with it only after some blocks.
+            await anyio.sleep(SETTLE_S)
+            goes_on = await self._go_on(session, number)
+            if goes_on.status == "error" and ANOTHER in goes_on.output:
+                goes_on = await self._go_on(session, number)
+        assert goes_on.status == "completed", goes_on
+        assert goes_on.output.startswith(f"{number} goes on"), goes_on
+        self.tally.add(blocks=1, breaks=1)
+
+    async def _go_on(self, session: Session, number: int) -> Execution:
+        """Run a block, and return what became of it; its output may have a note that the runner is a new one."""
+        turns(self, session, await session.ask(task(bash(f"echo {number} goes on"))))
+        return session.transcript.executions[-1]
 
     async def _kill_runner(self, session: Session, mark: str) -> None:
         await session.ask(task(bash("true")))

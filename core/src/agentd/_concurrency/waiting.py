@@ -6,12 +6,15 @@ On asyncio and trio alike. anyio's own `from_thread.run` waits for the answer, w
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import anyio
+if TYPE_CHECKING:
+    import trio
 
 __all__ = ["AsyncWaiter", "CrossLock", "LoopCaller", "call_quietly", "loop_caller"]
 
@@ -24,18 +27,22 @@ def loop_caller() -> LoopCaller:
     The returned function may be called from any thread and never blocks. It raises `RuntimeError` when the
     loop is closed (asyncio) or over (trio's `RunFinishedError`).
     """
-    trio = sys.modules.get("trio")
-    if trio is not None:
-        try:
-            token = trio.lowlevel.current_trio_token()
-        except (RuntimeError, AttributeError):
-            # No trio loop runs here. (AttributeError: another thread is just importing trio.)
-            pass
-        else:
-            return token.run_sync_soon  # type: ignore[no-any-return]
-    import asyncio
-
+    token = _trio_token()
+    if token is not None:
+        return token.run_sync_soon  # type: ignore[no-any-return]
     return asyncio.get_running_loop().call_soon_threadsafe
+
+
+def _trio_token() -> Any:
+    """Return what calls into the running trio loop, or None if it is none of trio's."""
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        return trio.lowlevel.current_trio_token()
+    except (RuntimeError, AttributeError):
+        # No trio loop runs here. (AttributeError: another thread is just importing trio.)
+        return None
 
 
 def call_quietly(call: LoopCaller, function: Callable[[], object]) -> None:
@@ -50,8 +57,14 @@ class AsyncWaiter:
     """A `threading.Event` for tasks on asyncio or trio, made in their loop. Set once, from anywhere."""
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
-        self._call_soon = loop_caller()
+        token = _trio_token()
+        self._call_soon: LoopCaller
+        self._event: asyncio.Event | trio.Event
+        # Not anyio's event, which stands before these and takes longer: one is made for most things that come.
+        if token is None:
+            self._call_soon, self._event = asyncio.get_running_loop().call_soon_threadsafe, asyncio.Event()
+        else:
+            self._call_soon, self._event = token.run_sync_soon, sys.modules["trio"].Event()
         self._thread = threading.get_ident()
 
     def set(self) -> None:

@@ -7,6 +7,7 @@ that was said and done is in the transcript also when `run()` raises or is cance
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -141,14 +142,12 @@ class TurnLoop:
     async def _one_round(self) -> StopReason | None:
         rnd = Round(turn=self.turns, spent_before=len(self.spending.requests))
         rnd.answer = AnswerReader(self.listener, self.ids, partial(self._block, rnd))
-        limit = self.budgets.wall_time_s
-        left = None if limit is None else self.began + limit - time.monotonic()
         try:
-            with anyio.move_on_after(left) as scope:
-                await self._play(rnd)
-                if rnd.jobs and self.news is not None:
+            await self._play(rnd)
+            if rnd.jobs and self.news is not None and not rnd.over_time:
+                with anyio.CancelScope(deadline=self._deadline()) as scope:
                     self._told = await self.news([job.id for job in rnd.jobs])
-            rnd.over_time = scope.cancelled_caught
+                rnd.over_time = scope.cancelled_caught
         finally:
             reason = self._settle(rnd)
             del rnd.answer  # it knows the round: both would stay until the garbage collector comes
@@ -161,6 +160,7 @@ class TurnLoop:
         answer = rnd.answer
         async with anyio.create_task_group() as group:
             rnd.group = group
+            group.cancel_scope.deadline = self._deadline()
             try:
                 async with self.model.stream() as events:
                     answer.begin(self.notations, last=self.transcript.last_answer)
@@ -179,6 +179,12 @@ class TurnLoop:
                     answer.close(ended=rnd.finish is None or end_of(rnd.finish.reason) != "cut")
             except Exception as exc:
                 self._fail(rnd, exc)
+        rnd.over_time = group.cancel_scope.cancelled_caught and rnd.failure is None
+
+    def _deadline(self) -> float:
+        """Return when the time of the run is over, by the clock of the event loop."""
+        limit = self.budgets.wall_time_s
+        return math.inf if limit is None else anyio.current_time() + self.began + limit - time.monotonic()
 
     def _take(self, rnd: Round, event: ModelEvent) -> None:
         self.listener.model_event(event)

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeGuard
 from agentd.protocols import ModelToolCall, ToolOffer
 from agentd.text import valid_data
 
+from agentd_model_openai.reasoning import fields_of
 from agentd_model_openai.tool_schema import with_items
 
 __all__ = ["MOST_CHARS", "CallCollector", "as_call", "as_tool", "later_choice", "text_of"]
@@ -81,9 +82,7 @@ class CallCollector:
 
     def whole(self, message: Any) -> Iterator[ModelToolCall]:
         """Read a whole message."""
-        for name in _EXTRAS:
-            if (value := getattr(message, name, None)) is not None:
-                self.extras[name] = value
+        self.extras |= fields_of(message, _EXTRAS)
         for number, call in enumerate(getattr(message, "tool_calls", None) or ()):
             yield _finished(_plain(call), number)
 
@@ -92,10 +91,9 @@ class CallCollector:
 
         :raises ValueError: if it becomes more than `MOST_CHARS`.
         """
-        for name in _EXTRAS:
-            if (value := getattr(delta, name, None)) is not None:
-                self._count(value)
-                _merge(self.extras, name, value)
+        for name, value in fields_of(delta, _EXTRAS).items():
+            self._count(value)
+            _merge(self.extras, name, value)
         if not delta.tool_calls:
             return []
         done: list[ModelToolCall] = []

@@ -8,12 +8,12 @@ import attrs
 from agentd.protocols import ModelFinish
 from agentd.types import Usage
 
-from agentd_model_openai.reasoning import field_of
+from agentd_model_openai.reasoning import fields_of
 
 __all__ = ["AnswerEnd"]
 
-_NO_TEXT: Final = ("audio", "images")
-"""Fields of a message that hold an answer in another form than text."""
+_LOOKED_AT: Final = ("refusal", "audio", "images")
+"""The refusal, and the fields that hold an answer in another form than text."""
 
 
 @attrs.define(eq=False)
@@ -29,10 +29,11 @@ class AnswerEnd:
         """Take a piece."""
         self.reason = str(reason) if reason else self.reason
         if message is not None:
-            refusal = field_of(message, "refusal")
+            fields = fields_of(message, _LOOKED_AT)
+            refusal = fields.pop("refusal", None)
             self.refusal += refusal if isinstance(refusal, str) else ""
             self._has_text = self._has_text or bool(message.content)
-            self._other = self._other or any(field_of(message, name) for name in _NO_TEXT)
+            self._other = self._other or any(fields.values())
 
     def finish(self, usage: Usage, raw: object = None) -> ModelFinish:
         """Return the end. A refusal in place of the text comes with the reason `stop`."""

@@ -45,7 +45,8 @@ class EventMeter:
     def add(self, data: bytes) -> bytes:
         """Take the next bytes and return them."""
         seen = self._tail + data
-        end = max(seen.rfind(mark) for mark in _ENDS)
+        # Most pieces end with an event. The search is for those that do not.
+        end = len(seen) - 2 if seen.endswith(_ENDS[:2]) else max([seen.rfind(mark) for mark in _ENDS])
         self._open = len(seen) - end if end >= 0 else self._open + len(data)
         self._all += len(data)
         if self._open > MOST_BYTES:

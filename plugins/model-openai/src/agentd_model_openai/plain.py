@@ -19,6 +19,7 @@ __all__ = ["is_plain", "is_sdk_function", "is_sdk_method", "past_transformation"
 
 _LONG: Final = ("messages", "input")
 """The parameters that grow with the conversation."""
+_TEXT: Final = frozenset({str})
 _LEAVES: Final = frozenset({str, bool, int, float, type(None)})
 
 
@@ -62,10 +63,12 @@ def is_plain(value: Any) -> bool:
     """Tell whether a value is JSON as it is: of Python's own types, all of it."""
     kind = type(value)
     if kind is dict:
-        if not all(type(key) is str for key in value):
+        if not _TEXT.issuperset(map(type, value)):
             return False
         value = value.values()
     elif kind is not list:
         return kind in _LEAVES
-    # A call for each text of a conversation, in each round, would take longer than all the rest.
+    # Most are full of texts. A call for each of them, in each round, would take longer than all the rest.
+    if _LEAVES.issuperset(map(type, value)):
+        return True
     return all(type(item) in _LEAVES or is_plain(item) for item in value)

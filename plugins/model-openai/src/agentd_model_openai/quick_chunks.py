@@ -11,6 +11,7 @@ __all__ = ["QuickChunks", "chunk_type", "text_chunk"]
 
 _CHUNK: Final = frozenset(("id", "object", "created", "model", "choices", "system_fingerprint", "usage"))
 _DELTA: Final = frozenset(("content", "role", "reasoning", "reasoning_content", "refusal"))
+_set: Final = object.__setattr__  # pydantic's own would check
 
 
 class QuickChunks:
@@ -68,16 +69,15 @@ def _made(kind: Any, values: Mapping[str, Any]) -> Any:
     if fields is None or not values.keys() >= fields[1]:
         return None
     defaults = fields[0]
-    known = {name: value for name, value in values.items() if name in defaults}
-    more = {name: value for name, value in values.items() if name not in defaults}
+    known, more = values, {}
+    if not values.keys() <= defaults.keys():
+        known = {name: value for name, value in values.items() if name in defaults}
+        more = {name: value for name, value in values.items() if name not in defaults}
     made = kind.__new__(kind)
-    for name, value in (
-        ("__dict__", {**defaults, **known}),
-        ("__pydantic_fields_set__", set(known)),
-        ("__pydantic_extra__", more),
-        ("__pydantic_private__", None),
-    ):
-        object.__setattr__(made, name, value)
+    _set(made, "__dict__", {**defaults, **known})
+    _set(made, "__pydantic_fields_set__", set(known))
+    _set(made, "__pydantic_extra__", more)
+    _set(made, "__pydantic_private__", None)
     return made
 
 

@@ -15,10 +15,11 @@ from agentd.text import valid_text
 
 from agentd_model_openai.pieces import TextJoiner
 
-__all__ = ["DELTAS", "StreamedReasoning", "chat_reasoning", "field_of", "items_reasoning"]
+__all__ = ["DELTAS", "StreamedReasoning", "chat_reasoning", "field_of", "fields_of", "items_reasoning"]
 
 DELTAS: Final = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
 """The events that bring the text of a reasoning item."""
+_THOUGHT: Final = ("reasoning_content", "reasoning", "content", "thinking_blocks")
 _DONE: Final = "response.output_item.done"
 
 
@@ -32,14 +33,26 @@ def field_of(message: Any, name: str) -> Any:
     return values[name] if name in values else more.get(name)
 
 
+def fields_of(message: Any, names: Iterable[str]) -> dict[str, Any]:
+    """Return those of some fields that a message has a value in, in their order. None is no value."""
+    more = getattr(message, "__pydantic_extra__", None)
+    if more is None:
+        found = {name: getattr(message, name, None) for name in names}
+    else:
+        values = {**more, **message.__dict__} if more else message.__dict__
+        found = {name: values.get(name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def chat_reasoning(message: Any) -> str:
     """Return the reasoning of a message or delta, whose content is as it came. Some servers send it in two fields."""
+    fields = fields_of(message, _THOUGHT)
     for name in ("reasoning_content", "reasoning"):
-        if isinstance(value := field_of(message, name), str) and value:
+        if isinstance(value := fields.get(name), str) and value:
             return value
-    content = field_of(message, "content")
+    content = fields.get("content")
     parts = [p for p in content if _kind(p) == "thinking"] if isinstance(content, list) else []
-    return _texts(parts or field_of(message, "thinking_blocks"), "thinking")
+    return _texts(parts or fields.get("thinking_blocks"), "thinking")
 
 
 def items_reasoning(items: Iterable[Any]) -> str:

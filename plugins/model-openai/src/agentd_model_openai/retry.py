@@ -23,6 +23,8 @@ import anyio
 import attrs
 from agentd.errors import ConfigError
 
+from agentd_model_openai.reasoning import field_of
+
 __all__ = ["Repeatable", "Retries"]
 
 T = TypeVar("T")
@@ -85,7 +87,7 @@ def retries_for(create: Callable[..., Any], kwargs: Mapping[str, Any]) -> Retrie
 
 def client_count(create: Callable[..., Any], *, default: int = 2) -> int:
     """Return `max_retries` of the SDK client that this method belongs to."""
-    resource = getattr(inspect.unwrap(create), "__self__", None) or getattr(create, "__self__", None)
+    resource = getattr(create, "__self__", None) or getattr(inspect.unwrap(create), "__self__", None)
     count = getattr(getattr(resource, "_client", None), "max_retries", None)
     return count if isinstance(count, int) else default
 
@@ -104,7 +106,7 @@ class BrokenBeginning(Exception):
 
 def is_preamble(item: Any) -> bool:
     """Tell whether a stream's item announces an answer without showing any of it."""
-    kind = getattr(item, "type", None)
+    kind = field_of(item, "type")
     if isinstance(kind, str):
         return kind in PREAMBLE
     choices = getattr(item, "choices", None)
@@ -126,7 +128,7 @@ def _says_something(delta: Any) -> bool:
 
 def is_transient_event(item: Any) -> bool:
     """Tell whether a stream's first content is the news that the provider failed and may not next time."""
-    kind = getattr(item, "type", None)
+    kind = field_of(item, "type")
     if kind == "response.failed":
         item = getattr(item.response, "error", None)
     elif kind != "error":

@@ -7,9 +7,10 @@ import inspect
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -69,9 +70,9 @@ class Source:
         self._whole_opener = whole_opener
         self._create: Callable[..., Any] = create or _nothing
         self._opener = opener
-        self.is_async = inspect.iscoroutinefunction(inspect.unwrap(self._create))
-        if is_async is not None:
-            self.is_async = is_async
+        if is_async is None:
+            is_async = inspect.iscoroutinefunction(inspect.unwrap(self._create))
+        self.is_async = is_async
         self._opening: anyio.Lock | None = None
         self._takes_plain: bool | None = None
         self._response: Any = None
@@ -151,63 +152,60 @@ class Source:
         await self.open()
         self.broken = 0
         retries = retries_for(self._create, kwargs)
-        async with AsyncExitStack() as stack:
-            begin = partial(self._begin, stack, kwargs, ahead=retries.count > 0)
+        opened: _Items | None = None
+        try:
             try:
-                items = await repeated(begin, retries, str(kwargs.get("model")))
+                begin = partial(self._begin, kwargs, ahead=retries.count > 0)
+                items = opened = await repeated(begin, retries, str(kwargs.get("model")))
             except BrokenBeginning as exc:  # as often as it was asked: the reader gets what there was
-                items = _Resumed(exc.head, _broken(exc.error))
+                items = _Direct(_broken(exc.error))
+                items.put_back(exc.head)
             yield items
+        finally:
+            if opened is not None:
+                await opened.hang_up()
 
-    async def _begin(
-        self, stack: AsyncExitStack, kwargs: Mapping[str, Any], *, ahead: bool
-    ) -> AsyncIterator[Any]:
-        """Return the items of a stream, with `ahead` of one that has shown something; `stack` then closes it.
+    async def _begin(self, kwargs: Mapping[str, Any], *, ahead: bool) -> _Items:
+        """Ask, and return the items of the stream, with `ahead` of one that has shown something.
 
         Raises what the SDK raises for a refused request, and `BrokenBeginning`.
         """
-        async with AsyncExitStack() as attempt:
-            items = await attempt.enter_async_context(self._one(kwargs))
-            try:
-                head = await _head(items) if ahead else []
-            except BrokenBeginning:
-                self.broken += 1
-                raise
-            stack.push_async_exit(attempt.pop_all())
-        if isinstance(items, _Pipe):
-            items.put_back(head)
-            return items
-        return _Resumed(head, items) if head else items
+        items = await (self._asked(kwargs) if self.is_async else self._asked_in_thread(kwargs))
+        try:
+            items.put_back(await _head(items) if ahead else [])
+        except BaseException as exc:
+            self.broken += isinstance(exc, BrokenBeginning)
+            await items.hang_up()
+            raise
+        return items
 
-    @asynccontextmanager
-    async def _one(self, kwargs: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Any]]:
-        """One request and its stream."""
-        if self.is_async:
-            if not is_quick_method(self._method):
-                await _take_turn()
-            stream = await self._call(kwargs)
-            response = None
-            if getattr(stream, "is_bounded", False):  # and makes its response when it is asked for
-                self._wired = self._wired or stream
-            else:
-                response = getattr(stream, "response", None)
-                self._response = self._response or response
-            limit_lines(response)
-            try:
-                yield aiter(stream)
-            finally:
-                await _aclose(stream)
-                unlimit_lines(response)
-            return
+    async def _asked(self, kwargs: Mapping[str, Any]) -> _Items:
+        if not is_quick_method(self._method):
+            await _take_turn()
+        stream = await self._call(kwargs)
+        if getattr(stream, "is_bounded", False):  # and makes its response when it is asked for
+            self._wired = self._wired or stream
+            return _Direct(stream)
+        response = getattr(stream, "response", None)
+        self._response = self._response or response
+        limit_lines(response)
+        try:
+            return _Direct(stream, response)
+        except TypeError:  # it is no async stream
+            await _aclose(stream)
+            raise
+
+    async def _asked_in_thread(self, kwargs: Mapping[str, Any]) -> _Items:
         await anyio.lowlevel.checkpoint_if_cancelled()  # who is cancelled asks nothing more
         pipe = _Pipe(lambda: self._call(kwargs))
         unbounded_pool.submit(pipe)
         try:
             await pipe.opened()
-            self._response = self._response or getattr(pipe.stream, "response", None)
-            yield pipe
-        finally:
+        except BaseException:
             await pipe.hang_up()
+            raise
+        self._response = self._response or getattr(pipe.stream, "response", None)
+        return pipe
 
 
 async def _head(items: AsyncIterator[Any]) -> list[Any]:
@@ -234,20 +232,48 @@ async def _broken(error: Exception | None) -> AsyncIterator[Any]:
     yield  # makes it an iterator without items
 
 
-class _Resumed:
-    """Items that were read already, then the rest."""
+class _Items(ABC):
+    """The items of a stream, and what it takes to leave it."""
 
-    def __init__(self, head: Sequence[Any], rest: AsyncIterator[Any]) -> None:
-        self._head = deque(head)
-        self._rest = rest
+    def __init__(self) -> None:
+        self._taken: deque[Any] = deque()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
+    @abstractmethod
+    async def __anext__(self) -> Any: ...
+
+    def put_back(self, items: Sequence[Any]) -> None:
+        """Have these items come first again."""
+        self._taken.extendleft(reversed(items))
+
+    @abstractmethod
+    async def hang_up(self) -> None:
+        """Close the connection, also if this task is cancelled."""
+
+
+class _Direct(_Items):
+    """The items of an async stream.
+
+    :param response: the HTTP response that it reads.
+    """
+
+    def __init__(self, stream: Any, response: Any = None) -> None:
+        super().__init__()
+        self._stream = stream
+        self._response = response
+        self._rest = aiter(stream)
+
     async def __anext__(self) -> Any:
-        if self._head:
-            return self._head.popleft()
+        if self._taken:
+            return self._taken.popleft()
         return await anext(self._rest)
+
+    async def hang_up(self) -> None:
+        """See `_Items`."""
+        await _aclose(self._stream)
+        unlimit_lines(self._response)
 
 
 def _checked(answer: Any) -> Any:
@@ -292,22 +318,22 @@ async def _aclose(stream: Any) -> None:
     close = getattr(stream, "close", None) or getattr(stream, "aclose", None)
     if close is None:
         return
-    with anyio.CancelScope(shield=True), anyio.move_on_after(HANG_UP_S):
+    with anyio.move_on_after(HANG_UP_S, shield=True):
         try:
             await close()
         except Exception:  # the connection is given up: how it broke does not matter
             pass
 
 
-class _Pipe:
+class _Pipe(_Items):
     """The items of a blocking stream, on their way from the thread that reads it to the event loop. A job for the
     pool of what waits for somebody else."""
 
     def __init__(self, ask: Callable[[], Any]) -> None:
+        super().__init__()
         self._ask: Callable[[], Any] | None = ask
         # The reader takes everything at once: as much may wait here as it has taken before.
         self._channel: Channel[Any] = Channel(limit=READ_AHEAD // 2)
-        self._taken: deque[Any] = deque()
         self._lock = threading.Lock()
         self._opened = AsyncWaiter()
         self._gone = AsyncWaiter()
@@ -358,9 +384,6 @@ class _Pipe:
         if self.stream is None and self._error is not None:
             raise self._error
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
     async def __anext__(self) -> Any:
         if not self._taken:
             self._taken.extend(await self._channel.batch())
@@ -368,12 +391,8 @@ class _Pipe:
                 raise StopAsyncIteration
         return self._taken.popleft()
 
-    def put_back(self, items: Sequence[Any]) -> None:
-        """Have these items come first again."""
-        self._taken.extendleft(reversed(items))
-
     async def hang_up(self) -> None:
-        """Close the connection, and wait a moment for the thread to let go of it."""
+        """See `_Items`; wait a moment for the thread to let go of it."""
         self._stopped = True
         self._channel.close()
         with self._lock:
@@ -381,7 +400,7 @@ class _Pipe:
                 _shut(self.stream)
         if self.stream is None:
             return  # the provider has not even answered: the thread closes what comes
-        with anyio.CancelScope(shield=True), anyio.move_on_after(HANG_UP_S):
+        with anyio.move_on_after(HANG_UP_S, shield=True):
             await self._gone.wait()
 
 

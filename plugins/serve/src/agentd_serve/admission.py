@@ -34,9 +34,15 @@ class RequestPlace:
 
     key: ServedKey
     peer: str
-    reading_since: float | None = None
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
-    is_lost: bool = False
+    reading_since: float = 0.0
+    is_given_back: bool = False
+    why: Exception | None = None
+
+    def cancel(self, why: Exception) -> None:
+        """End the request: where it has its place, this error is raised."""
+        self.why = self.why or why
+        self.scope.cancel()
 
 
 class Admission:
@@ -55,7 +61,7 @@ class Admission:
         self._running = 0
         self._queue: deque[_Turn] = deque()
         self._mean_s = 1.0  # of the last requests
-        self._scopes: set[anyio.CancelScope] = set()
+        self._places: set[RequestPlace] = set()
         self._changed = anyio.Event()
         self.under_way = 0
         """Requests that run or wait."""
@@ -67,6 +73,7 @@ class Admission:
 
         :param peer: who is at the other end of its connection.
         :raises RefusedRequestError: 429 if there is none, 503 if the server is to end.
+        Raises what the request was cancelled for.
         """
         self.check_open()
         if key.max_requests is not None and key.under_way >= key.max_requests:
@@ -78,15 +85,20 @@ class Admission:
         self.under_way += 1
         key.under_way += 1
         place = RequestPlace(key, peer)
+        self._places.add(place)
         try:
-            yield place
+            with place.scope:
+                yield place
+            if place.why is not None and place.scope.cancelled_caught:
+                raise place.why
         finally:
+            self._places.discard(place)
             self._give_back(place)
 
     def _give_back(self, place: RequestPlace) -> None:
-        if place.is_lost:
+        if place.is_given_back:
             return
-        place.is_lost = True
+        place.is_given_back = True
         place.key.under_way -= 1
         self.under_way -= 1
         self._changed.set()
@@ -101,28 +113,29 @@ class Admission:
         place.reading_since = time.monotonic()
         self._reading[place] = None
         try:
-            with place.scope:
-                yield
+            yield
         finally:
             self._reading.pop(place, None)
-        if place.is_lost:  # though the rest of the body may have come just now
-            raise RefusedRequestError(
-                408,
-                f"the body did not come within {self._slow_s:g} s, and other requests needed its place; send it again",
-                code="body_timeout",
-            )
+        if place.why is not None:  # though the rest of the body may have come just now
+            raise place.why
+
+    def end_slow(self, most_s: float) -> None:
+        """End the requests whose body has not come within so many seconds."""
+        since = time.monotonic() - most_s
+        for place in [one for one in self._reading if one.reading_since <= since]:
+            place.cancel(_too_slow(most_s))
 
     def _take_from_the_slow(self) -> bool:
         """Take the place of the oldest request whose body comes slowly, of the client that has most of them. Tell
         whether there was one."""
         since = time.monotonic() - self._slow_s
-        slow = [one for one in self._reading if one.reading_since is not None and one.reading_since <= since]
+        slow = [one for one in self._reading if one.reading_since <= since]
         if not slow:
             return False
         ((most, _),) = Counter((one.key.name, one.peer) for one in slow).most_common(1)
         place = next(one for one in slow if (one.key.name, one.peer) == most)
         del self._reading[place]
-        place.scope.cancel()
+        place.cancel(_too_slow(self._slow_s, ", and other requests needed its place; send it again"))
         self._give_back(place)
         return True
 
@@ -130,19 +143,12 @@ class Admission:
     async def turn(self) -> AsyncIterator[None]:
         """Wait for the request's turn, and run. Requests come in the order in which they asked.
 
-        :raises RefusedRequestError: 429 if it has waited too long, 503 if the server ends.
+        :raises RefusedRequestError: 429 if it has waited too long, 503 if the server is about to end.
         """
         await self._wait()
         began = time.monotonic()
         try:
-            with anyio.CancelScope() as scope:
-                self._scopes.add(scope)
-                try:
-                    yield
-                finally:
-                    self._scopes.discard(scope)
-            if scope.cancelled_caught:
-                raise _ending("the server ended before the answer did")
+            yield
         finally:
             self._mean_s += (time.monotonic() - began - self._mean_s) / 16
             self._release()
@@ -202,9 +208,9 @@ class Admission:
             await self._changed.wait()
 
     def cancel(self) -> None:
-        """End what runs."""
-        for scope in self._scopes:
-            scope.cancel()
+        """End what there is."""
+        for place in self._places:
+            place.cancel(_ending("the server ended before the answer did"))
 
 
 def _too_many(why: str, retry_after_s: float) -> RefusedRequestError:
@@ -215,6 +221,10 @@ def _too_many(why: str, retry_after_s: float) -> RefusedRequestError:
         type="rate_limit_error",
         retry_after_s=retry_after_s,
     )
+
+
+def _too_slow(most_s: float, more: str = "") -> RefusedRequestError:
+    return RefusedRequestError(408, f"the body did not come within {most_s:g} s{more}", code="body_timeout")
 
 
 def _ending(what: str) -> RefusedRequestError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -37,6 +38,9 @@ _STREAM_HEADERS: Final = [
 
 class _ReaderGoneError(Exception):
     """The client takes nothing any more."""
+
+
+_GONE: Final = 499
 
 
 @attrs.frozen(kw_only=True)
@@ -76,11 +80,14 @@ class Answering:
     def _(self) -> str:
         return str(self.client.base_url)
 
-    async def keep_alive(self) -> None:
-        """Send comments in streams that have nothing else to send, until cancelled."""
+    async def look_after(self) -> None:
+        """Send comments in streams that have nothing else to send, and end requests whose body does not come, until
+        cancelled."""
+        limits = self.limits
         async with anyio.create_task_group() as group:
             while True:
-                await anyio.sleep(self.limits.alive_s / 4)
+                await anyio.sleep(min(limits.alive_s, limits.body_s) / 4)
+                self.admission.end_slow(limits.body_s)
                 now = time.monotonic()
                 for writer in [one for one in self._alive if one.is_silent(now)]:
                     group.start_soon(writer.stay_alive)
@@ -94,7 +101,9 @@ class Answering:
         writer = _AnswerWriter(api, scope, receive, send, self.limits)
         try:
             with self.admission.place(key, writer.link.peer) as place:
-                await self._answer(writer, place, receive)
+                writer.cancel = place.cancel
+                with writer.link.watched(partial(_end, place)):  # its work ends when the client goes away
+                    await self._answer(writer, place, receive)
         except _ReaderGoneError:
             await writer.abandon()
         except Exception as error:  # of the model, of the facade, or a refusal
@@ -111,7 +120,7 @@ class Answering:
             )
         limits = self.limits
         with self.admission.reading(place):
-            body = await read_body(receive, writer.headers, most=limits.body_bytes, wait_s=limits.body_s)
+            body = await read_body(receive, writer.headers, most=limits.body_bytes)
         asked = read_request(writer.api, body, self.defaults)
         del body
         if asked.model not in self.models_of(key):
@@ -122,10 +131,8 @@ class Answering:
                 code="model_not_found",
                 param="model",
             )
-        # Its work ends when the client goes away.
-        with anyio.CancelScope() as scope, writer.link.watched(scope.cancel):
-            async with self.admission.turn():
-                await self._run(writer, key, asked)
+        async with self.admission.turn():
+            await self._run(writer, key, asked)
 
     async def _run(self, writer: _AnswerWriter, key: ServedKey, asked: AskedAnswer) -> None:
         name = writer.headers.get(SESSION, "")
@@ -190,6 +197,7 @@ class _AnswerWriter:
         self.headers: Mapping[str, str] = scope[HEADERS]
         self._state = scope["state"]
         self.link: ClientLink = self._state["link"]
+        self.cancel: Callable[[Exception], None] = lambda _: None
         self._receive = receive
         self._send = send
         self._limits = limits
@@ -197,8 +205,7 @@ class _AnswerWriter:
         self._last_s = 0.0
         self._number = 0
         self._is_over = False
-        self._streaming = anyio.CancelScope()
-        self._one = anyio.Lock()
+        self._one: anyio.Lock | None = None
         self._flow = self._state["flow"]
 
     async def whole(self, answer: Any, response: ResponseUnderWay | None, *, session: str) -> None:
@@ -226,11 +233,8 @@ class _AnswerWriter:
         try:
             await self._begin(200, [*_STREAM_HEADERS, *_named(session)])
             alive.add(self)
-            with anyio.CancelScope() as self._streaming:
-                while items := await stream.batch():
-                    await self._hand_on(items, response)
-            if self._streaming.cancelled_caught:
-                raise _ReaderGoneError
+            while items := await stream.batch():
+                await self._hand_on(items, response)
         finally:
             self._is_over = True
             alive.discard(self)
@@ -248,7 +252,7 @@ class _AnswerWriter:
 
     def is_silent(self, now: float) -> bool:
         """Tell whether nothing was sent for so long that a comment is due."""
-        return now - self._last_s >= self._limits.alive_s and not self._one.locked()
+        return now - self._last_s >= self._limits.alive_s and not self._is_waiting
 
     async def stay_alive(self) -> None:
         """Say that there is a stream: what lies between drops silent connections. A client that does not even take that
@@ -257,16 +261,16 @@ class _AnswerWriter:
             return
         try:
             await self._put(_ALIVE)
-        except _ReaderGoneError:
-            self._streaming.cancel()
+        except _ReaderGoneError as error:
+            self.cancel(error)
 
     async def refuse(self, refusal: RefusedRequestError) -> None:
         """Tell why there is no answer, or no more of it."""
+        if refusal.status == _GONE:
+            return
         try:
             if self._has_begun:
                 await self._put(refusal.event(self.api, self._number), last=True)
-                return
-            if refusal.status == 499:
                 return
             # What of the body has not come yet is not waited for.
             closing = [(b"connection", b"close")] if refusal.status in (408, 413, 415, 503) else []
@@ -284,10 +288,11 @@ class _AnswerWriter:
         await self._bounded({"type": "http.response.body", "body": body, "more_body": not last})
 
     async def _bounded(self, message: MutableMapping[str, Any]) -> None:
-        if not self._flow.write_paused and not self._one.locked():
+        if not self._flow.write_paused and not self._is_waiting:
             await self._send(message)  # there is room, so it does not wait
             self._last_s = time.monotonic()
             return
+        self._one = self._one or anyio.Lock()
         async with self._one:
             with anyio.move_on_after(self._limits.stall_s) as scope:
                 await self._send(message)
@@ -295,11 +300,20 @@ class _AnswerWriter:
         if scope.cancelled_caught:
             raise _ReaderGoneError
 
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether something is to be taken first."""
+        return self._one is not None and self._one.locked()
+
     async def abandon(self) -> None:
         """Let go of a client that takes nothing: what it has not taken is dropped with its connection."""
         self._state["transport"].abort()
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def _end(place: RequestPlace) -> None:
+    place.cancel(RefusedRequestError(_GONE, "the client has gone away"))
 
 
 def _named(session: str) -> list[tuple[bytes, bytes]]:

@@ -27,7 +27,6 @@ __all__ = ["Door", "loopback_hosts", "make_application"]
 _HEALTH: Final = "/health"
 _ONCE: Final = (b"host", b"origin", b"authorization", SESSION.encode(), b"content-type", b"content-encoding")
 _KEY: Final = "agentd.key"
-_SEND: Final = "agentd.send"
 Application = Callable[[Scope, Any, Send], Awaitable[None]]
 
 
@@ -142,14 +141,16 @@ def make_application(answering: Answering, door: Door) -> Application:
 
 
 class _Answers:
-    """An object, which Starlette takes for an application; a function it would take for a view."""
+    """An object, which Starlette takes for an application; a function it would take for a view.
+
+    What it sends has a bound of its own."""
 
     def __init__(self, answering: Answering, api: str) -> None:
         self._answering = answering
         self._api = api
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
-        await self._answering.answer(self._api, scope[_KEY], scope, receive, scope[_SEND])
+        await self._answering.answer(self._api, scope[_KEY], scope, receive, send)
 
 
 def _guarded(
@@ -159,8 +160,7 @@ def _guarded(
         if scope["type"] != "http":
             await application(scope, receive, send)
             return
-        scope[_SEND] = send
-        send = taken_in_time(scope, send, stall_s)  # answers of models have their own bound
+        sent, send = send, taken_in_time(scope, send, stall_s)
         try:
             _check_once(scope)
             headers = scope[HEADERS] = headers_of(scope)
@@ -169,7 +169,7 @@ def _guarded(
             await _response(refusal, closing=True)(scope, receive, send)
             return
         if scope["method"] == "POST" and (answer := answers.get(scope["path"])) is not None:
-            await answer(scope, receive, send)  # most requests are these: they need no routing
+            await answer(scope, receive, sent)  # most requests are these: they need no routing
             return
         await application(scope, receive, send)
 

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, NoReturn
 
-import anyio
 import attrs
 from agentd.text import valid_data
 
@@ -70,11 +69,11 @@ def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], *, most: int, wait_s: float) -> bytes:
-    """Read the body.
+async def read_body(receive: Receive, headers: Mapping[str, str], *, most: int) -> bytes:
+    """Read the body. How long it takes is not bounded here.
 
-    :param most: bytes that it may have; `wait_s`: seconds that it may take.
-    :raises RefusedRequestError: 408, 411, 413 or 415. 499 if the client is gone.
+    :param most: bytes that it may have.
+    :raises RefusedRequestError: 413 or 415. 499 if the client is gone.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":  # a web page may send others to any address, without asking
@@ -89,17 +88,15 @@ async def read_body(receive: Receive, headers: Mapping[str, str], *, most: int, 
     if told.isdecimal() and int(told) > most:
         raise _too_large(most)
     pieces = bytearray()
-    with anyio.move_on_after(wait_s):
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RefusedRequestError(499, "the client has gone away")
-            pieces += message.get("body", b"")
-            if len(pieces) > most:
-                raise _too_large(most)
-            if not message.get("more_body", False):
-                return bytes(pieces)
-    raise RefusedRequestError(408, f"the body did not come within {wait_s:g} s", code="body_timeout")
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RefusedRequestError(499, "the client has gone away")
+        pieces += message.get("body", b"")
+        if len(pieces) > most:
+            raise _too_large(most)
+        if not message.get("more_body", False):
+            return bytes(pieces)
 
 
 def _too_large(most: int) -> RefusedRequestError:

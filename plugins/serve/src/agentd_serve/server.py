@@ -226,8 +226,8 @@ async def _serve(
     limits = ConnectionLimits(connections=connections, silent=connections // 4, head_s=settings.head_s)
     server = make_server(make_application(answering, Door(ring=settings.ring, hosts=hosts)), limits)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    async with anyio.create_task_group() as comments, anyio.create_task_group() as group:
-        comments.start_soon(answering.keep_alive)
+    async with anyio.create_task_group() as care, anyio.create_task_group() as group:
+        care.start_soon(answering.look_after)
         group.start_soon(partial(server.serve, sockets=[listening]))
         told(f"http://{shown}:{port}/v1")
         await ending()
@@ -240,4 +240,4 @@ async def _serve(
             with anyio.move_on_after(_CANCEL_S):
                 await admission.idle()
         server.should_exit = True
-        comments.cancel_scope.cancel()
+        care.cancel_scope.cancel()
