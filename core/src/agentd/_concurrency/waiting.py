@@ -39,9 +39,13 @@ def _trio_token() -> Any:
     if trio is None:
         return None
     try:
+        if not trio.lowlevel.in_trio_run():  # an exception for each look would take longer
+            return None
+    except AttributeError:  # before 0.27, or another thread is just importing trio
+        pass
+    try:
         return trio.lowlevel.current_trio_token()
     except (RuntimeError, AttributeError):
-        # No trio loop runs here. (AttributeError: another thread is just importing trio.)
         return None
 
 
