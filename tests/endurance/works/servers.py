@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -20,20 +21,28 @@ from endurance.works.work import Work
 
 __all__ = ["McpServers", "kill_newest"]
 
+GONE_S = 10.0
+
 
 def kill_newest(log: Path, folder: Path) -> bool:
-    """Kill the newest server that this log tells of, if it still is one; tell whether it was."""
+    """Kill the newest server that this log tells of, if it still is one, and wait for its end: on a busy machine, it
+    would take a call before that. Tell whether it was."""
     pids = starts(log)
     if not pids:
         return False
     try:
-        command = Path(f"/proc/{pids[-1]}/cmdline").read_bytes()
-        if os.fsencode(folder) not in command:
-            return False
-        os.kill(pids[-1], signal.SIGKILL)
+        server = os.pidfd_open(pids[-1])
     except OSError:
         return False
-    return True
+    try:
+        if os.fsencode(folder) not in Path(f"/proc/{pids[-1]}/cmdline").read_bytes():
+            return False
+        signal.pidfd_send_signal(server, signal.SIGKILL)
+        return bool(select.select([server], [], [], GONE_S)[0])
+    except OSError:
+        return False
+    finally:
+        os.close(server)
 
 
 class McpServers(Work):
