@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
-from agentd_cli.http.bounded_server import ConnectionLimits, make_server
+from agentd_cli.http.bounded_server import ConnectionLimits, _GatheringTransport, make_server
 from anyio.abc import SocketStream
 
 pytestmark = pytest.mark.anyio
@@ -102,3 +104,28 @@ async def test_requests_are_read_in_any_pieces() -> None:
             pieces = [sent[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
             found = await said(port, pieces, b"three>")
             assert (b"one>" in found, b"two>" in found, found.count(b"HTTP/1.1 200 ")) == (True, True, 3)
+
+
+def test_what_is_written_in_one_pass_goes_out_in_one_piece_or_when_it_is_told_to() -> None:
+    sent: list[bytes] = []
+
+    async def main() -> None:
+        under = SimpleNamespace(write=sent.append, close=lambda: sent.append(b"closed"))
+        transport = _GatheringTransport(under, asyncio.get_running_loop())
+        transport.write(b"a")
+        transport.write(b"b")
+        assert sent == []
+        transport.flush()
+        assert sent == [b"ab"]
+        transport.write(b"c")
+        await asyncio.sleep(0)
+        assert sent == [b"ab", b"c"]
+        transport.flush()
+        await asyncio.sleep(0)
+        assert sent == [b"ab", b"c"]
+        transport.write(b"d")
+        transport.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert sent == [b"ab", b"c", b"d", b"closed"]

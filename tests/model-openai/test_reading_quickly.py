@@ -8,6 +8,7 @@ from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 from agentd.errors import ModelError
 from agentd_model_openai import ChatModel
@@ -136,3 +137,53 @@ async def test_a_stream_is_closed_once_if_its_reader_leaves_or_it_breaks() -> No
         async with model.stream() as events:
             await anext(events)
     assert closed == [None, errors[0]]
+
+
+DELTAS: list[dict[str, Any]] = [
+    {"role": "assistant", "content": "a"},
+    {"role": "assistant", "content": ""},
+    {"role": "assistant", "content": None},
+    {"content": "a\ud83d"},
+    {"content": "\ude00b"},
+    {"content": None, "reasoning_content": "because"},
+    {"content": "c", "reasoning": "and"},
+    {"content": "no", "refusal": None},
+    {"content": None, "refusal": "I will not"},
+    {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "d"}]},
+    {"content": "x", "tool_calls": [{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{}"}}]},
+    {"content": "y", "images": [{"url": "data:"}]},
+    {},
+]  # fmt: skip
+
+
+async def test_a_text_alone_is_read_as_any_other_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(3)
+
+    async def events(deltas: list[dict[str, Any]], finishes: list[str | None]) -> list[Any]:
+        async def create(**_: Any) -> Any:
+            async def chunks() -> AsyncIterator[Any]:
+                for delta, finish in zip(deltas, finishes, strict=True):
+                    choice = SimpleNamespace(delta=ChoiceDelta.construct(**delta), finish_reason=finish)
+                    yield SimpleNamespace(choices=[choice], usage=None)
+
+            return chunks()
+
+        model = ChatModel("m", create=create)
+        model.add_task("go")
+        found: list[Any] = []
+        try:
+            async with model.stream() as stream:
+                async for event in stream:
+                    data = attrs.asdict(event, filter=lambda field, _: field.name != "raw")
+                    found.append(data)
+        except ModelError as error:
+            found.append(str(error))
+        return [*found, model._extras]
+
+    for _ in range(300):
+        deltas = dice.choices(DELTAS, k=dice.randrange(1, 6))
+        finishes = [*[None] * (len(deltas) - 1), dice.choice(["stop", "length", "tool_calls", None])]
+        quick = await events(deltas, finishes)
+        with monkeypatch.context() as patched:
+            patched.setattr("agentd_model_openai.chat.is_text_alone", lambda _: False)
+            assert await events(deltas, finishes) == quick, deltas

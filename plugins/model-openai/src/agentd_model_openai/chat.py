@@ -22,7 +22,7 @@ from agentd_model_openai.failure import broken_stream, is_programming_error, ref
 from agentd_model_openai.held_form import chat_format, is_refused
 from agentd_model_openai.pieces import TextJoiner
 from agentd_model_openai.prices import Prices
-from agentd_model_openai.reasoning import chat_reasoning
+from agentd_model_openai.reasoning import chat_reasoning, is_text_alone
 from agentd_model_openai.source import Source
 from agentd_model_openai.usage import Told, chat_usage
 
@@ -228,15 +228,19 @@ class ChatModel(ClientModel):
                 calls: Sequence[ModelToolCall] = ()
                 if chunk.choices:
                     choice = chunk.choices[0]
-                    end.see(choice.delta, choice.finish_reason)
-                    if choice.delta:
-                        reasoning = thoughts.feed(chat_reasoning(choice.delta))
-                        text = joiner.feed(_text_in(choice.delta))
+                    delta = choice.delta
+                    if is_plain := is_text_alone(delta):
+                        end.see_text(delta.content, choice.finish_reason)
+                    else:
+                        end.see(delta, choice.finish_reason)
+                    if delta:
+                        reasoning = "" if is_plain else thoughts.feed(chat_reasoning(delta))
+                        text = joiner.feed(_text_in(delta))
                         if choice.finish_reason:
                             text += joiner.close()
-                        if text != (choice.delta.content or ""):
-                            choice.delta.content = text
-                        calls = collector.feed(choice.delta)
+                        if text != (delta.content or ""):
+                            delta.content = text
+                        calls = () if is_plain else collector.feed(delta)
                     if choice.finish_reason:
                         calls = [*calls, *collector.close()]
                         self._extras = collector.extras

@@ -35,6 +35,11 @@ class AnswerEnd:
             self._has_text = self._has_text or bool(message.content)
             self._other = self._other or any(fields.values())
 
+    def see_text(self, text: str, reason: object) -> None:
+        """Take a piece that is a text alone."""
+        self.reason = str(reason) if reason else self.reason
+        self._has_text = self._has_text or bool(text)
+
     def finish(self, usage: Usage, raw: object = None) -> ModelFinish:
         """Return the end. A refusal in place of the text comes with the reason `stop`."""
         refused = bool(self.refusal) and not self._has_text

@@ -19,6 +19,7 @@ from agentd_model_openai.wire import WireAnswer, WireError
 __all__ = ["QuickEventStream"]
 
 _END: Final = b"\n\n"
+_DECODER: Final = json.JSONDecoder()
 _DONE: Final = b"data: [DONE]"
 _DRAIN_S: Final = 0.1
 """How long the end of the body may take behind that of the stream: as the SDK waits for it."""
@@ -104,10 +105,11 @@ class QuickEventStream:
         if not event.startswith(b"data: {"):
             return False
         try:
-            data = json.loads(event[6:].decode())
+            text = event[6:].decode()
+            data, end = _DECODER.raw_decode(text)
         except ValueError:
             return False
-        if not isinstance(data, dict) or data.get("error"):
+        if end != len(text) or data.get("error"):
             return False
         made = text_chunk(data)
         if made is None:

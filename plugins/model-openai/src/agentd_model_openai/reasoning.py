@@ -15,10 +15,19 @@ from agentd.text import valid_text
 
 from agentd_model_openai.pieces import TextJoiner
 
-__all__ = ["DELTAS", "StreamedReasoning", "chat_reasoning", "field_of", "fields_of", "items_reasoning"]
+__all__ = [
+    "DELTAS",
+    "StreamedReasoning",
+    "chat_reasoning",
+    "field_of",
+    "fields_of",
+    "is_text_alone",
+    "items_reasoning",
+]
 
 DELTAS: Final = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
 """The events that bring the text of a reasoning item."""
+_TEXT: Final = ("content", "role")
 _THOUGHT: Final = ("reasoning_content", "reasoning", "content", "thinking_blocks")
 _DONE: Final = "response.output_item.done"
 
@@ -42,6 +51,16 @@ def fields_of(message: Any, names: Iterable[str]) -> dict[str, Any]:
         values = {**more, **message.__dict__} if more else message.__dict__
         found = {name: values.get(name) for name in names}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def is_text_alone(message: Any) -> bool:
+    """Tell whether a message or delta has a text, its role perhaps, and no other value, as most have."""
+    if getattr(message, "__pydantic_extra__", None) != {}:
+        return False
+    values = message.__dict__
+    return isinstance(values.get("content"), str) and not [
+        name for name in values if values[name] is not None and name not in _TEXT
+    ]
 
 
 def chat_reasoning(message: Any) -> str:

@@ -121,6 +121,11 @@ class AgentAsyncStream(openai.AsyncStream[Any]):
             await self.close()
             raise
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the next `batch` is the end."""
+        return self._channel.is_over and not self._buffer
+
     async def batch(self) -> list[Any]:
         """Wait and return all objects that are there, in order; an empty list is the end."""
         items, self._buffer = self._buffer, []

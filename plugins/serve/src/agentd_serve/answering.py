@@ -195,8 +195,10 @@ class _AnswerWriter:
     def __init__(self, api: str, scope: Scope, receive: Any, send: Send, limits: AnswerLimits) -> None:
         self.api = api
         self.headers: Mapping[str, str] = scope[HEADERS]
-        self._state = scope["state"]
-        self.link: ClientLink = self._state["link"]
+        state = scope["state"]
+        self.link: ClientLink = state["link"]
+        self._transport = state["transport"]
+        self._flow = state["flow"]
         self.cancel: Callable[[Exception], None] = lambda _: None
         self._receive = receive
         self._send = send
@@ -206,7 +208,6 @@ class _AnswerWriter:
         self._number = 0
         self._is_over = False
         self._one: anyio.Lock | None = None
-        self._flow = self._state["flow"]
 
     async def whole(self, answer: Any, response: ResponseUnderWay | None, *, session: str) -> None:
         """Send the whole answer."""
@@ -235,6 +236,8 @@ class _AnswerWriter:
             alive.add(self)
             while items := await stream.batch():
                 await self._hand_on(items, response)
+                if not stream.is_over:  # else the end goes along
+                    self._transport.flush()
         finally:
             self._is_over = True
             alive.discard(self)
@@ -307,7 +310,7 @@ class _AnswerWriter:
 
     async def abandon(self) -> None:
         """Let go of a client that takes nothing: what it has not taken is dropped with its connection."""
-        self._state["transport"].abort()
+        self._transport.abort()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

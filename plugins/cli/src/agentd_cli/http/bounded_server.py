@@ -88,20 +88,21 @@ class _GatheringTransport:
     def write(self, data: bytes) -> None:
         """Take bytes."""
         if not self._held:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._held.append(data)
         self._held_bytes += len(data)
         if self._held_bytes > _MOST_HELD:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what there is, now."""
         if self._held:
             held, self._held, self._held_bytes = self._held, [], 0
             self._transport.write(b"".join(held))
 
     def close(self) -> None:
         """Send what there is, then close."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -151,8 +152,9 @@ def make_server(
     places = ConnectionPlaces(most=limits.connections, silent=limits.silent, slow_s=limits.slow_s)
 
     class BoundedProtocol(HttpToolsProtocol):
-        """One connection. `scope["state"]["transport"]` lets go of it, `scope["state"]["flow"]` tells whether its
-        client takes what it is sent (`write_paused`), and `scope["state"]["link"]` is its `ClientLink`.
+        """One connection. `scope["state"]["transport"]` lets go of it, or sends what there is now (`flush`),
+        `scope["state"]["flow"]` tells whether its client takes what it is sent (`write_paused`), and
+        `scope["state"]["link"]` is its `ClientLink`.
 
         The parser bounds nothing, so a head is bounded here: by what was read of one that is not complete (a trailer
         and what stands around the pieces of a body count alike), and by the fields of one that is. Nor does it read the
