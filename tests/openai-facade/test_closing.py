@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import anyio
 import openai
 import pytest
 from agentd_openai import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
+from agentd_openai.methods import PatchedMethods
 from fake_openai import FakeOpenAI
 from ways import WAYS, call
 
@@ -168,3 +170,25 @@ def test_a_close_that_was_put_there_later_stays(serve: Any, patched: Any) -> Non
     unpatch_openai(client)
     assert client.close is later
     client.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_run_has_said_goes_with_it(
+    way: str, serve: Any, patched: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the garbage collector: it would come late, and a conversation may be large."""
+    calls: list[weakref.ref[Any]] = []
+    make = PatchedMethods.call
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        made = make(*args, **kwargs)
+        calls.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(PatchedMethods, "call", noted)
+    client = patched(serve(WHO, "done"), asynchronous=way.startswith("async"))
+    call(way, client)
+    end = time.monotonic() + 5
+    while calls[0]() is not None and time.monotonic() < end:  # a thread may be about to let go of it
+        time.sleep(0.01)
+    assert calls[0]() is None
