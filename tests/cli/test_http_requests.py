@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from agentd_cli.http.bounded_server import ConnectionLimits, _GatheringTransport, make_server
+from agentd_cli.http.bounded_server import ClientLink, ConnectionLimits, _GatheringTransport, make_server
 from anyio.abc import SocketStream
 
 pytestmark = pytest.mark.anyio
@@ -129,3 +129,16 @@ def test_what_is_written_in_one_pass_goes_out_in_one_piece_or_when_it_is_told_to
 
     asyncio.run(main())
     assert sent == [b"ab", b"c", b"d", b"closed"]
+
+
+def test_the_end_of_a_connection_is_told_to_each_request_that_is_not_over() -> None:
+    link = ClientLink("peer")
+    told: list[str] = []
+    first = link.watched(lambda: told.append("first"))
+    first.__enter__()
+    with link.watched(lambda: told.append("second")):  # it came before the first one had ended
+        first.__exit__(None, None, None)
+        link.end()
+        assert told == ["second"]
+    with link.watched(lambda: told.append("third")):
+        assert told == ["second", "third"]

@@ -3,6 +3,7 @@ way of calling a patched client."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from agentd.errors import ContextLengthError, ModelError
 from agentd.session.sync import SyncSession
 from agentd.turn.reading import end_of
+from agentd.types import Budgets
 from fake_openai import Answer, FakeOpenAI
 from ways import WAYS, call, text_of
 
@@ -180,3 +182,25 @@ def test_a_conversation_that_is_too_long_says_so_with_its_numbers(way: str, serv
         call(way, patched(server, asynchronous=way.startswith("async")))
     assert isinstance(caught.value, openai.BadRequestError)
     assert (caught.value.tokens, caught.value.limit) == (5012, 4096)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_that_says_nothing_in_time_is_a_timeout(way: str, serve: Any, patched: Any) -> None:
+    server, gate = serve(), threading.Event()
+
+    def decide(request: dict[str, Any]) -> Answer:
+        gate.wait(60)
+        return Answer(text="at last")
+
+    server.decide = decide
+    budgets = Budgets(wall_time_s=0.5)
+    client = patched(server, asynchronous=way.startswith("async"), budgets=budgets)
+    try:
+        with pytest.raises(
+            openai.APITimeoutError, match=r"'m': nothing of an answer came .* \(0.5 s\)"
+        ) as caught:
+            call(way, client)
+    finally:
+        gate.set()
+    assert isinstance(caught.value, ModelError)
+    assert caught.value.agentd["executions"] == []

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import openai
 import pytest
+from agentd.errors import ModelStreamError
 from agentd_openai import patch_openai_with_mcp, patch_openai_with_ptc, unpatch_openai
 from agentd_openai.methods import PatchedMethods
 from fake_openai import FakeOpenAI
@@ -88,27 +89,33 @@ def test_an_async_client_ends_what_is_under_way(backend: str, serve: Any, tmp_pa
     assert is_gone(anyio.run(main, backend=backend))
 
 
-def test_a_call_in_another_thread_ends(serve: Any, patched: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["close", "cleanup_ptc"])
+@pytest.mark.parametrize("way", [w for w in WAYS if w.startswith("sync")])
+def test_a_call_in_another_thread_ends_with_an_error(
+    way: str, end: str, serve: Any, patched: Any, tmp_path: Path
+) -> None:
     server = serve("```bash:execute\necho $$ > pid; sleep 60\n```\n", "done")
     client = patched(server, cwd=tmp_path)
     errors: list[BaseException] = []
 
     def ask() -> None:
         try:
-            client.responses.create(model="m", input="go")
+            call(way, client)
         except BaseException as exc:
             errors.append(exc)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    end = time.monotonic() + 20
+    until = time.monotonic() + 20
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        assert time.monotonic() < end
+        assert time.monotonic() < until
         time.sleep(0.01)
-    client.close()
+    getattr(client, end)()
     thread.join(10)
     assert not thread.is_alive()
-    assert len(errors) == 1
+    assert isinstance(errors[0], openai.APIConnectionError)
+    assert isinstance(errors[0], ModelStreamError)
+    assert "was ended before its answer was whole" in str(errors[0])
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 import anyio
@@ -25,7 +26,7 @@ from agentd_openai.collector import Collector
 from agentd_openai.native_items import RESULTS
 from agentd_openai.pictured import PicturedModel
 from agentd_openai.provided import ProvidedModel, provided_model
-from agentd_openai.record import both, make_record
+from agentd_openai.record import both, ended_early, make_record, out_of_time
 from agentd_openai.responses_stream import ResponsesStreamer
 from agentd_openai.state import Holder, Mode, PatchState, SyncTask
 from agentd_openai.streams import AgentAsyncStream, AgentStream, AsyncTask
@@ -103,6 +104,10 @@ class PatchedCall:
     def state(self) -> PatchState:
         return self.holder.state
 
+    @property
+    def _name(self) -> str:
+        return str(self.arguments.get("model"))
+
     # --- the four ways of calling ----------------------------------------------------------------------
 
     def sync_whole(self) -> Any:
@@ -111,6 +116,9 @@ class PatchedCall:
         self.state.tasks.add(task)
         try:
             return task.result()
+        except CancelledError:  # of the run, and not by Ctrl-C
+            ended = self._told(ended_early(self._name, self.base_url))
+            raise ended from ended.__cause__
         except Exception as exc:
             raise self._told(exc) from exc.__cause__
 
@@ -173,6 +181,9 @@ class PatchedCall:
                 self.state.keep_end(listener.id, listener.response.id)
         except Exception as exc:
             error = self._told(exc)
+        except BaseException:  # cancelled; a reader who has left reads no more
+            error = self._told(ended_early(self._name, self.base_url))
+            raise
         finally:
             channel.close(error)
 
@@ -218,6 +229,8 @@ class PatchedCall:
                     await self.model.aclose()
         if end.turns == 0:  # there is nothing that could come back
             raise ModelError(f"model {self.model.name!r}: not asked: {OVER_BUDGET}")
+        if not listener.has_answer:
+            raise out_of_time(self._name, self.base_url, self.mode.acting.budgets.wall_time_s)
         return end
 
     def _review(self, text: str) -> str:

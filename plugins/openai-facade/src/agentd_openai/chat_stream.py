@@ -79,6 +79,11 @@ class ChatStreamer(Collector):
         self._numbers: list[int | None] = []  # our numbers of the caller's calls, None for ours
         self._callers: dict[int | None, int | None] = {}  # the same by the provider's number of the last one
 
+    @property
+    def has_answer(self) -> bool:
+        """See `Collector`."""
+        return bool(self._base)
+
     # --- from the loop ---------------------------------------------------------------------------------
 
     def model_event(self, event: ModelEvent) -> None:
@@ -140,7 +145,7 @@ class ChatStreamer(Collector):
         if isinstance(event, TextDelta):
             self._prose.append({"type": "text_delta", "text": event.text})
         elif isinstance(event, RunEnd):
-            if event.turns and event.stop_reason not in ("error", "cancelled"):
+            if self.has_answer and event.stop_reason not in ("error", "cancelled"):
                 self._finish(event)
         elif isinstance(event, ReasoningDelta) and event.text == self._in_chunk:
             self._in_chunk = ""

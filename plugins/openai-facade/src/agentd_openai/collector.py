@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,6 +60,11 @@ class Collector(Listener):
         self.on_turn_over: Callable[[], None] = lambda: None
         """Called with each round's end, before anything else of it."""
         self.end: RunEnd | None = None
+
+    @property
+    @abstractmethod
+    def has_answer(self) -> bool:
+        """Whether something of an answer has come, which the caller's object can be made of."""
 
     def emit(self, event: Event) -> None:
         if isinstance(event, RunEnd):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import attrs
-from agentd.errors import ModelError
+from agentd.errors import ModelError, ModelStreamError
 from agentd.turn.transcript import Transcript
 
-__all__ = ["both", "make_record"]
+__all__ = ["both", "ended_early", "make_record", "out_of_time"]
 
 
 def make_record(transcript: Transcript, messages: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -61,3 +62,33 @@ def both(error: Exception) -> Exception:
     made.args = error.args
     made.__cause__ = cause
     return made
+
+
+def out_of_time(name: str, base_url: str, limit_s: float | None) -> Exception:
+    """Return the error of a run whose time was over before the model had said anything: there is no answer that could
+    say so."""
+    import openai
+
+    error = ModelError(f"model {name!r}: nothing of an answer came within wall_time_s ({limit_s:g} s)")
+    error.__cause__ = openai.APITimeoutError(request=_request(base_url))
+    return both(error)
+
+
+def ended_early(name: str, base_url: str) -> Exception:
+    """Return the error of a run that somebody else than its reader has ended: what came is not the whole answer."""
+    import openai
+
+    error = ModelStreamError(
+        f"model {name!r}: the run was ended before its answer was whole: the client was closed (`close()`, "
+        "`cleanup_ptc()`), or the task was cancelled"
+    )
+    error.__cause__ = openai.APIConnectionError(request=_request(base_url))
+    return both(error)
+
+
+def _request(base_url: str) -> Any:
+    """Return a request of the SDK's HTTP library (httpx, or its successor in newer SDKs)."""
+    import openai
+
+    own = next(c for c in openai.DefaultHttpxClient.__mro__ if c.__module__.partition(".")[0] != "openai")
+    return sys.modules[own.__module__.partition(".")[0]].Request("POST", base_url)

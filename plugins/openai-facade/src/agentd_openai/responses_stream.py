@@ -104,6 +104,11 @@ class ResponsesStreamer(ItemStream):
         self._ignored: set[int] = set()
         self._in_event = ""  # reasoning that the provider's event itself carries
 
+    @property
+    def has_answer(self) -> bool:
+        """See `Collector`."""
+        return self.response is not None
+
     # --- from the loop ---------------------------------------------------------------------------------
 
     def model_event(self, event: ModelEvent) -> None:

@@ -44,6 +44,11 @@ class WholeAnswer(Collector):
         self._natives: dict[str, _Native] = {}
         self._current: list[_Native] = []
 
+    @property
+    def has_answer(self) -> bool:
+        """See `Collector`."""
+        return self._raw is not None
+
     # --- from the loop ---------------------------------------------------------------------------------
 
     def model_event(self, event: ModelEvent) -> None:

@@ -154,6 +154,7 @@ class Admission:
             self._release()
 
     async def _wait(self) -> None:
+        self.check_open()  # its body may have come late
         if self._running < self._most:
             self._running += 1
             return

@@ -181,8 +181,9 @@ class ConversationPool:
             elif conversation in self._kept:
                 self._make_room(key)  # when it came, all others may have been busy
             if conversation not in self._kept and not self._spare(conversation):
-                with anyio.CancelScope(shield=True):
-                    await conversation.aclose()
+                self._end_soon(
+                    conversation
+                )  # its client has its answer: the next request of it finds a place
 
     def _spare(self, conversation: ServedConversation) -> bool:
         """Keep a sandbox in which nothing has run for a next request, which it is as good as new for."""

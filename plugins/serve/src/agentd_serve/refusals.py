@@ -126,7 +126,7 @@ def _of_model(error: ModelError) -> RefusedRequestError:
         )
     if status in _AS_THE_MODELS_SERVER:
         return RefusedRequestError(status, told, code="model_not_found" if status == 404 else None)
-    late = "Timeout" in told
+    late = "Timeout" in told or "wall_time_s" in told
     return RefusedRequestError(
         504 if late else 502,
         told,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -36,6 +37,8 @@ _log: Final = logging.getLogger("agentd.serve")
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _CANCEL_S: Final = 10.0
 """How long what was cancelled may take to end."""
+_CLOSE_S: Final = 3.0
+"""How long a client has at least to take what was sent to it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -226,18 +229,23 @@ async def _serve(
     limits = ConnectionLimits(connections=connections, silent=connections // 4, head_s=settings.head_s)
     server = make_server(make_application(answering, Door(ring=settings.ring, hosts=hosts)), limits)
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-    async with anyio.create_task_group() as care, anyio.create_task_group() as group:
+    async with anyio.create_task_group() as care:
         care.start_soon(answering.look_after)
-        group.start_soon(partial(server.serve, sockets=[listening]))
-        told(f"http://{shown}:{port}/v1")
-        await ending()
-        admission.drain()
-        with anyio.move_on_after(settings.grace_s):
-            await admission.idle()
-        if admission.under_way:
-            _log.warning("%d requests have not ended in time, and are ended", admission.under_way)
-            admission.cancel()
-            with anyio.move_on_after(_CANCEL_S):
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(server.serve, sockets=[listening]))
+            told(f"http://{shown}:{port}/v1")
+            await ending()
+            until = anyio.current_time() + settings.grace_s
+            admission.drain()
+            with anyio.move_on_after(settings.grace_s):
                 await admission.idle()
-        server.should_exit = True
+            if admission.under_way:
+                _log.warning("%d requests have not ended in time, and are ended", admission.under_way)
+                admission.cancel()
+                with anyio.move_on_after(_CANCEL_S):
+                    await admission.idle()
+            # What was sent and not taken yet still goes out.
+            left_s = max(until - anyio.current_time(), _CLOSE_S)
+            server.config.timeout_graceful_shutdown = math.ceil(left_s)
+            server.should_exit = True
         care.cancel_scope.cancel()

@@ -120,26 +120,27 @@ class ClientLink:
     def __init__(self, peer: str) -> None:
         self.peer = peer
         self._is_gone = False
-        self._told: Callable[[], object] | None = None
+        self._told: list[Callable[[], object]] = []
 
     @contextlib.contextmanager
     def watched(self, on_gone: Callable[[], object]) -> Iterator[None]:
-        """Have a function called if the connection ends meanwhile.
+        """Have a function called if the connection ends meanwhile. The next request may begin before this one has put
+        away what it had, so there may be several.
 
         ASGI's `receive` tells it to a task of its own, which takes longer to make than a request takes to read."""
-        self._told = on_gone
+        self._told.append(on_gone)
         if self._is_gone:
             on_gone()
         try:
             yield
         finally:
-            self._told = None
+            self._told.remove(on_gone)
 
     def end(self) -> None:
         """Tell that it has ended."""
         self._is_gone = True
-        if self._told is not None:
-            self._told()
+        for on_gone in list(self._told):
+            on_gone()
 
 
 def make_server(
