@@ -1,7 +1,8 @@
 """What `agentd serve` adds to a streamed answer without blocks, and what a stream costs it.
 
 Ours, one client at a time, in turn with the model's server itself (a process of its own on loopback, which sends 20
-pieces 2 ms apart): `first_ms` until the first piece, `whole_ms` until the end, p50 of both over that server's own.
+pieces 2 ms apart) and a bare proxy: `first_ms` until the first piece, `whole_ms` until the end, p50 of both over that
+server's own. `beside`: `first_ms` in those of the proxy, which a slow machine changes least.
 `stream_mib`: what the server's memory grows by for each of 200 streams, when all have got a piece. `longest`: how many
 times as long as the median of them the slowest takes from its first piece to its end; `direct`: the same at the model's
 server itself. `cpu_ms`: the server's processor time for a request of one client, which a busy machine changes least.
@@ -35,6 +36,7 @@ LINE = Line(
             unit="ms",
             limit=2,
         ),
+        Row(key="beside", title="  in what a bare uvicorn with httpx adds, asked in turn", unit="x"),
         Row(key="whole_ms", title="  the whole of it, added, p50", unit="ms"),
         Row(key="cpu_ms", title="  processor time of the server", unit="ms"),
         Row(key="stream_mib", title="  memory of one of 200 streams at once", unit="MiB", limit=1),
@@ -145,8 +147,8 @@ class _Client:
 
 
 @contextmanager
-def _servers() -> Iterator[tuple[int, int, int]]:
-    """Start both, and give the ports of the model's and of ours, and the pid of ours."""
+def _servers() -> Iterator[tuple[int, int, int, int]]:
+    """Start all, and give the ports of the model's, of ours and of the proxy, and the pid of ours."""
     with subprocess.Popen([sys.executable, "-c", MODEL], stdout=subprocess.PIPE, text=True) as model:
         assert model.stdout is not None
         port = int(model.stdout.readline())
@@ -158,11 +160,24 @@ def _servers() -> Iterator[tuple[int, int, int]]:
             line = ours.stderr.readline()
             assert "http://" in line, line + ours.stderr.read()
             try:
-                yield port, int(line.split("/v1")[0].rpartition(":")[2]), ours.pid
+                with _proxy(port) as (bare, _):
+                    yield port, int(line.split("/v1")[0].rpartition(":")[2]), bare, ours.pid
             finally:
                 ours.send_signal(signal.SIGTERM)
                 ours.wait(60)
                 model.kill()
+
+
+@contextmanager
+def _proxy(model: int) -> Iterator[tuple[int, int]]:
+    """Start the bare proxy, and give its port and its pid."""
+    command = [sys.executable, "-c", PROXY, f"http://127.0.0.1:{model}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdout is not None
+        try:
+            yield int(proxy.stdout.readline()), proxy.pid
+        finally:
+            proxy.kill()
 
 
 def _cpu_ms(pid: int) -> float:
@@ -171,10 +186,11 @@ def _cpu_ms(pid: int) -> float:
     return (int(columns[11]) + int(columns[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
-async def _added(model: int, ours: int, pid: int, *, count: int) -> Figures:
-    clients = [await _Client(port).open() for port in (model, ours)]
+async def _added(model: int, measured: int, pid: int, *, bare: int | None = None, count: int) -> Figures:
+    ports = (model, measured) if bare is None else (model, measured, bare)
+    clients = [await _Client(port).open() for port in ports]
     body = _body(20, 0.002)
-    taken: list[list[tuple[float, float]]] = [[], []]
+    taken: list[list[tuple[float, float]]] = [[] for _ in clients]
     before = 0.0
     for number in range(count + 10):
         before = _cpu_ms(pid) if number == 10 else before
@@ -185,9 +201,13 @@ async def _added(model: int, ours: int, pid: int, *, count: int) -> Figures:
     for client in clients:
         client.close()
     cpu_ms = (_cpu_ms(pid) - before) / count
-    medians = [[statistics.median(column) * 1000 for column in zip(*times, strict=True)] for times in taken]
-    added = [ours - theirs for theirs, ours in zip(*medians, strict=True)]
-    return {"first_ms": added[0], "whole_ms": added[1], "cpu_ms": cpu_ms}
+    firsts, wholes = (
+        [statistics.median(each[n] for each in times) * 1000 for times in taken] for n in (0, 1)
+    )
+    found = {"first_ms": firsts[1] - firsts[0], "whole_ms": wholes[1] - wholes[0], "cpu_ms": cpu_ms}
+    if bare is not None:
+        found["beside"] = found["first_ms"] / (firsts[2] - firsts[0])
+    return found
 
 
 async def _many(port: int, pid: int | None) -> tuple[float, float]:
@@ -214,8 +234,8 @@ async def _many(port: int, pid: int | None) -> tuple[float, float]:
 def ours(quick: bool) -> Figures:
     """The command, as people start it."""
 
-    async def measure(model: int, port: int, pid: int) -> Figures:
-        figures = await _added(model, port, pid, count=20 if quick else 100)
+    async def measure(model: int, port: int, bare: int, pid: int) -> Figures:
+        figures = await _added(model, port, pid, bare=bare, count=20 if quick else 100)
         _, direct = await _many(model, None)
         mib, longest = await _many(port, pid)
         return {**figures, "stream_mib": mib, "longest": longest, "direct": direct}
@@ -230,17 +250,12 @@ def theirs(quick: bool) -> Figures:
 
 
 def floor(quick: bool) -> Figures:
-    """A bare proxy."""
-    command = [sys.executable, "-c"]
-    with subprocess.Popen([*command, MODEL], stdout=subprocess.PIPE, text=True) as model:
+    """The proxy."""
+    with subprocess.Popen([sys.executable, "-c", MODEL], stdout=subprocess.PIPE, text=True) as model:
         assert model.stdout is not None
         port = int(model.stdout.readline())
-        more = [PROXY, f"http://127.0.0.1:{port}"]
-        with subprocess.Popen([*command, *more], stdout=subprocess.PIPE, text=True) as proxy:
-            assert proxy.stdout is not None
-            try:
-                asked = _added(port, int(proxy.stdout.readline()), proxy.pid, count=20 if quick else 100)
-                return asyncio.run(asked)
-            finally:
-                proxy.kill()
-                model.kill()
+        try:
+            with _proxy(port) as (bare, pid):
+                return asyncio.run(_added(port, bare, pid, count=20 if quick else 100))
+        finally:
+            model.kill()

@@ -71,11 +71,6 @@ class Channel(Generic[T]):
         """Have `function` called in the running event loop whenever a reader that was behind has caught up."""
         self._on_room = (loop_caller(), function)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it is closed, and nothing is left to read but its end."""
-        return self._closed and not self._items
-
     # --- to read, or to end it --------------------------------------------------------------------
 
     def close(self, error: BaseException | None = None) -> None:

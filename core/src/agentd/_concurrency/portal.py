@@ -7,6 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,10 +81,8 @@ class _Shared:
     def _at_end(self) -> None:
         threading.main_thread().join()
         for lease in list(self.leases):
-            try:
+            with suppress(Exception):  # the interpreter is ending: the others still want to be closed
                 lease.exit()
-            except Exception:  # the interpreter is ending: the others still want to be closed
-                pass
 
 
 _shared = _Shared()

@@ -7,14 +7,13 @@ On asyncio and trio alike. anyio's own `from_thread.run` waits for the answer, w
 from __future__ import annotations
 
 import asyncio
+import operator
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import trio
+from contextlib import suppress
+from typing import Any
 
 __all__ = ["AsyncWaiter", "CrossLock", "LoopCaller", "call_quietly", "loop_caller"]
 
@@ -36,50 +35,33 @@ def loop_caller() -> LoopCaller:
 def _trio_token() -> Any:
     """Return what calls into the running trio loop, or None if it is none of trio's."""
     trio = sys.modules.get("trio")
-    if trio is None:
-        return None
-    try:
-        if not trio.lowlevel.in_trio_run():  # an exception for each look would take longer
-            return None
-    except AttributeError:  # before 0.27, or another thread is just importing trio
-        pass
-    try:
-        return trio.lowlevel.current_trio_token()
-    except (RuntimeError, AttributeError):
+    try:  # trio 0.27 can say so without an exception, which takes longer than all else here
+        is_trio = trio is not None and getattr(trio.lowlevel, "in_trio_run", lambda: True)()
+        return trio.lowlevel.current_trio_token() if is_trio else None  # type: ignore[union-attr]
+    except (RuntimeError, AttributeError):  # or another thread is just importing trio
         return None
 
 
 def call_quietly(call: LoopCaller, function: Callable[[], object]) -> None:
     """Have a loop call something soon, and say nothing when it is gone: then nobody waits any more."""
-    try:
+    with suppress(RuntimeError):  # both a closed asyncio loop and trio's RunFinishedError
         call(function)
-    except RuntimeError:  # both a closed asyncio loop and trio's RunFinishedError
-        pass
 
 
 class AsyncWaiter:
     """A `threading.Event` for tasks on asyncio or trio, made in their loop. Set once, from anywhere."""
 
     def __init__(self) -> None:
-        token = _trio_token()
-        self._call_soon: LoopCaller
-        self._event: asyncio.Event | trio.Event
+        self._call_soon = loop_caller()
         # Not anyio's event, which stands before these and takes longer: one is made for most things that come.
-        if token is None:
-            self._call_soon, self._event = asyncio.get_running_loop().call_soon_threadsafe, asyncio.Event()
-        else:
-            self._call_soon, self._event = token.run_sync_soon, sys.modules["trio"].Event()
+        self._event: Any = asyncio.Event() if _trio_token() is None else sys.modules["trio"].Event()
         self._thread = threading.get_ident()
 
     def set(self) -> None:
         """Wake who waits. From any thread, but not from a signal handler; never blocks."""
-        try:
-            if self._thread == threading.get_ident():
-                self._event.set()  # the loop is awake: waking it by its socket costs a multiple
-            else:
-                self._call_soon(self._event.set)
-        except RuntimeError:  # the loop has ended, and with it whoever waited
-            pass
+        is_here = self._thread == threading.get_ident()
+        # The loop is awake then: waking it by its socket costs a multiple.
+        call_quietly(operator.call if is_here else self._call_soon, self._event.set)
 
     async def wait(self) -> None:
         """Wait until it is set."""

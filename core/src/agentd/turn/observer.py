@@ -306,10 +306,7 @@ class ToolEventRouter:
             if self._watches.get(run) is watch:  # not after the run's end
                 self.deliver(run)
 
-        try:
-            watch.call(deliver)
-        except RuntimeError:  # the loop is gone, and with it the run
-            pass
+        call_quietly(watch.call, deliver)
 
     def news(self, run: str) -> list[str]:
         """Return what has changed since the run's model was last told of its tools."""

@@ -7,7 +7,6 @@ the next and a provider's prompt cache hits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,20 +65,14 @@ def instructions(
     """
     guide = BASH_GUIDE
     if notation is not None:
-        python = FRESH if python_state == "fresh" else KEPT
-        guide = _guide(notation.guide, notation.forms, tuple(notation.rules), notation.example, python)
+        guide = GUIDE.format(
+            guide=notation.guide.strip(),
+            forms=notation.forms.strip("\n"),
+            python=FRESH if python_state == "fresh" else KEPT,
+            rules="".join(f"- {rule.strip()}\n" for rule in notation.rules),
+            example=notation.example and f"\n\n{notation.example.strip()}",
+        )
     return "\n\n".join(part for part in (own.strip(), guide, skills.strip()) if part)
-
-
-@lru_cache(maxsize=16)
-def _guide(guide: str, forms: str, rules: tuple[str, ...], example: str, python: str) -> str:
-    return GUIDE.format(
-        guide=guide.strip(),
-        forms=forms.strip("\n"),
-        python=python,
-        rules="".join(f"- {rule.strip()}\n" for rule in rules),
-        example=example and f"\n\n{example.strip()}",
-    )
 
 
 def tool_instructions(own: str, sources: Sequence[tuple[str, str]]) -> str:

@@ -123,8 +123,8 @@ class AgentAsyncStream(openai.AsyncStream[Any]):
 
     @property
     def is_over(self) -> bool:
-        """Whether the next `batch` is the end."""
-        return self._channel.is_over and not self._buffer
+        """Whether the run has ended: what is left of it, and the end, come without a wait."""
+        return self._task.task.done()
 
     async def batch(self) -> list[Any]:
         """Wait and return all objects that are there, in order; an empty list is the end."""
