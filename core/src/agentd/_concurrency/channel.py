@@ -83,9 +83,8 @@ class Channel(Generic[T]):
         if reader is not None:
             reader.set()
         self._make_room()
-        self._on_room = (
-            None  # it knows the run, which knows the channel: both would stay for the garbage collector
-        )
+        # It knows the run, which knows the channel: both would stay for the garbage collector.
+        self._on_room = None
 
     async def batch(self) -> list[T]:
         """Wait for news and return everything there is; an empty list is the end. Raises the error of `close`,

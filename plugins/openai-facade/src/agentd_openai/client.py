@@ -57,9 +57,8 @@ def patch_openai_with_ptc(
     own types, with an extra field `agentd`. Models of other providers come through LiteLLM, embeddings
     (`embeddings.create`) too. All else is as it was: other methods, other clients. A patched client is
     not patched again: `unpatch_openai` it first to give other settings. `client.cleanup_ptc()` ends what
-    runs; so do `client.close()`, the end of `with client:` and the client itself.
-    `patch_openai_with_mcp` on the same client adds the JSON tool loop for
-    calls with `ptc_enabled=False`.
+    runs; so do `client.close()`, the end of `with client:` and the client's end. `patch_openai_with_mcp` on the same
+    client adds the JSON tool loop for calls with `ptc_enabled=False`.
 
     :param cwd: the workspace; made if it is not there.
     :param executor: a plugin's name, an executor object, or an object with `execute_bash`, `execute_python` and

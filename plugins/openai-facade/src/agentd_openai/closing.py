@@ -63,9 +63,8 @@ def _async_close(original: Callable[[], Awaitable[None]], holder: Holder) -> Cal
             await original()
         finally:
             if holder.is_unused():
-                with CancelScope(
-                    shield=True
-                ):  # its runs may be tasks of this loop, which has to go on meanwhile
+                # In a thread: its runs may be tasks of this loop, which has to go on meanwhile.
+                with CancelScope(shield=True):
                     await call_in_thread(holder.state.close, unbounded=True)
 
     return close

@@ -11,7 +11,7 @@ import attrs
 from agentd.errors import ModelError, ModelStreamError
 from agentd.turn.transcript import Transcript
 
-__all__ = ["both", "ended_early", "make_record", "out_of_time"]
+__all__ = ["both", "ended_early", "http_library", "make_record", "out_of_time"]
 
 
 def make_record(transcript: Transcript, messages: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -87,8 +87,12 @@ def ended_early(name: str, base_url: str) -> Exception:
 
 
 def _request(base_url: str) -> Any:
-    """Return a request of the SDK's HTTP library (httpx, or its successor in newer SDKs)."""
+    return http_library().Request("POST", base_url)
+
+
+def http_library() -> Any:
+    """Return the HTTP library that the SDK uses: httpx, or its successor in newer SDKs."""
     import openai
 
     own = next(c for c in openai.DefaultHttpxClient.__mro__ if c.__module__.partition(".")[0] != "openai")
-    return sys.modules[own.__module__.partition(".")[0]].Request("POST", base_url)
+    return sys.modules[own.__module__.partition(".")[0]]

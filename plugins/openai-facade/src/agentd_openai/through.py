@@ -9,7 +9,6 @@ act, and answers as the provider would have answered had it done all of that its
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache, wraps
 from inspect import isawaitable
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from agentd_openai.raw import without_raw_header
+from agentd_openai.record import http_library
 from agentd_openai.sse import LAST_OF_CHAT, as_event, as_json
 
 if TYPE_CHECKING:
@@ -146,12 +146,8 @@ def _last(api: str) -> bytes:
 
 @cache
 def _http() -> tuple[Any, type, type]:
-    """Return the HTTP library that the SDK uses (httpx, or its successor in newer SDKs), and the two kinds of a
-    response's body in it."""
-    import openai
-
-    own = next(c for c in openai.DefaultHttpxClient.__mro__ if c.__module__.partition(".")[0] != "openai")
-    httpx: Any = sys.modules[own.__module__.partition(".")[0]]
+    """Return the HTTP library that the SDK uses, and the two kinds of a response's body in it."""
+    httpx: Any = http_library()
 
     class RunBytes(httpx.SyncByteStream):  # type: ignore[misc]
         """The events of a run, as bytes. Closing it ends the run."""

@@ -41,6 +41,7 @@ class _ReaderGoneError(Exception):
 
 
 _GONE: Final = 499
+"""The status of a request whose client has gone away; nobody is told."""
 
 
 @attrs.frozen(kw_only=True)

@@ -181,9 +181,7 @@ class ConversationPool:
             elif conversation in self._kept:
                 self._make_room(key)  # when it came, all others may have been busy
             if conversation not in self._kept and not self._spare(conversation):
-                self._end_soon(
-                    conversation
-                )  # its client has its answer: the next request of it finds a place
+                self._end_soon(conversation)  # not here: its client has its answer, and may ask again
 
     def _spare(self, conversation: ServedConversation) -> bool:
         """Keep a sandbox in which nothing has run for a next request, which it is as good as new for."""
