@@ -55,9 +55,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[int]:
+async def served(application: Any = echo) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = make_server(echo, ConnectionLimits())
+        server = make_server(application, ConnectionLimits())
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [listening])
             yield listening.getsockname()[1]
@@ -142,3 +142,55 @@ def test_the_end_of_a_connection_is_told_to_each_request_that_is_not_over() -> N
         assert told == ["second"]
     with link.watched(lambda: told.append("third")):
         assert told == ["second", "third"]
+
+
+@pytest.mark.parametrize("is_listening", [False, True])
+@pytest.mark.parametrize("waiting", [0, 1])
+async def test_who_leaves_is_noticed_by_the_request_that_is_answered_if_one_waits_behind_it(
+    waiting: int, is_listening: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, told, both = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def listening(scope: Any, receive: Any, send: Any) -> None:
+        """Never answer, as the client is gone before there is something to say."""
+        assert scope["path"] == "/0"
+        await receive()
+        begun.set()
+        if not is_listening:
+            await both.wait()
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with served(listening) as port:
+        async with await anyio.connect_tcp("127.0.0.1", port) as opened:
+            await opened.send(post("/0", b"body"))
+            with anyio.fail_after(30):
+                await begun.wait()
+            for _ in range(waiting):
+                await opened.send(post("/1", b"body"))
+            await anyio.sleep(0.05)  # the other is read
+            both.set()
+        with anyio.fail_after(30):
+            await told.wait()
+    assert not caplog.records
+
+
+async def test_each_of_several_requests_at_once_is_answered_and_the_last_one_notices_the_end() -> None:
+    paths: list[str] = []
+    told = anyio.Event()
+
+    async def answering(scope: Any, receive: Any, send: Any) -> None:
+        paths.append(scope["path"])
+        if scope["path"] != "/2":
+            await echo(scope, receive, send)
+            return
+        await receive()
+        assert (await receive())["type"] == "http.disconnect"
+        told.set()
+
+    async with served(answering) as port:
+        requests = b"".join(post(f"/{number}", b"body") for number in range(3))
+        assert await said(port, [requests], b"</1 host,content-length body>")
+        with anyio.fail_after(30):
+            await told.wait()
+    assert paths == ["/0", "/1", "/2"]

@@ -170,6 +170,7 @@ def make_server(
         _head_timer: asyncio.TimerHandle | None = None
         _peer = ""
         _link: ClientLink | None = None
+        _served: Any = None  # the request that is answered; `cycle` is the last one that has come
 
         def connection_made(self, transport: Any) -> None:
             transport = _GatheringTransport(transport, self.loop)
@@ -230,6 +231,10 @@ def make_server(
             if self._head_bytes > limits.head_bytes:
                 raise ValueError("the head is too long")  # to the parser, which gives up then
             super().on_headers_complete()
+            if not self.pipeline:
+                self._served = self.cycle
+            elif len(self.pipeline) == 1:
+                self.flow.resume_reading()  # else the end of the connection would not be seen
 
         def on_body(self, body: bytes) -> None:
             self._unused_bytes = 0
@@ -248,6 +253,8 @@ def make_server(
 
         def on_response_complete(self) -> None:
             places.rest(self, self._peer)
+            if self.pipeline:
+                self._served = self.pipeline[-1][0]
             super().on_response_complete()
             if not self.cycle.response_complete:  # the next request was there
                 self._note_request()
@@ -257,6 +264,10 @@ def make_server(
                 self._head_timer.cancel()
             places.leave(self)
             super().connection_lost(exc)
+            if self._served is not None and not self._served.response_complete:
+                # uvicorn tells only the last request that has come.
+                self._served.disconnected = True
+                self._served.message_event.set()
             if self._link is not None:
                 self._link.end()
 
