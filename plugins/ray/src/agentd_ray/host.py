@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -17,7 +15,6 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec
 from weakref import WeakValueDictionary
 
@@ -31,6 +28,7 @@ from agentd_store.holder import HolderGone, take_as_gone
 from agentd_ray.carrying import pack, pack_error, unpack
 from agentd_ray.errors import SessionLeftError
 from agentd_ray.host_counters import HostCounters
+from agentd_ray.host_folder import HostFolder
 from agentd_ray.hosted import HostedSession
 from agentd_ray.opening import HostedSessionMaker, executor_fault
 from agentd_ray.outbox import HostOutbox
@@ -111,8 +109,10 @@ class FleetHost:
 
     def __init__(self, settings: HostSettings) -> None:
         self._settings = settings
-        self._folder = self._folder_of(settings.name)
-        self._folder.mkdir(mode=0o700, parents=True)
+        self._folder = HostFolder(
+            settings.folder, fleet=settings.fleet, node=settings.node, name=settings.name
+        )
+        self._folder.make()
         self._opening = asyncio.Semaphore(OPENINGS)
         self._has_opened = False
         self._returning = 0
@@ -130,31 +130,22 @@ class FleetHost:
         self._lag_s = 0.0
         self._maker: HostedSessionMaker | None = None
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-        threading.Thread(target=self._remove, args=(settings.stale,), daemon=True).start()
-
-    def _folder_of(self, name: str) -> Path:
-        settings = self._settings
-        base = Path(settings.folder or tempfile.gettempdir())
-        return base / f"agentd-fleet-{settings.fleet}-{settings.node[:16]}-{name}"
-
-    def _remove(self, names: Sequence[str]) -> None:
-        """Remove what other actors have left on this node."""
-        for name in names:
-            shutil.rmtree(self._folder_of(name), ignore_errors=True)
+        threading.Thread(target=self._folder.clear, args=(settings.stale,), daemon=True).start()
 
     @property
     def _out(self) -> HostOutbox:
         """The outbox, made in the event loop."""
         if self._outbox is None:
             self._outbox = HostOutbox(self._beat, self._settings.beat_s)
-            self._maker = HostedSessionMaker(self._settings, self._outbox, self._folder)
+            self._maker = HostedSessionMaker(self._settings, self._outbox, self._folder.path)
         return self._outbox
 
     async def about(self) -> dict[str, Any]:
         """Say what this host is, once it can be used."""
         _ = self._out
         await call_in_thread(_warm_up)  # imports would stop the loop when the first session is opened
-        fault = await call_in_thread(partial(executor_fault, self._settings.executor, self._folder / "trial"))
+        trial = self._folder.path / "trial"
+        fault = await call_in_thread(partial(executor_fault, self._settings.executor, trial))
         return {
             "pid": os.getpid(),
             "node": self._settings.node,
@@ -407,7 +398,8 @@ class FleetHost:
         await asyncio.gather(*(session.aclose() for session in sessions), return_exceptions=True)
         if self._maker is not None:
             await call_in_thread(self._maker.end)
-        await call_in_thread(partial(self._remove, [self._settings.name, *stale]))
+        await call_in_thread(partial(self._folder.clear, stale))
+        await call_in_thread(self._folder.remove)
 
 
 def _warm_up() -> None:
