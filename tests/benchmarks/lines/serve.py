@@ -1,8 +1,10 @@
 """What `agentd serve` adds to a streamed answer without blocks, and what a stream costs it.
 
-Ours, one client at a time, in turn with the model's server itself (a process of its own on loopback, which sends 20
-pieces 2 ms apart) and a bare proxy: `first_ms` until the first piece, `whole_ms` until the end, p50 of both over that
-server's own. `beside`: `first_ms` in those of the proxy, which a slow machine changes least.
+Ours, one client at a time, ten requests one after the other, in turn with ten to the model's server itself (a process
+of its own on loopback, which sends 20 pieces 2 ms apart) and ten to a bare proxy: `first_ms` until the first piece,
+`whole_ms` until the end, p50 of both over that server's own. `beside`: `first_ms` in those of the proxy, which a slow
+machine changes least. `cold_ms`, `cold_beside`: the same as `first_ms` and `beside`, but with one request to each in turn:
+what a server adds whose code and data are in no cache of the processor any more, as others have worked since.
 `stream_mib`: what the server's memory grows by for each of 200 streams, when all have got a piece. `longest`: how many
 times as long as the median of them the slowest takes from its first piece to its end; `direct`: the same at the model's
 server itself. `cpu_ms`: the server's processor time for a request of one client, which a busy machine changes least.
@@ -37,6 +39,8 @@ LINE = Line(
             limit=2,
         ),
         Row(key="beside", title="  in what a bare uvicorn with httpx adds, asked in turn", unit="x"),
+        Row(key="cold_ms", title="  when others have worked since the last request", unit="ms"),
+        Row(key="cold_beside", title="  in what a bare uvicorn with httpx adds then", unit="x"),
         Row(key="whole_ms", title="  the whole of it, added, p50", unit="ms"),
         Row(key="cpu_ms", title="  processor time of the server", unit="ms"),
         Row(key="stream_mib", title="  memory of one of 200 streams at once", unit="MiB", limit=1),
@@ -189,25 +193,33 @@ def _cpu_ms(pid: int) -> float:
 async def _added(model: int, measured: int, pid: int, *, bare: int | None = None, count: int) -> Figures:
     ports = (model, measured) if bare is None else (model, measured, bare)
     clients = [await _Client(port).open() for port in ports]
-    body = _body(20, 0.002)
-    taken: list[list[tuple[float, float]]] = [[] for _ in clients]
-    before = 0.0
-    for number in range(count + 10):
-        before = _cpu_ms(pid) if number == 10 else before
-        for client, times in zip(clients, taken, strict=True):
-            time_s = await client.ask(body)
-            if number >= 10:
-                times.append(time_s)
+    await _in_turn(clients, count=10, at_once=10)  # what the first ones load
+    before = _cpu_ms(pid)
+    firsts, wholes = await _in_turn(clients, count=count, at_once=10)
+    cpu_ms = (_cpu_ms(pid) - before) / count
+    colds, _ = await _in_turn(clients, count=count, at_once=1)
     for client in clients:
         client.close()
-    cpu_ms = (_cpu_ms(pid) - before) / count
+    found = {"first_ms": firsts[1] - firsts[0], "whole_ms": wholes[1] - wholes[0], "cpu_ms": cpu_ms}
+    found["cold_ms"] = colds[1] - colds[0]
+    if bare is not None:
+        found["beside"] = found["first_ms"] / (firsts[2] - firsts[0])
+        found["cold_beside"] = found["cold_ms"] / (colds[2] - colds[0])
+    return found
+
+
+async def _in_turn(clients: list[_Client], *, count: int, at_once: int) -> tuple[list[float], list[float]]:
+    """Ask each of them for so many answers, `at_once` of them before it is the next one's turn. Return the medians of the
+    ms until the first piece and until the end."""
+    body = _body(20, 0.002)
+    taken: list[list[tuple[float, float]]] = [[] for _ in clients]
+    for _ in range(count // at_once):
+        for client, times in zip(clients, taken, strict=True):
+            times += [await client.ask(body) for _ in range(at_once)]
     firsts, wholes = (
         [statistics.median(each[n] for each in times) * 1000 for times in taken] for n in (0, 1)
     )
-    found = {"first_ms": firsts[1] - firsts[0], "whole_ms": wholes[1] - wholes[0], "cpu_ms": cpu_ms}
-    if bare is not None:
-        found["beside"] = found["first_ms"] / (firsts[2] - firsts[0])
-    return found
+    return firsts, wholes
 
 
 async def _many(port: int, pid: int | None) -> tuple[float, float]:
