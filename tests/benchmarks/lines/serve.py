@@ -3,8 +3,8 @@
 Ours, one client at a time, ten requests one after the other, in turn with ten to the model's server itself (a process
 of its own on loopback, which sends 20 pieces 2 ms apart) and ten to a bare proxy: `first_ms` until the first piece,
 `whole_ms` until the end, p50 of both over that server's own. `beside`: `first_ms` in those of the proxy, which a slow
-machine changes least. `cold_ms`, `cold_beside`: the same as `first_ms` and `beside`, but with one request to each in turn:
-what a server adds whose code and data are in no cache of the processor any more, as others have worked since.
+machine changes least. `cold_ms`, `cold_beside`: the same as `first_ms` and `beside`, but with one request to each in
+turn: what a server adds whose code and data are in no cache of the processor any more, as others have worked since.
 `stream_mib`: what the server's memory grows by for each of 200 streams, when all have got a piece. `longest`: how many
 times as long as the median of them the slowest takes from its first piece to its end; `direct`: the same at the model's
 server itself. `cpu_ms`: the server's processor time for a request of one client, which a busy machine changes least.
@@ -209,8 +209,8 @@ async def _added(model: int, measured: int, pid: int, *, bare: int | None = None
 
 
 async def _in_turn(clients: list[_Client], *, count: int, at_once: int) -> tuple[list[float], list[float]]:
-    """Ask each of them for so many answers, `at_once` of them before it is the next one's turn. Return the medians of the
-    ms until the first piece and until the end."""
+    """Ask each of them for so many answers, `at_once` of them before it is the next one's turn. Return the medians of
+    the ms until the first piece and until the end."""
     body = _body(20, 0.002)
     taken: list[list[tuple[float, float]]] = [[] for _ in clients]
     for _ in range(count // at_once):
