@@ -68,7 +68,8 @@ def test_dir_help_and_the_star_know_every_tool(skills: Path) -> None:
     text = shown(
         skills, "import lib.tools, pydoc; print(pydoc.render_doc(lib.tools, renderer=pydoc.plaintext))"
     )
-    assert "git_log(repo_path: 'str', max_count: 'int' = Ellipsis" in text
+    signature = "git_log(repo_path:'str',max_count:'int'=Ellipsis"
+    assert signature in "".join(text.split())  # CPython 3.13 writes a long one over several lines
     assert "max_count: (default: 10)" in text
     assert "Shows the commit logs" in text
     names = shown(

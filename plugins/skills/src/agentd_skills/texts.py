@@ -10,6 +10,8 @@ import re
 import unicodedata
 from typing import Final
 
+from agentd.text import valid_text
+
 __all__ = ["docstring", "first_sentence", "markdown", "one_line", "slug", "yaml_value"]
 
 # control, format (bidi overrides, zero width), surrogate, private and unassigned characters, separators
@@ -40,8 +42,9 @@ def first_sentence(text: str, limit: int) -> str:
 
 
 def docstring(text: str, indent: str = "    ") -> str:
-    """Return the text as a triple-quoted literal that always compiles and shows the text as it was."""
-    lines = [_escaped(line.rstrip()) for line in re.split(r"\r\n|\r|\n", text.strip())]
+    """Return the text as a triple-quoted literal that always compiles and shows the text as it was, but for single
+    surrogates: CPython 3.13 compiles no docstring that has one, however it is written."""
+    lines = [_escaped(line.rstrip()) for line in re.split(r"\r\n|\r|\n", valid_text(text).strip())]
     if len(lines) == 1:
         return f'"""{lines[0]}"""'
     body = "\n".join(f"{indent}{line}" if line else "" for line in lines[1:])
