@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agentd.errors import AgentdError
-from agentd_pydantic_ai import AgentdWorkspaces, CodeToolset
+from agentd.errors import AgentdError, ConfigError
+from agentd_pydantic_ai import AgentdWorkspace, AgentdWorkspaces, CodeToolset
 from pydantic import BaseModel
 from pydantic_ai import Agent, FunctionToolset, ModelRetry, RunContext
-from pydantic_ai.exceptions import ApprovalRequired
+from pydantic_ai.exceptions import ApprovalRequired, UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
@@ -82,8 +83,7 @@ async def run(codes: list[str], executor: str | None = "subprocess", **settings:
     model = listed(codes, settings.pop("seen", None), settings.pop("parallel", False))
     toolset = CodeToolset(tools, executor=executor, **settings)
     agent = Agent(model, deps_type=Depot, toolsets=[toolset])
-    async with agent:
-        result = await agent.run("Count.", deps=Depot({"nut": 3, "bolt": 4}))
+    result = await agent.run("Count.", deps=Depot({"nut": 3, "bolt": 4}))
     return result.output.strip()
 
 
@@ -95,6 +95,7 @@ async def test_an_agent_solves_a_task_by_code_that_calls_its_tools(executor: str
     (tool,) = seen[0].function_tools
     assert tool.name == "run_code"
     assert "- stock(name: str, minimum: int = 0)" in str(tool.description)
+    assert "-> list[str]" in str(tool.description)
     assert "How many of an item the depot has." in str(tool.description)
 
 
@@ -174,3 +175,82 @@ async def test_a_run_s_own_tool_works_in_its_workspace_and_another_process_finds
             await later.backend(WorkspaceRef(provider="agentd", id="../x")).working_dir()
         with pytest.raises(ValueError, match="provider"):
             later.backend(WorkspaceRef(provider="local", id="/"))
+
+
+def waiting(*codes: str, executor: str | None = None, **settings: Any) -> Agent[Depot, str]:
+    """An agent whose runs do what their prompt says, line by line, with one toolset for all."""
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        said = [part.content for m in messages for part in m.parts if isinstance(part, ToolReturnPart)]
+        wanted = str(messages[0].parts[0].content).split("|")  # type: ignore[union-attr]
+        if len(said) >= len(wanted):
+            return ModelResponse([TextPart(" ".join(str(each).strip() for each in said))])
+        return ModelResponse([ToolCallPart("run_code", {"code": wanted[len(said)]})])
+
+    return Agent(
+        FunctionModel(answer), deps_type=Depot, toolsets=[CodeToolset(tools, executor=executor, **settings)]
+    )
+
+
+async def test_runs_at_the_same_time_have_a_sandbox_each_and_none_ends_another_s() -> None:
+    agent = waiting()
+    look = "import os; os.path.exists('who') or open('who', 'w').write({!r}); print(open('who').read())"
+    quick, slow = (
+        f"{look.format('ada')}",
+        f"{look.format('bob')}|import time; time.sleep(1)|{look.format('eve')}",
+    )
+    results = await asyncio.gather(*(agent.run(prompt, deps=Depot({})) for prompt in (slow, quick)))
+    assert [result.output for result in results] == ["bob (no output) bob", "ada"]
+
+
+async def test_inside_of_an_entered_agent_all_runs_have_one_sandbox_until_it_is_left() -> None:
+    agent = waiting(state="kept")
+    async with agent:
+        quick, slow = "open('f', 'w').write('kept')", "import time; time.sleep(1)|x = 5"
+        await asyncio.gather(*(agent.run(prompt, deps=Depot({})) for prompt in (slow, quick)))
+        assert (await agent.run("print(x, open('f').read())", deps=Depot({}))).output == "5 kept"
+    assert "NameError" in (await agent.run("print(x)", deps=Depot({}))).output
+    async with agent:
+        assert "NameError" in (await agent.run("print(x)", deps=Depot({}))).output
+
+
+async def test_what_a_tool_raises_is_told_with_its_type_and_what_is_wrong_with_a_toolset_at_once() -> None:
+    broken = FunctionToolset[Depot]()
+
+    @broken.tool_plain
+    def look(key: str) -> int:
+        """Look something up."""
+        return {}[key]  # type: ignore[no-any-return]
+
+    model = listed(["from lib.tools import look\nlook('abc')"])
+    agent = Agent(model, deps_type=Depot, toolsets=[CodeToolset(broken, executor="subprocess")])
+    assert "ToolError: KeyError: 'abc'" in (await agent.run("Look.", deps=Depot({}))).output
+    with pytest.raises(ConfigError, match=r"'state' of CodeToolset.*'fresh' or 'kept'"):
+        CodeToolset(tools, state="keep")  # type: ignore[arg-type]
+    with pytest.raises(AgentdError):  # and no group of one
+        await waiting(options={"limits": {"processes": -1}}).run("pass", deps=Depot({}))
+
+
+async def test_a_capability_gives_runs_a_new_workspace_or_the_one_that_is_named(tmp_path: Path) -> None:
+    async with AgentdWorkspaces("subprocess", root=tmp_path) as workspaces:
+        agent = Agent(TestModel(call_tools=["look"]), capabilities=[AgentdWorkspace(workspaces)])
+
+        @agent.tool
+        async def look(ctx: RunContext[None]) -> str:
+            """Say what was there, and leave something."""
+            found = [entry.name for entry in await ctx.workspace.list_dir(".")]
+            await ctx.workspace.write_text("been", "here")
+            return f"found: {found}"
+
+        assert "been" not in (await agent.run("Look.")).output
+        first = workspaces.backend()
+        assert "been" not in (await agent.run("Look.", workspace=first)).output
+        assert first.ref is not None
+        assert "been" in (await agent.run("Look.", workspace=first.ref)).output
+        assert "been" not in (await agent.run("Look.")).output
+        unknown = WorkspaceRef(provider="local", id="/")
+        with pytest.raises(UserError):
+            await agent.run("Look.", workspace=unknown)
+    with pytest.raises(WorkspaceUnavailableError, match="were closed"):
+        await workspaces.backend().working_dir()
+    assert len(list(tmp_path.iterdir())) == 3

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from agentd_pydantic_ai.backend import AgentdWorkspaceBackend
+from agentd_pydantic_ai.capability import AgentdWorkspace
 from agentd_pydantic_ai.environments import AgentdWorkspaces
 from agentd_pydantic_ai.toolset import CodeToolset
 
-__all__ = ["AgentdWorkspaceBackend", "AgentdWorkspaces", "CodeToolset"]
+__all__ = ["AgentdWorkspace", "AgentdWorkspaceBackend", "AgentdWorkspaces", "CodeToolset"]

@@ -92,7 +92,11 @@ class AgentdWorkspaces:
     # --- for backends
 
     def make(self) -> str:
-        """Make a new environment and return its name. Blocks."""
+        """Make a new environment and return its name. Blocks.
+
+        :raises WorkspaceUnavailableError: if this was closed.
+        """
+        self._check_open()
         name = uuid4().hex[:12]
         (self.root / name).mkdir(parents=True)
         return name
@@ -103,7 +107,8 @@ class AgentdWorkspaces:
         :raises WorkspaceUnavailableError: if it was destroyed, or cannot be opened.
         """
         with self._lock:
-            if self._closed or not self._folder(name).is_dir():
+            self._check_open()
+            if not self._folder(name).is_dir():
                 raise WorkspaceUnavailableError(
                     f"the workspace {name!r} of agentd is not there (any more), below {self.root}"
                 )
@@ -123,6 +128,12 @@ class AgentdWorkspaces:
         """Return the sandbox of an environment if it is open and its folder is there. Does not block."""
         sandbox = self._open.get(name)
         return sandbox if sandbox is not None and self._folder(name).is_dir() else None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise WorkspaceUnavailableError(
+                "the workspaces of agentd were closed; make them around all runs: `async with AgentdWorkspaces()`"
+            )
 
     def _folder(self, name: str) -> Path:
         if not name.isalnum():

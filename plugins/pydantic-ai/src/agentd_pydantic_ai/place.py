@@ -21,7 +21,7 @@ from agentd_runner.host.command_sandbox import CommandSandbox
 from anyio.from_thread import BlockingPortal
 from pydantic import ValidationError
 from pydantic_ai import RunContext, ToolDefinition
-from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
+from pydantic_ai.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolFailed
 from pydantic_ai.messages import ToolReturn
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool
 from pydantic_core import to_jsonable_python
@@ -42,9 +42,10 @@ class CodeRun:
 
 
 class CodePlace:
-    """Opened by the first use, closed by `aclose`, and opened again by the next use."""
+    """Opened by the first use, closed when the last one who has entered leaves, and opened again by the next use."""
 
     def __init__(self) -> None:
+        self._entered = 0
         self._sandbox: CommandSandbox | None = None
         self._renderer: SkillRenderer | None = None
         self._published: tuple[ToolSpec, ...] | None = None
@@ -90,13 +91,16 @@ class CodePlace:
     ) -> ActionResult:
         """Run code; its calls are carried out in this event loop meanwhile."""
         ident = f"code{next(self._numbers)}"
+        failure: Exception | None = None
         async with BlockingPortal() as portal:
             self._runs[ident] = CodeRun(portal, toolset, tools, ctx)
             try:
-                result = await self._open_sandbox().executor.run(action, action_id=ident)
+                return await self._open_sandbox().executor.run(action, action_id=ident)
+            except Exception as error:  # the portal's task group would wrap it
+                failure = error
             finally:
                 del self._runs[ident]
-        return result
+        raise failure
 
     def _open_sandbox(self) -> CommandSandbox:
         if self._sandbox is None:
@@ -105,8 +109,20 @@ class CodePlace:
             )
         return self._sandbox
 
-    async def aclose(self) -> None:
-        """End what runs, and remove a temporary workspace."""
+    @property
+    def is_entered(self) -> bool:
+        """Whether somebody has entered it, who closes it."""
+        return self._entered > 0
+
+    def enter(self) -> None:
+        """Keep it open until `leave`."""
+        self._entered += 1
+
+    async def leave(self) -> None:
+        """End what runs, and remove a temporary workspace, if this was the last one."""
+        self._entered -= 1
+        if self.is_entered:
+            return
         sandbox, self._sandbox = self._sandbox, None
         if sandbox is not None:
             await sandbox.aclose()
@@ -142,8 +158,10 @@ class CodePlace:
 async def _carry_out(run: CodeRun, name: str, arguments: bytes, reply: Callable[[ToolReply], None]) -> None:
     try:
         answer = await _answer(run, name, json.loads(arguments))
+    except (ModelRetry, ToolFailed) as error:  # what it says is for the model as it stands
+        answer = _failed(error.message)
     except Exception as error:  # for the code to read, as a tool's own
-        answer = _failed(str(error) or type(error).__name__)
+        answer = _failed(f"{type(error).__name__}: {error}".removesuffix(": "))
     except BaseException:
         reply(_failed("the run was cancelled"))
         raise
@@ -181,5 +199,6 @@ def _spec(tool: ToolDefinition) -> ToolSpec:
         name=tool.name,
         description=tool.description or "",
         input_schema=tool.parameters_json_schema,
+        output_schema=tool.return_schema,
         source=SOURCE,
     )

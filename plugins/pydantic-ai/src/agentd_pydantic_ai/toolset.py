@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from agentd.registry.options import check_options
 from agentd.types import ActionResult, PythonAction, PythonState
 from pydantic import BaseModel
 from pydantic_ai import RunContext, ToolDefinition
-from pydantic_ai.toolsets import ToolsetTool, WrapperToolset
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from agentd_pydantic_ai.place import CodePlace
 
@@ -31,8 +32,9 @@ class _RunCode(BaseModel):
 class CodeToolset(WrapperToolset[Any]):
     """Gives the model `run_code` in the place of the tools of `wrapped`, which the code imports from `lib.tools`.
 
-    Enter it (`async with agent:` does) to end the sandbox at the end. Tools run here, in the agent's event loop, with
-    its dependencies; those that need an approval or run elsewhere stay tools of their own.
+    Each run has a sandbox of its own, which ends with it; inside `async with agent:` (or of this toolset) all runs have
+    one, which ends there. Tools run here, in the agent's event loop, with its dependencies; those that need an approval
+    or run elsewhere stay tools of their own.
 
     :ivar wrapped: the toolset, such as `FunctionToolset([...])` or an MCP server's.
     :ivar executor: a name, a pair of name and options, or an `agentd.protocols.Executor`; None for what the user has
@@ -41,6 +43,7 @@ class CodeToolset(WrapperToolset[Any]):
     :ivar options: of the executor, by name.
     :ivar state: `kept`, and variables stay from call to call.
     :ivar name: what the tool is called.
+    :raises ConfigError: for a `state` that there is not, or a `name` that is none.
     """
 
     executor: object = None
@@ -49,7 +52,18 @@ class CodeToolset(WrapperToolset[Any]):
     state: PythonState = "fresh"
     name: str = "run_code"
     place: CodePlace = field(default_factory=CodePlace, repr=False)
-    """The sandbox, which the copies that Pydantic AI makes of a toolset share."""
+    """The sandbox, which the copies that Pydantic AI makes of a toolset share, but for those of single runs."""
+
+    def __post_init__(self) -> None:
+        check_options(
+            "CodeToolset", {"state": self.state, "name": self.name}, {"state": PythonState, "name": str}
+        )
+
+    async def for_run(self, ctx: RunContext[Any]) -> AbstractToolset[Any]:
+        """Return what a run uses: this one if it is entered around the run, else one with a sandbox of its own, as runs
+        at the same time may be of different people."""
+        wrapped = await self.wrapped.for_run(ctx)
+        return replace(self, wrapped=wrapped, place=self.place if self.place.is_entered else CodePlace())
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return `run_code`, and what code cannot call."""
@@ -84,12 +98,18 @@ class CodeToolset(WrapperToolset[Any]):
         )
         return _told(result)
 
+    async def __aenter__(self) -> CodeToolset:
+        """Keep the sandbox until it is left as often as it was entered: runs enter it, too."""
+        await self.wrapped.__aenter__()
+        self.place.enter()
+        return self
+
     async def __aexit__(self, *args: Any) -> bool | None:
-        """End the sandbox; the next call of the tool starts another one."""
+        """End the sandbox if nobody is in it any more; the next call of the tool starts another one."""
         try:
             return await self.wrapped.__aexit__(*args)
         finally:
-            await self.place.aclose()
+            await self.place.leave()
 
 
 @dataclass(kw_only=True)
