@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 import pytest
 from agentd.events import Approval, CodeExecution
 from agentd.session.session import Session
+from agentd.types import Budgets
 from agentd_policy import Question
 from script_model import ScriptModel
 
@@ -135,3 +139,86 @@ async def test_a_question_of_a_block_that_has_ended_is_given_up_while_the_run_go
     assert told[3:] == ["completed"]
     assert [question.answer(True) for question in questions] == [False]
     assert done == []
+
+
+@pytest.mark.parametrize("how", ["cancelled", "out of time"])
+@pytest.mark.parametrize("in_thread", [False, True], ids=["async", "thread"])
+async def test_a_call_that_is_under_way_when_its_run_is_stopped_is_told_with_its_block(
+    in_thread: bool, how: str, tmp_path: Path
+) -> None:
+    begun, go = anyio.Event(), threading.Event()
+    here = anyio.lowlevel.current_token()
+
+    async def waits() -> None:
+        begun.set()
+        await anyio.sleep(60)
+
+    def works() -> None:
+        anyio.from_thread.run_sync(begun.set, token=here)
+        go.wait(60)
+
+    seen: list[Any] = []
+    code = "```python:execute\nfrom lib.tools import work\nwork()\n```\n"
+    work = works if in_thread else waits
+    work.__name__ = "work"
+    opened = Session(
+        ScriptModel(code, "Done."),
+        executor="subprocess",
+        cwd=tmp_path,
+        tools=[work],
+        sinks=[Sink(seen.append)],
+        budgets=Budgets(wall_time_s=2.0 if how == "out of time" else 60.0),
+    )
+    async with opened as session:
+        async with anyio.create_task_group() as group:
+            group.start_soon(session.ask, "go")
+            await begun.wait()
+            if how == "cancelled":
+                group.cancel_scope.cancel()
+        go.set()
+    kinds = [event.type for event in seen]
+    assert kinds[-4:] == ["tool_call", "code_execution", "turn_end", "run_end"]
+    assert (seen[-4].name, seen[-4].status) == ("work", "failed")
+    assert seen[-1].stop_reason == ("cancelled" if how == "cancelled" else "wall_time")
+
+
+class Sink:
+    """Hands events on."""
+
+    def __init__(self, emit: Callable[[Any], object], close: Callable[[], object] = lambda: None) -> None:
+        self.emit = emit
+        self.close = close
+
+
+async def test_a_sink_that_takes_long_to_close_stops_nothing_else(tmp_path: Path) -> None:
+    closing, others_work = threading.Event(), threading.Event()
+    worked: list[bool] = []
+
+    def close() -> None:
+        closing.set()
+        worked.append(others_work.wait(10))
+
+    async def work() -> None:
+        while not closing.is_set():
+            await anyio.sleep(0.01)
+        others_work.set()
+
+    sink: Any = Sink(lambda _: None, close)
+    opened = Session(ScriptModel("Done."), executor="subprocess", cwd=tmp_path, sinks=[sink])
+    async with anyio.create_task_group() as group, opened as session:
+        await session.ask("go")
+        group.start_soon(work)
+    assert worked == [True]
+
+
+@pytest.mark.parametrize("twice", [False, True])
+async def test_a_run_that_is_closed_before_it_has_begun_never_begins(twice: bool, tmp_path: Path) -> None:
+    model = ScriptModel("Done.", "Done again.")
+    async with Session(model, executor="subprocess", cwd=tmp_path) as session:
+        run = session.run("go")
+        await run.aclose()
+        if twice:
+            await run.aclose()
+        assert [event async for event in run] == []
+        assert model.requests == 0
+        assert (await session.ask("go")).text == "Done."

@@ -325,10 +325,9 @@ class Usage:
 class Budgets:
     """The limits of one run. None lifts a limit; each has a default.
 
-    Turns, tokens, money and tool calls are looked at before each request to the model, so the last round may go
-    over them: over the money by the price of its answer. The wall time also ends a round that is under way: running
-    code is stopped and its output so far is kept. An answer that becomes too long is not read further,
-    and counts as cut.
+    Turns, tokens, money and tool calls are looked at before each request to the model, so the last round may go over
+    them: over the money by the price of its answer. The wall time also ends a round that is under way: running code is
+    stopped and its output so far is kept. An answer that becomes too long is not read further, and counts as cut.
 
     :ivar max_turns: requests to the model.
     :ivar wall_time_s: seconds from the start of the run.
@@ -362,9 +361,8 @@ class Budgets:
             return "wall_time"
         if self.max_tokens is not None and usage.total_tokens >= self.max_tokens:
             return "tokens"
-        if self.max_tool_calls is not None and tool_calls >= self.max_tool_calls:
-            return "tool_calls"
-        return None
+        limit = self.max_tool_calls
+        return "tool_calls" if limit is not None and tool_calls >= limit else None
 
     def result_chars(self, blocks: int) -> int:
         """Return how many characters of each block's output fit, if a round has `blocks` of them."""

@@ -87,8 +87,7 @@ class Channel(Generic[T]):
         self._on_room = None
 
     async def batch(self) -> list[T]:
-        """Wait for news and return everything there is; an empty list is the end. Raises the error of `close`,
-        once."""
+        """Wait for news and return everything there is; an empty list is the end. Raises the error of `close`, once."""
         items = self._take(None)
         while items is None:
             waiter = AsyncWaiter()

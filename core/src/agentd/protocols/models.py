@@ -56,9 +56,8 @@ class ModelToolCall:
 
 @attrs.frozen(kw_only=True)
 class ToolOffer:
-    """A tool as the model is told of it: `name` in the letters that every provider takes
-    (`[a-zA-Z0-9_-]{1,64}`), `parameters` a JSON Schema object, `strict` if it is one that the provider can
-    hold the model to."""
+    """A tool as the model is told of it: `name` in the letters that every provider takes (`[a-zA-Z0-9_-]{1,64}`),
+    `parameters` a JSON Schema object, `strict` if it is one that the provider can hold the model to."""
 
     name: str
     description: str = ""

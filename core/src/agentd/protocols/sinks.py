@@ -12,7 +12,7 @@ __all__ = ["EventSink", "Requirement"]
 
 
 class EventSink(Protocol):
-    """Receives every event of a run. An exception is reported once and the sink is then left out."""
+    """Receives all events of a run. One that raises is told of once and left out. `close` comes last, by any thread."""
 
     def emit(self, event: Event) -> None: ...
 

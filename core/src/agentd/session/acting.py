@@ -158,7 +158,7 @@ class Acting:
             listener=listener,
             ids=ids,
             news=partial(resources.news, run),
-            catch_up=partial(resources.events.deliver, run),
+            catch_up=partial(resources.catch_up, run),
             after_turn=after_turn,
             reviews=[r for r in (*(n.review for n in prepared.notations), review) if r is not None],
         )

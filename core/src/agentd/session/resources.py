@@ -323,12 +323,17 @@ class SessionResources:
         run = f"run{next(self._runs)}"
         return run, map((run + "_code{}").format, count(1)).__next__
 
+    def catch_up(self, run: str, *, give_up: bool = False) -> None:
+        """Hand over what is on its way of a run; `give_up`: once its calls that are still under way have ended."""
+        if give_up and self._toolbox is not None:
+            self._toolbox.give_up(run)
+        self.events.deliver(run)
+
     def end_run(self, run: str) -> None:
         """Forget a run, and end its calls that are still under way."""
+        self.catch_up(run, give_up=True)
         self.events.remove(run)
         self.transcripts.pop(run, None)
-        if self._toolbox is not None:
-            self._toolbox.give_up(run)
 
     # --- the end -------------------------------------------------------------------------------------
 

@@ -14,8 +14,7 @@ __all__ = ["Run", "RunState"]
 
 
 class RunState:
-    """What a run and its reader share. The run does not know the reader, so that a dropped one ends the
-    run."""
+    """What a run and its reader share. The run does not know the reader, so that a dropped one ends the run."""
 
     def __init__(self) -> None:
         self.channel: Channel[Event] = Channel()
@@ -55,10 +54,9 @@ class Run(AsyncIterator[Event]):
 
     async def __anext__(self) -> Event:
         if not self._items:
-            self._items = await self.batch()
+            self._items = (await self.batch())[::-1]
             if not self._items:
                 raise StopAsyncIteration
-            self._items.reverse()
         return self._items.pop()
 
     async def batch(self) -> list[Event]:
@@ -73,11 +71,14 @@ class Run(AsyncIterator[Event]):
             raise
 
     async def aclose(self) -> None:
-        """End the run, if it still goes on, and wait until its code is gone."""
-        if self._state is not None:
-            self._state.scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._state.done.wait()
+        """End the run, if it still goes on, and wait until its code is gone. One that has not begun never does."""
+        if self._state is None:
+            self._state = RunState()
+            self._state.channel.close()
+            self._state.done.set()
+        self._state.scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await self._state.done.wait()
 
     async def __aenter__(self) -> Run:
         return self
@@ -86,6 +87,5 @@ class Run(AsyncIterator[Event]):
         await self.aclose()
 
     def __del__(self) -> None:
-        state = self._state
-        if state is not None and not state.done.is_set():
+        if (state := self._state) is not None and not state.done.is_set():
             call_quietly(state.call, state.scope.cancel)

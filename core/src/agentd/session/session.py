@@ -17,6 +17,7 @@ import anyio
 
 from agentd._concurrency.channel import Channel
 from agentd._concurrency.owner import GroupOwner
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError, ModelError, SessionBusyError, SnapshotError
 from agentd.events import Event, RunEnd
 from agentd.registry.options import check_options, split_spec
@@ -239,7 +240,7 @@ class Session:
             if self._kept is not None:
                 await self._kept.aclose()
             await self._conversation.aclose()
-            self._sinks.close()
+            await call_in_thread(self._sinks.close)  # it may write much, or wait for a server
 
     # --- running -------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ class TurnLoop:
         again, once.
     :param news: asked after each round that did something, with the ids of its actions, for what the model must be told
         beside the results.
-    :param catch_up: called before the end of a block or call is told: `tool_called` gets what is on its way.
+    :param catch_up: gives `tool_called` what is on its way, before an end is told; `give_up`: and ends calls under way.
     :param ids: names for the actions, unique for the executor; without it `code_1`, `code_2`, ...
     """
 
@@ -74,7 +74,7 @@ class TurnLoop:
     listener: Listener = attrs.field(factory=Listener)
     ids: Callable[[], str] = attrs.field(factory=lambda: map("code_{}".format, count(1)).__next__)
     news: Callable[[list[str]], Awaitable[list[str]]] | None = None
-    catch_up: Callable[[], None] = lambda: None
+    catch_up: Callable[..., None] = lambda **_: None
     after_turn: Callable[[], Awaitable[None]] | None = None
     reviews: list[Callable[[str], str]] = attrs.field(factory=list)
     spending: Spending = attrs.field(init=False)
@@ -130,6 +130,7 @@ class TurnLoop:
             reason = await self._one_round()
             if self.after_turn is not None:
                 await self.after_turn()
+                self.catch_up()  # of the time that this took
             elapsed = time.monotonic() - self.began
             reason = reason or self.budgets.exceeded(
                 turns=self.turns, elapsed_s=elapsed, usage=self.spending.total(), tool_calls=self.tool_calls
@@ -195,8 +196,7 @@ class TurnLoop:
         else:
             if event.reasoning:
                 self.listener.emit(events.ReasoningDelta(event.reasoning))
-            text = event.text
-            rnd.answer.feed(text if text.isascii() else valid_text(text))
+            rnd.answer.feed(valid_text(event.text))
 
     def _is_too_long(self, rnd: Round) -> bool:
         """End an answer that never stops: it would fill the memory."""
@@ -286,7 +286,7 @@ class TurnLoop:
     def _tell_end(self, rnd: Round, job: RoundJob) -> None:
         if isinstance(job, CodeJob) and job.relay is not None:
             job.relay.flush(last=True)
-        self.catch_up()
+        self.catch_up(give_up=job.is_stopped)
         done = self._execution(rnd, job)
         if job.call is not None:
             job.told = job.answer(done)

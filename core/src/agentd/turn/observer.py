@@ -100,14 +100,13 @@ class SinkGroup:
 
     def emit(self, event: Event) -> None:
         """Give the event to every sink."""
-        if not self._open:
-            return
-        for sink in list(self._open):
+        sinks = self._open or []
+        for sink in sinks[:]:
             try:
                 sink.emit(event)
             except (Exception, SystemExit):  # a plugin's boundary: a sink does not end a run
                 log.exception("the event sink %r failed and is left out from now on", sink)
-                self._open.remove(sink)
+                sinks.remove(sink)
 
     def close(self) -> None:
         """Close the sinks, each whatever the others do; `open` makes new ones."""

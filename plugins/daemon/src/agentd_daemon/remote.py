@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import attrs
 from agentd._concurrency.owner import GroupOwner
+from agentd._concurrency.pool import call_in_thread
 from agentd.errors import AgentdError
 from agentd.events import Event, RunEnd, SourceLog, TurnEnd
 from agentd.turn.observer import SinkGroup
@@ -101,7 +102,7 @@ class RemoteSession(AbstractAsyncContextManager["RemoteSession"]):
 
     async def _close(self) -> None:
         """Put it to sleep; called when nothing is asked any more."""
-        self._sinks.close()
+        await call_in_thread(self._sinks.close)
         if self._open is None:  # it could not be opened
             return
         try:
