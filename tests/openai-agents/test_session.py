@@ -22,13 +22,16 @@ from agents.sandbox.capabilities import Filesystem, Shell
 from agents.sandbox.entries import File
 from agents.sandbox.errors import (
     ExecTimeoutError,
+    ExecTransportError,
     ExposedPortUnavailableError,
     PtySessionNotFoundError,
     WorkspaceArchiveWriteError,
     WorkspaceReadNotFoundError,
     WorkspaceStartError,
 )
+from agents.sandbox.manifest import Environment
 from agents.sandbox.snapshot import LocalSnapshotSpec
+from agents.sandbox.types import Group, User
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
 pytestmark = pytest.mark.anyio
@@ -276,13 +279,71 @@ async def test_a_session_is_resumed_in_a_new_process(
     assert not Path(session.state.manifest.root).exists()
 
 
+ACCOUNT_PROGRAMS = ("useradd", "groupadd", "usermod")
+
+
+def with_marks(root: Path, **accounts: Any) -> Manifest:
+    """A manifest in whose commands the programs that make accounts only leave a mark in the workspace."""
+    root.mkdir()
+    for name in ACCOUNT_PROGRAMS:
+        (root / name).write_text(f"#!/bin/sh\ntouch {root}/mark\n")
+        (root / name).chmod(0o755)
+    variables = Environment(value={"PATH": f"{root}:/usr/bin:/bin"})
+    return Manifest(root=str(root), environment=variables, **accounts)
+
+
+@pytest.mark.parametrize("wanted", ["run_as", "users", "groups"])
+async def test_other_users_are_refused_before_anything_runs(
+    client: AgentdSandboxClient, wanted: str, tmp_path: Path
+) -> None:
+    ada = User(name="ada")
+    accounts = {"users": {"users": [ada]}, "groups": {"groups": [Group(name="crew", users=[ada])]}}
+    manifest = with_marks(tmp_path / "root", **accounts.get(wanted, {}))
+    agent = SandboxAgent(name="b", model=ListedModel([]), run_as="ada" if wanted == "run_as" else None)
+    config = RunConfig(sandbox=SandboxRunConfig(client=client, manifest=manifest))
+    with pytest.raises(ValueError, match=r"one user.*'ada'"):
+        await Runner.run(agent, "Work.", run_config=config)
+    session = await client.create(manifest=with_marks(tmp_path / "other"))
+    state = session.state.model_copy(update={"manifest": manifest.model_copy(update={"users": [ada]})})
+    with pytest.raises(ValueError, match="one user"):
+        await client.resume(state)
+    session._inner.state = state  # as one that was changed behind the client's back
+    with pytest.raises(ValueError, match="one user"):
+        await session.start()
+    with pytest.raises(ValueError, match="one user"):
+        await session.apply_manifest()
+    with pytest.raises(ValueError, match="one user"):
+        await session._inner.provision_manifest_accounts()
+    await client.delete(session)
+    assert not list(tmp_path.glob("*/mark"))
+
+
+async def test_an_agent_of_another_user_is_refused_a_session_that_is_there(
+    client: AgentdSandboxClient, tmp_path: Path
+) -> None:
+    session = await client.create(manifest=with_marks(tmp_path / "root"))
+    config = RunConfig(sandbox=SandboxRunConfig(session=session))
+    agent = SandboxAgent(name="b", model=ListedModel([]), run_as="ada")
+    with pytest.raises(ValueError, match="one user"):
+        await Runner.run(agent, "Work.", run_config=config)
+    await client.delete(session)
+    assert not list(tmp_path.glob("*/mark"))
+
+
+async def test_a_session_that_was_not_entered_says_so(client: AgentdSandboxClient) -> None:
+    session = await client.create()
+    with pytest.raises(ExecTransportError, match="enter it: `async with session:`"):
+        await session.exec("true")
+    await client.delete(session)
+
+
 async def test_ports_are_only_reachable_where_the_network_is_shared() -> None:
     for name in ("native", "subprocess"):
         client = AgentdSandboxClient(name)
         session = await client.create(options=AgentdSandboxClientOptions(exposed_ports=(8123,)))
         async with session:
             if name == "native":
-                with pytest.raises(ExposedPortUnavailableError):
+                with pytest.raises(ExposedPortUnavailableError, match="'native' has a network of its own"):
                     await session.resolve_exposed_port(8123)
             else:
                 assert (await session.resolve_exposed_port(8123)).port == 8123

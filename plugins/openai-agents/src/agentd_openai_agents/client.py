@@ -16,7 +16,11 @@ from agents.sandbox.session.manager import Instrumentation
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, resolve_snapshot
 
-from agentd_openai_agents.session import AgentdSandboxSession, AgentdSandboxSessionState
+from agentd_openai_agents.session import (
+    AgentdSandboxSession,
+    AgentdSandboxSessionState,
+    refuse_accounts,
+)
 
 __all__ = ["AgentdSandboxClient", "AgentdSandboxClientOptions"]
 
@@ -69,8 +73,12 @@ class AgentdSandboxClient(BaseSandboxClient[AgentdSandboxClientOptions | None]):
         manifest: Manifest | None = None,
         options: AgentdSandboxClientOptions | None = None,
     ) -> SandboxSession:
-        """Make a session. Its sandbox starts with it."""
+        """Make a session. Its sandbox starts with it.
+
+        :raises ValueError: if the manifest wants users or groups, or an agent `run_as`, which comes to the same.
+        """
         manifest = Manifest() if manifest is None else manifest
+        refuse_accounts(manifest)
         owned = manifest.root == Manifest.model_fields["root"].default
         if owned:
             root = str(Path(tempfile.mkdtemp(prefix="agentd-sandbox-")).resolve())
@@ -91,9 +99,11 @@ class AgentdSandboxClient(BaseSandboxClient[AgentdSandboxClientOptions | None]):
         """Go on with a session: with the files of its folder if that is there, else with those of its snapshot.
 
         :raises TypeError: if the state is another client's.
+        :raises ValueError: if its manifest wants users or groups.
         """
         if not isinstance(state, AgentdSandboxSessionState):
             raise TypeError(f"state: must be one of AgentdSandboxClient's, got {type(state).__name__}")
+        refuse_accounts(state.manifest)
         state.assert_path_grants_rebound()
         return self._session(state)
 

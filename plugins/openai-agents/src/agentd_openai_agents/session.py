@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,11 +13,14 @@ from agentd_runner.host.command_sandbox import CommandSandbox
 from agents.sandbox.errors import (
     ExecTimeoutError,
     ExecTransportError,
+    ExposedPortUnavailableError,
     WorkspaceArchiveReadError,
     WorkspaceArchiveWriteError,
     WorkspaceReadNotFoundError,
     WorkspaceStartError,
 )
+from agents.sandbox.manifest import Manifest
+from agents.sandbox.materialization import MaterializationResult
 from agents.sandbox.session import SandboxSessionState
 from agents.sandbox.session.base_sandbox_session import BaseSandboxSession
 from agents.sandbox.session.pty_types import PtyExecUpdate
@@ -27,7 +30,7 @@ from agents.sandbox.util.tar_utils import UnsafeTarMemberError, validate_tarfile
 
 from agentd_openai_agents.terminals import LiveCommands
 
-__all__ = ["AgentdSandboxSession", "AgentdSandboxSessionState"]
+__all__ = ["AgentdSandboxSession", "AgentdSandboxSessionState", "refuse_accounts"]
 
 LIMITS: Final[Mapping[str, Any]] = {"timeout_s": None, "output_bytes": 16 * 1024 * 1024, "jobs": 64}
 
@@ -106,12 +109,32 @@ class AgentdSandboxSession(BaseSandboxSession):
 
         :raises ValueError: if the manifest wants users or groups.
         """
-        if self.state.manifest.users or self.state.manifest.groups:
-            raise ValueError("manifest: a sandbox of agentd has one user, so it cannot have users or groups")
+        refuse_accounts(self.state.manifest)
+
+    async def _apply_manifest(
+        self, *, only_ephemeral: bool = False, provision_accounts: bool = True
+    ) -> MaterializationResult:
+        refuse_accounts(self.state.manifest)
+        return await super()._apply_manifest(
+            only_ephemeral=only_ephemeral, provision_accounts=provision_accounts
+        )
+
+    async def _validate_manifest_application(
+        self,
+        *,
+        only_ephemeral: bool = False,
+        manifest: Manifest | None = None,
+        session_running: bool | None = None,
+    ) -> None:
+        refuse_accounts(manifest or self.state.manifest)  # of an agent that is given a session of before, too
+        await super()._validate_manifest_application(
+            only_ephemeral=only_ephemeral, manifest=manifest, session_running=session_running
+        )
 
     async def _resolve_exposed_port(self, port: int) -> ExposedPortEndpoint:
-        if getattr(self._opened().executor, "own_loopback", True):  # a network of its own
-            return await super()._resolve_exposed_port(port)
+        executor = self._opened().executor
+        if getattr(executor, "own_loopback", True):
+            raise _unreachable(port, self.state.exposed_ports, executor)
         return ExposedPortEndpoint(host="127.0.0.1", port=port, tls=False)
 
     # --- commands
@@ -238,8 +261,38 @@ class AgentdSandboxSession(BaseSandboxSession):
 
     def _opened(self) -> CommandSandbox:
         if self._sandbox is None:
-            raise ExecTransportError(command=(), message="the session is not started, or was shut down")
+            raise ExecTransportError(
+                command=(),
+                message="the session is not started, or was shut down; enter it: `async with session:`",
+            )
         return self._sandbox
+
+
+def refuse_accounts(manifest: Manifest) -> None:
+    """Refuse users and groups. The SDK would make them by `useradd`, which without a sandbox is the host's.
+
+    :raises ValueError: if the manifest wants users or groups; `run_as` of an agent is a user of its manifest.
+    """
+    if manifest.users or manifest.groups:
+        users = [*manifest.users, *(user for group in manifest.groups for user in group.users)]
+        names = sorted({user.name for user in users} | {group.name for group in manifest.groups})
+        raise ValueError(
+            "a sandbox of agentd has one user, so it cannot have others, or groups: "
+            f"{', '.join(map(repr, names))}; leave out run_as=, and users and groups of the manifest"
+        )
+
+
+def _unreachable(port: int, exposed_ports: Sequence[int], executor: object) -> ExposedPortUnavailableError:
+    name = getattr(executor, "plugin_name", type(executor).__name__)
+    error = ExposedPortUnavailableError(
+        port=port, exposed_ports=exposed_ports, reason="backend_unavailable", context={"backend": "agentd"}
+    )
+    error.message += (
+        f": the sandbox {name!r} has a network of its own, which the host does not reach; "
+        "talk to the port by commands in the sandbox"
+    )
+    error.args = (error.message,)
+    return error
 
 
 def _refuse(user: str | User | None) -> None:
