@@ -67,3 +67,27 @@ def test_a_command_that_takes_too_long_ends_with_everything_below_it() -> None:
         assert (own.output, own.exit_code, own.truncated) == ("late\n", 0, False)
         much = backend.execute("head -c 10000000 /dev/zero", timeout=20)
         assert much.truncated
+
+
+async def test_what_cannot_be_written_is_told_with_its_reason() -> None:
+    with AgentdSandbox() as backend:
+        backend.execute("echo x > file")
+        paths = [
+            "/etc/x",
+            f"{backend.workspace}/file/x",
+            f"{backend.workspace}/{'x' * 300}",
+            "x",
+            "/dev/full",
+        ]
+        wanted = [(path, b"x") for path in paths]
+        told = [answer.error for answer in backend.upload_files(wanted)]
+        invalid = "invalid_path"
+        assert told == [
+            "permission_denied",
+            invalid,
+            "File name too long",
+            invalid,
+            "No space left on device",
+        ]
+        assert [answer.error for answer in await backend.aupload_files(wanted)] == told
+        assert backend.write("/etc/x", "x").error == "Failed to write file '/etc/x': permission_denied"

@@ -116,6 +116,9 @@ def test_files_raise_what_open_does(sandbox: CommandSandbox) -> None:
     for use in (sandbox.read_file_sync, lambda path: sandbox.write_file_sync(path, b"")):
         with pytest.raises(OSError, match="not a regular file"):
             use("pipe")
+    with pytest.raises(PermissionError, match="Read-only file system: '/x'") as read_only:
+        sandbox.ask_sync("raise OSError(30, os.strerror(30))", "/x")
+    assert read_only.value.errno == errno.EROFS
     assert sandbox.ask_sync("print(os.path.basename(path))", "a/b") == b"b\n"
 
 

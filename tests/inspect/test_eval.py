@@ -16,7 +16,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import Score, Target, accuracy, match, scorer
 from inspect_ai.solver import TaskState, basic_agent
-from inspect_ai.tool import bash, python
+from inspect_ai.tool import bash, python, tool
 from inspect_ai.util import SandboxUnavailableError, SandboxUserUnsupportedError, sandbox
 
 CALLS = [
@@ -51,8 +51,8 @@ def count_foxes(executor: str | None = None) -> Task:
     )
 
 
-def run(made: Task, log_dir: Path) -> EvalLog:
-    outputs = [ModelOutput.for_tool_call("mockllm/model", name, arguments) for name, arguments in CALLS]
+def run(made: Task, log_dir: Path, calls: list[tuple[str, dict[str, str]]] = CALLS) -> EvalLog:
+    outputs = [ModelOutput.for_tool_call("mockllm/model", name, arguments) for name, arguments in calls]
     for output in outputs:  # else Inspect counts the tokens, with a table that it loads from the network
         output.usage = ModelUsage(input_tokens=1, output_tokens=1)
     model = get_model("mockllm/model", custom_outputs=outputs)
@@ -74,6 +74,31 @@ def test_an_agent_solves_a_sample_through_bash_and_python(executor: str | None, 
     assert not Path(folder).exists()  # the workspace goes with the sample
     if executor is None:  # without a word about it, a sandbox: what the tests may read is not there
         assert "cat: /etc/shadow: No such file or directory" in lines
+
+
+@tool
+def save():
+    async def execute(path: str):
+        """Save a text.
+
+        Args:
+            path: Where.
+        """
+        await sandbox().write_file(path, "x")
+        return "saved"
+
+    return execute
+
+
+def test_a_model_is_told_of_what_is_read_only_and_goes_on(tmp_path: Path) -> None:
+    made = Task(
+        [Sample("?", target="3")], solver=basic_agent(tools=[save()]), scorer=match(), sandbox="agentd"
+    )
+    log = run(made, tmp_path, [("save", {"path": "/etc/x"}), ("submit", {"answer": "3"})])
+    assert log.status == "success", log.error
+    (told, _) = (message for message in log.samples[0].messages if message.role == "tool")
+    assert told.error.type == "permission"
+    assert "Read-only file system" in told.error.message
 
 
 def test_inspect_finds_it_by_its_name_on_the_command_line(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from deepagents.backends.sandbox import BaseSandbox
 __all__ = ["AgentdSandbox"]
 
 TIMEOUT_S: Final = 120.0  # as deepagents' LocalShellBackend
-CODES: Final[tuple[tuple[type[OSError], FileOperationError], ...]] = (
+CODES: Final[tuple[tuple[type[OSError], FileOperationError], ...]] = (  # as deepagents' FilesystemBackend
     (FileNotFoundError, "file_not_found"),
     (IsADirectoryError, "is_directory"),
     (PermissionError, "permission_denied"),
+    (NotADirectoryError, "invalid_path"),
 )
 
 
@@ -166,9 +167,9 @@ def _response(result: ActionResult) -> ExecuteResponse:
     )
 
 
-def _unfit(path: str) -> FileOperationError | None:
+def _unfit(path: str) -> FileOperationError | str | None:
     return None if path.startswith("/") and "\0" not in path else "invalid_path"
 
 
-def _code(error: OSError) -> FileOperationError:
-    return next((code for kind, code in CODES if isinstance(error, kind)), "invalid_path")
+def _code(error: OSError) -> FileOperationError | str:
+    return next((code for kind, code in CODES if isinstance(error, kind)), error.strerror or str(error))

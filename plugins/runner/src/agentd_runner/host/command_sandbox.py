@@ -5,6 +5,7 @@ For adapters. It stands on `agentd.protocols.Executor` alone, so it works on eve
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shlex
@@ -237,7 +238,7 @@ class CommandSandbox:
         """Write a file, over one that is there.
 
         :param create: make the folders that it is in.
-        :raises OSError: as `open` does.
+        :raises OSError: as `open` does; what is read-only is a PermissionError, with `errno.EROFS`.
         """
         await self._await(self._writing(path, data, create=create))
 
@@ -381,7 +382,9 @@ def _checked(result: ActionResult, path: str) -> bytes:
     if result.exit_code == FAILED:
         number, _, text = result.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2].partition(" ")
         if number.isdigit():
-            raise OSError(int(number), text, path)
+            # a sandbox's read-only folders are a right that code does not have, which Python does not say
+            kind = PermissionError if int(number) == errno.EROFS else OSError
+            raise kind(int(number), text, path)
     if result.exit_code:
         raise ExecutorError(
             f"the file {path!r} cannot be read or written: {result.output.strip() or result.status}"
