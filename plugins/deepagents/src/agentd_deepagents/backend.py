@@ -6,44 +6,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-from uuid import uuid4
 
-import attrs
-from agentd.types import ActionResult
-from agentd_runner.host.command_sandbox import CommandSandbox
-from deepagents.backends.protocol import (
-    ExecuteResponse,
-    FileDownloadResponse,
-    FileOperationError,
-    FileUploadResponse,
-)
+from agentd.registry.options import split_spec
+from agentd_runner.host.command_sandbox import CommandSandbox, chosen_executor
+from deepagents.backends import CompositeBackend
 from deepagents.backends.sandbox import BaseSandbox
+
+from agentd_deepagents.commands import SandboxCommands, read_timeout
 
 __all__ = ["AgentdSandbox"]
 
 TIMEOUT_S: Final = 120.0  # as deepagents' LocalShellBackend
-CODES: Final[tuple[tuple[type[OSError], FileOperationError], ...]] = (  # as deepagents' FilesystemBackend
-    (FileNotFoundError, "file_not_found"),
-    (IsADirectoryError, "is_directory"),
-    (PermissionError, "permission_denied"),
-    (NotADirectoryError, "invalid_path"),
-)
 
 
-class AgentdSandbox(BaseSandbox):
-    """Commands and files of a deep agent in one sandbox. Usable as a context manager.
+class AgentdSandbox(CompositeBackend, BaseSandbox):
+    """Commands and files of a deep agent in one sandbox. Usable as a context manager, sync and async.
 
     Each command starts in the workspace, in a shell of its own.
+
+    It is a `CompositeBackend`, as deepagents asks nothing else where it may put large results of tools and old
+    messages. They go to the workspace: the root of a sandbox is read-only.
 
     :param executor: a name, a pair of name and options, or an `agentd.protocols.Executor`; None for what the user has
         chosen for the process, else `native`.
     :param workspace: the folder of the files; None for a temporary one that goes when this object is closed.
-    :param timeout: seconds of a command for which deepagents names none.
-    :param options: of the executor, by name.
+    :param timeout: seconds of a command for which deepagents names none; 0 for no time-out.
+    :param options: of the executor, by name. Without a word about it, the executor has no time-out of its own; an
+        executor that is an object has what it was made with.
     :param lasting: whether what a command leaves running lives on until the sandbox is closed. It is a job: at most
         `Limits(jobs=...)` of them run at once.
     :param python_blocks: whether a command that does nothing but start `python3` on a text (`python3 -c '...'`; deep
         agents read and edit files so) is run as a Python block, forked from a warm interpreter.
+    :raises ValueError: if `timeout` is negative.
     """
 
     def __init__(
@@ -56,90 +50,24 @@ class AgentdSandbox(BaseSandbox):
         lasting: bool = True,
         python_blocks: bool = True,
     ) -> None:
+        seconds = read_timeout(timeout)
+        executor, options = _untimed(chosen_executor(executor), options or {})
         self.sandbox = CommandSandbox(
             executor, workspace=workspace, options=options, lasting=lasting, python_blocks=python_blocks
         )
-        self._timeout = timeout
-        self._id = f"agentd-{uuid4().hex[:12]}"
+        commands = SandboxCommands(self.sandbox, timeout=seconds)
+        super().__init__(default=commands, routes={}, artifacts_root=str(self.workspace))
 
     @property
     def id(self) -> str:
         """A name of this sandbox, new for each object."""
-        return self._id
+        name: str = self.default.id
+        return name
 
     @property
     def workspace(self) -> Path:
         """The folder in which commands start."""
         return self.sandbox.workspace
-
-    # --- commands
-
-    def execute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        """Run a bash command. `timeout`: seconds."""
-        return _response(self.sandbox.run_sync(["bash", "-c", command], timeout_s=self._seconds(timeout)))
-
-    async def aexecute(self, command: str, *, timeout: int | None = None) -> ExecuteResponse:
-        """The same in an event loop, without a thread."""
-        return _response(await self.sandbox.run(["bash", "-c", command], timeout_s=self._seconds(timeout)))
-
-    def _seconds(self, timeout: int | None) -> float:
-        return self._timeout if timeout is None else timeout
-
-    # --- files
-
-    def upload_files(self, files: list[tuple[str, bytes]]) -> list[FileUploadResponse]:
-        """Write files; each has its own answer."""
-        answers = []
-        for path, content in files:
-            error = _unfit(path)
-            if error is None:
-                try:
-                    self.sandbox.write_file_sync(path, content)
-                except OSError as refused:
-                    error = _code(refused)
-            answers.append(FileUploadResponse(path=path, error=error))
-        return answers
-
-    async def aupload_files(self, files: list[tuple[str, bytes]]) -> list[FileUploadResponse]:
-        """The same in an event loop."""
-        answers = []
-        for path, content in files:
-            error = _unfit(path)
-            if error is None:
-                try:
-                    await self.sandbox.write_file(path, content)
-                except OSError as refused:
-                    error = _code(refused)
-            answers.append(FileUploadResponse(path=path, error=error))
-        return answers
-
-    def download_files(self, paths: list[str]) -> list[FileDownloadResponse]:
-        """Read files; each has its own answer."""
-        answers = []
-        for path in paths:
-            error, content = _unfit(path), None
-            if error is None:
-                try:
-                    content = self.sandbox.read_file_sync(path)
-                except OSError as refused:
-                    error = _code(refused)
-            answers.append(FileDownloadResponse(path=path, content=content, error=error))
-        return answers
-
-    async def adownload_files(self, paths: list[str]) -> list[FileDownloadResponse]:
-        """The same in an event loop."""
-        answers = []
-        for path in paths:
-            error, content = _unfit(path), None
-            if error is None:
-                try:
-                    content = await self.sandbox.read_file(path)
-                except OSError as refused:
-                    error = _code(refused)
-            answers.append(FileDownloadResponse(path=path, content=content, error=error))
-        return answers
-
-    # --- the end
 
     def close(self) -> None:
         """End what runs, and remove a temporary workspace."""
@@ -157,19 +85,22 @@ class AgentdSandbox(BaseSandbox):
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> AgentdSandbox:
+        return self
 
-def _response(result: ActionResult) -> ExecuteResponse:
-    # `BaseSandbox` reads the output of its own commands: nothing is added to it.
-    if result.status == "completed":
-        result = attrs.evolve(result, message="")
-    return ExecuteResponse(
-        output=result.output, exit_code=result.exit_code, truncated=result.dropped_bytes > 0
-    )
-
-
-def _unfit(path: str) -> FileOperationError | str | None:
-    return None if path.startswith("/") and "\0" not in path else "invalid_path"
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
-def _code(error: OSError) -> FileOperationError | str:
-    return next((code for kind, code in CODES if isinstance(error, kind)), error.strerror or str(error))
+def _untimed(executor: object, options: Mapping[str, Any]) -> tuple[object, Mapping[str, Any]]:
+    """Return executor and options with no time-out but those that are named: a command's own may be longer, or none."""
+    if not isinstance(executor, str | tuple | list):
+        return executor, options
+    name, given = split_spec(executor, where="executor")
+    merged = {**given, **options}
+    limits = merged.get("limits") or {}
+    if isinstance(limits, Mapping):
+        merged["limits"] = {"timeout_s": None, **limits}
+    return name, merged
