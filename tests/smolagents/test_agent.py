@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from smolagents.default_tools import FinalAnswerTool
 from smolagents.local_python_executor import InterpreterError
 from smolagents.models import ChatMessage, MessageRole
 from smolagents.monitoring import LogLevel, TokenUsage
+from smolagents.serialization import SerializationError
 
 TENANT = contextvars.ContextVar("TENANT", default="nobody")
 
@@ -218,8 +220,11 @@ def test_what_ends_the_interpreter_ends_that_step_and_the_next_one_has_the_tools
     executor.send_variables({"n": 5})
     executor.send_tools({"stock": stock, "final_answer": FinalAnswerTool()})
     executor("x = 1")
-    with pytest.raises(InterpreterError, match="all variables are lost"):
+    with pytest.raises(
+        InterpreterError, match=r"interpreter with exit code 3; all variables are lost$"
+    ) as ended:
         executor("import os\nos._exit(3)")
+    assert "namespace" not in str(ended.value)
     with pytest.raises(InterpreterError, match="NameError: name 'x' is not defined"):
         executor("x")
     assert executor("final_answer(stock('nut')['count'] + n)").output == 8
@@ -286,3 +291,62 @@ def test_a_class_of_tools_works_as_a_function_does(executor: AgentdPythonExecuto
 
     executor.send_tools({"shout": Shout()})
     assert executor("shout({'text': 'hey'})").output == "HEY"
+
+
+def test_an_executor_that_two_agents_share_is_refused_at_once_and_the_first_agent_goes_on() -> None:
+    with AgentdPythonExecutor("subprocess") as shared:
+        helper = agent(["final_answer(1)"], shared, name="helper", description="Finds things.", max_steps=1)
+        codes = [
+            "kept = 5\ntry:\n    helper('Find it.')\nexcept Exception as error:\n    said = str(error)",
+            "final_answer((said, kept, stock('nut')['count']))",
+        ]
+        said, *rest = agent(codes, shared, managed_agents=[helper]).run("Do it.")
+        assert "give each agent its own `AgentdPythonExecutor`" in said
+        assert rest == [5, 3]
+        assert helper.model.seen == []
+
+
+def test_code_of_another_thread_is_refused_while_code_runs() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        over.wait(30)
+
+    with AgentdPythonExecutor("subprocess") as executor:
+        executor.send_tools({"wait": wait})
+        first = threading.Thread(target=executor, args=("wait()",))
+        first.start()
+        try:
+            assert begun.wait(30)
+            with pytest.raises(InterpreterError, match="runs the code of another agent"):
+                executor("1")
+            with pytest.raises(InterpreterError, match="runs the code of another agent"):
+                executor.send_variables({"n": 1})
+        finally:
+            over.set()
+            first.join()
+        assert executor("2").output == 2
+
+
+def test_a_variable_that_cannot_travel_is_named_before_the_model_is_asked_and_the_next_run_works() -> None:
+    with AgentdPythonExecutor("subprocess") as executor:
+        made = agent(["final_answer(k)"], executor)
+        with pytest.raises(SerializationError, match=r"the variable 'table' is a object, .* to a file"):
+            made.run("Do it.", additional_args={"table": object(), "k": 1})
+        assert made.model.seen == []
+        assert made.run("Do it.") == 1
+
+
+def test_what_code_and_its_programs_write_to_standard_error_is_in_the_logs(
+    executor: AgentdPythonExecutor,
+) -> None:
+    executor.send_tools({})
+    code = "import subprocess, sys\nprint('out')\nprint('oh', file=sys.stderr)\nsubprocess.run(['ls', '/no-such'])\n7"
+    done = executor(code)
+    assert done.output == 7
+    assert done.logs.startswith("out\noh\n")
+    assert "/no-such" in done.logs
+    with pytest.raises(InterpreterError, match="exit code 3"):
+        executor("import os\nos.write(2, b'the end')\nos._exit(3)")
+    assert executor.state["_print_outputs"] == "the end"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import secrets
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +20,7 @@ from agentd_runner.host.command_sandbox import CommandSandbox
 from smolagents import serialization
 from smolagents.default_tools import FinalAnswerTool
 from smolagents.local_python_executor import CodeOutput, InterpreterError, PythonExecutor
-from smolagents.serialization import SafeSerializer
+from smolagents.serialization import SafeSerializer, SerializationError
 from smolagents.utils import truncate_content
 
 from agentd_smolagents.calls import AgentCalls
@@ -27,6 +29,7 @@ __all__ = ["AgentdPythonExecutor"]
 
 TIMEOUT_S: Final = 60.0
 MAX_PRINTED: Final = 50_000  # characters, as smolagents' local executor
+LOST: Final = "the kept Python namespace is lost"  # the runner's words, in a result's message
 
 _SET_UP: Final = """\
 import sys, types
@@ -74,27 +77,50 @@ class AgentdPythonExecutor(PythonExecutor):
         self._timeout = timeout
         self._printed = max_print_outputs_length
         self._calls = AgentCalls()
-        self._variables: dict[str, Any] = {}
+        self._variables: dict[str, str] = {}  # by name, serialised
+        self._running = threading.Lock()
         self._ready = False
         self.sandbox.executor.attach(tools=self._calls, layout=None)
 
     # --- what smolagents calls
 
     def send_variables(self, variables: dict[str, Any]) -> None:
-        """Take the agent's variables; code finds them from its next step on."""
-        self._variables.update(variables)
-        self._ready = False
+        """Take the agent's variables; code finds them from its next step on.
+
+        One that cannot travel is also taken out of `variables`, which is the agent's `state`: the agent sends all of
+        it again in each of its runs.
+
+        :raises SerializationError: naming those that cannot travel; none is taken then.
+        :raises InterpreterError: if code runs, which is another agent's.
+        """
+        with self._alone():
+            made = {name: _serialised(value) for name, value in variables.items()}
+            problems = {name: text for name, text in made.items() if isinstance(text, Exception)}
+            if problems:
+                said = "; ".join(_cannot_travel(name, variables.pop(name), e) for name, e in problems.items())
+                raise SerializationError(f"{said}. {_MAY_TRAVEL}")
+            self._variables.update({name: text for name, text in made.items() if isinstance(text, str)})
+            self._ready = False
 
     def send_tools(self, tools: dict[str, Callable[..., Any]]) -> None:
-        """Take the agent's tools, and the agents that it manages; code calls them by their names."""
-        self._calls.tools = dict(tools)
-        self._ready = False
+        """Take the agent's tools, and the agents that it manages; code calls them by their names.
+
+        :raises InterpreterError: if code runs, which is another agent's.
+        """
+        with self._alone():
+            self._calls.tools = dict(tools)
+            self._ready = False
 
     def __call__(self, code_action: str) -> CodeOutput:
         """Run a piece of code.
 
-        :raises InterpreterError: with what the code raised, as smolagents' local executor says it.
+        :raises InterpreterError: with what the code raised, as smolagents' local executor says it; or if code runs
+            already, which is another agent's.
         """
+        with self._alone():
+            return self._run(code_action)
+
+    def _run(self, code_action: str) -> CodeOutput:
         self.state["_print_outputs"] = ""
         if not self._ready:
             self._set_up()
@@ -103,15 +129,11 @@ class AgentdPythonExecutor(PythonExecutor):
         result = self._act(_RUN.format(source=code_action, mark=mark), self._timeout)
         printed, outcome = _taken_apart(result.stdout, mark)
         outcome = outcome or self._calls.outcome()
-        logs = self.state["_print_outputs"] = truncate_content(_text(printed), max_length=self._printed)
+        written = _text(printed) + _text(result.stderr)
+        logs = self.state["_print_outputs"] = truncate_content(written, max_length=self._printed)
         if outcome is None:
             self._ready = False
-            reason = (
-                result.message
-                or _text(result.stderr).strip()
-                or f"it ended with exit code {result.exit_code}"
-            )
-            raise InterpreterError(f"Code execution failed: {reason}; all variables are lost")
+            raise InterpreterError(f"Code execution failed: {_reason(result)}; all variables are lost")
         if "error" in outcome:
             raise InterpreterError(str(outcome["error"]))
         value = SafeSerializer.loads(outcome["value"]) if "value" in outcome else outcome["shown"]
@@ -134,11 +156,23 @@ class AgentdPythonExecutor(PythonExecutor):
 
     # --- inside
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold off a second agent: its code would wait for that of the first, which may wait for the second's."""
+        if not self._running.acquire(blocking=False):
+            raise InterpreterError(
+                "this executor runs the code of another agent; give each agent its own `AgentdPythonExecutor`"
+            )
+        try:
+            yield
+        finally:
+            self._running.release()
+
     def _set_up(self) -> None:
         final = self._calls.tools.get("final_answer")
         code = _SET_UP.format(
             modules=_modules(),
-            variables=SafeSerializer.dumps(self._variables),
+            variables=self._variables,
             names=list(self._calls.tools),
             answers_itself=final is not None and type(final) is not FinalAnswerTool,
         )
@@ -153,6 +187,29 @@ class AgentdPythonExecutor(PythonExecutor):
         except ExecutorError as error:
             self._ready = False
             raise InterpreterError(str(error)) from error
+
+
+_MAY_TRAVEL: Final = (
+    "Numbers, text, bytes, lists, tuples, sets, dictionaries, dates, dataclasses, images of PIL and arrays of numpy "
+    "may; write anything else to a file"
+)
+
+
+def _serialised(value: Any) -> str | Exception:
+    try:
+        return SafeSerializer.dumps(value)
+    except (SerializationError, RecursionError, ValueError, TypeError) as error:
+        return error
+
+
+def _cannot_travel(name: str, value: Any, error: Exception) -> str:
+    return f"the variable {name!r} is a {type(value).__name__}, which cannot enter the sandbox ({error})"
+
+
+def _reason(result: ActionResult) -> str:
+    """Return why there is no outcome."""
+    said = [part for part in result.message.split("; ") if part and part != LOST]
+    return "; ".join(said) or f"the code ended its interpreter with exit code {result.exit_code}"
 
 
 def _taken_apart(stdout: bytes, mark: str) -> tuple[bytes, dict[str, Any] | None]:

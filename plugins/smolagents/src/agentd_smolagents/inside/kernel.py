@@ -41,10 +41,10 @@ class FinalAnswer(BaseException):
         self.value = value
 
 
-def give(text: str, namespace: dict[str, Any]) -> None:
-    """Put the agent's variables into the namespace."""
+def give(variables: dict[str, str], namespace: dict[str, Any]) -> None:
+    """Put the agent's variables, each serialised, into the namespace."""
     namespace.update({name: getattr(math, name) for name in MATH.split() if name not in namespace})
-    namespace.update(SafeSerializer.loads(text))
+    namespace.update({name: SafeSerializer.loads(text) for name, text in variables.items()})
 
 
 def offer(names: list[str], answers_itself: bool, namespace: dict[str, Any]) -> None:
