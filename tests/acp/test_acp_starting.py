@@ -14,19 +14,30 @@ from command_process import Command
     [
         (("--policy", "polcy"), "policy: 'polcy' is neither a preset"),
         (("--executor", "subproces"), "unknown executor 'subproces'"),
+        (("--executor", "srt"), "the executor 'srt' does not work: "),
         (("--parser", "fense"), "unknown parser 'fense'"),
         (("--renderer", "agentskils"), "unknown skill renderer 'agentskils'"),
         (("--tool", "python:shop.py"), "shop.py"),
         (("--model", "gpt-x", "--base-url", ""), "no API key"),
         (("-o", "executor.subprocess.tiemout=3"), "tiemout"),
     ],
-    ids=["policy", "executor", "parser", "renderer", "tools", "model", "option"],
+    ids=[
+        "policy",
+        "executor",
+        "a sandbox that is not there",
+        "parser",
+        "renderer",
+        "tools",
+        "model",
+        "option",
+    ],
 )
 def test_a_wrong_option_ends_the_command_before_the_first_message(
     agentd: Command, arguments: tuple[str, ...], told: str
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         agentd.env.pop(name, None)
+    agentd.env["AGENTD_SRT"] = "/no/srt"
     done = agentd("acp", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr

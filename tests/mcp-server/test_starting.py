@@ -56,6 +56,15 @@ def test_what_is_no_port_is_told_with_those_that_are(tmp_path: Path, where: str)
     assert f"PORT or HOST:PORT with a port from 1 to 65535, or 0 for a free one; got {where!r}" in told
 
 
+def test_an_executor_that_cannot_run_is_told_with_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTD_SRT", "/no/srt")
+    told = refused(tmp_path, "-e", "srt")
+    assert "the executor 'srt' does not work: " in told
+    assert "no such file: /no/srt; install it with: npm install -g" in told
+
+
 def test_a_port_that_is_in_use_and_a_host_that_is_none_are_told_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

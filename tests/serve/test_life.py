@@ -385,9 +385,10 @@ def test_the_model_sees_the_pictures_that_code_shows(tmp_path: Path) -> None:
     assert picture.startswith("data:image/png;base64,")
 
 
-def refused(*arguments: str) -> str:
+def refused(*arguments: str, **env: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "agentd", "serve", *arguments],
+        env={**os.environ, **env},
         capture_output=True,
         text=True,
         timeout=120,
@@ -403,6 +404,7 @@ def test_what_is_wrong_on_the_command_line_is_told_before_anything_is_served(tmp
     (tmp_path / "keys.yaml").write_text("keys: [{name: a}]")
     assert "keys.yaml:1:8" in refused("-m", "m1", "--keys", str(tmp_path / "keys.yaml"))
     assert "no model" in refused()
+    assert "the executor 'srt' does not work: " in refused("-m", "m1", "-e", "srt", AGENTD_SRT="/no/srt")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert "take another port, or 0 for a free one" in refused(

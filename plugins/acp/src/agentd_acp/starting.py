@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentd_cli.trial import try_plugin
+from agentd_cli.trial import check_executor, try_plugin
 
 from agentd_acp.modes import PolicyModes
 
@@ -27,6 +27,7 @@ def check_choice(choice: SessionChoice, folder: Path, *, is_model_named: bool) -
     registry = given["registry"]
     if choice.talk.mode == "ptc":
         try_plugin(registry, "executor", given["executor"])
+        check_executor(registry, given["executor"])
         try_plugin(registry, "skill_renderer", given["renderer"])
         registry.create_notations(given["parsers"])
     for source in [*given["tools"], *given["mcp_servers"]]:

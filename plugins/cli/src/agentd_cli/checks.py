@@ -6,7 +6,6 @@ import os
 import platform
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
@@ -18,11 +17,11 @@ from agentd.protocols import Executor, Requirement, VerifyingExecutor
 from agentd.registry import PluginRecord, Registry
 from agentd.registry.defaults import default_executor
 from agentd.registry.official import OFFICIAL_EXPORTS, OFFICIAL_PLUGINS
-from agentd.registry.options import PluginSpec
 from agentd.statedir import user_state_dir
 
 from agentd_cli.plugin_trials import check_apart
 from agentd_cli.readiness import USES, Need, has_key, pip_line, wanting
+from agentd_cli.trial import try_executor
 
 __all__ = ["Check", "run_checks"]
 
@@ -87,7 +86,7 @@ def _default(registry: Registry, timeout_s: float) -> Check:
 
     def find() -> str:
         try:
-            return _try_out(registry, default_executor(registry, sandboxed=True), _name)
+            return try_executor(registry, default_executor(registry, sandboxed=True), _name)
         except AgentdError as error:
             return f"nowhere: {error}"
 
@@ -164,22 +163,11 @@ def _verify(registry: Registry, name: str) -> tuple[bool, str]:
         return True, "loaded; it has no verify() to ask"
 
     try:
-        return _try_out(registry, name, ask)
+        return try_executor(registry, name, ask)
     except AgentdError as error:
         return False, str(error)
     except Exception as error:  # a plugin's boundary
         return False, f"{type(error).__name__}: {error}"
-
-
-def _try_out(registry: Registry, spec: PluginSpec, ask: Callable[[Executor], T]) -> T:
-    """Make an executor in a folder that is removed again, and ask it something."""
-    with tempfile.TemporaryDirectory(prefix="agentd-doctor-") as folder:
-        os.chmod(folder, 0o755)  # an executor that drops its rights must get to the workspace
-        executor = registry.create_executor(spec, folder)
-        try:
-            return ask(executor)
-        finally:
-            executor.close()
 
 
 # --- what plugins need, folders -------------------------------------------------------------------

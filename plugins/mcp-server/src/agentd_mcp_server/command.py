@@ -160,6 +160,7 @@ def mcp(
     from agentd_cli import exits
     from agentd_cli.interrupts import Interrupts
     from agentd_cli.run_plugins import choose_plugins
+    from agentd_cli.trial import check_executor
     from agentd_images.settings import Images
 
     from agentd_mcp_server.given import GivenRegistry
@@ -187,6 +188,7 @@ def mcp(
     if place in _KEEPING:
         options = {"state": "kept", **options}
         session["executor"] = (place, options)
+    check_executor(session["registry"], session["executor"])
     keeps_python = options.get("state") == "kept"
     session |= {} if policy is None else {"policy": policy}
     session |= {"images": Images(sees=True)} if images else {}

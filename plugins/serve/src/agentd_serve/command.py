@@ -154,6 +154,7 @@ def serve(
     from agentd_cli import exits
     from agentd_cli.interrupts import Interrupts
     from agentd_cli.run_plugins import choose_plugins
+    from agentd_cli.trial import check_executor
 
     from agentd_serve.answering import AnswerLimits
     from agentd_serve.keys import KeyRing, read_keys
@@ -166,6 +167,8 @@ def serve(
         snapshots=None,
         **plugins,
     )
+    if mode == "ptc":
+        check_executor(chosen["registry"], chosen["executor"])
     spec = chosen["model"]
     options = dict(spec[1]) if isinstance(spec, tuple) else {}
     settings = ServeSettings(
