@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -161,6 +162,58 @@ def test_a_line_that_does_not_fit_is_taken_back_so_that_whole_lines_stay(
     monkeypatch.undo()
     assert [event["type"] for event in lines(sink.paths[0])] == ["run_start"]
     assert len(caplog.records) == 1
+
+
+def _fail_after(monkeypatch: pytest.MonkeyPatch, room: int, meanwhile: Callable[[], object]) -> None:
+    """Have the disk take `room` bytes of the next line; `meanwhile` happens before it fails."""
+    real_write, is_first = os.write, [True]
+
+    def write(fd: int, data: Any) -> int:
+        if is_first and is_first.pop():
+            return real_write(fd, bytes(data)[:room])
+        monkeypatch.undo()
+        meanwhile()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jsonl.os, "write", write)
+
+
+def test_a_writer_that_fails_takes_back_its_own_piece_and_no_line_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "both.jsonl"
+    one, other = JsonlSink(path), JsonlSink(path)
+    one.emit(RunStart(task="one"))
+    other.emit(RunStart(task="other"))
+    other.emit(TextDelta("x" * 500))
+    _fail_after(monkeypatch, 20, lambda: None)
+    one.emit(TextDelta("does not fit"))
+    other.emit(RunEnd())
+    assert [event["type"] for event in lines(path)] == ["run_start", "run_start", "text_delta", "run_end"]
+
+
+def test_a_piece_behind_which_another_has_written_is_not_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "both.jsonl"
+    one, other = JsonlSink(path), JsonlSink(path)
+    _fail_after(monkeypatch, 20, lambda: other.emit(TextDelta("of the other")))
+    one.emit(TextDelta("does not fit"))
+    other.emit(RunEnd())
+    text = path.read_text()
+    assert '"of the other"}\n' in text
+    assert text.count("\n") == 2
+
+
+def test_half_a_line_of_a_killed_process_is_ended_before_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "all.jsonl"
+    path.write_text('{"type": "run_start"}\n{"type": "text_del')
+    for _ in range(2):  # what is whole gets no empty line
+        sink = JsonlSink(path)
+        sink.emit(RunStart(task="next"))
+        sink.close()
+    assert path.read_text().splitlines()[:2] == ['{"type": "run_start"}', '{"type": "text_del']
+    assert [json.loads(line)["task"] for line in path.read_text().splitlines()[2:]] == ["next", "next"]
 
 
 def test_a_log_directory_that_is_a_file_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:

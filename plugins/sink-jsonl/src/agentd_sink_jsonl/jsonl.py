@@ -1,7 +1,8 @@
 """The jsonl sink and `ConversationLog`: a run as JSON lines, one file per run, only where asked for.
 
-A file holds whole lines only: a line that did not fit on the disk is taken back. The first failure is
-logged once, and then no more is written; a full disk never ends a run.
+A file holds whole lines only: a line that did not fit on the disk is taken back, and what a killed process left
+half written is ended before the next line. Several sinks may append to one file: none touches another's lines. The
+first failure is logged once, and then no more is written; a full disk never ends a run.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, lru_cache
 from operator import attrgetter
 from pathlib import Path
@@ -76,18 +79,33 @@ def _make_directory(directory: Path) -> None:
         ) from error
 
 
+def _ends_within_a_line(path: Path, info: os.stat_result) -> bool:
+    """Tell whether a regular file ends in half a line, as of a process that was killed while it wrote."""
+    if not (stat.S_ISREG(info.st_mode) and info.st_size):
+        return False
+    try:
+        # A descriptor of its own: the writer's stays for writing alone, so that opening a FIFO waits for its reader.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # a file that may only be written
+        return False
+    try:
+        return os.pread(fd, 1, info.st_size - 1) not in (b"\n", b"")
+    finally:
+        os.close(fd)
+
+
 class _LineFile:
     """A file of whole lines of strict JSON. Thread-safe; the first failure is logged and ends the writing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._size = 0
         self._fd = -1
         try:
             # 0600: a transcript holds whatever the person and the code said.
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._size = os.fstat(self._fd).st_size
+            if _ends_within_a_line(path, os.fstat(self._fd)):
+                os.write(self._fd, b"\n")
         except OSError as error:
             self._give_up(error)
 
@@ -103,17 +121,31 @@ class _LineFile:
 
     def _write_all(self, line: bytes) -> None:
         written = os.write(self._fd, line)
-        while written < len(line):
-            written += os.write(self._fd, memoryview(line)[written:])
-        self._size += len(line)
+        if written < len(line):
+            self._write_rest(line, written)
+
+    def _write_rest(self, line: bytes, written: int) -> None:
+        start = self._end() - written
+        try:
+            while written < len(line):
+                written += os.write(self._fd, memoryview(line)[written:])
+        except OSError:
+            # Nobody has written between the pieces or behind them: another's lines stay, whatever becomes of ours.
+            if os.fstat(self._fd).st_size == self._end() == start + written:
+                with suppress(OSError):  # a device
+                    os.ftruncate(self._fd, start)
+            raise
+
+    def _end(self) -> int:
+        """Return where the last piece that this writer has written ends; -1 if it is not in a file (a FIFO)."""
+        try:
+            return os.lseek(self._fd, 0, os.SEEK_CUR)
+        except OSError:
+            return -1
 
     def _give_up(self, error: OSError) -> None:
         _log.error("the log %s ends here, the run goes on: %s", self.path, error.strerror or error)
         if self._fd >= 0:
-            try:
-                os.ftruncate(self._fd, self._size)
-            except OSError:
-                pass  # not a regular file (/dev/full, a FIFO): there is nothing to take back
             os.close(self._fd)
             self._fd = -1
 
