@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -354,6 +355,43 @@ def test_a_term_signal_ends_the_run_in_order_with_143(agentd: Agentd, survivors:
     assert "cancelled" in output
     assert errors == ""
     assert survivors.left() == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_terminal_that_is_closed_ends_the_run_in_order(
+    times: int, agentd: Agentd, survivors: Survivors
+) -> None:
+    agentd.replay(stubborn(agentd.cwd), "never")
+    terminal = agentd.on_terminal("run", "x", "--log", "runs")
+    terminal.read_until("│ partial result")
+    survivors.wait_for(2)
+    terminal.hang_up()
+    for _ in range(1, times):  # as shells do
+        with suppress(ProcessLookupError):
+            os.kill(terminal.process.pid, signal.SIGHUP)
+    assert terminal.process.wait(60) == 129
+    assert survivors.left() == []
+    (log,) = (agentd.cwd / "runs").iterdir()
+    assert json.loads(log.read_text().splitlines()[-1])["stop_reason"] == "cancelled"
+
+
+def test_a_run_that_is_to_go_on_without_its_terminal_does(agentd: Agentd) -> None:
+    go = agentd.cwd / "go"
+    agentd.replay(block("bash:execute", f"echo begun; until test -e {go}; do sleep 0.05; done"), "Done.")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does it
+    try:
+        process = agentd.popen("run", "x")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "begun" in line and "│" in line:
+            break
+    os.kill(process.pid, signal.SIGHUP)
+    go.touch()
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert "Done." in output
 
 
 def test_a_terminal_gets_colour_and_highlighted_code(agentd: Agentd) -> None:

@@ -75,6 +75,11 @@ class Terminal:
         """Type it; the terminal sends SIGINT to the foreground process group."""
         os.write(self._master, b"\x03")
 
+    def hang_up(self) -> None:
+        """Close the terminal; the kernel sends SIGHUP."""
+        os.close(self._master)
+        self._master = -1
+
     def wait(self, timeout_s: float = 60) -> int:
         """Read the rest and return the exit code."""
         self._read(lambda: False, timeout_s)
@@ -84,7 +89,8 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)
 
 
 class Command:

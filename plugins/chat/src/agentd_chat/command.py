@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -235,10 +234,12 @@ def _talk(
     at_terminal: bool,
 ) -> int:
     import anyio
+    from agentd_cli import exits
+    from agentd_cli.interrupts import leave_terminal
 
     from agentd_chat import views
     from agentd_chat.kept import chats_dir
-    from agentd_chat.loop import HUNG_UP, ChatLoop, one_turn
+    from agentd_chat.loop import ChatLoop, one_turn
     from agentd_chat.talk import Talk
     from agentd_chat.views import ChatView
 
@@ -275,7 +276,6 @@ def _talk(
     except OSError as error:
         if not at_terminal or error.errno != errno.EIO:
             raise
-        for number in (1, 2):  # the terminal has gone: nobody reads what would be said, and saying it fails
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-        return HUNG_UP
+        leave_terminal()
+        return exits.HUNG_UP
     return code

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from agentd.errors import AgentdError
 from agentd_cli import exits
-from agentd_cli.interrupts import Interrupts
+from agentd_cli.interrupts import Interrupts, code_of
 from agentd_cli.prompt.keys import bindings
 from agentd_cli.prompt.lines import Invocation, LineError
 from agentd_cli.prompt.output import terminal_output
@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from agentd_chat.talk import Talk, TurnOutcome
     from agentd_chat.views import ChatView, SparseView
 
-__all__ = ["HUNG_UP", "ChatLoop", "one_turn"]
+__all__ = ["ChatLoop", "one_turn"]
 
 T = TypeVar("T")
 
-HUNG_UP = 128 + signal.SIGHUP
 _PROMPT = "› "
 _CONTINUATION = "… "
 _LEAVING = "Ctrl-C again leaves; the conversation is kept\n"
@@ -125,7 +124,7 @@ class ChatLoop:
         loop = asyncio.get_running_loop()
 
         def end(number: int) -> None:
-            self._is_over, self._exit_code = True, exits.TERMINATED if number == signal.SIGTERM else HUNG_UP
+            self._is_over, self._exit_code = True, code_of(number)
             self._leave()
 
         before = signal.signal(signal.SIGINT, lambda *_: None)
@@ -150,8 +149,8 @@ class ChatLoop:
                     done.append(await work)
                 except AgentdError as error:  # here: a task group would wrap it
                     failure = error
-            if interrupts.exit_code == exits.TERMINATED:
-                self._is_over, self._exit_code = True, exits.TERMINATED
+            if (code := interrupts.exit_code) in (exits.TERMINATED, exits.HUNG_UP):
+                self._is_over, self._exit_code = True, code
         if failure is not None:
             raise failure
         return done[0]

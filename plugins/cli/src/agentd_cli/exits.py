@@ -20,6 +20,7 @@ from agentd.errors import (
 __all__ = [
     "BROKEN_PIPE",
     "EXIT_CODES",
+    "HUNG_UP",
     "INTERNAL",
     "INTERRUPTED",
     "MODEL",
@@ -42,6 +43,7 @@ USAGE: Final = 2
 MODEL: Final = 3
 SANDBOX: Final = 4
 INTERNAL: Final = 70  # EX_SOFTWARE of sysexits.h
+HUNG_UP: Final = 129
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 TERMINATED: Final = 143
@@ -53,6 +55,7 @@ EXIT_CODES: Final = {
     MODEL: "the model or its provider failed",
     SANDBOX: "the executor, its sandbox or the workspace failed",
     INTERNAL: "a defect in agentd",
+    HUNG_UP: "the terminal was closed (SIGHUP)",
     INTERRUPTED: "Ctrl-C",
     BROKEN_PIPE: "the reader of the output went away",
     TERMINATED: "SIGTERM",

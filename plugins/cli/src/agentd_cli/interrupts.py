@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,7 +15,7 @@ from typing import Any, NoReturn, Self
 
 from agentd_cli import exits
 
-__all__ = ["Interrupts", "code_of", "end_now", "second_signal_ends"]
+__all__ = ["Interrupts", "code_of", "end_now", "leave_terminal", "second_signal_ends"]
 
 
 def _children_of(pid: int) -> list[int]:
@@ -54,8 +56,18 @@ def end_now(code: int = exits.INTERRUPTED, reason: str = "") -> NoReturn:
 
 
 def code_of(number: int) -> int:
-    """Return the exit code after SIGINT or SIGTERM."""
-    return exits.INTERRUPTED if number == signal.SIGINT else exits.TERMINATED
+    """Return the exit code after SIGINT, SIGTERM or SIGHUP."""
+    return 128 + number
+
+
+def leave_terminal() -> None:
+    """Drop what is written from now on, if the terminal has gone: nobody reads it, and to write it would fail."""
+    for number in (1, 2):
+        try:
+            termios.tcgetattr(number)
+        except termios.error as error:
+            if error.args[0] == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 @contextmanager
@@ -99,6 +111,9 @@ class Interrupts:
     `on_first` (default: raise KeyboardInterrupt) runs in a signal handler of the main thread, so it may only
     raise or wake an event loop. Does nothing when entered in another thread. `exit_code` is 130 after
     SIGINT, 143 after SIGTERM, None before.
+
+    SIGHUP, of a terminal that was closed, is the first one too (129), but never the second: the shell and the kernel
+    each send one. It is left alone where it is ignored (`nohup`) or somebody else's.
     """
 
     def __init__(self, on_first: Callable[[], None] | None = None) -> None:
@@ -109,8 +124,9 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) is signal.SIG_DFL:
+                    self._before[number] = signal.signal(number, self._on_signal)
             self._watch.enter_context(second_signal_ends())
         return self
 
@@ -122,8 +138,12 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         code = code_of(number)
         if self.exit_code is not None:
+            if number == signal.SIGHUP:
+                return
             end_now(code)
         self.exit_code = code
+        if number == signal.SIGHUP:
+            leave_terminal()
         if os.isatty(2):
             # os.write: a signal handler must not re-enter a buffered stream
             os.write(2, b"\nagentd: stopping; Ctrl-C again ends it now\n")
