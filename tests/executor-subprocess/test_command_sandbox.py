@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,34 @@ def test_files_raise_what_open_does(sandbox: CommandSandbox) -> None:
         sandbox.ask_sync("raise OSError(30, os.strerror(30))", "/x")
     assert read_only.value.errno == errno.EROFS
     assert sandbox.ask_sync("print(os.path.basename(path))", "a/b") == b"b\n"
+
+
+LEFT = """
+import os, sys
+from agentd_runner.host.command_sandbox import CommandSandbox
+sandbox = CommandSandbox("subprocess", lasting=True)
+sandbox.run_sync(["sh", "-c", "echo x > file; nohup sleep 300 > log 2>&1 &"])
+if (child := os.fork()) == 0:
+    sys.exit(0)
+os.waitpid(child, 0)
+print(sandbox.workspace, os.listdir(sandbox.workspace).count("file"))
+"""
+
+
+def test_a_temporary_workspace_goes_also_if_nobody_closes_the_sandbox() -> None:
+    forgotten = CommandSandbox("subprocess")
+    forgotten.write_file_sync("file", b"x")
+    workspace = forgotten.workspace
+    assert workspace.is_dir()
+    del forgotten
+    gc.collect()
+    assert not workspace.exists()
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=60, check=True
+    )
+    folder, found = done.stdout.split()
+    assert found == "1"  # it is not the forked child's to remove
+    assert not Path(folder).exists()
 
 
 WAIT = "while [ ! -e go ]; do sleep 0.05; done; echo x > came"

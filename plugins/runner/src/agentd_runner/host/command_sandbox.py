@@ -11,7 +11,8 @@ import secrets
 import shlex
 import shutil
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from textwrap import indent
 from typing import Any, Final, TypeVar
@@ -103,7 +104,7 @@ class CommandSandbox:
     is closed. It is a job of the session then, so `Limits(jobs=...)` bounds it.
 
     :param executor: a name, a pair of name and options, or an `Executor`; None for `chosen_executor`'s.
-    :param workspace: the folder of the files; None for a temporary one that goes when this object is closed.
+    :param workspace: the folder of the files; None for a temporary one that goes with this object.
     :param options: of the executor, by name.
     :param lasting: whether what a command leaves running lives on.
     :param python_blocks: whether a command that does nothing but start `python3` on a text (`python3 -c '...'`) is run
@@ -124,11 +125,13 @@ class CommandSandbox:
         self._lasting = lasting
         self._python_blocks = python_blocks
         self._same_python: tuple[str, ...] | None = None
-        self._temporary: str | None = None
+        self._forget: Callable[[], object] | None = None
         if workspace is None:
             workspace = getattr(executor, "workspace_dir", None)
         if workspace is None:
-            workspace = self._temporary = tempfile.mkdtemp(prefix="agentd-workspace-")
+            workspace = tempfile.mkdtemp(prefix="agentd-workspace-")
+            # also if nobody closes this: when it is collected, or the process ends
+            self._forget = weakref.finalize(self, _remove_folder, workspace, os.getpid())
         self._lease: PortalLease | None = None
         try:
             self.executor, self._owned = find_executor(
@@ -340,9 +343,9 @@ class CommandSandbox:
         if self._lease is not None:
             self._lease.close()
             self._lease = None
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
 
     def __enter__(self) -> CommandSandbox:
         return self
@@ -355,6 +358,11 @@ class CommandSandbox:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+
+def _remove_folder(folder: str, of_process: int) -> None:
+    if os.getpid() == of_process:  # not in a forked child
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _executing(argv: Sequence[str], folder: str, kept: str) -> str:
