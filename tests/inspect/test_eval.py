@@ -16,7 +16,7 @@ from inspect_ai.log import EvalLog
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import Score, Target, accuracy, match, scorer
 from inspect_ai.solver import TaskState, basic_agent
-from inspect_ai.tool import bash, python, tool
+from inspect_ai.tool import bash, python, text_editor, tool
 from inspect_ai.util import SandboxUnavailableError, SandboxUserUnsupportedError, sandbox
 
 CALLS = [
@@ -99,6 +99,13 @@ def test_a_model_is_told_of_what_is_read_only_and_goes_on(tmp_path: Path) -> Non
     (told, _) = (message for message in log.samples[0].messages if message.role == "tool")
     assert told.error.type == "permission"
     assert "Read-only file system" in told.error.message
+
+
+def test_a_tool_that_inspect_puts_into_the_sandbox_ends_the_sample(tmp_path: Path) -> None:
+    made = Task([Sample("?")], solver=basic_agent(tools=[text_editor()]), scorer=match(), sandbox="agentd")
+    log = run(made, tmp_path, [("text_editor", {"command": "view", "path": "/etc/passwd"})])
+    assert log.status == "error"
+    assert "SandboxInjectionError" in log.samples[0].error.message
 
 
 def test_inspect_finds_it_by_its_name_on_the_command_line(tmp_path: Path) -> None:
