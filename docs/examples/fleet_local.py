@@ -1,6 +1,6 @@
 """A fleet on this machine, with a recorded model: needs no key and no cluster. Kill it, and start it again.
 
-pip install "agentd[ray]", then: python fleet_local.py
+pip install "agentd[ray]>=1.0.0rc1", then: python fleet_local.py
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Code that the model writes runs in a microVM of its own, which may reach one host and nothing else.
 
-Needs `pip install "agentd[msb]"` and hardware virtualisation. Set OPENAI_API_KEY, or OPENAI_BASE_URL for
+Needs `pip install "agentd[msb]>=1.0.0rc1"` and hardware virtualisation. Set OPENAI_API_KEY, or OPENAI_BASE_URL for
 another server; MSB_IMAGE is an image with Python 3.11 or newer and bash;
 fetch it before: msb pull python.
 """

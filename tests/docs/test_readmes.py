@@ -29,6 +29,20 @@ def test_a_distribution_says_what_it_is_and_how_it_is_used(folder: Path) -> None
     assert [link for link in links if not (folder / link).exists()] == []
 
 
+def test_agentd_is_installed_with_a_version_while_none_of_this_line_is_final() -> None:
+    version = (ROOT / "VERSION").read_text(encoding="utf-8").strip()
+    bare = re.compile(r"[\"']agentd\[[\w,]+\][\"']|^(?:\$ )?pip install (?:.* )?\"?agentd\"?(?= |$)")
+    pages = [ROOT / "README.md", *(folder / "README.md" for folder in FOLDERS)]
+    pages += [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".md", ".py", ".yaml")]
+    found = [
+        f"{page.relative_to(ROOT)}:{number}: {line.strip()}"
+        for page in pages
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        if bare.search(line.strip())
+    ]
+    assert "rc" not in version or found == []
+
+
 def test_the_table_of_the_front_page_has_every_distribution() -> None:
     _, _, table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| distribution | brings |\n")
     listed = set()
