@@ -81,7 +81,10 @@ _TOOLS: Final = (
     _tool(
         "create_file",
         "Write a text file into the workspace; its folders are made, and what was there is replaced.",
-        {"path": {**_TEXT, "description": "within the workspace"}, "content": _TEXT},
+        {
+            "path": {**_TEXT, "description": "relative to bash's current directory, within the workspace"},
+            "content": _TEXT,
+        },
         ["path", "content"],
         destructive_hint=True,
         output_schema=_DONE,
