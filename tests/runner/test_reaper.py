@@ -170,7 +170,16 @@ def test_where_nobody_is_adopted_the_group_of_the_main_child_is_ended() -> None:
     made.kill_below()
     tell(made.exit_code)
     """
-    ended = "forked(lambda: (ready(), stay()))\nos._exit(3)"
+    ended = """
+parent = os.getpid()
+def orphan():
+    while os.getppid() == parent:
+        time.sleep(0.001)
+    ready()
+    stay()
+forked(orphan)
+os._exit(3)
+"""
     for main, exit_code in ((DEAF, 128 + signal.SIGKILL), (ended, 3)):
         with supervisor(code, main) as process:
             assert process.stdout is not None
