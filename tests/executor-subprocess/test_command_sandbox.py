@@ -15,7 +15,7 @@ from typing import Any
 import agentd
 import anyio
 import pytest
-from agentd.errors import ExecutorClosedError, UnknownPluginError
+from agentd.errors import ConfigError, ExecutorClosedError, UnknownPluginError
 from agentd.protocols import Layout, OnOutput, ToolDispatcher
 from agentd.types import Action, ActionResult, BashAction
 from agentd_executor_subprocess.executor import SubprocessExecutor
@@ -353,3 +353,20 @@ def test_without_a_word_of_the_users_it_is_a_sandbox_or_an_error(
         finally:
             agentd.defaults(executor=None)
     assert not caplog.records
+
+
+def test_limits_are_those_that_are_named_and_else_the_adapters(tmp_path: Path) -> None:
+    given = {"timeout_s": None, "jobs": 3}
+    pair = ("subprocess", {"limits": {"timeout_s": 5, "processes": 50}})
+    with CommandSandbox(pair, limits=given, options={"limits": {"processes": 60}}) as sandbox:
+        limits: Any = sandbox.executor.limits  # type: ignore[attr-defined]
+        assert (limits.timeout_s, limits.jobs, limits.processes) == (5, 3, 60)
+    with CommandSandbox("subprocess", limits=given) as sandbox:
+        limits = sandbox.executor.limits  # type: ignore[attr-defined]
+        assert (limits.timeout_s, limits.jobs) == (None, 3)
+    with pytest.raises(ConfigError, match="limits"):
+        CommandSandbox("subprocess", options={"limits": 3}, limits=given)
+    executor = SubprocessExecutor(tmp_path)
+    with CommandSandbox(executor, limits=given) as sandbox:
+        assert sandbox.executor.limits is executor.limits  # type: ignore[attr-defined]
+    executor.close()

@@ -7,8 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from agentd.registry.options import split_spec
-from agentd_runner.host.command_sandbox import CommandSandbox, chosen_executor
+from agentd_runner.host.command_sandbox import CommandSandbox
 from deepagents.backends import CompositeBackend
 from deepagents.backends.sandbox import BaseSandbox
 
@@ -51,9 +50,13 @@ class AgentdSandbox(CompositeBackend, BaseSandbox):
         python_blocks: bool = True,
     ) -> None:
         seconds = read_timeout(timeout)
-        executor, options = _untimed(chosen_executor(executor), options or {})
         self.sandbox = CommandSandbox(
-            executor, workspace=workspace, options=options, lasting=lasting, python_blocks=python_blocks
+            executor,
+            workspace=workspace,
+            options=options,
+            limits={"timeout_s": None},  # a command has one of its own
+            lasting=lasting,
+            python_blocks=python_blocks,
         )
         commands = SandboxCommands(self.sandbox, timeout=seconds)
         super().__init__(default=commands, routes={}, artifacts_root=str(self.workspace))
@@ -92,15 +95,3 @@ class AgentdSandbox(CompositeBackend, BaseSandbox):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _untimed(executor: object, options: Mapping[str, Any]) -> tuple[object, Mapping[str, Any]]:
-    """Return executor and options with no time-out but those that are named: a command's own may be longer, or none."""
-    if not isinstance(executor, str | tuple | list):
-        return executor, options
-    name, given = split_spec(executor, where="executor")
-    merged = {**given, **options}
-    limits = merged.get("limits") or {}
-    if isinstance(limits, Mapping):
-        merged["limits"] = {"timeout_s": None, **limits}
-    return name, merged

@@ -67,10 +67,10 @@ class AgentdSandboxEnvironment(SandboxEnvironment):
         self._python_blocks = config.python_blocks
         # of a stream that is too long, Inspect keeps the end; an executor keeps head and tail, half of it each
         kept = 2 * SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
-        limits = {"timeout_s": None, "output_bytes": kept, "jobs": 64, **(config.options.get("limits") or {})}
         self.sandbox = CommandSandbox(
             config.executor,
-            options={**config.options, "limits": limits},
+            options=config.options,
+            limits={"timeout_s": None, "output_bytes": kept, "jobs": 64},
             lasting=config.lasting,
             python_blocks=config.python_blocks,
         )

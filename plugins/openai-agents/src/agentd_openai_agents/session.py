@@ -77,7 +77,7 @@ class AgentdSandboxSession(BaseSandboxSession):
         self._live = LiveCommands()
         self.state = state
         self._executor = executor
-        self._options = {**options, "limits": {**LIMITS, **(options.get("limits") or {})}}
+        self._options = options
         self._sandbox: CommandSandbox | None = None
 
     # --- its life
@@ -86,7 +86,9 @@ class AgentdSandboxSession(BaseSandboxSession):
         root = Path(self.state.manifest.root)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            self._sandbox = CommandSandbox(self._executor, workspace=root, options=self._options, **self._how)
+            self._sandbox = CommandSandbox(
+                self._executor, workspace=root, options=self._options, limits=LIMITS, **self._how
+            )
             await self._sandbox.executor.start()
         except (AgentdError, OSError) as error:
             raise WorkspaceStartError(path=root, cause=error, message=f"no sandbox: {error}") from error

@@ -51,7 +51,6 @@ class AgentdWorkspaces:
         self._how = {"lasting": lasting, "python_blocks": python_blocks}
         self._executor = executor
         self._options = dict(options or {})
-        self._options["limits"] = {**LIMITS, **(self._options.get("limits") or {})}
         self._temporary = tempfile.mkdtemp(prefix="agentd-workspaces-") if root is None else None
         self.root = Path(self._temporary or str(root)).expanduser().absolute()
         self._open: dict[str, CommandSandbox] = {}
@@ -118,6 +117,7 @@ class AgentdWorkspaces:
                         self._executor,
                         workspace=self._folder(name),
                         options=self._options,
+                        limits=LIMITS,
                         **self._how,
                     )
                 except AgentdError as error:

@@ -91,7 +91,7 @@ class CodePlace:
     ) -> ActionResult:
         """Run code; its calls are carried out in this event loop meanwhile."""
         ident = f"code{next(self._numbers)}"
-        failure: Exception | None = None
+        failure: Exception
         async with BlockingPortal() as portal:
             self._runs[ident] = CodeRun(portal, toolset, tools, ctx)
             try:

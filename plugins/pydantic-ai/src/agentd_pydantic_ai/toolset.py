@@ -62,8 +62,8 @@ class CodeToolset(WrapperToolset[Any]):
     async def for_run(self, ctx: RunContext[Any]) -> AbstractToolset[Any]:
         """Return what a run uses: this one if it is entered around the run, else one with a sandbox of its own, as runs
         at the same time may be of different people."""
-        wrapped = await self.wrapped.for_run(ctx)
-        return replace(self, wrapped=wrapped, place=self.place if self.place.is_entered else CodePlace())
+        own: dict[str, Any] = {"wrapped": await self.wrapped.for_run(ctx)}
+        return replace(self, **own, place=self.place if self.place.is_entered else CodePlace())
 
     async def get_tools(self, ctx: RunContext[Any]) -> dict[str, ToolsetTool[Any]]:
         """Return `run_code`, and what code cannot call."""

@@ -22,6 +22,7 @@ from agentd._concurrency.portal import PortalLease
 from agentd.errors import ExecutorError
 from agentd.protocols import OnOutput
 from agentd.registry import Registry, defaults as chosen_by_user
+from agentd.registry.options import split_spec
 from agentd.session.resources import find_executor
 from agentd.types import Action, ActionResult, BashAction, OutputChunk, PythonAction
 
@@ -106,6 +107,7 @@ class CommandSandbox:
     :param executor: a name, a pair of name and options, or an `Executor`; None for `chosen_executor`'s.
     :param workspace: the folder of the files; None for a temporary one that goes with this object.
     :param options: of the executor, by name.
+    :param limits: those of the executor that neither its options nor `options` name; an executor object has its own.
     :param lasting: whether what a command leaves running lives on.
     :param python_blocks: whether a command that does nothing but start `python3` on a text (`python3 -c '...'`) is run
         as a Python block, forked from a warm interpreter, where that is the executor's own interpreter.
@@ -119,6 +121,7 @@ class CommandSandbox:
         *,
         workspace: str | Path | None = None,
         options: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
         lasting: bool = False,
         python_blocks: bool = False,
     ) -> None:
@@ -134,9 +137,8 @@ class CommandSandbox:
             self._forget = weakref.finalize(self, _remove_folder, workspace, os.getpid())
         self._lease: PortalLease | None = None
         try:
-            self.executor, self._owned = find_executor(
-                chosen_executor(executor), Path(workspace), Registry, options or {}
-            )
+            chosen, options = _limited(chosen_executor(executor), options or {}, limits or {})
+            self.executor, self._owned = find_executor(chosen, Path(workspace), Registry, options)
         except BaseException:
             self._remove()
             raise
@@ -358,6 +360,19 @@ class CommandSandbox:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
+
+
+def _limited(
+    executor: object, options: Mapping[str, Any], limits: Mapping[str, Any]
+) -> tuple[object, Mapping[str, Any]]:
+    """Return executor and options with these limits, but for those that are named."""
+    if not limits or not isinstance(executor, str | tuple | list):
+        return executor, options
+    name, given = split_spec(executor, where="executor")
+    named = [one.get("limits") or {} for one in (given, options)]
+    if not all(isinstance(one, Mapping) for one in named):  # which the executor refuses
+        return executor, options
+    return name, {**given, **options, "limits": {**limits, **named[0], **named[1]}}
 
 
 def _remove_folder(folder: str, of_process: int) -> None:
