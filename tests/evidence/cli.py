@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hashlib
 import json
@@ -22,6 +21,7 @@ from evidence import bfcl, charts, dojo, tau2
 from evidence.cases import Case
 from evidence.curve import cells
 from evidence.environment import ROOT
+from evidence.options import NAMES, parse
 from evidence.others import OtherSpecs, all_others
 from evidence.plan import Job, curve_jobs, spread, table_jobs
 from evidence.replay import replay
@@ -33,6 +33,7 @@ from evidence.ways import USUAL
 __all__ = ["main"]
 
 DATA_SETS: Final = (bfcl.BFCL, *tau2.TAU2, dojo.DOJO)
+assert tuple(data_set.name for data_set in DATA_SETS) == NAMES
 PACKAGES: Final = (
     "bfcl-eval",
     "inspect-evals",
@@ -198,24 +199,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; 1 if a checker objected to an end state, for a reason that is not known."""
-    parser = argparse.ArgumentParser(prog="make evidence ARGS=...", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few cases of each data set: minutes")
-    parser.add_argument(
-        "--only", nargs="+", default=(), metavar="NAME", help="data sets whose names contain it"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results")
-    parser.add_argument(
-        "--write",
-        action="store_true",
-        help="put tables and charts into docs/evidence-tasks.md, targets into docs/performance.md",
-    )
-    parser.add_argument(
-        "--so-far", action="store_true", help="replay nothing: tables of what runs that were stopped have"
-    )
-    parser.add_argument("--fresh", action="store_true", help="forget the results of earlier runs")
-    given = parser.parse_args(arguments)
-    if given.write and (given.quick or given.only):
-        parser.error("--write needs the full run: leave --quick and --only out")
+    given = parse(arguments)
     console, size = Console(), QUICK if given.quick else FULL
     results = Results(ROOT / ".cache" / "evidence" / "results.jsonl", made_of(), fresh=given.fresh)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -10,9 +10,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, from any directory
 
 from evidence.environment import FOLDER, python
+from evidence.options import parse
 
 if __name__ == "__main__":
     if Path(sys.prefix).resolve() != FOLDER.resolve():
+        parse()  # help, and what is wrong, come before the environment is made
         interpreter = str(python())
         os.execv(interpreter, [interpreter, *sys.argv])
     from evidence.cli import main

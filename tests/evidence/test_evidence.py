@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +29,35 @@ from evidence.tokens import Meter, as_typescript
 from evidence.ways import USUAL, WAYS, Known, Way, answers
 
 pytestmark = pytest.mark.anyio
+
+RUN = Path(__file__).with_name("run.py")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--help"], 0, "tau2 airline"),
+        (["--only", "retial"], 2, "no data set has 'retial' in its name; there are: bfcl,"),
+    ],
+    ids=["help", "a name that is wrong"],
+)
+def test_help_and_mistakes_are_told_before_the_environment_is_made(
+    tmp_path: Path, arguments: list[str], code: int, told: str
+) -> None:
+    copy = tmp_path / "tests" / "evidence"
+    copy.mkdir(parents=True)
+    for name in ("__init__.py", "run.py", "environment.py", "options.py"):
+        shutil.copy(RUN.with_name(name), copy)
+    done = subprocess.run(
+        [sys.executable, str(copy / "run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code
+    assert told in " ".join((done.stdout + done.stderr).split())
+    assert not (tmp_path / ".cache").exists()
 
 
 @pytest.fixture
