@@ -85,6 +85,16 @@ async def test_a_file_has_the_very_characters_that_were_given(tmp_path: Path, co
     assert (tmp_path / "w" / '"~a" b').read_bytes() == content.encode()
 
 
+async def test_a_log_in_one_file_has_all_calls_that_run_code_in_their_order(tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    for words in (["one", "two"], ["three"]):
+        async with client(tmp_path, "--log", str(log)) as opened:
+            for word in words:
+                await opened.call_tool("run_bash", {"code": f"echo {word}"})
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [e["code"] for e in logged if e["type"] == "code_start"] == ["echo one", "echo two", "echo three"]
+
+
 async def test_bash_with_the_line_ends_of_windows_runs(tmp_path: Path) -> None:
     async with client(tmp_path) as opened:
         assert text(await opened.call_tool("run_bash", {"code": "true\r\necho here\r\n"})) == "here"

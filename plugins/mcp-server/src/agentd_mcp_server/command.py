@@ -91,7 +91,11 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
     help="Pictures that code shows (agentd.show) and tools return are in results.",
 )
 @click.option(
-    "--log", "log_dir", type=click.Path(path_type=Path), metavar="DIR", help="Keep the events as JSON lines."
+    "--log",
+    "log_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE.jsonl",
+    help="Keep the events as JSON lines: in DIR, a file for each call that runs code; or all in FILE.jsonl.",
 )
 @click.option(
     "--http", metavar="[HOST:]PORT", help="Serve many clients over HTTP at /mcp, not one over standard input."
