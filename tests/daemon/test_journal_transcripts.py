@@ -98,16 +98,18 @@ def test_whatever_was_saved_last_comes_back_whole(
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal.db"
     journal = Journal.open(path)
-    for number, state in enumerate(states):
-        if number and data.draw(st.booleans()):  # shares a beginning with what was saved before
-            keep = data.draw(st.integers(0, len(states[number - 1].messages)))
-            state.messages[:0] = states[number - 1].messages[:keep]
-        journal.save_transcript("a", state)
-        if data.draw(st.booleans()):
-            journal.close()
-            journal = Journal.open(path)
-        assert journal.load_transcript("a") == state
-    journal.close()
+    try:
+        for number, state in enumerate(states):
+            if number and data.draw(st.booleans()):  # shares a beginning with what was saved before
+                keep = data.draw(st.integers(0, len(states[number - 1].messages)))
+                state.messages[:0] = states[number - 1].messages[:keep]
+            journal.save_transcript("a", state)
+            if data.draw(st.booleans()):
+                journal.close()
+                journal = Journal.open(path)
+            assert journal.load_transcript("a") == state
+    finally:
+        journal.close()
     with Journal.open(path, readonly=True) as reader:
         assert reader.load_transcript("a") == states[-1]
 
