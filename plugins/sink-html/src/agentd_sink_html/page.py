@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import difflib
 import hashlib
-import html
 import os
-import re
 import time
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from agentd_sink_html import timeline
+from agentd_sink_html.texts import SHOWN, Texts, plain
 from agentd_sink_html.trace import BlockTrace, RunTrace
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["page"]
 
-_COLOURED: Final = 50_000  # characters of one text that gets colours
-_COLOURED_IN_ALL: Final = 100_000  # of one page: the first ones
-_SHOWN: Final = 200_000  # characters of one text that are shown
 _PICTURE_BYTES: Final = 2_000_000  # of one that the page shows
 _MAGIC: Final = {
     "image/png": b"\x89PNG",
@@ -35,18 +31,6 @@ _MAGIC: Final = {
     "image/gif": b"GIF8",
     "image/webp": b"RIFF",
 }
-_LANGUAGES: Final = (
-    "bash c css diff go html ini javascript:js json markdown:md python python:py rust:rs sh sql toml typescript:ts "
-    "yaml:yml yaml"
-)
-"""What pygments names languages, and how blocks and files name them where that is something else."""
-_PROSE: Final = re.compile(r"[A-Za-z](?:[^\W_]|[ ,.;:!?'()/%-])*")
-"""A line in which Markdown has nothing to do. Most of what models say between blocks is one."""
-_CONTROLS: Final = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-_DIRECTIONS: Final = {
-    ord(mark): "\ufffd" for mark in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-}
-"""What turns the direction of text, and so can show code as other code."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +58,7 @@ def page(runs: Sequence[RunTrace], *, title: str = "", notes: Iterable[str] = ()
             script=script,
             style=style,
             script_digest=digest,
-            colours=_Colours(),
+            texts=Texts(),
         )
     )
 
@@ -124,7 +108,7 @@ class _RunView:
 
 
 def _difference(before: str, now: str, path: str) -> str:
-    lines = before[:_SHOWN].splitlines(keepends=True), now[:_SHOWN].splitlines(keepends=True)
+    lines = before[:SHOWN].splitlines(keepends=True), now[:SHOWN].splitlines(keepends=True)
     if max(map(len, lines)) > 5_000:  # difflib takes the square of it
         return now
     difference = difflib.unified_diff(*lines, f"before/{path}", path)
@@ -145,7 +129,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for each in (_plain, _markdown, _picture, _duration, _thousands, _money):
+    for each in (plain, _picture, _duration, _thousands, _money):
         environment.filters[each.__name__.removeprefix("_")] = each
     return environment
 
@@ -153,77 +137,6 @@ def _environment() -> Environment:
 @cache
 def _asset(name: str) -> str:
     return (files("agentd_sink_html") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _plain(text: str) -> str:
-    """Cut to what a page can show, and with no character that acts on what stands around it."""
-    if len(text) > _SHOWN:
-        half = _SHOWN // 2
-        text = f"{text[:half]}\n[... {len(text) - _SHOWN:,} characters are not shown ...]\n{text[-half:]}"
-    return text.translate(_CONTROLS).translate(_DIRECTIONS)
-
-
-@cache
-def _languages() -> dict[str, str]:
-    pairs = [word.partition(":") for word in _LANGUAGES.split()]
-    return {language: language for language, *_ in pairs} | {
-        short or language: language for language, _, short in pairs
-    }
-
-
-class _Colours:
-    """Colours the code of one page by its language, or by its file's name, as long as the page has colours left: the
-    lexers take most of the time in which a page is made."""
-
-    def __init__(self) -> None:
-        self.left = _COLOURED_IN_ALL
-
-    def code(self, text: str, target: str) -> Any:
-        """Return code with its colours, or escaped."""
-        from markupsafe import Markup, escape
-
-        language = _languages().get(target.rpartition(".")[2].lower())
-        text = _plain(text)
-        if language is None or len(text) > min(_COLOURED, self.left):
-            return escape(text)
-        self.left -= len(text)
-        # pygments' own formatter takes as long as the lexer: it looks each token's style up anew, and goes by lines
-        parts: list[str] = []
-        words: list[str] = []
-        said = ""
-        for kind, word in _lexer(language).get_tokens(text):
-            name = said if word.isspace() else _class_name(kind)
-            if name != said:
-                parts.append(_span(said, words))
-                words, said = [], name
-            words.append(word)
-        parts.append(_span(said, words))
-        return Markup("".join(parts))
-
-
-def _span(name: str, words: list[str]) -> str:
-    text = html.escape("".join(words), quote=False)
-    return f'<span class="{name}">{text}</span>' if name and words else text
-
-
-@cache
-def _lexer(language: str) -> Any:
-    from pygments.lexers import get_lexer_by_name
-
-    return get_lexer_by_name(language, stripnl=False, ensurenl=False)
-
-
-@cache
-def _class_name(kind: Any) -> str:
-    """Return the name that the style sheet has for tokens of this kind."""
-    from pygments.token import STANDARD_TYPES
-
-    names = []
-    while kind not in STANDARD_TYPES:
-        names.append(f"-{kind[-1]}")
-        kind = kind.parent
-    name = STANDARD_TYPES[kind]
-    return f"{name} {name}{''.join(reversed(names))}" if names else name
 
 
 @cache
@@ -234,23 +147,6 @@ def _code_colours() -> str:
     dark = HtmlFormatter(style="github-dark").get_style_defs("pre")
     box = "pre { background: var(--box) !important }"
     return f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{box}\n"
-
-
-@cache
-def _parser() -> Any:
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-
-
-def _markdown(text: str) -> Any:
-    from markupsafe import Markup
-
-    text = _plain(text)
-    line = text.strip("\n").rstrip()
-    if _PROSE.fullmatch(line):
-        return Markup(f"<p>{line}</p>\n")
-    return Markup(_parser().render(text))  # HTML is off: what looks like it is escaped
 
 
 def _picture(path: str, mime_type: str) -> str:
