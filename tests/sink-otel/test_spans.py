@@ -224,6 +224,26 @@ def test_what_was_said_is_in_the_spans_only_if_asked_for(content: bool) -> None:
     kept.sink.close()
 
 
+@pytest.mark.parametrize("content", [False, True])
+@pytest.mark.parametrize(
+    ("reason", "error", "kind"),
+    [
+        ("error", "ModelError: 400 - Invalid prompt: 'the secret words'", "ModelError"),
+        ("refused", "the secret words: no", "refused"),
+    ],
+)
+def test_of_the_error_of_a_run_only_the_type_is_told_without_content(
+    content: bool, reason: Any, error: str, kind: str
+) -> None:
+    kept = Kept(content=content)
+    kept.sink.emit(RunStart(task="x", model="m"))
+    kept.sink.emit(RunEnd(stop_reason=reason, error=error))
+    root = kept.spans["invoke_agent agentd"]
+    assert (root.attributes or {})["error.type"] == kind
+    assert root.status.description == (error if content else kind)
+    kept.sink.close()
+
+
 def test_a_run_without_an_end_has_its_spans_ended_when_the_sink_closes(kept: Kept) -> None:
     for event in events()[:2]:
         kept.sink.emit(event)

@@ -214,7 +214,10 @@ class _RunSpans:
             turn.end()  # one that broke off; one that has not begun is left out
         known = self._known(stop_reason=event.stop_reason, turns=event.turns) | _tokens(event.usage)
         known |= self._said(answer=event.text)
-        self._close(event.error, known)
+        kind = _run_error_type(event)
+        if kind:
+            known["error.type"] = kind
+        self._close(event.error if self._content else kind, known)  # a provider's words may quote the prompt
 
     def break_off(self) -> None:
         """End the spans of a run whose end is not known."""
@@ -352,6 +355,14 @@ def _tokens(usage: Usage) -> dict[str, AttributeValue]:
     if usage.unpriced_requests:
         known["agentd.unpriced_requests"] = usage.unpriced_requests
     return known
+
+
+def _run_error_type(event: RunEnd) -> str:
+    """Return the class of the exception that ended a run, else why it stopped; "" if there was no error."""
+    name, _, said = event.error.partition(":")
+    if event.stop_reason == "error" and said and name.isidentifier():
+        return name
+    return event.stop_reason if event.error else ""
 
 
 def _error_type(result: str) -> str:
