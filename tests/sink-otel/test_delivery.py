@@ -1,4 +1,4 @@
-"""A receiver that takes nothing: the person is told once, in plain words, and the run's end does not wait for it."""
+"""A receiver that takes no spans or no metrics: the person is told once of it, and the run's end does not wait."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from agentd_sink_otel.sink import OtelSink
 
 
 @contextmanager
-def receiver(*statuses: int) -> Iterator[tuple[str, list[str]]]:
-    """A receiver that answers with these statuses, the last one again and again; yields its address and the paths."""
+def receiver(*statuses: int, metrics: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """A receiver that answers with these statuses, the last one again and again; yields its address and the paths.
+
+    :param metrics: its answer to metrics, which then take none of `statuses`.
+    """
     left, paths = list(statuses), list[str]()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             paths.append(self.path)
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(left.pop(0) if len(left) > 1 else left[0])
+            if metrics and self.path == "/v1/metrics":
+                self.send_response(metrics)
+            else:
+                self.send_response(left.pop(0) if len(left) > 1 else left[0])
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -72,7 +78,7 @@ def test_an_absent_receiver_is_told_once_with_its_address_and_the_setting(
     sink.close()
     setting = "the option `endpoint`" if by == "option" else by
     (line,) = told(caplog)
-    assert f"the OTLP receiver {endpoint} ({setting}) takes nothing: Connection refused." in line
+    assert f"the OTLP receiver {endpoint} ({setting}) takes no spans: Connection refused." in line
 
 
 def test_the_end_of_a_run_asks_a_receiver_that_is_busy_once_and_no_more(
@@ -84,7 +90,34 @@ def test_the_end_of_a_run_asks_a_receiver_that_is_busy_once_and_no_more(
         sink.close()
     assert paths == ["/v1/traces"]  # and not again, nor for the metrics
     (line,) = told(caplog)
-    assert "takes nothing" in line
+    assert "takes no spans" in line
+
+
+def test_a_receiver_that_takes_no_metrics_gets_all_spans(caplog: pytest.LogCaptureFixture) -> None:
+    with receiver(200, metrics=404) as (endpoint, paths):
+        sink = OtelSink(endpoint=endpoint)
+        run(sink)
+        sink._providers.meters.force_flush()  # type: ignore[attr-defined]
+        sink.close()
+    assert paths == ["/v1/metrics", "/v1/traces"]
+    (line,) = told(caplog)
+    assert f"{endpoint} (the option `endpoint`) takes no metrics: " in line
+
+
+def test_each_signal_is_told_with_its_own_address(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    metrics = f"{nowhere()}/m"
+    with receiver(200) as (endpoint, paths):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{endpoint}/v1/traces")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", metrics)
+        sink = OtelSink()
+        run(sink)
+        sink.close()
+    assert paths == ["/v1/traces"]
+    (line,) = told(caplog)
+    assert f"the OTLP receiver {metrics} (OTEL_EXPORTER_OTLP_METRICS_ENDPOINT) takes no metrics: " in line
 
 
 def test_a_receiver_that_comes_back_gets_what_follows(caplog: pytest.LogCaptureFixture) -> None:

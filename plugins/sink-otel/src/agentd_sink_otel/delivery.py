@@ -1,4 +1,4 @@
-"""Senders to an OTLP receiver that say once, in a line of ours, if it takes nothing, and do not hold up a run's end.
+"""Senders to an OTLP receiver that say once, in a line of ours, if it takes no spans (or metrics), and hold up no end.
 
 OpenTelemetry's exporters try again for ten seconds, and log a line for each attempt.
 """
@@ -30,12 +30,14 @@ _LOGGERS: Final = (trace_exporter.__name__, metric_exporter.__name__)
 class Delivery(logging.Filter):
     """What is known of a receiver. As a filter of OpenTelemetry's loggers, it hears what they say of its attempts.
 
+    :param what: spans or metrics: a receiver may take the one and not the other.
     :param where: the receiver, for people; `setting`: what has named it.
     """
 
-    def __init__(self, where: str, setting: str) -> None:
+    def __init__(self, what: str, where: str, setting: str) -> None:
         super().__init__()
-        self._where = where
+        self.where = where
+        self._what = what
         self._setting = setting
         self._attempt = threading.local()
         self._lock = threading.Lock()
@@ -77,10 +79,11 @@ class Delivery(logging.Filter):
             is_told, self._is_told = self._is_told, True
         if not is_told:
             _log.warning(
-                "otel sink: the OTLP receiver %s (%s) takes nothing: %s. The run goes on, and its spans and metrics "
-                "are lost meanwhile; start a receiver there, or name another one",
-                self._where,
+                "otel sink: the OTLP receiver %s (%s) takes no %s: %s. The run goes on, and they are lost meanwhile; "
+                "start a receiver there, or name another one",
+                self.where,
                 self._setting,
+                self._what,
                 _reason(why),
             )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Providers", "find_providers"]
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_DEFAULT: Final = "http://localhost:4318"  # OpenTelemetry's
 _LAST_WORD_MS: Final = 5_000  # how long the end of a sink waits for a receiver
 
 
@@ -53,11 +54,15 @@ def find_providers(
     return Providers(tracers=trace.get_tracer_provider(), meters=metrics.get_meter_provider())
 
 
-def _named(root: str) -> tuple[str, str]:
-    """Return a receiver for people, and what has named it."""
+def _named(root: str, signal: str) -> tuple[str, str]:
+    """Return the receiver of a signal (TRACES, METRICS) for people, and what has named it."""
     if root:
         return root, "the option `endpoint`"
-    return next((value, name) for name in _ENDPOINTS if (value := os.environ.get(name)))
+    own = f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"
+    for name in (own, "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        if value := os.environ.get(name):
+            return value, name
+    return _DEFAULT, f"the default, as {own} is not set"
 
 
 def _senders(endpoint: str, service: str) -> Providers:
@@ -77,21 +82,29 @@ def _senders(endpoint: str, service: str) -> Providers:
     resource = Resource.create({} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service})
     # Ours alone, never the process's: two sinks may send to two receivers, and other libraries' spans are not ours.
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-    delivery = Delivery(*_named(root))
-    spans = SpanSender(delivery, **({"endpoint": f"{root}/v1/traces"} if root else {}))
+    of_spans, of_figures = (
+        Delivery("spans", *_named(root, "TRACES")),
+        Delivery("metrics", *_named(root, "METRICS")),
+    )
+    spans = SpanSender(of_spans, **({"endpoint": f"{root}/v1/traces"} if root else {}))
     tracers.add_span_processor(BatchSpanProcessor(spans))
-    figures = FigureSender(delivery, **({"endpoint": f"{root}/v1/metrics"} if root else {}))
+    figures = FigureSender(of_figures, **({"endpoint": f"{root}/v1/metrics"} if root else {}))
     meters = MeterProvider([PeriodicExportingMetricReader(figures)], resource, shutdown_on_exit=False)
 
     def close() -> None:
-        delivery.is_closing = True
-        if delivery.is_failing:
+        of_spans.is_closing = of_figures.is_closing = True
+        if of_spans.is_failing:
             spans.shutdown()  # it may be about to try again
         if not tracers.force_flush(_LAST_WORD_MS):
-            delivery.fail(f"no answer within {_LAST_WORD_MS / 1000:g} s")
+            of_spans.fail(f"no answer within {_LAST_WORD_MS / 1000:g} s")
             spans.shutdown()
         tracers.shutdown()
+        if of_spans.is_failing and of_spans.where == of_figures.where:
+            of_figures.is_failing = True  # it is not asked again
+        if of_figures.is_failing:
+            figures.shutdown()
         meters.shutdown(_LAST_WORD_MS)
-        delivery.close()
+        of_spans.close()
+        of_figures.close()
 
     return Providers(tracers=tracers, meters=meters, close=close)
