@@ -127,7 +127,7 @@ async def test_whoever_sends_waits_for_the_reader_and_is_let_go_when_nobody_read
 def test_messages_are_the_same_for_every_way_of_cutting_the_stream(texts: list[str], cuts: list[int]) -> None:
     async def check() -> None:
         async with ends() as wire:
-            messages = [{"method": "m", "params": {"text": text}} for text in texts]
+            messages = [{"id": 1, "method": "m", "params": {"text": text}} for text in texts]
             data = b"".join(json.dumps(m, ensure_ascii=True).encode() + b"\n" for m in messages)
             for cut in cuts:
                 wire.say(data[:cut])

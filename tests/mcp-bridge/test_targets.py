@@ -199,6 +199,8 @@ def test_what_is_no_server_is_left_to_other_plugins(spec: object) -> None:
         ({"command": "x", "headers": {"a": "b"}}, "headers: does not belong to a server with 'command'"),
         ({"url": "http://h/", "args": ["x"]}, "args: does not belong to a server with 'url'"),
         ({"url": "ftp://h/"}, "url: must start with http:// or https://"),
+        ({"url": "http://["}, r"url: is no URL: Invalid IPv6 URL, got 'http://\['"),
+        ({"url": "http://h:x/"}, "url: is no URL: Port could not be cast"),
         ({"url": "http:///x"}, "and have a host"),
         ({"url": "http://h/", "type": "htp"}, r"type: must be one of .*got 'htp'; did you mean 'http'\?"),
         ({"command": "x", "type": "http"}, "url: is missing"),

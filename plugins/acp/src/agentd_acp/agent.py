@@ -58,6 +58,7 @@ __all__ = ["EditorAgent", "SessionChoice", "SessionMaker"]
 
 _log: Final = logging.getLogger("agentd.acp")
 _PAGE: Final = 50
+_MAX_CURSOR_DIGITS: Final = 9
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -225,9 +226,7 @@ class EditorAgent(Agent):
         self, cwd: str | None = None, cursor: str | None = None, **_: Any
     ) -> ListSessionsResponse:
         """List conversations that were kept, of a folder or of all, the newest first."""
-        start = int(cursor) if cursor is not None and cursor.isdecimal() else 0
-        if cursor is not None and not cursor.isdecimal():
-            raise ConfigError(f"cursor: {cursor!r:.80} is not from this agent")
+        start = _start_of(cursor)
         kept = ConversationFolder.everywhere() if cwd is None else _folder(cwd, None).all()
         found = await call_in_thread(lambda: list(islice(kept, start, start + _PAGE + 1)))
         sessions = [
@@ -349,6 +348,15 @@ class EditorAgent(Agent):
             await session.aclose()
         except Exception:
             _log.exception("the session %s has not ended as it should", id)
+
+
+def _start_of(cursor: str | None) -> int:
+    """Return where the page begins that a cursor names. Raises `ConfigError` for what no answer had."""
+    if cursor is None:
+        return 0
+    if not cursor.isdecimal() or len(cursor) > _MAX_CURSOR_DIGITS:
+        raise ConfigError(f"cursor: {cursor!r:.80} is not from this agent")
+    return int(cursor)
 
 
 def _folder(cwd: str, more: Any) -> ConversationFolder:

@@ -81,7 +81,10 @@ def _joined(words: Sequence[str]) -> str:
 
 def _name(uri: str, cwd: Path) -> str:
     """Return how a resource is called: a file by its path, from the session's folder on if it lies there."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # it need not be one that Python can read
+        return uri
     if parts.scheme != "file":
         return uri
     path = Path(unquote(parts.path))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agentd_acp.incoming import INVALID_REQUEST, PARSE_ERROR, LineProblem, read_message
+
 if TYPE_CHECKING:
     from agentd_cli.standard_streams import StandardInput, StandardOutput
 
@@ -19,9 +21,7 @@ MAX_LINE_BYTES: Final = 32 << 20
 """Of one message: an image of 8 MiB as base64, and text around it, have room in it."""
 _ERROR_WRITE_S: Final = 5.0
 _MAX_ERRORS: Final = 20
-
-PARSE_ERROR: Final = -32700
-INVALID_REQUEST: Final = -32600
+_NAMES: Final = {PARSE_ERROR: "Parse error", INVALID_REQUEST: "Invalid request"}
 
 
 @attrs.define(eq=False)
@@ -69,14 +69,15 @@ class MessageWire:
                 if self._at_end or self.is_gone.is_set():
                     return None
                 self._take(await self._source.read())
-            message, problem = _read(self._lines.popleft())
-            if message is None:
-                await self._refuse(*problem)
-                continue
-            if "method" in message and message.get("id") is not None:
-                self._unanswered.add(message["id"])
-                self._all_answered.clear()
-            return message
+            line = self._lines.popleft()
+            message = read_message(line) if line else self._too_long_line()
+            if isinstance(message, LineProblem):
+                await self._refuse(message)
+            elif message is not None:
+                if "method" in message and message.get("id") is not None:
+                    self._unanswered.add(message["id"])
+                    self._all_answered.clear()
+                return message
 
     async def send(self, message: dict[str, Any]) -> None:
         """Write a message, and wait until it is written. If nobody reads, what is no request is dropped.
@@ -176,14 +177,16 @@ class MessageWire:
         self._pieces.clear()
         self._held, self._too_long = 0, False
 
-    async def _refuse(self, id: str | int | None, code: int, why: str) -> None:
+    def _too_long_line(self) -> LineProblem:
+        why = f"a message may have {self._max_line_bytes:,} bytes; a longer line was passed over"
+        return LineProblem(None, INVALID_REQUEST, why)
+
+    async def _refuse(self, problem: LineProblem) -> None:
         """Answer what is no message. Whoever does not read that either must not keep the others waiting."""
-        if not why:
-            why = f"a message may have {self._max_line_bytes:,} bytes; a longer line was passed over"
-        said = {"code": code, "message": _NAMES[code], "data": {"details": why}}
+        said = {"code": problem.code, "message": _NAMES[problem.code], "data": {"details": problem.why}}
         try:
             async with asyncio.timeout(_ERROR_WRITE_S):
-                await self._write({"jsonrpc": "2.0", "id": id, "error": said})
+                await self._write({"jsonrpc": "2.0", "id": problem.id, "error": said})
         except TimeoutError:
             pass
 
@@ -192,50 +195,6 @@ class MessageWire:
         self._outgoing.append(outgoing)
         self._is_more.set()
         await outgoing.written.wait()
-
-
-_NAMES: Final = {PARSE_ERROR: "Parse error", INVALID_REQUEST: "Invalid request"}
-_Problem = tuple[str | int | None, int, str]
-
-
-def _read(line: bytes) -> tuple[dict[str, Any] | None, _Problem]:
-    """Return the message of a line, or what is wrong with it: the SDK trusts what it is given."""
-    if not line:
-        return None, (None, INVALID_REQUEST, "")
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return None, (None, PARSE_ERROR, f"the line is no JSON: {error}"[:300])
-    if not isinstance(message, dict):
-        return None, (None, INVALID_REQUEST, f"a message is a JSON object, got a {_kind(message)}")
-    id = message.get("id")
-    if id is not None and (isinstance(id, bool) or not isinstance(id, str | int)):
-        return None, (None, INVALID_REQUEST, f"id: must be a text or a whole number, got a {_kind(id)}")
-    if "method" in message:
-        if not isinstance(message["method"], str):
-            return None, (id, INVALID_REQUEST, f"method: must be a text, got a {_kind(message['method'])}")
-        return message, (None, 0, "")
-    if "result" not in message and "error" not in message:
-        return None, (id, INVALID_REQUEST, "a message has a method, a result or an error")
-    if "error" in message and not _is_error(message["error"]):
-        message["error"] = {
-            "code": -32603,
-            "message": f"the client's error is none: {message['error']!r}"[:300],
-        }
-    return message, (None, 0, "")
-
-
-def _is_error(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("code"), int)
-        and isinstance(value.get("message"), str)
-    )
-
-
-def _kind(value: object) -> str:
-    names = {dict: "object", list: "list", str: "text", bool: "truth value", type(None): "null"}
-    return names.get(type(value), "number")
 
 
 def _tidy(message: dict[str, Any]) -> dict[str, Any]:

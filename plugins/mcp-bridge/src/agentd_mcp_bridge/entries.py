@@ -208,8 +208,12 @@ def _stdio(entry: Mapping[str, Any], where: str, base: Path | None) -> StdioTarg
 
 def _url(entry: Mapping[str, Any], where: str) -> str:
     url = _text(entry.get("url"), where, "url")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:  # half an IPv6 address, a port that is no number
+        raise ConfigError(f"{_path(where, 'url')}is no URL: {error}, got {url!r:.200}") from None
+    if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(
             f"{_path(where, 'url')}must start with http:// or https:// and have a host, got {url!r}"
         )
