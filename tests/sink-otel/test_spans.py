@@ -225,6 +225,25 @@ def test_what_was_said_is_in_the_spans_only_if_asked_for(content: bool) -> None:
 
 
 @pytest.mark.parametrize("content", [False, True])
+def test_files_that_are_created_are_one_kind_of_block_whatever_their_paths(content: bool) -> None:
+    kept = Kept(content=content)
+    kept.sink.emit(RunStart(model="m"))
+    for path in ("one.txt", "two.txt"):
+        kept.sink.emit(CodeStart(id=path, code="", action="create", target=path))
+        kept.sink.emit(Approval(id=path, kind="create", name=path, decision="allow", code_id=path))
+        kept.sink.emit(
+            CodeExecution(id=path, code="", output="", status="completed", action="create", target=path)
+        )
+    attributes = kept.spans["execute_code create"].attributes or {}
+    assert attributes["agentd.target"] == "create"
+    assert attributes.get("agentd.path") == ("two.txt" if content else None)
+    assert kept.tree()["approval create"] == "execute_code create"
+    (point,) = kept.figures()["agentd.block.duration"]
+    assert (point.count, point.attributes["agentd.target"]) == (2, "create")
+    kept.sink.close()
+
+
+@pytest.mark.parametrize("content", [False, True])
 @pytest.mark.parametrize(
     ("reason", "error", "kind"),
     [

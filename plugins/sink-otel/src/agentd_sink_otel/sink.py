@@ -164,13 +164,16 @@ class _RunSpans:
             self._wrote = time.time_ns()
             if not isinstance(event, CodeStart):
                 return
-            known = self._known(action=event.action, target=event.target, turn=event.turn)
+            target = _target(event)
+            known = self._known(action=event.action, target=target, turn=event.turn)
             known["gen_ai.operation.name"] = "execute_tool"
             known |= self._said(code=event.code)
-            self._begin(event.id, f"execute_code {event.target}", "turn", known)
+            if target != event.target:
+                known |= self._said(path=event.target)
+            self._begin(event.id, f"execute_code {target}", "turn", known)
         elif isinstance(event, CodeExecution):
             self._figures.blocks.record(
-                event.wall_s, {"agentd.target": event.target, "agentd.status": event.status}
+                event.wall_s, {"agentd.target": _target(event), "agentd.status": event.status}
             )
             known = self._known(exit_code=event.exit_code) | self._said(output=event.output)
             self._end(event.id, known, "" if event.status == "completed" else f"exit code {event.exit_code}")
@@ -286,8 +289,12 @@ class _RunSpans:
         key = f"approval {event.id}"
         if key not in self._open:
             known = self._known(kind=event.kind) | self._said(arguments=event.arguments)
+            name = event.name
+            if event.kind == "create":
+                known |= self._said(path=name)
+                name = "create"
             start = time.time_ns() - int(event.waited_s * 1e9)
-            self._begin(key, f"approval {event.name}", event.code_id or "turn", known, start)
+            self._begin(key, f"approval {name}", event.code_id or "turn", known, start)
         if event.decision:
             self._end(key, self._known(decision=event.decision))
 
@@ -342,6 +349,11 @@ class _RunSpans:
 
     def _said(self, **texts: str) -> dict[str, AttributeValue]:
         return {f"agentd.{name}": text for name, text in texts.items()} if self._content else {}
+
+
+def _target(event: CodeStart | CodeExecution) -> str:
+    """Return the language of a block, or `create`: a path would make a time series for each file, and may tell much."""
+    return "create" if event.action == "create" else event.target
 
 
 def _tokens(usage: Usage) -> dict[str, AttributeValue]:
