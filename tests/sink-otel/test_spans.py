@@ -13,17 +13,27 @@ from typing import Any
 import pytest
 from agentd import Session, SyncSession, tool
 from agentd.errors import ConfigError
-from agentd.events import Approval, CodeExecution, CodeStart, RunEnd, RunStart, ToolCall, TurnEnd
+from agentd.events import Approval, CodeExecution, CodeStart, RunEnd, RunStart, TextDelta, ToolCall, TurnEnd
 from agentd.types import Usage
 from agentd_sink_otel import plugin
 from agentd_sink_otel.sink import OtelSink
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from script_model import CallingModel, ScriptModel
+
+
+class Begun(SpanProcessor):
+    """Keeps the names of the spans that have begun."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def on_start(self, span: ReadableSpan, parent_context: object = None) -> None:
+        self.names.append(span.name)
 
 
 class Kept:
@@ -261,6 +271,19 @@ def test_of_the_error_of_a_run_only_the_type_is_told_without_content(
     assert (root.attributes or {})["error.type"] == kind
     assert root.status.description == (error if content else kind)
     kept.sink.close()
+
+
+@pytest.mark.parametrize("breaks_off", [False, True])
+def test_a_turn_has_a_span_if_something_happens_in_it(kept: Kept, breaks_off: bool) -> None:
+    begun = Begun()
+    kept.provider.add_span_processor(begun)
+    for event in events()[:-1]:
+        kept.sink.emit(event)
+    if breaks_off:
+        kept.sink.emit(TextDelta(text="But"))
+    kept.sink.emit(RunEnd(turns=1))
+    assert ("turn 2" in begun.names) is breaks_off
+    assert set(begun.names) == set(kept.spans)
 
 
 def test_a_run_without_an_end_has_its_spans_ended_when_the_sink_closes(kept: Kept) -> None:

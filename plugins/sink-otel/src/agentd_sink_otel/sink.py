@@ -15,6 +15,7 @@ name for is `agentd.*`.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -144,6 +145,7 @@ class _RunSpans:
         self._model = event.model
         self._open: dict[str, _OpenSpan] = {}
         self._calls: dict[str, Span] = {}  # those that have begun, and whose event has not come
+        self._turn_lock = threading.Lock()
         self._is_over = False
         self._before: Context = contexts.get_current()
         self._turns = 0
@@ -162,6 +164,8 @@ class _RunSpans:
     def take(self, event: Event) -> None:
         if isinstance(event, _WRITING):  # most events
             self._wrote = time.time_ns()
+            if "turn" not in self._open:
+                self._open_turn()
             if not isinstance(event, CodeStart):
                 return
             target = _target(event)
@@ -191,7 +195,13 @@ class _RunSpans:
     def _begin_turn(self) -> None:
         self._turns += 1
         self._turn_began = self._wrote = time.time_ns()
-        self._begin("turn", f"turn {self._turns}", "run", self._known(turn=self._turns), self._turn_began)
+
+    def _open_turn(self) -> None:
+        """Start the turn's span with the first thing in it: what follows the last turn is the end of the run."""
+        with self._turn_lock:
+            if "turn" not in self._open and not self._is_over:
+                known = self._known(turn=self._turns)
+                self._begin("turn", f"turn {self._turns}", "run", known, self._turn_began)
 
     def _end_turn(self, event: TurnEnd) -> None:
         usage = event.usage
@@ -213,8 +223,8 @@ class _RunSpans:
 
     def _end_run(self, event: RunEnd) -> None:
         turn = self._pop("turn")
-        if turn is not None and self._wrote > self._turn_began:
-            turn.end()  # one that broke off; one that has not begun is left out
+        if turn is not None:
+            turn.end()  # it broke off
         known = self._known(stop_reason=event.stop_reason, turns=event.turns) | _tokens(event.usage)
         known |= self._said(answer=event.text)
         kind = _run_error_type(event)
@@ -227,7 +237,8 @@ class _RunSpans:
         self._close("the run's end is not known", {})
 
     def _close(self, error: str, known: Mapping[str, AttributeValue]) -> None:
-        self._is_over = True
+        with self._turn_lock:
+            self._is_over = True
         root = self._open.pop("run").span
         still = [known.span for known in reversed(self._open.values())]
         for span in [*self._calls.values(), *still]:
@@ -314,6 +325,8 @@ class _RunSpans:
     # --- spans ---------------------------------------------------------------------------------------
 
     def _within(self, key: str) -> Context:
+        if key != "run" and key not in self._open:
+            self._open_turn()
         around = self._open.get(key) or self._open.get("turn") or self._open.get("run")
         return self._before if around is None else around.within(self._before)
 
