@@ -6,6 +6,7 @@ import gzip
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,18 @@ from typing import Any
 import pytest
 from agentd import Session, SyncSession, tool
 from agentd.errors import ConfigError
-from agentd.events import Approval, CodeExecution, CodeStart, RunEnd, RunStart, TextDelta, ToolCall, TurnEnd
+from agentd.events import (
+    Approval,
+    CodeDelta,
+    CodeExecution,
+    CodeStart,
+    RunEnd,
+    RunStart,
+    SourceLog,
+    TextDelta,
+    ToolCall,
+    TurnEnd,
+)
 from agentd.types import Usage
 from agentd_sink_otel import plugin
 from agentd_sink_otel.sink import OtelSink
@@ -284,6 +296,63 @@ def test_a_turn_has_a_span_if_something_happens_in_it(kept: Kept, breaks_off: bo
     kept.sink.emit(RunEnd(turns=1))
     assert ("turn 2" in begun.names) is breaks_off
     assert set(begun.names) == set(kept.spans)
+
+
+class Clock:
+    """Time that passes only where a test says so, in seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000_000
+        monkeypatch.setattr("agentd_sink_otel.sink.time.time_ns", lambda: self.now * 10**9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def wrote_s(kept: Kept, clock: Clock, *steps: Any) -> float:
+    """Return the time of the model in one turn of these events, and of the seconds that pass between them."""
+    kept.sink.emit(RunStart(model="m"))
+    for step in steps:
+        if isinstance(step, int):
+            clock.now += step
+        else:
+            kept.sink.emit(step)
+    kept.sink.emit(TurnEnd(turn=1))
+    kept.sink.emit(RunEnd(turns=1))
+    span = kept.spans["chat m"]
+    assert span.start_time is not None
+    assert span.end_time is not None
+    (point,) = kept.figures()["gen_ai.client.operation.duration"]
+    assert point.sum == (span.end_time - span.start_time) / 1e9
+    return point.sum
+
+
+def test_a_block_that_waits_for_another_was_written_before(kept: Kept, clock: Clock) -> None:
+    steps = (2, CodeDelta(id="a", text="x"), CodeDelta(id="b", text="x"), CodeStart(id="a", code="x"))
+    done = CodeExecution(id="a", code="x", output="", status="completed")
+    assert wrote_s(kept, clock, *steps, 30, done, CodeStart(id="b", code="x"), 5) == 2
+
+
+def test_a_native_call_was_written_when_it_began(kept: Kept, clock: Clock) -> None:
+    call = ToolCall(id="run1_code1", name="f", wall_s=30.0)
+    assert wrote_s(kept, clock, 2, 30, call) == 2
+
+
+def test_a_native_call_of_code_was_written_when_its_block_starts(kept: Kept, clock: Clock) -> None:
+    assert wrote_s(kept, clock, 2, CodeStart(id="a", code="x"), 30) == 2
+
+
+def test_what_code_calls_is_no_time_of_the_model(kept: Kept, clock: Clock) -> None:
+    job = ToolCall(id="call_1", name="f", wall_s=1.0)
+    assert wrote_s(kept, clock, 2, TextDelta(text="x"), 30, job) == 2
+
+
+def test_a_checkpoint_before_a_turn_is_no_time_of_the_model(kept: Kept, clock: Clock) -> None:
+    began = datetime.fromtimestamp(clock.now, UTC).isoformat()
+    made = SourceLog(source="checkpoints", level="debug", text=f"checkpoint c took 30.000 s from {began}")
+    assert wrote_s(kept, clock, 30, made, 2, TextDelta(text="x"), 5) == 2
 
 
 def test_a_run_without_an_end_has_its_spans_ended_when_the_sink_closes(kept: Kept) -> None:

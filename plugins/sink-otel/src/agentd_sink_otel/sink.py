@@ -52,7 +52,10 @@ if TYPE_CHECKING:
 __all__ = ["OtelSink"]
 
 _NAME: Final = "agentd"
-_WRITING: Final = (TextDelta, ReasoningDelta, CodeDelta, CodeStart)
+_WRITING: Final = (TextDelta, ReasoningDelta, CodeDelta)
+_CALL_OF_CODE: Final = (
+    "call_"  # begins the id of a tool call that code makes; the model's own have an action's
+)
 
 
 class OtelSink:
@@ -145,6 +148,7 @@ class _RunSpans:
         self._model = event.model
         self._open: dict[str, _OpenSpan] = {}
         self._calls: dict[str, Span] = {}  # those that have begun, and whose event has not come
+        self._seen_written: set[str] = set()  # blocks of this turn: they may wait before they start
         self._turn_lock = threading.Lock()
         self._is_over = False
         self._before: Context = contexts.get_current()
@@ -166,8 +170,11 @@ class _RunSpans:
             self._wrote = time.time_ns()
             if "turn" not in self._open:
                 self._open_turn()
-            if not isinstance(event, CodeStart):
-                return
+            if isinstance(event, CodeDelta):
+                self._seen_written.add(event.id)
+        elif isinstance(event, CodeStart):
+            if event.id not in self._seen_written:  # a native call: nothing tells of it while it is written
+                self._wrote = time.time_ns()
             target = _target(event)
             known = self._known(action=event.action, target=target, turn=event.turn)
             known["gen_ai.operation.name"] = "execute_tool"
@@ -195,6 +202,7 @@ class _RunSpans:
     def _begin_turn(self) -> None:
         self._turns += 1
         self._turn_began = self._wrote = time.time_ns()
+        self._seen_written.clear()
 
     def _open_turn(self) -> None:
         """Start the turn's span with the first thing in it: what follows the last turn is the end of the run."""
@@ -272,6 +280,8 @@ class _RunSpans:
         self._figures.calls.record(
             event.wall_s, {"gen_ai.tool.name": event.name, "agentd.status": event.status}
         )
+        if not event.code_id and not event.id.startswith(_CALL_OF_CODE):  # it was written when it began
+            self._wrote = max(self._wrote, time.time_ns() - int(event.wall_s * 1e9))
         span = self._calls.pop(event.id, None)
         if span is None:  # it was refused before it began
             start = time.time_ns() - int(event.wall_s * 1e9)
@@ -314,6 +324,8 @@ class _RunSpans:
         moment = read_moment(event)
         if moment is None:
             return
+        if "turn" not in self._open:  # the model is asked when this is over
+            self._turn_began = self._wrote = max(self._turn_began, min(moment.ended, time.time_ns()))
         known = self._known(checkpoint=moment.id or None)
         span = self._begin(moment.what, moment.what, "run", known, moment.began)
         self._pop(moment.what)
