@@ -12,7 +12,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from agentd.events import RunEnd, RunStart, TurnEnd
 from agentd.types import Usage
+from agentd_sink_otel import providers
 from agentd_sink_otel.sink import OtelSink
+from opentelemetry.exporter.otlp.proto.http import metric_exporter, trace_exporter
+from opentelemetry.sdk.metrics.export import MetricExportResult
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 
 @contextmanager
@@ -131,9 +135,46 @@ def test_a_receiver_that_comes_back_gets_what_follows(caplog: pytest.LogCaptureF
     assert len(told(caplog)) == 1
 
 
-def test_the_exporters_of_others_say_what_they_always_say(caplog: pytest.LogCaptureFixture) -> None:
-    from opentelemetry.exporter.otlp.proto.http import trace_exporter
+@pytest.mark.parametrize("what", ["spans", "metrics"])
+def test_an_answer_that_does_not_end_holds_no_end_up(
+    what: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    waited: list[bool] = []
+    threads: list[threading.Thread] = []
 
+    def export_spans(*_: object) -> SpanExportResult:
+        if what == "spans":
+            wait()
+        return SpanExportResult.SUCCESS
+
+    def export_metrics(*_: object, **options: object) -> MetricExportResult:
+        if what == "metrics":
+            wait()
+        return MetricExportResult.SUCCESS
+
+    def wait() -> None:
+        threads.append(threading.current_thread())
+        waited.append(over.wait(10))
+
+    monkeypatch.setattr(trace_exporter.OTLPSpanExporter, "export", export_spans)
+    monkeypatch.setattr(metric_exporter.OTLPMetricExporter, "export", export_metrics)
+    monkeypatch.setattr(providers, "_LAST_WORD_S", 1.0)
+    sink = OtelSink(endpoint="http://127.0.0.1:9")
+    run(sink)
+    sink.close()
+    assert threads
+    assert not waited  # it waits still
+    (line,) = told(caplog)
+    assert f"takes no {what}: no answer within 1 s" in line
+    over.set()
+    for thread in threads:
+        thread.join(10)
+    assert waited == [True]
+    assert len(told(caplog)) == 1
+
+
+def test_the_exporters_of_others_say_what_they_always_say(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger(trace_exporter.__name__)
     sink = OtelSink(endpoint=nowhere())
     logger.warning("of another exporter")

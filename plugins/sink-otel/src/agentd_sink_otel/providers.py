@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +19,7 @@ __all__ = ["Providers", "find_providers"]
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _DEFAULT: Final = "http://localhost:4318"  # OpenTelemetry's
-_LAST_WORD_MS: Final = 5_000  # how long the end of a sink waits for a receiver
+_LAST_WORD_S: Final = 5.0  # how long the end of a sink waits for a receiver
 
 
 @attrs.frozen(kw_only=True)
@@ -91,20 +92,33 @@ def _senders(endpoint: str, service: str) -> Providers:
     figures = FigureSender(of_figures, **({"endpoint": f"{root}/v1/metrics"} if root else {}))
     meters = MeterProvider([PeriodicExportingMetricReader(figures)], resource, shutdown_on_exit=False)
 
-    def close() -> None:
-        of_spans.is_closing = of_figures.is_closing = True
+    waits_for = of_spans
+
+    def send_last() -> None:
+        nonlocal waits_for
         if of_spans.is_failing:
             spans.shutdown()  # it may be about to try again
-        if not tracers.force_flush(_LAST_WORD_MS):
-            of_spans.fail(f"no answer within {_LAST_WORD_MS / 1000:g} s")
-            spans.shutdown()
+        tracers.force_flush()
         tracers.shutdown()
+        waits_for = of_figures
         if of_spans.is_failing and of_spans.where == of_figures.where:
             of_figures.is_failing = True  # it is not asked again
         if of_figures.is_failing:
             figures.shutdown()
-        meters.shutdown(_LAST_WORD_MS)
+        meters.shutdown()
         of_spans.close()
         of_figures.close()
+
+    def close() -> None:
+        of_spans.is_closing = of_figures.is_closing = True
+        # OpenTelemetry bounds the wait for each piece of an answer: what comes drop by drop has no end.
+        last = threading.Thread(target=send_last, name="agentd-otel-close", daemon=True)
+        last.start()
+        last.join(_LAST_WORD_S)
+        if last.is_alive():
+            waits_for.fail(f"no answer within {_LAST_WORD_S:g} s")
+            of_figures.is_failing = True  # nothing more is begun
+            spans.shutdown()
+            figures.shutdown()
 
     return Providers(tracers=tracers, meters=meters, close=close)

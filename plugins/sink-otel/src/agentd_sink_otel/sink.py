@@ -99,7 +99,7 @@ class OtelSink:
             self._run = None
 
     def close(self) -> None:
-        """End what is open, and send what waits: spans for 5 seconds at most, and metrics if that went well."""
+        """End what is open, and send what waits: spans, and metrics if that went well; for 5 seconds at most in all."""
         self._end_run()
         self._providers.close()
 
