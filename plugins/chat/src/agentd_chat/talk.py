@@ -116,6 +116,7 @@ class Talk:
         self._run: Run | None = None
         self._store: Snapshots | None = None
         self._stop_asked = False
+        self._said = 0  # messages before the turn
         self.notes: list[str] = []
         """What the person is to be told beside the events; whoever tells it empties the list."""
 
@@ -205,6 +206,7 @@ class Talk:
         turn = KeptTurn(task=shown, before=await self._checkpoint())
         self.kept.pending = turn
         self._folder.save(self.kept)
+        self._said = len(self.kept.transcript.messages)
         executed = len(self.kept.transcript.executions)
         end: RunEnd | None = None
         error: AgentdError | None = None
@@ -277,7 +279,8 @@ class Talk:
     @property
     def _is_withdrawn(self) -> bool:
         messages = self.kept.transcript.messages
-        return bool(messages) and messages[-1].role == "withdrawn"
+        # A turn that was stopped before its run began has said nothing.
+        return len(messages) == self._said or messages[-1].role == "withdrawn"
 
     def _left_usd(self) -> float | None:
         limit = self.settings.max_cost_usd
