@@ -51,6 +51,11 @@ class MainModule:
         self.namespace["__file__"] = name
         self.sources.append(source)
 
+    def let_go(self) -> None:
+        """Leave no reference to the namespace but the code's own."""
+        sys.modules.pop("__main__", None)
+        del self.module, self.namespace
+
     def tell_linecache(self, linecache: Any) -> None:
         """Give it the lines of blocks."""
         for name, source in self.unread.items():

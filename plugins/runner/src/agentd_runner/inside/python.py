@@ -1,8 +1,7 @@
-"""Python workers: a clean `__main__`, the block in it, and the interpreter's end."""
+"""Python workers: a clean `__main__`, and the blocks in it."""
 
 from __future__ import annotations
 
-import atexit
 import builtins
 import gc
 import os
@@ -15,44 +14,21 @@ from .limits import apply_limits
 from .main_module import MainModule
 from .primitives import from_json, signal, socket, to_json
 from .processes import LINUX, PR_SET_DUMPABLE
+from .python_end import (
+    StandardStreams,
+    exit_code_of,
+    finish_python,
+    show_exception,
+    show_thread_exception,
+    write_open_files,
+)
 from .setup import RunnerSetup
 from .startup import VARIABLE, output_variable
 from .warm_imports import after_fork
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
-    import threading
-    import types
     from typing import Any
-
-
-def _show_exception(
-    kind: type[BaseException], value: BaseException, trace: types.TracebackType | None
-) -> None:
-    """Print a traceback as CPython does, with the block's source lines and without our own frames."""
-    import traceback
-
-    ours = _show_exception.__code__.co_filename
-    while trace is not None and trace.tb_frame.f_code.co_filename == ours:
-        trace = trace.tb_next
-    traceback.print_exception(kind, value, trace)
-
-
-def _show_thread_exception(args: threading.ExceptHookArgs) -> None:
-    if args.exc_type is SystemExit:
-        return
-    name = args.thread.name if args.thread is not None else "?"
-    print(f"Exception in thread {name}:", file=sys.stderr)
-    _show_exception(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
-
-
-def _exit_code_of(error: SystemExit) -> int:
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code & 0xFF
-    print(error.code, file=sys.stderr)
-    return 1
 
 
 def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
@@ -60,35 +36,8 @@ def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
     try:
         exec(compile(source, name, "exec", dont_inherit=True), namespace)
         return 0
-    except SystemExit as error:
-        return _exit_code_of(error)
     except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-        return 130 if isinstance(error, KeyboardInterrupt) else 1
-
-
-def _flush() -> int:
-    """Flush the standard streams; 120, as CPython has it, if that fails (a full disk behind it, say)."""
-    code = 0
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            code = 120
-    return code
-
-
-def _finish_python(code: int) -> int:
-    """What the interpreter does at its end: join threads, run exit functions, flush."""
-    threading: Any = sys.modules.get("threading")
-    try:
-        if threading is not None:
-            threading._shutdown()
-        atexit._run_exitfuncs()
-    except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-    return _flush() or code
+        return exit_code_of(error)
 
 
 class PythonWorker:
@@ -107,8 +56,9 @@ class PythonWorker:
         self.kept = False
         after_fork()
         warm_up()
-        self.main = _main_module()
         gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
+        self.main = _main_module()
+        self.streams = StandardStreams()
 
     def serve_jobs(self) -> None:
         """Run one job after the other; end when the runner closes the broker."""
@@ -162,12 +112,12 @@ class PythonWorker:
         else:
             self.main.begin_block(header["name"], source)
             code = _execute(source, header["name"], self.main.namespace)
-            os._exit(_finish_python(code))
+            os._exit(finish_python(code, self.main, self.streams))
 
     def give_input(self, descriptor: int) -> None:
         """Make this standard input, and forget what was read of the one before."""
         os.dup2(descriptor, 0)
-        sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+        self.streams.give_input()
 
     def find_packages(self, own: list[str]) -> None:
         """Let the code import from its own folders, which have run nothing until now: its limits and clock hold.
@@ -199,15 +149,19 @@ class PythonWorker:
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
         """Run one block in the lasting namespace; the worker then waits for the next."""
         started = resource.getrusage(resource.RUSAGE_SELF)
+        self.streams.restore()
         self.main.begin_block(header["name"], source)
         code = _execute(source, header["name"], self.main.namespace)
-        code = _flush() or code
+        code = write_open_files() or self.streams.flush() or code
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = used.ru_utime + used.ru_stime - started.ru_utime - started.ru_stime
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (1, 2):  # the end of the block's output, unless a child of it still writes
             os.dup2(null, descriptor)
-        os.close(null)
+        if null > 2:
+            os.close(null)
+        else:  # the code has closed that one, and the next block's output would get its number
+            os.set_inheritable(null, True)
         unit = 1024 if LINUX else 1
         self.broker.send(b"D" + to_json([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]))
 
@@ -228,14 +182,14 @@ def _main_module() -> MainModule:
     module = type(sys)("__main__")
     module.__dict__["__builtins__"] = builtins
     sys.argv = [""]
-    sys.excepthook = _show_exception
+    sys.excepthook = show_exception
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return MainModule(module, {"threading": _tell_threading})
 
 
 def _tell_threading(threading: Any) -> None:
-    threading.excepthook = _show_thread_exception
+    threading.excepthook = show_thread_exception
 
 
 def import_for_python(setup: RunnerSetup) -> None:

@@ -1,0 +1,149 @@
+"""How Python blocks end: as CPython ends beside them, and without a trace in the next block of a kept interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from agentd.types import PythonAction
+from agentd_executor_subprocess.executor import SubprocessExecutor
+
+LEFT_OPEN = {
+    "a file": "f = open('x', 'w'); f.write('hi')",
+    "bytes": "f = open('x', 'wb'); f.write(b'hi')",
+    "both ways": "f = open('x', 'w+'); f.write('hi')",
+    "what a function uses": "f = open('x', 'w')\ndef say(): f.write('hi')\nsay()",
+    "in a cycle": "class A: pass\na = A(); a.a = a; a.f = open('x', 'w'); a.f.write('hi')",
+    "csv": "import csv\nw = csv.writer(open('x', 'w'))\nw.writerow([1, 2])",
+    "print": "f = open('x', 'w')\nprint('hi', end='', file=f)",
+    "standard output": "import sys\nsys.stdout = open('x', 'w')\nprint('hi')",
+    "a module's": "import helper",
+    "beside a daemon": (
+        "import threading\nf = open('x', 'w'); f.write('hi')\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()"
+    ),
+}
+CLOSED_AT_THE_END = {
+    "gzip": "import gzip\nf = gzip.GzipFile('x', 'w', mtime=0)\nf.write(b'hi')",
+    "zip": "import zipfile\nf = zipfile.ZipFile('x', 'w')\nf.writestr(zipfile.ZipInfo('a'), 'b')",
+    "__del__": "import os\nclass A:\n    def __del__(self): print('gone', os.sep)\na = A()",
+    "a generator": "def f():\n    try: yield\n    finally: print('end')\ng = f(); next(g)",
+}
+STREAMS = {
+    "half a line, then replaced": "import io, sys\nprint('abc', end='')\nsys.stdout = io.StringIO()",
+    "half a line, then None": "import sys\nprint('abc', end='')\nsys.stdout = None",
+    "closed": "import sys\nprint('abc')\nsys.stdout.close()",
+    "wrapped anew": "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.buffer)\nprint('abc')",
+    "detached": "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach())\nprint('abc')",
+    "standard error closed": "import sys\nprint('abc')\nsys.stderr.close()",
+    "standard input closed": "import sys\nsys.stdin.close()",
+    "deleted": "import sys\nprint('abc')\ndel sys.stdout",
+    "one instead of the other": "import sys\nsys.stdout.close()\nsys.stdout = sys.stderr\nprint('abc')",
+}
+EXITS = {
+    "an int that is too large": "raise SystemExit(10 ** 30)",
+    "True": "raise SystemExit(True)",
+}
+
+
+def kept(executor: SubprocessExecutor, code: str) -> tuple[str, int]:
+    result = executor.run_sync(PythonAction(code=code, state="kept"))
+    return result.output, result.exit_code
+
+
+@pytest.mark.parametrize(
+    "code", [*LEFT_OPEN.values(), *CLOSED_AT_THE_END.values(), *STREAMS.values(), *EXITS.values()]
+)
+def test_a_fresh_interpreter_ends_as_cpython_does(
+    executor: SubprocessExecutor, tmp_path: Path, code: str
+) -> None:
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    for folder in (beside, executor.workspace_dir):
+        Path(folder, "helper.py").write_text("FILE = open('x', 'w')\nFILE.write('hi')\n")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    plain = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=beside,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert executor.execute_python(code) == (plain.stdout + plain.stderr, plain.returncode)
+    there = Path(executor.workspace_dir, "x")
+    assert there.exists() == (beside / "x").exists()
+    assert not there.exists() or there.read_bytes() == (beside / "x").read_bytes()
+
+
+@pytest.mark.parametrize("code", LEFT_OPEN.values())
+def test_what_a_kept_block_has_written_is_there_for_others(executor: SubprocessExecutor, code: str) -> None:
+    Path(executor.workspace_dir, "helper.py").write_text("FILE = open('x', 'w')\nFILE.write('hi')\n")
+    assert kept(executor, code) == ("", 0)
+    assert executor.execute_bash("wc -c < x")[0].strip() in ("2", "3", "5")
+
+
+def test_a_kept_block_writes_on_in_a_file_of_the_one_before(executor: SubprocessExecutor) -> None:
+    assert kept(executor, "f = open('x', 'w'); f.write('a')") == ("", 0)
+    assert kept(executor, "f.write('b'); print(open('x').read())") == ("a\n", 0)
+    assert executor.execute_bash("cat x") == ("ab", 0)
+
+
+def test_what_a_full_pipe_would_hold_up_is_not_written(executor: SubprocessExecutor) -> None:
+    code = "import os\nr, w = os.pipe()\nos.write(w, bytes(65536))\nf = open(w, 'w', closefd=False); f.write('hi')"
+    assert kept(executor, f"{code}\ng = open('x', 'w'); g.write('hi')") == ("", 0)
+    assert executor.execute_bash("cat x") == ("hi", 0)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *STREAMS.values(),
+        "import io, sys\nsys.stdout = sys.stderr = io.StringIO()",
+        "import contextlib, io\ncontextlib.redirect_stdout(io.StringIO()).__enter__()",
+        "import sys\nsys.stdin.close()",
+        "import os\nos.close(0)",
+        "import os\nos.close(1)",
+        "import os\nos.close(2)",
+        "import os\nos.closerange(0, 3)",
+    ],
+)
+def test_the_next_block_of_a_kept_interpreter_has_its_streams(
+    executor: SubprocessExecutor, code: str
+) -> None:
+    kept(executor, f"mine = 5\n{code}")
+    look = (
+        "import subprocess, sys\nprint(mine, repr(sys.stdin.read()))\n"
+        "print(subprocess.run('cat; echo out', shell=True, capture_output=True).stdout)"
+    )
+    assert kept(executor, look) == ("5 ''\nb'out\\n'\n", 0)
+    assert kept(executor, "sys.stderr.write('err\\n')") == ("err\n", 0)
+    assert kept(executor, "1 / 0")[0].endswith("ZeroDivisionError: division by zero\n")
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "said"),
+    [
+        ("import sys\nclass W:\n    def write(self, text): ...\nsys.stdout = W()", 120, "has no attribute 'flush'"),
+        ("import sys\nclass W:\n    write, flush = print, sys.exit\nsys.stdout = W()", 120, "SystemExit"),
+        ("import sys\nsys.excepthook = lambda *_: {}[0]\nraise ValueError('mine')", 1, "ValueError: mine"),
+        ("import sys\nsys.excepthook = None\nraise ValueError('mine')", 1, "ValueError: mine"),
+        ("import sys\ndel sys.excepthook\nraise ValueError('mine')", 1, "ValueError: mine"),
+        ("import sys\ndel sys.stderr\nraise ValueError('mine')", 1, "ValueError: mine"),
+        ("import sys\nsys.stderr.close()\nraise ValueError('mine')", 1, "ValueError: mine"),
+        ("class A:\n    def __str__(self): raise ValueError('mine')\nraise SystemExit(A())", 1, "ValueError: mine"),
+        ("class E(SystemExit):\n    code = property(lambda self: {}[0])\nraise E", 1, "KeyError: 0"),
+    ],
+)  # fmt: skip
+def test_an_end_that_fails_is_the_block_s_own_and_its_namespace_stays(
+    executor: SubprocessExecutor, code: str, exit_code: int, said: str
+) -> None:
+    for how in (executor.execute_python, lambda code: kept(executor, code)):
+        output, got = how(f"mine = 5\n{code}")
+        assert got == exit_code
+        assert output.rstrip().endswith(said)
+    assert kept(executor, "import sys\nsys.excepthook = sys.__excepthook__\nprint(mine)") == ("5\n", 0)
