@@ -101,6 +101,68 @@ def test_where_the_time_went_counts_each_moment_once_for_the_innermost_work() ->
     assert sum(share.percent for share in timeline.shares(run)) == pytest.approx(100)
 
 
+def wrote_s(*steps: float | dict[str, Any]) -> float:
+    """Return the time of the model in one turn of these events, and of the seconds that pass between them."""
+    now, events = 0.0, [(0.0, {"type": "run_start"})]
+    for step in steps:
+        if isinstance(step, dict):
+            events.append((now, step))
+        else:
+            now += step
+    events += [(now, {"type": "turn_end", "turn": 1}), (now, {"type": "run_end"})]
+    (run,) = runs(events)
+    (turn,) = run.turns
+    (model,) = (row for row in timeline.rows(run, {}) if row.kind == "model")
+    assert model.bars[0].start == pytest.approx(turn.start / now * 1000, abs=0.01)
+    return turn.written - turn.start
+
+
+def test_a_block_that_waits_for_another_was_written_before() -> None:
+    def about(id_: str, type_: str) -> dict[str, Any]:
+        return {"type": type_, "id": id_, "code": "x", "action": "create", "status": "completed"}
+
+    written = (2, about("a", "code_delta"), about("b", "code_delta"), about("a", "code_start"))
+    assert wrote_s(*written, 30, about("a", "code_execution"), about("b", "code_start"), 5) == 2
+
+
+def test_a_native_call_was_written_when_it_began() -> None:
+    assert wrote_s(2, 30, {"type": "tool_call", "id": "run1_code1", "name": "f", "wall_s": 30.0}) == 2
+
+
+def test_a_native_call_of_code_was_written_when_its_block_starts() -> None:
+    assert wrote_s(2, {"type": "code_start", "id": "a", "code": "x"}, 30) == 2
+
+
+def test_what_code_calls_is_no_time_of_the_model() -> None:
+    said = {"type": "text_delta", "text": "x"}
+    assert wrote_s(2, said, 30, {"type": "tool_call", "id": "call_1", "name": "f", "wall_s": 1.0}) == 2
+    inside = {"type": "tool_call", "id": "1", "code_id": "a", "wall_s": 1.0}
+    assert wrote_s(2, {"type": "code_start", "id": "a"}, 30, inside) == 2
+
+
+def checkpoint(took_s: float) -> dict[str, Any]:
+    text = f"checkpoint c took {took_s:.6f} s from 2026-01-01T00:00:00+00:00"
+    return {"type": "source_log", "source": "checkpoints", "level": "debug", "text": text}
+
+
+def test_a_checkpoint_before_a_turn_is_no_time_of_the_model() -> None:
+    said = {"type": "text_delta", "text": "x"}
+    assert wrote_s(30, checkpoint(30), 2, said, 5) == 2
+    assert wrote_s(2, said, 30, checkpoint(30), 2, said) == 34  # one that is made while the model writes
+    other = {**checkpoint(1), "source": "weather"}
+    assert wrote_s(30, other, 2, said) == 32
+
+
+def test_the_time_of_a_turn_in_which_nothing_is_told_is_the_models() -> None:
+    assert wrote_s(30) == 30
+
+
+def test_a_checkpoint_after_the_last_turn_makes_no_further_turn() -> None:
+    (run,) = runs([*RUN[:-1], (9.8, checkpoint(0.3)), *RUN[-1:]])
+    assert [turn.number for turn in run.turns] == [1, 2]
+    assert run.turns[-1].parts[-1].kind == "logged"
+
+
 def test_what_ran_at_once_has_rows_of_its_own_and_what_ran_in_turn_shares_one() -> None:
     (run,) = runs(
         [(0.0, {"type": "run_start"}), *block("a", 1, 3), *block("b", 2, 4), *block("c", 4, 5), *RUN[-1:]]

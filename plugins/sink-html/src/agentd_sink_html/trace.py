@@ -6,6 +6,7 @@ it, and a time in seconds. Anything may be missing: lines get lost, runs break o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,10 @@ __all__ = [
 
 _LIVE_CHARACTERS: Final = 65_536  # what is kept of the output of a block that never ended
 _LOGS: Final = 1_000  # a run's
+_MOMENT: Final = re.compile(r"(checkpoint|rewind|fork) (\S+ )?(took|failed \(\w+\) after) [\d.]+ s from \S+")
+"""What the session's timeline logs when a checkpoint was made, say (`agentd_snapshots.timeline`)."""
+_CALL_OF_CODE: Final = "call_"
+"""Begins the id of a tool call that code makes; the model's own have the id of an action."""
 
 
 @attrs.define(kw_only=True)
@@ -118,7 +123,7 @@ class BlockTrace:
 
 @attrs.define(kw_only=True)
 class TurnTrace:
-    """One round of the model. The model wrote until `written`."""
+    """One round of the model. The model was asked at `start` and wrote until `written`."""
 
     number: int
     start: float
@@ -168,6 +173,7 @@ class Traces:
         self._blocks: dict[str, BlockTrace] = {}
         self._ended: dict[str, BlockTrace] = {}
         self._questions: dict[str, QuestionTrace] = {}
+        self._seen_written: set[str] = set()  # blocks of this turn: they may wait before they start
         self._turn_is_over = True
         self._logs = 0
 
@@ -195,8 +201,15 @@ class Traces:
             start = run.turns[-1].end if run.turns else run.start
             run.turns.append(TurnTrace(number=len(run.turns) + 1, start=start, end=at, written=start))
             self._turn_is_over = False
+            self._seen_written.clear()
         turn = run.turns[-1]
         turn.end = max(turn.end, at)
+        return turn
+
+    def _wrote(self, until: float, at: float | None = None) -> TurnTrace:
+        """Return the turn, in which the model wrote until then. `at` is the time of the event that tells so."""
+        turn = self._turn(until if at is None else at)
+        turn.written = max(turn.written, until)
         return turn
 
     # --- one method for each type of event -----------------------------------------------------------
@@ -211,8 +224,7 @@ class Traces:
         self._say(Thought, event, at)
 
     def _say(self, kind: type[Prose] | type[Thought], event: Mapping[str, Any], at: float) -> None:
-        turn = self._turn(at)
-        turn.written = at
+        turn = self._wrote(at)
         if not (turn.parts and type(turn.parts[-1]) is kind):
             turn.parts.append(kind())
         last = turn.parts[-1]
@@ -220,12 +232,13 @@ class Traces:
         last.pieces.append(_text(event, "text"))
 
     def _take_code_delta(self, event: Mapping[str, Any], at: float) -> None:
-        self._turn(at).written = at
+        self._wrote(at)
+        self._seen_written.add(_text(event, "id"))
 
     def _take_code_start(self, event: Mapping[str, Any], at: float) -> None:
-        turn = self._turn(at)
-        turn.written = at
         block = _block(event, at)
+        # Nothing tells of a native call while it is written.
+        turn = self._turn(at) if block.id in self._seen_written else self._wrote(at)
         self._blocks[block.id] = block
         turn.parts.append(block)
 
@@ -250,7 +263,10 @@ class Traces:
 
     def _take_tool_call(self, event: Mapping[str, Any], at: float) -> None:
         names = _texts(event, "id", "name", "arguments", "result", "status", "decision")
-        self._put(event, at, CallTrace(start=at - _number(event, "wall_s"), end=at, **names))
+        call = CallTrace(start=at - _number(event, "wall_s"), end=at, **names)
+        if not _text(event, "code_id") and not call.id.startswith(_CALL_OF_CODE):
+            self._wrote(call.start, at)  # the model's own was written when it began
+        self._put(event, at, call)
 
     def _take_approval(self, event: Mapping[str, Any], at: float) -> None:
         known = self._questions.get(_text(event, "id"))
@@ -276,6 +292,10 @@ class Traces:
         (turn.parts if block is None else block.inside).append(part)
 
     def _take_source_log(self, event: Mapping[str, Any], at: float) -> None:
+        if _text(event, "source") == "checkpoints" and _MOMENT.fullmatch(_text(event, "text")):
+            turn = self._turn(at)
+            if _has_only_logs(turn):  # the model is asked when this is over
+                turn.start = turn.written = max(turn.start, at)
         self._logs += 1
         if self._logs > _LOGS:
             self.runs[-1].logs_left_out += 1
@@ -285,12 +305,22 @@ class Traces:
     def _take_turn_end(self, event: Mapping[str, Any], at: float) -> None:
         turn = self._turn(at)
         turn.usage = _usage(event)
+        if _has_only_logs(turn):  # nothing tells of what the model wrote
+            turn.written = turn.end
         self._turn_is_over = True
 
     def _take_run_end(self, event: Mapping[str, Any], at: float) -> None:
         run = self.runs[-1]
+        if len(run.turns) > 1 and not self._turn_is_over and _has_only_logs(run.turns[-1]):
+            last = run.turns.pop()  # the checkpoint after the last turn, say: the model was not asked again
+            run.turns[-1].parts += last.parts
         run.stop_reason = _text(event, "stop_reason") or "answer"
         run.answer, run.error, run.usage = _text(event, "text"), _text(event, "error"), _usage(event)
+
+
+def _has_only_logs(turn: TurnTrace) -> bool:
+    """Tell whether nothing of the model is in a turn yet."""
+    return turn.written <= turn.start and all(part.kind == "logged" for part in turn.parts)
 
 
 def _block(event: Mapping[str, Any], start: float) -> BlockTrace:
