@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -163,6 +164,30 @@ def test_a_checkpoint_after_the_last_turn_makes_no_further_turn() -> None:
     assert run.turns[-1].parts[-1].kind == "logged"
 
 
+def test_what_is_said_to_have_taken_longer_than_the_run_counts_within_it() -> None:
+    (run,) = runs(
+        [*RUN[:7], (4.0, {"type": "tool_call", "id": "2", "name": "f", "wall_s": 900.0}), *RUN[-1:]]
+    )
+    seconds = {share.kind: share.seconds for share in timeline.shares(run)}
+    assert seconds["tool"] == pytest.approx(4.0)
+    (bar,) = (
+        bar for row in timeline.rows(run, {}) if row.kind == "tool" for bar in row.bars if bar.start == 0
+    )
+    assert bar.width == 400
+
+
+def test_a_clock_that_is_set_back_makes_no_time_negative() -> None:
+    from agentd_sink_html.page import page
+
+    back = [(at - 3600, event) for at, event in RUN[4:-1]]
+    made = runs(
+        [*RUN[:4], *block("z", 1.6, -3600), *back, (2.0, {"type": "code_start", "id": "y"}), *RUN[-1:]]
+    )
+    assert all(share.seconds >= 0 for share in timeline.shares(made[0]))
+    assert sum(share.percent for share in timeline.shares(made[0])) == pytest.approx(100, abs=0.3)
+    assert not re.search(r"-[\d.]+ m?s\b", page(made))
+
+
 def test_what_ran_at_once_has_rows_of_its_own_and_what_ran_in_turn_shares_one() -> None:
     (run,) = runs(
         [(0.0, {"type": "run_start"}), *block("a", 1, 3), *block("b", 2, 4), *block("c", 4, 5), *RUN[-1:]]
@@ -252,4 +277,13 @@ def test_no_event_whatever_its_fields_and_order_stops_the_page(
 ) -> None:
     from agentd_sink_html.page import page
 
-    assert page(runs(events)).rstrip().endswith("</html>")
+    made = runs(events)
+    text = page(made)
+    assert text.rstrip().endswith("</html>")
+    assert not re.search(r"-[\d.]+ m?s</", text)
+    for run in made:
+        shares = timeline.shares(run)
+        assert all(share.seconds >= 0 for share in shares)
+        assert sum(share.seconds for share in shares) <= (run.end - run.start) * (1 + 1e-9)
+        bars = [bar for row in timeline.rows(run, {}) for bar in row.bars]
+        assert all(0 <= bar.start <= 1000 and bar.width <= 1000 for bar in bars)

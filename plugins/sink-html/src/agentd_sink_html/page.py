@@ -165,6 +165,7 @@ def _picture(path: str, mime_type: str) -> str:
 
 
 def _duration(seconds: float) -> str:
+    seconds = max(seconds, 0.0)  # the clock was set back
     if seconds >= 120:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min {rest} s"

@@ -75,6 +75,15 @@ def rows(run: RunTrace, anchors: dict[int, str]) -> list[Row]:
 def _spans(
     run: RunTrace, kind: str, anchors: dict[int, str]
 ) -> Iterable[tuple[float, float, str, str, bool]]:
+    """Yield what ran, each within the run and with its end behind its start: a clock may be set back."""
+    for start, end, title, anchor, failed in _told_spans(run, kind, anchors):
+        start = min(max(start, run.start), run.end)
+        yield start, min(max(end, start), run.end), title, anchor, failed
+
+
+def _told_spans(
+    run: RunTrace, kind: str, anchors: dict[int, str]
+) -> Iterable[tuple[float, float, str, str, bool]]:
     if kind == "model":
         for turn in run.turns:
             yield turn.start, turn.written, f"turn {turn.number}: the model", anchors.get(id(turn), ""), False
@@ -89,7 +98,7 @@ def _spans(
             else part.decision.startswith("den")
         )
         end = run.end if isinstance(part, BlockTrace) and part.status == "unfinished" else part.end
-        yield part.start, max(end, part.start), name, anchors.get(id(part), ""), failed
+        yield part.start, end, name, anchors.get(id(part), ""), failed
 
 
 def _thousandths(run: RunTrace, seconds: float) -> float:

@@ -199,7 +199,7 @@ class Traces:
         run = self.runs[-1]
         if self._turn_is_over:
             start = run.turns[-1].end if run.turns else run.start
-            run.turns.append(TurnTrace(number=len(run.turns) + 1, start=start, end=at, written=start))
+            run.turns.append(TurnTrace(number=len(run.turns) + 1, start=start, end=start, written=start))
             self._turn_is_over = False
             self._seen_written.clear()
         turn = run.turns[-1]
