@@ -97,6 +97,39 @@ def test_figures_stand_on_top() -> None:
     assert "at least $0.2500" in page_of(RunStart(), RunEnd(usage=usage + Usage(requests=1)))
 
 
+@pytest.mark.parametrize(
+    ("cost", "shown"),
+    [(int("9" * 400), "$1.000E+400"), (float("inf"), "$Infinity"), (float("nan"), "$NaN"), (0, "$0.0000")],
+    ids=["400 digits", "infinite", "not a number", "nothing"],
+)
+def test_a_cost_that_is_none_is_shown_in_few_characters(cost: float, shown: str) -> None:
+    usage = {"cost_usd": cost, "input_tokens": 10**399}
+    traces = Traces()
+    traces.add({"type": "turn_end", "usage": usage}, 0.0)
+    traces.add({"type": "run_end", "usage": usage}, 1.0)
+    text = page(traces.runs)
+    assert f"<dd>{shown}</dd>" in text
+    assert "<dd>1.000E+399</dd>" in text
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "a\ud800.png"])
+def test_a_picture_whose_path_no_file_can_have_is_told_by_its_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / ".agentd" / "pictures"
+    folder.mkdir(parents=True)
+    picture = {
+        "name": "the-chart",
+        "path": str(folder / name),
+        "mime_type": "image/png",
+        "width": 3,
+        "height": 2,
+    }
+    traces = Traces()
+    traces.add({"type": "picture", **picture}, 0.0)
+    text = page(traces.runs)
+    assert "the-chart" in text
+    assert "<img" not in text
+
+
 def test_a_huge_output_is_cut_in_the_page() -> None:
     text = page_of(
         RunStart(), CodeExecution(code="x" * 10**6, output="y" * 10**6, status="completed"), RunEnd()
@@ -128,6 +161,16 @@ def test_one_file_holds_all_runs_of_a_sink(tmp_path: Path) -> None:
     text = sink.paths[0].read_text()
     assert text.count('<section class="run"') == 2
     assert list(tmp_path.iterdir()) == sink.paths
+
+
+def test_the_file_that_a_link_names_holds_the_page_and_the_link_stays(tmp_path: Path) -> None:
+    link, file = tmp_path / "runs.html", tmp_path / "elsewhere"
+    link.symlink_to(file)
+    sink = HtmlSink(link)
+    sink.emit(RunStart(task="through the link"))
+    sink.close()
+    assert link.is_symlink()
+    assert "through the link" in file.read_text()
 
 
 def test_a_run_of_more_events_than_are_kept_as_they_came_is_on_its_page_as_any_other(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agentd_sink_html import timeline
 from agentd_sink_html.trace import BlockTrace, CallTrace, Prose, QuestionTrace, RunTrace, Thought, Traces
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 
 def runs(events: Iterable[tuple[float, dict[str, Any]]]) -> list[RunTrace]:
@@ -242,6 +242,14 @@ def test_an_event_of_a_newer_version_is_passed_over() -> None:
     assert len(run.turns) == 2
 
 
+ODD = [
+    "/x/.agentd/pictures/\0",
+    "/x/.agentd/pictures/\ud800",
+    "image/png",
+    float("inf"),
+    10**400,
+    "checkpoints",
+]
 VALUES = (
     st.none()
     | st.booleans()
@@ -249,29 +257,27 @@ VALUES = (
     | st.floats()
     | st.text(max_size=5)
     | st.dictionaries(st.text(), st.none())
+    | st.sampled_from(ODD)
+)
+FIELDS = (
+    "id text code_id wall_s waited_s exit_code status code turn name path mime_type width source action task"
 )
 EVENTS = st.fixed_dictionaries(
-    {"type": st.sampled_from(sorted({event["type"] for _, event in RUN}))},
-    optional=dict.fromkeys(
-        [
-            "id",
-            "text",
-            "code_id",
-            "wall_s",
-            "waited_s",
-            "usage",
-            "exit_code",
-            "status",
-            "code",
-            "turn",
-            "name",
-        ],
-        VALUES,
-    ),
+    {
+        "type": st.sampled_from(
+            sorted({event["type"] for _, event in RUN} | {"code_delta", "picture", "source_log"})
+        )
+    },
+    optional={
+        **dict.fromkeys(FIELDS.split(), VALUES),
+        "usage": VALUES
+        | st.dictionaries(st.sampled_from(["cost_usd", "input_tokens", "output_tokens"]), VALUES),
+    },
 )
 
 
-@given(st.lists(st.tuples(st.floats(0, 1e9), EVENTS), max_size=30))
+@settings(max_examples=50)  # each makes a page
+@given(st.lists(st.tuples(st.floats(0, 1e9), EVENTS), max_size=20))
 def test_no_event_whatever_its_fields_and_order_stops_the_page(
     events: list[tuple[float, dict[str, Any]]],
 ) -> None:

@@ -71,3 +71,89 @@ def test_a_file_of_something_else_is_an_error_that_says_what_it_should_be(
     (tmp_path / "empty").mkdir()
     trace(tmp_path / "empty", code=2)
     assert "no .jsonl file" in capsys.readouterr().err
+
+
+def test_a_page_goes_through_a_link_to_its_file(tmp_path: Path) -> None:
+    path, link, file = kept(tmp_path / "log"), tmp_path / "page.html", tmp_path / "elsewhere.html"
+    link.symlink_to(file.name)  # to a file that is not there yet
+    trace(path, "-o", link)
+    file.write_text("an old page")
+    trace(path, "-o", link)
+    assert link.is_symlink()
+    assert "It is done." in file.read_text()
+    assert {each.name for each in tmp_path.iterdir()} == {"log", link.name, file.name}
+
+
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_page_is_written_into_a_fifo(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], by_link: bool
+) -> None:
+    path, fifo, to = kept(tmp_path), tmp_path / "fifo", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    if by_link:
+        to = tmp_path / "page.html"
+        to.symlink_to(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        trace(path, "-o", to)
+        text = os.read(reader, 65_536)
+    finally:
+        os.close(reader)
+    assert b"It is done." in text
+    assert (to.is_fifo(), to.is_symlink()) == (True, by_link)
+    assert not capfd.readouterr().out  # no file's name: there is no file
+    trace(path, "-o", to, "--open", code=2)
+    assert "--open needs a page in a file" in capfd.readouterr().err
+
+
+def test_a_device_that_takes_no_page_is_an_error_that_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "wb") as device:  # by its descriptor: a command that replaces it can do no harm
+        trace(kept(tmp_path), "-o", f"/dev/fd/{device.fileno()}", code=2)
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_a_page_is_added_to_what_an_open_file_of_the_process_has(tmp_path: Path) -> None:
+    path, file = kept(tmp_path), tmp_path / "all.html"
+    file.write_text("before\n")
+    with file.open("a") as opened:
+        trace(path, "-o", f"/dev/fd/{opened.fileno()}")
+    text = file.read_text()
+    assert text.startswith("before\n<!doctype html>")
+    assert "It is done." in text
+
+
+@pytest.mark.parametrize("kind", ["itself", "link", "hard link", "default"])
+def test_the_log_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    path, other = kept(tmp_path), tmp_path / "page.html"
+    before = path.read_bytes()
+    if kind == "link":
+        other.symlink_to(path)
+    elif kind == "hard link":
+        other.hardlink_to(path)
+    elif kind == "default":
+        path = path.rename(other)
+    to = [] if kind == "default" else ["-o", path if kind == "itself" else other]
+    trace(path, *to, code=2)
+    assert "is the log itself; name another file" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_page_without_a_place_or_a_log_that_cannot_be_read_is_an_error_that_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, loop = kept(tmp_path), tmp_path / "loop.html"
+    loop.symlink_to(loop.name)
+    trace(path, "-o", "", code=2)
+    assert "--output is empty; name a file" in capsys.readouterr().err
+    trace(path, "-o", loop, code=2)
+    assert f"cannot write {loop}" in capsys.readouterr().err
+    trace("/proc/self/mem", "-o", tmp_path / "page.html", code=2)  # whose first bytes are no memory
+    assert "cannot read /proc/self/mem: Input/output error" in capsys.readouterr().err
+
+
+def test_the_name_of_a_page_may_be_as_long_as_names_can_be(tmp_path: Path) -> None:
+    page = tmp_path / ("x" * 250 + ".html")
+    trace(kept(tmp_path), "-o", page)
+    assert "It is done." in page.read_text()

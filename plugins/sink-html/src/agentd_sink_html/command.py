@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,26 +32,46 @@ def trace(*, source: Path, output: Path | None, and_open: bool) -> None:
     FILE.jsonl is what `agentd run --log` or the sink jsonl keeps; of a folder, the newest is taken. The page needs no
     other file and no network.
     """
-    from agentd_sink_html.sink import write_page
+    from agentd_sink_html.page_file import is_stream, write_page
     from agentd_sink_html.trace import Traces
 
     path = _newest(source) if source.is_dir() else source
+    to = _page_path(output, path)
     traces = Traces()
-    notes = [f"{path.name}: {problem}" for problem in _read(path, traces)]
+    try:
+        notes = [f"{path.name}: {problem}" for problem in _read(path, traces)]
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     if not traces.runs:
         raise ConfigError(
             f"{path} has no event of a run; it should be a file of JSON lines as `agentd run --log DIR` keeps them"
         )
-    to = output or path.with_suffix(".html")
     try:
+        keeps_page = not is_stream(to)
+        if and_open and not keeps_page:
+            raise ConfigError(f"--open needs a page in a file, and {to} is not a file")
         write_page(to, traces.runs, notes=notes)
+    except BrokenPipeError:
+        raise  # the reader of a FIFO has gone
     except OSError as error:
         raise ConfigError(f"cannot write {to}: {error.strerror}; name another file with --output") from error
     for note in notes:
         click.echo(f"agentd: warning: {note}", err=True)
-    click.echo(str(to))
+    if keeps_page:
+        click.echo(str(to))
     if and_open:
         click.launch(to.absolute().as_uri())
+
+
+def _page_path(output: Path | None, log: Path) -> Path:
+    """Return where the page is written. The log is never overwritten, by whichever name of it."""
+    if output == Path():  # what click makes of ""
+        raise ConfigError("--output is empty; name a file for the page, or leave the option out")
+    to = output or log.with_suffix(".html")
+    with suppress(OSError):  # it is not there yet
+        if log.is_file() and to.samefile(log):
+            raise ConfigError(f"{to} is the log itself; name another file for the page with --output")
+    return to
 
 
 def _newest(folder: Path) -> Path:

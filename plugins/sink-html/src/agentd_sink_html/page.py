@@ -8,6 +8,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["page"]
 
+_MOST: Final = 1e15  # of a count that is shown with all of its digits
 _PICTURE_BYTES: Final = 2_000_000  # of one that the page shows
 _MAGIC: Final = {
     "image/png": b"\x89PNG",
@@ -157,7 +159,7 @@ def _picture(path: str, mime_type: str) -> str:
     try:
         with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             data = opened.read(_PICTURE_BYTES + 1)
-    except OSError:
+    except (OSError, ValueError):  # a path that no file can have: a NUL, half a character
         return ""
     if len(data) > _PICTURE_BYTES or not data.startswith(_MAGIC[mime_type]):
         return ""
@@ -173,8 +175,17 @@ def _duration(seconds: float) -> str:
 
 
 def _thousands(number: Any) -> str:
-    return f"{number:,}" if isinstance(number, int) else "0"
+    if not isinstance(number, int):
+        return "0"
+    return f"{number:,}" if abs(number) < _MOST else _rounded(number)
 
 
 def _money(amount: Any) -> str:
-    return f"${amount:.4f}" if isinstance(amount, int | float) else ""
+    if not isinstance(amount, int | float):
+        return ""
+    return f"${amount:.4f}" if abs(amount) < _MOST else f"${_rounded(amount)}"
+
+
+def _rounded(number: float) -> str:
+    """Return a number that is no real count in few characters: of hundreds of digits, infinite, or none (NaN)."""
+    return f"{Decimal(number):.3E}"

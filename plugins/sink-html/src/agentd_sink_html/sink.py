@@ -13,9 +13,10 @@ from typing import Final
 from agentd.errors import ConfigError
 from agentd.events import CodeOutput, Event, Picture, RunEnd, as_dict
 
+from agentd_sink_html.page_file import write_page
 from agentd_sink_html.trace import RunTrace, Traces
 
-__all__ = ["HtmlSink", "write_page"]
+__all__ = ["HtmlSink"]
 
 _log = logging.getLogger("agentd.sinks.html")
 _RUNS: Final = 50  # the newest that one file holds
@@ -24,22 +25,6 @@ _WAITING_CHARACTERS: Final = 1 << 20  # so much text in them
 _AFTER_S: Final = 0.05
 """How long the writer waits after a run: whoever waits for the run's end would wait for the page, too, as one thread of
 Python runs at a time."""
-
-
-def write_page(path: Path, runs: list[RunTrace], **options: object) -> None:
-    """Write the page of these runs, whole or not at all. :raises OSError: if it cannot be written."""
-    from agentd_sink_html.page import page
-
-    text = page(runs, **options).encode("utf-8", "replace")  # type: ignore[arg-type]
-    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
-        # 0600: a page holds whatever the person and the code said.
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(text)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 class HtmlSink:
