@@ -15,6 +15,7 @@ from agentd.events import (
     Picture,
     RunEnd,
     RunStart,
+    SourceLog,
     TextDelta,
     ToolCall,
     TurnEnd,
@@ -136,6 +137,27 @@ def test_a_huge_output_is_cut_in_the_page() -> None:
     )
     assert len(text) < 600_000
     assert "800,000 characters are not shown" in text
+
+
+def test_one_thing_that_is_left_out_is_told_of_in_the_singular() -> None:
+    from agentd_sink_html.texts import SHOWN
+
+    logs = [SourceLog(source="s", text="x")] * 1_001
+    one = page_of(RunStart(), *logs, CodeExecution(code="", output="y" * (SHOWN + 1), status="completed"))
+    assert "1 more line was logged" in one
+    assert "[... 1 character is not shown ...]" in one
+    assert "2 more lines were logged" in page_of(RunStart(), *logs, logs[0])
+
+
+def test_several_runs_have_a_list_with_a_link_to_each() -> None:
+    events = [RunStart(task=f"{EVIL}-first"), RunEnd(), RunStart(task="second")]
+    text = page_of(*events)
+    links = [attributes.get("href") for tag, attributes in _Tags(text).tags if tag == "a"]
+    sections = [attributes.get("id") for tag, attributes in _Tags(text).tags if tag == "section"]
+    assert links == ["#run1", "#run2"]
+    assert {"run1", "run2"} <= set(sections)
+    assert "2 runs</summary>" in text
+    assert "<nav>" not in page_of(*events[:2])
 
 
 def test_a_session_writes_a_page_for_each_run(tmp_path: Path) -> None:

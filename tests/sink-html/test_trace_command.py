@@ -48,8 +48,50 @@ def test_lines_that_are_broken_are_told_by_number_and_the_others_shown(
     first, *rest = path.read_text().splitlines(keepends=True)
     path.write_text(first + "no json\n[1]\n" + "".join(rest) + '{"type": "text_del')
     trace(path)
-    assert "3 lines are no JSON object and are left out (line 2, 3, 6)" in capsys.readouterr().err
+    assert "3 lines are no JSON object and are left out (lines 2, 3, 6)" in capsys.readouterr().err
     assert "It is done." in path.with_suffix(".html").read_text()
+
+
+def test_one_broken_line_is_told_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = kept(tmp_path)
+    path.write_text(path.read_text() + "half a li")
+    trace(path)
+    assert "1 line is no JSON object and is left out (line 4)" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_before_a_line_is_no_part_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, mark = kept(tmp_path), b"\xef\xbb\xbf"
+    path.write_bytes((mark + path.read_bytes()) * 2)  # and of two such files that were put together
+    trace(path)
+    assert not capsys.readouterr().err
+    assert path.with_suffix(".html").read_text().count('<section class="run"') == 2
+
+
+def test_the_page_has_all_runs_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "all.jsonl"
+    path.write_bytes(b"".join(kept(tmp_path, task).read_bytes() for task in ("the-first", "the-second")))
+    trace(path)
+    text = path.with_suffix(".html").read_text()
+    assert text.count('<section class="run"') == 2
+    assert text.index("<h1>the-first") < text.index("<h1>the-second")
+    assert not capsys.readouterr().err
+
+
+def test_runs_that_are_mixed_up_in_a_file_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "all.jsonl"
+    first, second = (kept(tmp_path, task).read_text().splitlines(keepends=True) for task in "ab")
+    path.write_text(first[0] + second[0] + first[1] + first[2] + second[1] + second[2])
+    trace(path)
+    told = capsys.readouterr().err
+    assert "the start of run 3 is missing" in told
+    assert "with a folder as --log, each run has a file of its own" in told
+    path.write_text("".join(first[1:]))
+    trace(path)
+    assert "the start of run 1 is missing" in capsys.readouterr().err
 
 
 def test_lines_without_a_time_as_run_json_prints_them_are_shown_too(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ __all__ = ["trace"]
 def trace(*, source: Path, output: Path | None, and_open: bool) -> None:
     """Show a run as one HTML page: what ran when, the answer, code and output, tool calls, files.
 
-    FILE.jsonl is what `agentd run --log` or the sink jsonl keeps; of a folder, the newest is taken. The page needs no
-    other file and no network.
+    FILE.jsonl is what `agentd run --log` or the sink jsonl keeps: the page has all runs in it. Of a folder, the newest
+    file is taken. The page needs no other file and no network.
     """
     from agentd_sink_html.page_file import is_stream, write_page
     from agentd_sink_html.trace import Traces
@@ -82,7 +82,7 @@ def _newest(folder: Path) -> Path:
 
 
 def _read(path: Path, traces: Traces) -> Iterator[str]:
-    """Take the lines of a file, and say what was wrong. One that is still written may have half a line at its end."""
+    """Take the lines of a file, and yield what is wrong. One that is still written may have half a line at its end."""
     broken: list[int] = []
     at = 0.0
     with path.open(encoding="utf-8", errors="replace") as lines:
@@ -96,13 +96,25 @@ def _read(path: Path, traces: Traces) -> Iterator[str]:
             at = _seconds(event.get("ts")) or at
             traces.add(event, at)
     if broken:
-        which = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
-        yield f"{len(broken)} lines are no JSON object and are left out (line {which})"
+        are, left = ("line is", "is left") if len(broken) == 1 else ("lines are", "are left")
+        yield f"{len(broken)} {are} no JSON object and {left} out ({_numbered('line', broken)})"
+    headless = [number for number, run in enumerate(traces.runs, 1) if not run.has_start]
+    if headless:
+        yield (
+            f"the start of {_numbered('run', headless)} is missing: lines are lost, or runs that went on at the same "
+            "time are mixed up; with a folder as --log, each run has a file of its own"
+        )
+
+
+def _numbered(noun: str, numbers: list[int]) -> str:
+    some = ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+    return f"{noun} {some}" if len(numbers) == 1 else f"{noun}s {some}"
 
 
 def _event(line: str) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        # A byte order mark stands before the first line, and before others where files were put together.
+        event = json.loads(line.removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None

@@ -44,8 +44,9 @@ _DIRECTIONS: Final = {
 def plain(text: str) -> str:
     """Cut to what a page can show, and with no character that acts on what stands around it."""
     if len(text) > SHOWN:
-        half = SHOWN // 2
-        text = f"{text[:half]}\n[... {len(text) - SHOWN:,} characters are not shown ...]\n{text[-half:]}"
+        half, left_out = SHOWN // 2, len(text) - SHOWN
+        told = "1 character is" if left_out == 1 else f"{left_out:,} characters are"
+        text = f"{text[:half]}\n[... {told} not shown ...]\n{text[-half:]}"
     return text.translate(_CONTROLS).translate(_DIRECTIONS)
 
 

@@ -137,10 +137,11 @@ class TurnTrace:
 
 @attrs.define(kw_only=True)
 class RunTrace:
-    """A run. `stop_reason` is empty if its end is not known."""
+    """A run. `stop_reason` is empty if its end is not known; `has_start` is false if its start is not."""
 
     start: float
     end: float
+    has_start: bool = True
     task: str = ""
     model: str = ""
     executor: str = ""
@@ -191,7 +192,8 @@ class Traces:
 
     def _begin(self, event: Mapping[str, Any], at: float) -> None:
         names = _texts(event, "task", "model", "executor")
-        self.runs.append(RunTrace(start=at, end=at, **names))
+        has_start = event.get("type") == "run_start"
+        self.runs.append(RunTrace(start=at, end=at, has_start=has_start, **names))
         self._blocks, self._ended, self._questions = {}, {}, {}
         self._turn_is_over, self._logs = True, 0
 
