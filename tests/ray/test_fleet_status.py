@@ -17,6 +17,8 @@ from typing import Any
 import batch_model
 import pytest
 import ray
+from agentd.errors import ConfigError
+from agentd_ray.command import write_page
 from agentd_ray.looking import look_at_fleets
 from agentd_ray.status import DriverStatus, FleetStatus, HostStatus, SessionStatus, tree_mib
 from agentd_ray.status_page import status_page
@@ -211,6 +213,22 @@ def test_names_are_text_in_the_page_whatever_they_are() -> None:
     assert '<meta http-equiv="refresh" content="2">' in page
     assert "it has not answered for 5 s" in page
     assert "There is no fleet" in status_page([])
+
+
+def test_the_page_of_a_link_is_replaced_and_a_fifo_stays_one(tmp_path: Path) -> None:
+    page, link, fifo = tmp_path / "page.html", tmp_path / "link.html", tmp_path / "fifo"
+    page.write_text("old")
+    link.symlink_to(page)
+    os.mkfifo(fifo)
+    write_page(link, [example()], with_sessions=True)
+    assert link.is_symlink()
+    assert "one&amp;two" in page.read_text()
+    with pytest.raises(ConfigError, match="it is not a file"):
+        write_page(fifo, [example()], with_sessions=True)
+    assert fifo.is_fifo()
+    long = tmp_path / ("n" * 255)
+    write_page(long, [example()], with_sessions=True)
+    assert sorted(tmp_path.iterdir()) == sorted([page, link, fifo, long])
 
 
 def test_a_driver_that_is_gone_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ def fleet(
             return
         found = look_at_fleets(timeout_s)
         if page is not None:
-            _write_page(page, found, with_sessions)
+            write_page(page, found, with_sessions=with_sessions)
         if as_json:
             click.echo(json.dumps([one.as_dict() for one in found], indent=2))
         elif page is None:
@@ -139,7 +140,7 @@ def _watch(look: Any, pause_s: float, *, as_json: bool, with_sessions: bool, pag
             while True:
                 found = look()
                 if page is not None:
-                    _write_page(page, found, with_sessions, refresh_s=pause_s)
+                    write_page(page, found, with_sessions=with_sessions, refresh_s=pause_s)
                 if as_json:
                     click.echo(json.dumps([one.as_dict() for one in found]))
                 time.sleep(pause_s)
@@ -151,17 +152,24 @@ def _watch(look: Any, pause_s: float, *, as_json: bool, with_sessions: bool, pag
         pass
 
 
-def _write_page(
-    page: Path, found: list[FleetStatus], with_sessions: bool, *, refresh_s: float | None = None
+def write_page(
+    page: Path, found: list[FleetStatus], *, with_sessions: bool, refresh_s: float | None = None
 ) -> None:
+    """Write the page whole or not at all. :raises ConfigError: if it cannot be written, or something else is there."""
     from agentd_ray.status_page import status_page
 
     text = status_page(found, refresh_s=refresh_s, with_sessions=with_sessions)
-    new = page.with_name(f".{page.name}.new")
+    to = Path(os.path.realpath(page))  # the file that a link names is replaced, not the link
+    if to.exists() and not to.is_file():
+        raise ConfigError(
+            f"cannot write {page}: it is not a file, and a page is replaced as a whole; name a file"
+        )
+    new = to.with_name(f".agentd-{os.urandom(8).hex()}")
     try:
         new.write_text(text, encoding="utf-8")
-        new.replace(page)
+        new.replace(to)
     except OSError as error:
+        new.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {page}: {error.strerror}; name another file with --html") from error
 
 
