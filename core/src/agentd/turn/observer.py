@@ -89,6 +89,7 @@ class SinkGroup:
         if not all(isinstance(s, str | tuple | list) or hasattr(s, "emit") for s in self._wanted):
             raise ConfigError(f"sinks: must be names, or objects with emit() and close(), got {wanted!r}")
         self._open: list[EventSink] | None = None
+        self._left_out: list[EventSink] = []
 
     def open(self, registry: Callable[[], Registry]) -> None:
         """Make the sinks that were named, unless they are there."""
@@ -100,17 +101,16 @@ class SinkGroup:
 
     def emit(self, event: Event) -> None:
         """Give the event to every sink."""
-        sinks = self._open or []
-        for sink in sinks[:]:
+        for sink in [sink for sink in self._open or () if sink not in self._left_out]:
             try:
                 sink.emit(event)
             except (Exception, SystemExit):  # a plugin's boundary: a sink does not end a run
                 log.exception("the event sink %r failed and is left out from now on", sink)
-                sinks.remove(sink)
+                self._left_out.append(sink)
 
     def close(self) -> None:
         """Close the sinks, each whatever the others do; `open` makes new ones."""
-        sinks, self._open = self._open or [], None
+        sinks, self._open, self._left_out = self._open or [], None, []
         for sink in sinks:
             try:
                 sink.close()
