@@ -108,6 +108,44 @@ async def test_a_cursor_that_no_answer_had_is_a_parameter_that_is_wrong(cursor: 
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("session/new", {"mcpServers": []}),
+        ("session/load", {"mcpServers": [], "sessionId": "s"}),
+        ("session/resume", {"sessionId": "s"}),
+        ("session/fork", {"sessionId": "s"}),
+        ("session/list", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize(
+    ("cwd", "why"),
+    [
+        ("/" + "a/" * 4_000, "File name too long"),
+        ("/tmp/" + "a" * 300, "File name too long"),
+        ("/tmp/a\0b", "no path can have"),
+        ("/tmp/\ud800", "no path can have"),
+        ("tmp", "got 'tmp'"),
+        ("", "got ''"),
+        ("/dev/null", "it is a file"),
+        ("/dev/null/a", "Not a directory"),
+        ("/no/such", "No such file"),
+    ],
+    ids=["path", "name", "nul", "surrogate", "relative", "empty", "file", "below a file", "not there"],
+)
+async def test_a_cwd_that_is_no_folder_is_a_parameter_that_is_wrong(
+    method: str, more: dict[str, Any], cwd: str, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (answer,) = await answered({"id": 1, "method": method, "params": {"cwd": cwd, **more}})
+    assert answer["error"]["code"] == -32602
+    assert answer["error"]["message"].startswith("cwd: must be the absolute path of a folder")
+    assert why in answer["error"]["message"]
+    assert len(answer["error"]["message"]) < 400
+    assert not caplog.records
+
+
 def test_an_address_that_cannot_be_read_is_taken_as_it_is(tmp_path: Path) -> None:
     odd = "http://["
     text = TextResourceContents(uri=odd, text="what it says")

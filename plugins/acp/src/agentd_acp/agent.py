@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import stat
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
@@ -360,10 +361,17 @@ def _start_of(cursor: str | None) -> int:
 
 
 def _folder(cwd: str, more: Any) -> ConversationFolder:
-    """Return where the conversations of a folder are kept. Raises `ConfigError` for what is no folder."""
+    """Return where the conversations of a folder are kept. Raises `ConfigError` if `cwd` does not name a folder."""
     path = Path(cwd)
-    if not path.is_absolute() or not path.is_dir():
-        raise ConfigError(f"cwd: must be the absolute path of a folder that is there, got {cwd!r:.200}")
+    try:
+        is_folder = path.is_absolute() and stat.S_ISDIR(path.stat().st_mode)
+        why = "" if is_folder or not path.is_absolute() else ": it is a file"
+    except OSError as error:  # nothing there, a name that is too long, a folder that may not be entered
+        is_folder, why = False, f": {error.strerror}"
+    except ValueError:  # NUL, or a lone surrogate
+        is_folder, why = False, ": it has a character that no path can have"
+    if not is_folder:
+        raise ConfigError(f"cwd: must be the absolute path of a folder that is there, got {cwd!r:.200}{why}")
     if more:
         raise ConfigError("additionalDirectories: a session has one folder; agentd acp does not offer more")
     return ConversationFolder(path)
