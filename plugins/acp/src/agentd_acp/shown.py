@@ -15,6 +15,9 @@ __all__ = ["OUTPUT_CHARS", "call_title", "code_title", "diff_of", "fenced", "par
 OUTPUT_CHARS: Final = 16_000
 """Of a block's output: its end, while it runs; its head and tail afterwards."""
 _TITLE_CHARS: Final = 100
+_MAX_DEPTH: Final = 100
+"""Of arguments and results that are sent as data: pydantic writes 255 levels, the message's included."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _HIGHLIGHTED: Final = {"bash": "bash", "python": "python"}
 
 
@@ -37,11 +40,30 @@ def call_title(name: str, arguments: str) -> str:
 
 
 def parsed(text: str) -> Any:
-    """Return what JSON text says; the text if it is none, as what was cut is none."""
+    """Return what JSON text says. Return the text if it is not JSON, as after a cut, or if no message can carry it."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return neutral(text)
+    return value if _can_be_sent(value) else neutral(text)
+
+
+def _can_be_sent(value: Any) -> bool:
+    """Tell whether the SDK can write a value: it raises for deep ones, and for a key with a lone surrogate."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                if any(_SURROGATE.search(key) for key in one):
+                    return False
+                below += one.values()
+            elif isinstance(one, list):
+                below += one
+        if not below:
+            return True
+        level = below
+    return False
 
 
 def fenced(text: str, language: str = "") -> Any:
