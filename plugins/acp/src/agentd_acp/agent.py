@@ -6,7 +6,8 @@ import asyncio
 import functools
 import logging
 import stat
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -43,7 +44,7 @@ from acp.schema import (
 )
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import AgentdError, ConfigError
-from agentd_chat.kept import ConversationFolder, KeptConversation
+from agentd_chat.kept import ConversationBusyError, ConversationFolder, KeptConversation
 from agentd_chat.talk import TalkSettings
 from agentd_cli import exits
 from agentd_sink_console.neutral import neutral
@@ -89,6 +90,9 @@ def _told(method: F) -> F:
             return await method(*args, **kwargs)
         except ConfigError as error:
             raise RequestError(-32602, exits.message_of(error)) from error
+        except ConversationBusyError as error:  # its own words name options of a command line
+            why = "is open in another process: close it there (another editor, agentd chat), or fork it"
+            raise RequestError(-32603, f"the conversation {error.id} {why}") from error
         except (AgentdError, OSError) as error:
             raise RequestError(-32603, exits.message_of(error)) from error
         except click.ClickException as error:
@@ -112,6 +116,7 @@ class EditorAgent(Agent):
         self._sessions: dict[str, EditorSession] = {}
         self._client: Client | None = None
         self._opening: set[asyncio.Future[Any]] = set()
+        self._changing: dict[str, str] = {}  # what a request does with a session, by its id: opened, closed
         self._is_closed = False
 
     def on_connect(self, conn: Client) -> None:
@@ -168,8 +173,8 @@ class EditorAgent(Agent):
     ) -> NewSessionResponse:
         """Begin a conversation in a folder."""
         folder = _folder(cwd, additional_directories)
-        session = await self._open(folder, folder.new(), mcp_servers)
-        return NewSessionResponse(session_id=session.id, **state_of(session))
+        session = await self._open(folder, folder.new(), mcp_servers, is_new=True)
+        return NewSessionResponse(session_id=session.id, **self._welcomed(session))
 
     @_told
     async def load_session(
@@ -181,9 +186,12 @@ class EditorAgent(Agent):
         **_: Any,
     ) -> LoadSessionResponse:
         """Go on with a conversation, and show all of it."""
-        session = await self._reopen(_folder(cwd, additional_directories), session_id, mcp_servers)
-        await session.replay()
-        return LoadSessionResponse(**state_of(session))
+        folder = _folder(cwd, additional_directories)
+        with self._alone(session_id, "opened"):
+            session = await self._reopen(folder, session_id, mcp_servers)
+            async with self._closed_on_error(session):
+                await session.replay()
+        return LoadSessionResponse(**self._welcomed(session))
 
     @_told
     async def resume_session(
@@ -195,8 +203,10 @@ class EditorAgent(Agent):
         **_: Any,
     ) -> ResumeSessionResponse:
         """Go on with a conversation that the editor still shows."""
-        session = await self._reopen(_folder(cwd, additional_directories), session_id, mcp_servers)
-        return ResumeSessionResponse(**state_of(session))
+        folder = _folder(cwd, additional_directories)
+        with self._alone(session_id, "opened"):
+            session = await self._reopen(folder, session_id, mcp_servers)
+        return ResumeSessionResponse(**self._welcomed(session))
 
     @_told
     async def fork_session(
@@ -209,6 +219,7 @@ class EditorAgent(Agent):
     ) -> ForkSessionResponse:
         """Begin a conversation that goes on from another one, which stays as it is."""
         folder = _folder(cwd, additional_directories)
+        self._check_alone(session_id)
         open_one = self._sessions.get(session_id)
         if open_one is not None and open_one.is_busy:
             raise ConfigError(f"a turn runs in the session {session_id}: fork it when that has ended")
@@ -217,10 +228,10 @@ class EditorAgent(Agent):
             if open_one is not None
             else await call_in_thread(lambda: _find(folder, session_id))
         )
-        fork = folder.fork(kept)
-        await call_in_thread(lambda: folder.save(fork))
-        session = await self._open(folder, fork, mcp_servers)
-        return ForkSessionResponse(session_id=session.id, **state_of(session))
+        session = await self._open(folder, folder.fork(kept), mcp_servers, is_new=True)
+        async with self._closed_on_error(session):  # nothing of a fork that fails is kept
+            await call_in_thread(lambda: folder.save(session.talk.kept))
+        return ForkSessionResponse(session_id=session.id, **self._welcomed(session))
 
     @_told
     async def list_sessions(
@@ -247,7 +258,8 @@ class EditorAgent(Agent):
     async def close_session(self, session_id: str, **_: Any) -> CloseSessionResponse:
         """End a session; its conversation is kept."""
         self._session(session_id)
-        await self._close(session_id)
+        with self._alone(session_id, "closed"):
+            await self._close(session_id)
         return CloseSessionResponse()
 
     # --- turns ---------------------------------------------------------------------------------------
@@ -285,7 +297,39 @@ class EditorAgent(Agent):
 
     # --- inside --------------------------------------------------------------------------------------
 
+    def _check_alone(self, id: str) -> None:
+        """Raise `ConfigError` if another request opens or closes this session."""
+        if (doing := self._changing.get(id)) is not None:
+            raise ConfigError(
+                f"the session {id} is being {doing} by another request: wait for the answer to that one, then ask again"
+            )
+
+    @contextmanager
+    def _alone(self, id: str, doing: str) -> Iterator[None]:
+        """Open or close a session in one request at a time. Raises `ConfigError` in a second one."""
+        self._check_alone(id)
+        self._changing[id] = doing
+        try:
+            yield
+        finally:
+            del self._changing[id]
+
+    @asynccontextmanager
+    async def _closed_on_error(self, session: EditorSession) -> AsyncIterator[None]:
+        """Close a session that the editor is told to be none."""
+        try:
+            yield
+        except BaseException:
+            await self._close(session.id)
+            raise
+
+    def _welcomed(self, session: EditorSession) -> dict[str, Any]:
+        """Return what an editor is told of a session that it has opened; commands and notes follow the answer."""
+        self._wire.behind_answer(session.greet)
+        return state_of(session)
+
     def _session(self, id: str) -> EditorSession:
+        self._check_alone(id)
         session = self._sessions.get(id)
         if session is None:
             open_ones = ", ".join(self._sessions) or "none"
@@ -311,17 +355,25 @@ class EditorAgent(Agent):
             await self._close(id)  # the editor may have other servers now, and begins with nothing shown
         return await self._open(folder, kept, servers)
 
-    async def _open(self, folder: ConversationFolder, kept: KeptConversation, servers: Any) -> EditorSession:
+    async def _open(
+        self, folder: ConversationFolder, kept: KeptConversation, servers: Any, *, is_new: bool = False
+    ) -> EditorSession:
         assert self._client is not None
         cwd = folder.workspace
         choice = await call_in_thread(lambda: self._settings(cwd, kept.model))
         modes = PolicyModes(choice.policy, cwd)
         session = EditorSession(
-            self._client, choice.talk, folder, kept, modes, servers_of(servers, cwd), choice.models
+            self._client,
+            choice.talk,
+            folder,
+            kept,
+            modes,
+            servers_of(servers, cwd),
+            choice.models,
+            is_new=is_new,
         )
         await self._opened(session)
         self._sessions[session.id] = session
-        self._wire.behind_answer(session.greet)
         return session
 
     async def _opened(self, session: EditorSession) -> None:

@@ -70,6 +70,7 @@ class EditorSession:
     :param modes: its policies.
     :param servers: MCP servers of the editor, beside those of the settings.
     :param models: that the person may choose, beside the one of the settings.
+    :param is_new: the conversation is on no disk yet.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class EditorSession:
         modes: PolicyModes,
         servers: Sequence[dict[str, Any]],
         models: Sequence[str] = (),
+        *,
+        is_new: bool = False,
     ) -> None:
         self.id = kept.id
         self.cwd = settings.cwd
@@ -88,6 +91,7 @@ class EditorSession:
         self.folder = folder
         self._client = client
         self._kept = kept
+        self._is_new = is_new
         self._settings = settings
         self._servers = list(servers)
         self._models = tuple(models)
@@ -131,7 +135,8 @@ class EditorSession:
         """
         try:
             self._stack.enter_context(self.folder.held(self.id))
-            self._kept = self.folder.current(self._kept)
+            if not self._is_new:
+                self._kept = self.folder.current(self._kept)
             while True:
                 try:
                     await self._open_talk()

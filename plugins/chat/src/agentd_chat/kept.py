@@ -31,9 +31,10 @@ _ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
 
 class ConversationBusyError(AgentdError):
-    """A conversation is open in another process."""
+    """A conversation, by its `id`, is open in another process."""
 
     def __init__(self, id: str) -> None:
+        self.id = id
         super().__init__(
             f"the conversation {id} is open in another process: end it there, or begin another one without "
             "--continue and --resume"
