@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from acp import RequestError
+from acp.schema import NewSessionRequest
 from acp_inside import connected
+from agentd_acp.servers import malformed_items
 from agentd_chat.kept import ConversationFolder, KeptConversation, KeptTurn
 from command_process import Command
 
@@ -121,7 +123,86 @@ async def test_a_session_that_is_open_elsewhere_is_told_without_options_of_a_com
     kept = conversation(agentd.cwd)
     with ConversationFolder(agentd.cwd).held(kept.id):
         async with connected() as editor:
-            with pytest.raises(RequestError, match="close it there .*, or fork it") as caught:
+            with pytest.raises(RequestError, match="close it there") as caught:
                 await editor.agent.load_session(cwd=str(agentd.cwd), session_id=kept.id, mcp_servers=[])
             assert "--" not in str(caught.value)
             await editor.agent.fork_session(cwd=str(agentd.cwd), session_id=kept.id)
+
+
+MALFORMED = [
+    {"name": "web", "type": "http", "url": "http://127.0.0.1:9/mcp"},
+    {"name": "ws", "type": "websocket", "url": "ws://127.0.0.1:9"},
+    {"name": "files", "command": "true", "args": [1], "env": {}},
+    {"command": "true", "args": [], "env": []},
+    "files",
+]
+TOLD = [
+    "left out: mcpServers[0] 'web': headers: field required",
+    "left out: mcpServers[1] 'ws': type: 'websocket' is not known; there are http, sse, and none for a command",
+    "left out: mcpServers[2] 'files': args.0: input should be a valid string; env: input should be a valid list",
+    "left out: mcpServers[3]: name: field required",
+    "left out: mcpServers[4]: must be an object",
+    "left out: and more",
+]
+DEAD = {"name": "files", "command": "/no/such/server", "args": [], "env": []}
+
+
+@pytest.mark.parametrize("method", ["session/new", "session/load", "session/resume", "session/fork"])
+async def test_servers_that_are_malformed_are_left_out_and_the_person_is_told_which_and_why(
+    agentd: Command, method: str
+) -> None:
+    kept = conversation(agentd.cwd)
+    params = {"cwd": str(agentd.cwd), "mcpServers": MALFORMED, "additionalDirectories": [7]}
+    async with connected() as editor:
+        given = params if method == "session/new" else {**params, "sessionId": kept.id}
+        await editor.agent._conn.send_request(method, given)  # as the SDK's own models have no malformed ones
+        told = await editor.until(lambda: "more" in editor.text() and editor.text())
+        assert told.count("left out") == len(TOLD)
+        assert all(text in told for text in TOLD)
+
+
+async def test_a_session_with_servers_that_are_as_they_should_be_is_told_nothing() -> None:
+    assert malformed_items({"mcpServers": None}) == []
+    assert malformed_items({"mcpServers": 7, "additionalDirectories": ["/"]}) == []
+    servers: list[dict[str, object]] = [
+        {"name": "a", "command": "true", "args": [], "env": [{"name": "A", "value": "1"}]},
+        {"name": "b", "type": "stdio", "command": "true", "args": [], "env": [], "_meta": {"x": 1}},
+        {"name": "c", "type": "http", "url": "http://x", "headers": []},
+        {"name": "d", "type": "sse", "url": "http://x", "headers": []},
+        {"name": "e", "type": "acp", "serverId": "1"},
+        {"name": "f", "type": "http", "command": "true", "args": [], "env": []},
+    ]
+    assert malformed_items({"mcpServers": servers}) == []
+    params = {"cwd": "/", "mcpServers": [*servers, *MALFORMED]}
+    assert len(NewSessionRequest.model_validate(params).mcp_servers) == len(servers)
+
+
+@pytest.mark.parametrize(
+    ("server", "why"),
+    [
+        ({"name": ""}, r"mcpServers: ''\.name: must be a text"),
+        ({"command": ""}, r"mcpServers: 'files'\.command: must be a text"),
+        ({"type": "http", "url": "nope", "headers": []}, r"mcpServers: 'files'\.url: must start with"),
+        ({"type": "acp", "serverId": "1"}, r"mcpServers: 'files' is of a kind"),
+    ],
+    ids=["name", "command", "url", "kind"],
+)
+async def test_a_server_that_cannot_be_right_is_a_parameter_that_is_wrong_and_named(
+    agentd: Command, server: dict[str, object], why: str
+) -> None:
+    async with connected() as editor:
+        servers = [DEAD, {**({} if "type" in server else DEAD), "name": "files", **server}]
+        with pytest.raises(RequestError, match=why) as caught:
+            await editor.agent._conn.send_request(
+                "session/new", {"cwd": str(agentd.cwd), "mcpServers": servers}
+            )
+        assert caught.value.code == -32602
+
+
+async def test_each_server_that_does_not_start_is_left_out_whatever_its_name(agentd: Command) -> None:
+    names = ["files", "files", "a\\b", "a\0\ud800"]
+    servers = [{**DEAD, "name": name} for name in names]
+    async with connected() as editor:
+        await editor.agent._conn.send_request("session/new", {"cwd": str(agentd.cwd), "mcpServers": servers})
+        told = await editor.until(lambda: editor.text().count("left out") == len(names) and editor.text())
+        assert all(name in told for name in ("'files'", "'files-2'"))

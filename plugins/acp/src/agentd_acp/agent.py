@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from itertools import islice
@@ -51,6 +50,7 @@ from agentd_sink_console.neutral import neutral
 
 from agentd_acp.choices import MODE, choose_mode, choose_option, options_of, state_of
 from agentd_acp.modes import PolicyModes
+from agentd_acp.named import find_conversation, folder_of, start_of_page
 from agentd_acp.prompts import has_images
 from agentd_acp.servers import servers_of
 from agentd_acp.session import EditorSession
@@ -60,7 +60,6 @@ __all__ = ["EditorAgent", "SessionChoice", "SessionMaker"]
 
 _log: Final = logging.getLogger("agentd.acp")
 _PAGE: Final = 50
-_MAX_CURSOR_DIGITS: Final = 9
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -169,12 +168,17 @@ class EditorAgent(Agent):
 
     @_told
     async def new_session(
-        self, cwd: str, additional_directories: Any = None, mcp_servers: Any = None, **_: Any
+        self,
+        cwd: str,
+        additional_directories: Any = None,
+        mcp_servers: Any = None,
+        malformed: Sequence[str] = (),
+        **_: Any,
     ) -> NewSessionResponse:
         """Begin a conversation in a folder."""
-        folder = _folder(cwd, additional_directories)
+        folder = folder_of(cwd, additional_directories)
         session = await self._open(folder, folder.new(), mcp_servers, is_new=True)
-        return NewSessionResponse(session_id=session.id, **self._welcomed(session))
+        return NewSessionResponse(session_id=session.id, **self._welcomed(session, malformed))
 
     @_told
     async def load_session(
@@ -183,15 +187,16 @@ class EditorAgent(Agent):
         session_id: str,
         mcp_servers: Any = None,
         additional_directories: Any = None,
+        malformed: Sequence[str] = (),
         **_: Any,
     ) -> LoadSessionResponse:
         """Go on with a conversation, and show all of it."""
-        folder = _folder(cwd, additional_directories)
+        folder = folder_of(cwd, additional_directories)
         with self._alone(session_id, "opened"):
             session = await self._reopen(folder, session_id, mcp_servers)
             async with self._closed_on_error(session):
                 await session.replay()
-        return LoadSessionResponse(**self._welcomed(session))
+        return LoadSessionResponse(**self._welcomed(session, malformed))
 
     @_told
     async def resume_session(
@@ -200,13 +205,14 @@ class EditorAgent(Agent):
         cwd: str,
         additional_directories: Any = None,
         mcp_servers: Any = None,
+        malformed: Sequence[str] = (),
         **_: Any,
     ) -> ResumeSessionResponse:
         """Go on with a conversation that the editor still shows."""
-        folder = _folder(cwd, additional_directories)
+        folder = folder_of(cwd, additional_directories)
         with self._alone(session_id, "opened"):
             session = await self._reopen(folder, session_id, mcp_servers)
-        return ResumeSessionResponse(**self._welcomed(session))
+        return ResumeSessionResponse(**self._welcomed(session, malformed))
 
     @_told
     async def fork_session(
@@ -215,10 +221,11 @@ class EditorAgent(Agent):
         cwd: str,
         additional_directories: Any = None,
         mcp_servers: Any = None,
+        malformed: Sequence[str] = (),
         **_: Any,
     ) -> ForkSessionResponse:
         """Begin a conversation that goes on from another one, which stays as it is."""
-        folder = _folder(cwd, additional_directories)
+        folder = folder_of(cwd, additional_directories)
         self._check_alone(session_id)
         open_one = self._sessions.get(session_id)
         if open_one is not None and open_one.is_busy:
@@ -226,20 +233,20 @@ class EditorAgent(Agent):
         kept = (
             open_one.talk.kept
             if open_one is not None
-            else await call_in_thread(lambda: _find(folder, session_id))
+            else await call_in_thread(lambda: find_conversation(folder, session_id))
         )
         session = await self._open(folder, folder.fork(kept), mcp_servers, is_new=True)
         async with self._closed_on_error(session):  # nothing of a fork that fails is kept
             await call_in_thread(lambda: folder.save(session.talk.kept))
-        return ForkSessionResponse(session_id=session.id, **self._welcomed(session))
+        return ForkSessionResponse(session_id=session.id, **self._welcomed(session, malformed))
 
     @_told
     async def list_sessions(
         self, cwd: str | None = None, cursor: str | None = None, **_: Any
     ) -> ListSessionsResponse:
         """List conversations that were kept, of a folder or of all, the newest first."""
-        start = _start_of(cursor)
-        kept = ConversationFolder.everywhere() if cwd is None else _folder(cwd, None).all()
+        start = start_of_page(cursor)
+        kept = ConversationFolder.everywhere() if cwd is None else folder_of(cwd, None).all()
         found = await call_in_thread(lambda: list(islice(kept, start, start + _PAGE + 1)))
         sessions = [
             SessionInfo(
@@ -323,8 +330,9 @@ class EditorAgent(Agent):
             await self._close(session.id)
             raise
 
-    def _welcomed(self, session: EditorSession) -> dict[str, Any]:
+    def _welcomed(self, session: EditorSession, malformed: Sequence[str]) -> dict[str, Any]:
         """Return what an editor is told of a session that it has opened; commands and notes follow the answer."""
+        session.note(f"left out: {item}" for item in malformed)
         self._wire.behind_answer(session.greet)
         return state_of(session)
 
@@ -343,7 +351,7 @@ class EditorAgent(Agent):
         open_one = self._sessions.get(id)
         if open_one is not None and open_one.is_busy:
             raise ConfigError(f"a turn runs in the session {id}: cancel it before it is loaded again")
-        kept = await call_in_thread(lambda: _find(folder, id))
+        kept = await call_in_thread(lambda: find_conversation(folder, id))
         if kept.workspace != str(folder.workspace):
             raise ConfigError(
                 f"sessionId: {id} is a conversation of the folder {kept.workspace}, not of {folder.workspace}"
@@ -401,39 +409,3 @@ class EditorAgent(Agent):
             await session.aclose()
         except Exception:
             _log.exception("the session %s has not ended as it should", id)
-
-
-def _start_of(cursor: str | None) -> int:
-    """Return where the page begins that a cursor names. Raises `ConfigError` for what no answer had."""
-    if cursor is None:
-        return 0
-    if not cursor.isdecimal() or len(cursor) > _MAX_CURSOR_DIGITS:
-        raise ConfigError(f"cursor: {cursor!r:.80} is not from this agent")
-    return int(cursor)
-
-
-def _folder(cwd: str, more: Any) -> ConversationFolder:
-    """Return where the conversations of a folder are kept. Raises `ConfigError` if `cwd` does not name a folder."""
-    path = Path(cwd)
-    try:
-        is_folder = path.is_absolute() and stat.S_ISDIR(path.stat().st_mode)
-        why = "" if is_folder or not path.is_absolute() else ": it is a file"
-    except OSError as error:  # nothing there, a name that is too long, a folder that may not be entered
-        is_folder, why = False, f": {error.strerror}"
-    except ValueError:  # NUL, or a lone surrogate
-        is_folder, why = False, ": it has a character that no path can have"
-    if not is_folder:
-        raise ConfigError(f"cwd: must be the absolute path of a folder that is there, got {cwd!r:.200}{why}")
-    if more:
-        raise ConfigError("additionalDirectories: a session has one folder; agentd acp does not offer more")
-    return ConversationFolder(path)
-
-
-def _find(folder: ConversationFolder, id: str) -> KeptConversation:
-    """Return a conversation that was kept, of this folder or of another. Raises `RequestError`."""
-    kept = folder.get(id) or next((one for one in ConversationFolder.everywhere() if one.id == id), None)
-    if kept is None:
-        raise RequestError(
-            -32002, f"no conversation {id!r:.80} was kept; one is kept from its first message on"
-        )
-    return kept

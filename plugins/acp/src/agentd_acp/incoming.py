@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import attrs
 
+from agentd_acp.servers import malformed_items
+
 __all__ = ["INVALID_REQUEST", "PARSE_ERROR", "LineProblem", "read_message"]
 
 PARSE_ERROR: Final = -32700
@@ -14,6 +16,8 @@ INVALID_REQUEST: Final = -32600
 
 _META: Final = ("_meta", "field_meta")
 """The SDK hands a method what is below these as arguments, in place of those that it has checked."""
+
+_WITH_SERVERS: Final = ("session/new", "session/load", "session/resume", "session/fork")
 
 
 @attrs.frozen
@@ -58,6 +62,8 @@ def _call(message: dict[str, Any], id: str | int | None) -> dict[str, Any] | Lin
     if isinstance(params, dict):
         for name in _META:
             params.pop(name, None)
+        if message["method"] in _WITH_SERVERS and (malformed := malformed_items(params)):
+            params["_meta"] = {"malformed": malformed}  # an argument of the agent's method
     if "id" not in message and not _is_cancel(message["method"], params):
         return None
     return message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ from acp.schema import (
     Usage as AcpUsage,
 )
 from agentd._concurrency.pool import call_in_thread
-from agentd.errors import AgentdError, ConfigError
+from agentd.errors import AgentdError, ConfigError, ToolError
 from agentd_chat.talk import Talk, TalkSettings
 from agentd_cli import exits
 from agentd_cli.prompt.lines import LineError
@@ -141,12 +141,15 @@ class EditorSession:
                 try:
                     await self._open_talk()
                     break
-                except McpServerError as error:
-                    left = [one for one in self._servers if one["name"] != error.server]
+                except (McpServerError, ToolError) as error:
+                    failed = error if isinstance(error, McpServerError) else error.__cause__
+                    if not isinstance(failed, McpServerError):
+                        raise
+                    left = [one for one in self._servers if one["name"] != failed.server]
                     if len(left) == len(self._servers):
                         raise
                     self._servers = left
-                    self._notes.append(f"left out: {exits.message_of(error)}")
+                    self._notes.append(f"left out: {exits.message_of(failed)}")
         except BaseException:
             await self._stack.aclose()
             raise
@@ -230,6 +233,10 @@ class EditorSession:
         """Send the editor an update. One that has gone away hears nothing."""
         with suppress(ConnectionError):
             await self._client.session_update(session_id=self.id, update=update)
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Have the person told something, when the editor is greeted or with the next message."""
+        self._notes += notes
 
     async def greet(self) -> None:
         """Tell the editor which commands there are, and what went wrong with its servers."""
