@@ -119,6 +119,72 @@ async def test_whoever_sends_waits_for_the_reader_and_is_let_go_when_nobody_read
             await wire.wire.send({**long, "id": 1})
 
 
+async def left_waiting(wire: MessageWire, count: int, size: int, **more: Any) -> asyncio.Future[Any]:
+    """Have messages wait to be written, as nobody reads. A character takes four bytes in memory."""
+    message = {"jsonrpc": "2.0", "result": {"text": "y" * (size - 1) + "😀"}, **more}
+    sending = asyncio.gather(*(wire.send({"id": id, **message}) for id in range(count)))
+    await asyncio.wait([sending], timeout=0.05)
+    return sending
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("count", "size"), [(1_400, 200), (18, 1 << 18)], ids=["many", "large"])
+async def test_nothing_is_received_while_answers_wait_for_their_reader_and_all_of_it_afterwards(
+    count: int, size: int
+) -> None:
+    async with ends() as wire:
+        sending = await left_waiting(wire.wire, count, size)
+        wire.say(json.dumps(HELLO).encode() + b"\n")
+        received = asyncio.create_task(wire.wire.receive())
+        await asyncio.wait([received], timeout=0.2)
+        assert not received.done()
+        assert [(await wire.told())["id"] for _ in range(count)] == list(range(count))
+        await sending
+        assert await received == HELLO
+
+
+@pytest.mark.anyio
+async def test_requests_without_an_answer_and_updates_that_wait_hold_nothing_back() -> None:
+    cancel = {"jsonrpc": "2.0", "method": "session/cancel", "params": {"sessionId": "s"}}
+    async with ends() as wire:
+        sending = await left_waiting(wire.wire, 18, 1 << 18, method="session/update")
+        lines = b"".join(json.dumps({"id": id, "method": "m"}).encode() + b"\n" for id in range(1_400))
+        wire.say(lines)
+        for id in range(1_400):
+            assert await wire.wire.receive() == {"id": id, "method": "m"}
+        wire.say(json.dumps(cancel).encode() + b"\n")
+        assert await wire.wire.receive() == cancel
+        os.close(wire.read)
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_the_end_of_a_client_that_does_not_read_is_seen_and_what_it_said_before() -> None:
+    async with ends() as wire:
+        sending = await left_waiting(wire.wire, 1_400, 200)
+        wire.say(json.dumps(HELLO).encode() + b"\n")
+        received = asyncio.create_task(wire.wire.receive())
+        await asyncio.sleep(0)
+        os.close(wire.write)
+        assert await received == HELLO
+        assert await wire.wire.receive() is None
+        wire.wire.give_up()
+        await sending
+
+
+@pytest.mark.anyio
+async def test_a_client_that_goes_away_ends_the_wait_for_its_reading() -> None:
+    async with ends() as wire:
+        sending = await left_waiting(wire.wire, 1_400, 200)
+        received = asyncio.create_task(wire.wire.receive())
+        await asyncio.sleep(0)
+        os.close(wire.read)
+        assert await received is None
+        await sending
+        async with asyncio.timeout(5):
+            await wire.wire.finish(within_s=60)  # nothing of what waits can be written
+
+
 @given(
     texts=st.lists(st.text(max_size=30), min_size=1, max_size=6),
     cuts=st.lists(st.integers(1, 40), max_size=9),

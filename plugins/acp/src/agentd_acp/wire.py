@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -19,6 +21,9 @@ __all__ = ["MAX_LINE_BYTES", "MessageWire"]
 
 MAX_LINE_BYTES: Final = 32 << 20
 """Of one message: an image of 8 MiB as base64, and text around it, have room in it."""
+_MAX_WAITING: Final = 1_000
+_MAX_WAITING_BYTES: Final = 16 << 20
+_END_CHECK_S: Final = 1.0
 _ERROR_WRITE_S: Final = 5.0
 _MAX_ERRORS: Final = 20
 _NAMES: Final = {PARSE_ERROR: "Parse error", INVALID_REQUEST: "Invalid request"}
@@ -27,6 +32,7 @@ _NAMES: Final = {PARSE_ERROR: "Parse error", INVALID_REQUEST: "Invalid request"}
 @attrs.define(eq=False)
 class _Outgoing:
     data: str
+    held_bytes: int  # of an answer, in memory; 0 for anything else
     written: asyncio.Event = attrs.field(factory=asyncio.Event)
 
 
@@ -35,6 +41,10 @@ class MessageWire:
 
     A message is written whole, or not at all: whoever waits for it may be cancelled. A reader that is slow makes those
     wait who send.
+
+    While 1,000 answers, or 16 MiB of them, wait to be written, no message is received: a client that asks and does not
+    read would fill the memory. Only answers count. A turn has none for long, and a `session/cancel`, or the answer to a
+    permission request, must come in meanwhile.
 
     :param source: where lines come from.
     :param target: where they go.
@@ -53,6 +63,9 @@ class MessageWire:
         self._too_long = False
         self._at_end = False
         self._outgoing: deque[_Outgoing] = deque()
+        self._waiting = 0  # answers among them
+        self._waiting_bytes = 0
+        self._has_room = asyncio.Event()
         self._is_more = asyncio.Event()
         self._unanswered: set[str | int | None] = set()
         self._all_answered = asyncio.Event()
@@ -65,6 +78,7 @@ class MessageWire:
     async def receive(self) -> dict[str, Any] | None:
         """Wait for the next message; None is the end."""
         while True:
+            await self._room()
             while not self._lines:
                 if self._at_end or self.is_gone.is_set():
                     return None
@@ -118,7 +132,8 @@ class MessageWire:
                     await self._is_more.wait()
                 next_one = self._outgoing[0]
                 await self._target.write(next_one.data)
-                self._outgoing.popleft()
+                self._count(self._outgoing.popleft(), -1)
+                self._has_room.set()
                 next_one.written.set()
         except OSError:  # a pipe that was closed at its other end
             pass
@@ -130,6 +145,7 @@ class MessageWire:
         self.is_gone.set()
         for one in self._outgoing:
             one.written.set()
+        self._has_room.set()
         self._all_answered.set()
 
     async def finish(self, within_s: float) -> None:
@@ -139,13 +155,32 @@ class MessageWire:
         try:
             async with asyncio.timeout(within_s):
                 await self._all_answered.wait()
-                while self._outgoing:
+                while self._outgoing and not self.is_gone.is_set():
                     await self._outgoing[-1].written.wait()
                     await asyncio.sleep(0)
         except TimeoutError:
             pass
 
     # --- inside --------------------------------------------------------------------------------------
+
+    async def _room(self) -> None:
+        """Wait while too many answers wait to be written. If the client has closed its end, what it has said until then
+        is not much, and its end must be seen."""
+        await asyncio.sleep(
+            0
+        )  # many messages may have come at once: those before this one are answered first
+        while self._waiting >= _MAX_WAITING or self._waiting_bytes >= _MAX_WAITING_BYTES:
+            if self.is_gone.is_set() or self._source.is_hung_up():
+                return
+            self._has_room.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_CHECK_S):  # nothing wakes a reader that does not read
+                    await self._has_room.wait()
+
+    def _count(self, outgoing: _Outgoing, sign: int) -> None:
+        if outgoing.held_bytes:
+            self._waiting += sign
+            self._waiting_bytes += sign * outgoing.held_bytes
 
     def _take(self, data: bytes) -> None:
         """Cut what has come into lines."""
@@ -191,8 +226,10 @@ class MessageWire:
             pass
 
     async def _write(self, message: dict[str, Any]) -> None:
-        outgoing = _Outgoing(json.dumps(_tidy(message), ensure_ascii=False, default=str) + "\n")
+        data = json.dumps(_tidy(message), ensure_ascii=False, default=str) + "\n"
+        outgoing = _Outgoing(data, 0 if "method" in message else sys.getsizeof(data))
         self._outgoing.append(outgoing)
+        self._count(outgoing, 1)
         self._is_more.set()
         await outgoing.written.wait()
 

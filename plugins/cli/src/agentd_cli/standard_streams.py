@@ -17,6 +17,8 @@ __all__ = ["StandardInput", "StandardOutput", "claimed"]
 
 _MOST_READ: Final = 1 << 18
 _ABOVE_STANDARD: Final = 3
+_HALF_CLOSED: Final = getattr(select, "POLLRDHUP", 0)
+"""Of a socket, on Linux; that a pipe is closed, poll says unasked."""
 
 
 @contextmanager
@@ -46,6 +48,12 @@ class StandardInput:
         """Wait for the next bytes, which may be any part of a line; none are the end."""
         await _ready(anyio.wait_readable, self._descriptor)
         return os.read(self._descriptor, _MOST_READ)
+
+    def is_hung_up(self) -> bool:
+        """Tell whether nothing more is written to it. There may be something to read yet."""
+        poll = select.poll()
+        poll.register(self._descriptor, _HALF_CLOSED)
+        return bool(poll.poll(0))
 
     async def lines(self, most_bytes: int) -> AsyncIterator[bytes | None]:
         """Yield lines, and None in place of one that is too long. The last one need not be ended."""
