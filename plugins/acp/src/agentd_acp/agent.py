@@ -308,7 +308,7 @@ class EditorAgent(Agent):
         """Raise `ConfigError` if another request opens or closes this session."""
         if (doing := self._changing.get(id)) is not None:
             raise ConfigError(
-                f"the session {id} is being {doing} by another request: wait for the answer to that one, then ask again"
+                f"the session {id:.80} is being {doing} by another request: wait for its answer, then ask again"
             )
 
     @contextmanager
@@ -323,7 +323,7 @@ class EditorAgent(Agent):
 
     @asynccontextmanager
     async def _closed_on_error(self, session: EditorSession) -> AsyncIterator[None]:
-        """Close a session that the editor is told to be none."""
+        """Close a session if the request that has opened it fails."""
         try:
             yield
         except BaseException:

@@ -141,7 +141,7 @@ class EditorSession:
                 try:
                     await self._open_talk()
                     break
-                except (McpServerError, ToolError) as error:
+                except ToolError as error:  # a server's own, or one about its tools that was made of it
                     failed = error if isinstance(error, McpServerError) else error.__cause__
                     if not isinstance(failed, McpServerError):
                         raise

@@ -22,6 +22,7 @@ __all__ = ["MAX_LINE_BYTES", "MessageWire"]
 MAX_LINE_BYTES: Final = 32 << 20
 """Of one message: an image of 8 MiB as base64, and text around it, have room in it."""
 _MAX_WAITING: Final = 1_000
+"""So many answers may wait to be written, of this size in memory, before no message is received any more."""
 _MAX_WAITING_BYTES: Final = 16 << 20
 _END_CHECK_S: Final = 1.0
 _ERROR_WRITE_S: Final = 5.0
@@ -164,11 +165,10 @@ class MessageWire:
     # --- inside --------------------------------------------------------------------------------------
 
     async def _room(self) -> None:
-        """Wait while too many answers wait to be written. If the client has closed its end, what it has said until then
-        is not much, and its end must be seen."""
-        await asyncio.sleep(
-            0
-        )  # many messages may have come at once: those before this one are answered first
+        """Wait while too many answers wait to be written. A client that has closed its end is not waited for: it says
+        no more than what is in the pipe, and the end must be seen."""
+        # Many messages may have come at once: those before this one are answered first.
+        await asyncio.sleep(0)
         while self._waiting >= _MAX_WAITING or self._waiting_bytes >= _MAX_WAITING_BYTES:
             if self.is_gone.is_set() or self._source.is_hung_up():
                 return
