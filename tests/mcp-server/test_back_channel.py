@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import mcp_types as types
 import pytest
+from agentd_mcp_server import rounds
 from agentd_mcp_server.abilities import ClientAbilities
 from agentd_mcp_server.back_channel import BackChannel
+from agentd_mcp_server.command import BlockedWrites
 from agentd_mcp_server.naming import named, quoted
 from agentd_mcp_server.reconnecting import SessionEvents
 from hypothesis import given, strategies as st
+from mcp.shared.exceptions import MCPError
 
 pytestmark = pytest.mark.anyio
 FORM = types.ElicitRequest(
@@ -182,6 +186,87 @@ async def test_a_question_of_a_request_that_was_given_up_is_put_to_nobody_else()
             request.is_answered = True
         assert not made.is_working
         made.close()
+
+
+async def test_questions_of_a_request_that_is_over_leave_room_for_others() -> None:
+    one = Somebody("one")
+    answers: list[Any] = []
+    async with anyio.create_task_group() as group:
+        made = channel(group, is_shared=False)
+
+        async def ask() -> None:
+            answers.append(await made.answer("shop", FORM))
+
+        with made.requests.working(one, "shop", "the first"):  # type: ignore[arg-type]
+            with made.requests.working(one, "shop", "the second"):  # type: ignore[arg-type]
+                for _ in range(100):  # the server does not say for which of them
+                    group.start_soon(ask)
+                await anyio.wait_all_tasks_blocked()
+            await anyio.wait_all_tasks_blocked()
+            assert answers == []  # it may be the first one that asks
+        await anyio.wait_all_tasks_blocked()
+        assert {answer.message for answer in answers} == {
+            "the request for which the client was asked is over"
+        }
+        assert len(answers) == 100
+        one.may_answer.set()
+        with made.requests.working(one, "shop"):  # type: ignore[arg-type]
+            assert await made.answer("shop", FORM) == "one"
+        made.close()
+
+
+async def test_a_request_that_was_given_up_is_asked_nothing_more() -> None:
+    one = Somebody("one")
+    has_answered = anyio.Event()
+    async with anyio.create_task_group() as group:
+        made = channel(group, is_shared=True)
+        with made.requests.working(one, "shop", "", has_answered.wait):  # type: ignore[arg-type]
+            pass  # cancelled, say; the server works on, and asks
+        refused = await made.answer("shop", FORM)
+        assert refused.message == "the request for which the client was asked is over"
+        has_answered.set()
+        made.close()
+
+
+async def test_calls_that_nobody_comes_back_for_leave_room_once_they_are_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rounds, "_MOST_HELD", 2)
+    params = types.CallToolRequestParams(name="greet")
+    questions: list[anyio.CancelScope] = []
+
+    async def work(person: Any) -> str:
+        if len(questions) < 2:
+            with anyio.CancelScope() as scope:
+                questions.append(scope)
+                await person.answer({"name": FORM})
+        return "over"
+
+    async with anyio.create_task_group() as group:
+        made = rounds.RoundTrips(group.start_soon)
+        for _ in range(2):
+            asked = await made.serve(params, work, Somebody("one"))  # type: ignore[arg-type]
+            assert isinstance(asked, types.InputRequiredResult)
+        with pytest.raises(MCPError, match="2 calls wait for answers"):
+            await made.serve(params, work, Somebody("one"))  # type: ignore[arg-type]
+        for scope in questions:
+            scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert await made.serve(params, work, Somebody("one")) == "over"  # type: ignore[arg-type]
+
+
+def test_that_a_client_takes_nothing_more_is_said_once_and_not_of_each_question(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = logging.getLogger("test.dispatcher")
+    log.addFilter(BlockedWrites())
+    for number in range(30):
+        log.warning("%s gave up: transport write blocked", f"courtesy cancel for request {number}")
+    log.warning("something else")
+    assert caplog.messages == [
+        "courtesy cancel for request 0 gave up: transport write blocked",
+        "something else",
+    ]
 
 
 TEXTS = st.text(st.sampled_from("\n\r\u2028\u202e\x1b> 'a:") | st.characters(), max_size=60)

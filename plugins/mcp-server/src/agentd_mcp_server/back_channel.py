@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import anyio
 import mcp_types as types
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
@@ -147,9 +148,15 @@ class BackChannel:
                 return dict.fromkeys(requests, _failed(f"{error}; {hint}"))
         self._questions += len(requests)
         try:
-            return await self._answers_of(server, requests, during)
+            async with anyio.create_task_group() as group:
+                if during is not None:
+                    group.start_soon(_withdraw, during, group.cancel_scope)
+                answers = await self._answers_of(server, requests, during)
+                group.cancel_scope.cancel()
+                return answers
         finally:
             self._questions -= len(requests)
+        return dict.fromkeys(requests, _failed("the request for which the client was asked is over"))
 
     async def _answers_of(
         self, server: str, requests: Mapping[str, types.InputRequest], during: ClientRequest | None
@@ -218,6 +225,12 @@ class BackChannel:
     def _publish(self, event: ServerEvent) -> None:
         if not self.speaks_handshake:
             self._outbox.put(partial(self.bus.publish, event), key=event)
+
+
+async def _withdraw(request: ClientRequest, questions: anyio.CancelScope) -> None:
+    """Withdraw the questions of a request once nobody waits for its answer: some servers do not do so."""
+    await request.over()
+    questions.cancel()
 
 
 def _missing(kind: str) -> types.ErrorData:

@@ -285,6 +285,7 @@ async def _serve(
     from agentd_mcp_server.server import make_server, serve_stdio
     from agentd_mcp_server.tools import NAMES
 
+    logging.getLogger("mcp.shared.jsonrpc_dispatcher").addFilter(BlockedWrites())
     version = getattr(agentd, "__version__", "")
     limits: dict[str, Any] = {}
     if over_http is not None:
@@ -335,6 +336,26 @@ async def _serve_http(server: Any, over_http: _OverHttp, places: Any) -> None:
         logging.getLogger("uvicorn.error").addFilter(_is_no_end)
         click.echo(f"agentd: MCP at http://{shown}:{port}/mcp", err=True)
         await running.serve([listening])
+
+
+class BlockedWrites(logging.Filter):
+    """Lets pass once a minute that somebody takes nothing more: the SDK says so of each question that it withdraws."""
+
+    _SAID: Final = "gave up: transport write blocked"
+    _EVERY_S: Final = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter`."""
+        if self._SAID not in str(record.msg):
+            return True
+        is_due = record.created >= self._next
+        if is_due:
+            self._next = record.created + self._EVERY_S
+        return is_due
 
 
 def _is_no_end(record: logging.LogRecord) -> bool:

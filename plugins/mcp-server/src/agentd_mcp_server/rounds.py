@@ -177,6 +177,7 @@ class RoundTrips:
         """
         call: _RoundTripCall[R]
         if params.request_state is None:
+            self._forget()
             if len(self._waiting) >= _MOST_HELD:
                 raise MCPError(
                     INTERNAL_ERROR, f"{_MOST_HELD} calls wait for answers of their clients already"
@@ -193,13 +194,16 @@ class RoundTrips:
             return call.result
         state = secrets.token_urlsafe(24)  # nobody can guess it, and it holds once
         self._waiting[state] = call
-        for other, one in list(self._waiting.items()):
-            if one.result is not None or one.error is not None or one.scope.cancel_called:
-                del self._waiting[other]
         return InputRequiredResult(
             input_requests={name: asked.request for name, asked in call.asked.items()},
             request_state=state,
         )
+
+    def _forget(self) -> None:
+        """Let go of those that are over, and that nobody has come back for."""
+        for state, call in list(self._waiting.items()):
+            if call.result is not None or call.error is not None or call.scope.cancel_called:
+                del self._waiting[state]
 
     def _resumed(self, params: Params) -> _RoundTripCall[Any]:
         call = self._waiting.get(params.request_state or "")

@@ -43,12 +43,26 @@ class ClientRequest:
     :ivar server: that works on it; None for code, which may call any.
     :ivar what: it is, for people: `the call of its tool 'greet'`.
     :ivar is_answered: the server has answered it, so nothing of it is to come any more.
+    :ivar may_be: the requests of which it stands for one, if nobody knows for which.
     """
 
     person: Person
     server: str | None
     what: str = ""
     is_answered: bool = False
+    may_be: tuple[ClientRequest, ...] = ()
+    _is_over: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+
+    def end(self) -> None:
+        """Nobody waits for its answer any more: it has one, or its client has cancelled it or has gone."""
+        self._is_over.set()
+
+    async def over(self) -> None:
+        """Wait until nobody waits for its answer any more; a server may work on it all the same."""
+        for one in self.may_be:
+            await one.over()
+        if not self.may_be:
+            await self._is_over.wait()
 
 
 class RequestsUnderWay:
@@ -82,6 +96,7 @@ class RequestsUnderWay:
         try:
             yield one
         finally:
+            one.end()
             if one.is_answered or settle is None or not self._is_shared:
                 self._remove(one)
             else:
@@ -130,7 +145,7 @@ class RequestsUnderWay:
         if len(found) == 1:
             return newest
         named = [one.what for one in found[-_MOST_NAMED:] if one.what]
-        return ClientRequest(newest.person, server, "one of: " + ", ".join(named))
+        return ClientRequest(newest.person, server, "one of: " + ", ".join(named), may_be=tuple(found))
 
 
 async def settled(source: McpSource) -> None:
