@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -151,3 +152,19 @@ async def test_sessions_that_nobody_uses_make_room_for_others() -> None:
     async with serving(ConnectionLimits(), sessions=2) as place:
         url = f"http://127.0.0.1:{place.port}/mcp"
         assert await anyio.to_thread.run_sync(come_and_go, url) == [202, 404, 404, 202]
+
+
+async def test_a_request_whose_id_is_none_that_it_may_have_is_answered() -> None:
+    def ask(url: str) -> list[tuple[int, object]]:
+        wire = Wire(url)
+        wire.begin()
+        answers = []
+        for number in (1.5, None, True):
+            answer = wire.request("POST", json.dumps({"jsonrpc": "2.0", "id": number, "method": "ping"}))
+            answers.append((answer.status, json.load(answer)["id"]))
+        wire.hang_up()
+        return answers
+
+    async with serving(ConnectionLimits()) as place:
+        url = f"http://127.0.0.1:{place.port}/mcp"
+        assert await anyio.to_thread.run_sync(ask, url) == [(400, 1.5), (400, None), (400, None)]

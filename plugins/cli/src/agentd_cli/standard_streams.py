@@ -8,15 +8,16 @@ import os
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 import anyio.lowlevel
 
-__all__ = ["StandardInput", "StandardOutput", "claimed"]
+__all__ = ["CutLine", "StandardInput", "StandardOutput", "claimed"]
 
 _MOST_READ: Final = 1 << 18
 _ABOVE_STANDARD: Final = 3
+_KEPT: Final = 4096
 _HALF_CLOSED: Final = getattr(select, "POLLRDHUP", 0)
 """Of a socket, on Linux; that a pipe is closed, poll says unasked."""
 
@@ -38,6 +39,13 @@ def claimed() -> Iterator[tuple[StandardInput, StandardOutput]]:
             os.close(wire)
 
 
+class CutLine(NamedTuple):
+    """What is kept of a line that was too long: up to 4 KiB of its beginning, and of its end."""
+
+    head: bytes
+    tail: bytes
+
+
 class StandardInput:
     """Reads from a descriptor: bytes as they come, or lines."""
 
@@ -55,27 +63,40 @@ class StandardInput:
         poll.register(self._descriptor, _HALF_CLOSED)
         return bool(poll.poll(0))
 
-    async def lines(self, most_bytes: int) -> AsyncIterator[bytes | None]:
-        """Yield lines, and None in place of one that is too long. The last one need not be ended."""
-        pieces: list[bytes] = []
-        size = 0
+    async def lines(self, most_bytes: int) -> AsyncIterator[bytes | CutLine]:
+        """Yield lines; of one that is too long, its ends. The last one need not be ended."""
+        line = _GrowingLine(most_bytes)
         while True:
             data = await self.read()
-            *lines, rest = data.split(b"\n")
-            for line in lines:
-                size += len(line)
-                yield b"".join([*pieces, line]) if size <= most_bytes else None
-                pieces.clear()
-                size = 0
-            size += len(rest)
-            if size <= most_bytes:
-                pieces.append(rest)
-            else:
-                pieces.clear()
+            *ended, rest = data.split(b"\n")
+            for piece in ended:
+                line.add(piece)
+                yield line.whole()
+                line = _GrowingLine(most_bytes)
+            line.add(rest)
             if not data:
-                if last := b"".join(pieces):
-                    yield last
+                if line.size:
+                    yield line.whole()
                 return
+
+
+class _GrowingLine:
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._pieces: list[bytes] = []
+        self._cut = CutLine(b"", b"")
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        self.size += len(piece)
+        self._pieces.append(piece)
+        if self.size > self._most_bytes:
+            known = b"".join(self._pieces)
+            self._cut = CutLine(self._cut.head or known[:_KEPT], (self._cut.tail + known)[-_KEPT:])
+            self._pieces.clear()
+
+    def whole(self) -> bytes | CutLine:
+        return b"".join(self._pieces) if self.size <= self._most_bytes else self._cut
 
 
 class StandardOutput:

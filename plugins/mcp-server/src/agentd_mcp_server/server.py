@@ -27,7 +27,7 @@ from mcp_types import (
 )
 
 from agentd_mcp_server import tools
-from agentd_mcp_server.client_lines import MOST_BYTES, ClientLines
+from agentd_mcp_server.client_lines import MOST_BYTES, WRONG_ID, ClientLines, has_wrong_id, readable_id
 from agentd_mcp_server.client_sandboxes import ClientSandboxes, name_of_session
 from agentd_mcp_server.offering import UpstreamOffer
 from agentd_mcp_server.reconnecting import Exchange, ReadCalls, ResumableManager
@@ -233,6 +233,9 @@ def _read(application: Application, readers: ReadCalls, places: ClientSandboxes)
                 await application(scope, receive, send)
                 return
             body, again = await _body(receive)
+            if has_wrong_id(message := _message(body) or {}):
+                await _refusal(readable_id(message), WRONG_ID)(scope, again, send)
+                return
             request_id = _id_of(body)
             with nullcontext(True) if request_id is None else readers.sole(session, request_id) as is_sole:
                 answer = application if is_sole else _taken(request_id)
@@ -277,12 +280,16 @@ def _no_place(wait_s: float) -> Application:
 
 
 def _taken(request_id: object) -> Application:
-    from starlette.responses import JSONResponse
-
     text = (
         f"a request with the id {request_id!r:.80} is under way in this session; two clients cannot share a session "
         "unless their ids differ"
     )
+    return _refusal(request_id, text)
+
+
+def _refusal(request_id: object, text: str) -> Application:
+    from starlette.responses import JSONResponse
+
     error = {"code": INVALID_REQUEST, "message": text}
     return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error}, status_code=400)
 
