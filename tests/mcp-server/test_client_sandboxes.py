@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from agentd_mcp_server import client_sandboxes as room
+from agentd_mcp_server import client_sandboxes as room, tools
 from agentd_mcp_server.client_sandbox import ClientSandbox
 from agentd_mcp_server.client_sandboxes import ClientSandboxes
+from agentd_mcp_server.given import GivenRegistry
 
 pytestmark = pytest.mark.anyio
 
@@ -46,3 +48,35 @@ async def test_a_sandbox_that_ends_badly_ends_no_other_and_not_the_server(
             await sandboxes.find("two")
             await sandboxes.find("three")
     assert [record.args for record in caplog.records] == [("one",), ("two",), ("three",)]
+
+
+class Nobody:
+    """A person who hears output, and is asked nothing."""
+
+    async def heard(self, text: str) -> None: ...
+
+
+async def test_a_workspace_that_was_deleted_is_named_by_each_tool_that_needs_it(tmp_path: Path) -> None:
+    folder = tmp_path / "w"
+
+    async def call(name: str, **given: Any) -> tuple[bool, str]:
+        person: Any = Nobody()
+        result = await tools.carry_out(sandbox, name, tools.check(name, given), person)
+        return bool(result.is_error), " ".join(getattr(part, "text", "") for part in result.content)
+
+    settings = {"cwd": folder, "executor": "subprocess", "registry": GivenRegistry()}
+    async with ClientSandboxes(lambda name: settings) as sandboxes:
+        sandbox = await sandboxes.find()
+        assert await call("run_bash", code="echo 1 > kept") == (False, "")
+        assert (await call("checkpoint"))[0] is False
+        shutil.rmtree(folder)
+        for name, given in (
+            ("list_files", {}),
+            ("checkpoint", {}),
+            ("create_file", {"path": "a", "content": ""}),
+        ):
+            failed, said = await call(name, **given)
+            assert failed, name
+            assert f"the workspace {str(folder)!r} cannot be opened: No such file or directory" in said, name
+        assert (await call("rewind"))[0] is False  # as the errors say
+        assert "kept  2 bytes" in (await call("list_files"))[1]

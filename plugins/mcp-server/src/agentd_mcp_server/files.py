@@ -7,11 +7,26 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
-from agentd.errors import ToolInputError
+from agentd.errors import ToolInputError, WorkspaceError
 
-__all__ = ["list_files"]
+__all__ = ["check_workspace", "list_files"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def check_workspace(workspace: Path) -> None:
+    """Raise `WorkspaceError` if there is none any more."""
+    os.close(_opened(workspace))
+
+
+def _opened(workspace: Path) -> int:
+    try:
+        return os.open(workspace, _FOLDER & ~os.O_NOFOLLOW)
+    except OSError as error:
+        raise WorkspaceError(
+            f"the workspace {str(workspace)!r} cannot be opened: {error.strerror}; put it back, or go back to a "
+            "checkpoint, which makes it anew"
+        ) from None
 
 
 def list_files(
@@ -21,8 +36,9 @@ def list_files(
 
     :param without: paths in the workspace that are not listed.
     :raises ToolInputError: if `path` is no folder within the workspace.
+    :raises WorkspaceError: if there is no workspace any more.
     """
-    folder = os.open(workspace, _FOLDER & ~os.O_NOFOLLOW)
+    folder = _opened(workspace)
     try:
         for part in PurePosixPath(path).parts:
             if part in ("/", ".."):

@@ -11,7 +11,7 @@ import anyio
 from agentd.errors import AgentdError, ToolInputError, suggest
 from mcp_types import CallToolResult, ImageContent, TextContent, Tool, ToolAnnotations
 
-from agentd_mcp_server.files import list_files
+from agentd_mcp_server.files import check_workspace, list_files
 
 if TYPE_CHECKING:
     from agentd.types import Binding
@@ -222,7 +222,10 @@ async def _create_file(sandbox: ClientSandbox, given: Mapping[str, Any], person:
     path = given["path"]
     if not path.strip() or any(not character.isprintable() for character in path) or path != path.strip():
         raise ToolInputError(f"create_file: path must be a name without control characters, got {path!r:.80}")
-    return _told(await sandbox.run(f"{path}:create", given["content"], person))
+    done = await sandbox.run(f"{path}:create", given["content"], person)
+    if done.status != "completed":  # it says that there is no such file, whatever is not there
+        await anyio.to_thread.run_sync(check_workspace, sandbox.session.workspace)
+    return _told(done)
 
 
 def _told(done: Done) -> CallToolResult:
