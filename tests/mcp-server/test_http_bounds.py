@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -168,3 +169,70 @@ async def test_a_request_whose_id_is_none_that_it_may_have_is_answered() -> None
     async with serving(ConnectionLimits()) as place:
         url = f"http://127.0.0.1:{place.port}/mcp"
         assert await anyio.to_thread.run_sync(ask, url) == [(400, 1.5), (400, None), (400, None)]
+
+
+async def test_requests_that_meet_the_end_of_their_session_are_answered_and_no_traceback_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def begun(url: str) -> str:
+        wire = Wire(url)
+        wire.begin()
+        wire.hang_up()
+        return wire.session
+
+    def request(place: Place, session: str, verb: str, **message: object) -> bytes:
+        body = json.dumps({"jsonrpc": "2.0", **message}).encode() if message else b""
+        head = (
+            f"{verb} /mcp HTTP/1.1\r\nHost: {place.host.decode()}\r\nContent-Type: application/json\r\n"
+            "Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n"
+            f"Mcp-Session-Id: {session}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        return head.encode() + body
+
+    answers: dict[str, list[bytes]] = {"DELETE": [], "GET": [], "POST": []}
+
+    async def ask(place: Place, sent: bytes) -> None:
+        answers[sent.split()[0].decode()].append((await place.answer(sent))[9:12])
+
+    logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+    try:
+        async with serving(ConnectionLimits()) as place:
+            for _ in range(5):
+                session = await anyio.to_thread.run_sync(begun, f"http://127.0.0.1:{place.port}/mcp")
+                progress = {"method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}}
+                requests = [request(place, session, "GET")]
+                for number in range(8):
+                    requests.append(request(place, session, "POST", method="ping", id=number))
+                    requests.append(request(place, session, "POST", **progress))
+                requests[8:8] = [request(place, session, "DELETE")] * 2
+                requests.append(request(place, session, "GET"))
+                # All are over soon, though nobody closes the streams that are read.
+                with anyio.fail_after(20):
+                    async with anyio.create_task_group() as group:
+                        for sent in requests:
+                            group.start_soon(ask, place, sent)
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert sorted(answers["DELETE"]) == [b"200"] * 5 + [b"404"] * 5
+    assert set(answers["GET"]) <= {b"200", b"404", b"409"}
+    assert set(answers["POST"]) <= {b"200", b"202", b"404"}
+
+
+async def test_whatever_else_is_wrong_a_session_that_is_gone_is_not_there() -> None:
+    def ask(url: str) -> list[int]:
+        wire = Wire(url)
+        wire.begin()
+        wire.request("GET")
+        assert wire.request("DELETE").status == 200
+        ids = [
+            wire.request("POST", json.dumps({"jsonrpc": "2.0", "id": number, "method": "ping"}))
+            for number in (1, 1.5)
+        ]
+        others = [wire.request("POST", "{nope"), wire.request("GET"), wire.request("DELETE")]
+        wire.hang_up()
+        return [answer.status for answer in (*ids, *others)]
+
+    async with serving(ConnectionLimits()) as place:
+        statuses = await anyio.to_thread.run_sync(ask, f"http://127.0.0.1:{place.port}/mcp")
+    assert statuses == [404] * 5

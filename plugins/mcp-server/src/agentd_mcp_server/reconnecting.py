@@ -22,12 +22,15 @@ from mcp.server.streamable_http import EventCallback, EventId, EventMessage, Eve
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import JSONRPCMessage
 
+from agentd_mcp_server.ended_sessions import SessionRequests
+
 __all__ = ["Exchange", "ReadCalls", "ResumableManager", "SessionEvents"]
 
 _MOST_EVENTS: Final = 1000
 _MOST_BYTES: Final = 4 << 20
 _LIVE_S: Final = 2.0
 _LOOK_S: Final = 0.01
+_SESSION: Final = b"mcp-session-id"
 _AROUND: Final = 1 << 10  # bytes that an event has besides its text
 
 _current: ContextVar[Exchange | None] = ContextVar("agentd_mcp_exchange", default=None)
@@ -195,6 +198,33 @@ class SessionEvents(EventStore):
 class ResumableManager(StreamableHTTPSessionManager):
     """Sessions that each have a store of events of their own: the SDK names a stream by its request's id alone, which
     two sessions may share."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._requests = SessionRequests()
+
+    def has(self, session: str) -> bool:
+        """Tell whether there is a session of this name."""
+        return session in self._server_instances
+
+    async def _handle_stateful_request(self, scope: Any, receive: Any, send: Any) -> None:
+        """See the SDK."""
+        serve = super()._handle_stateful_request
+        session = next((value for name, value in scope["headers"] if name == _SESSION), b"").decode("latin-1")
+        transport = self._server_instances.get(session)
+        if transport is None or scope["method"] == "DELETE":
+            await serve(scope, receive, send)
+            return
+
+        async def answer(send: Any) -> None:  # also says that there is no such session
+            await serve(scope, receive, send)
+
+        await self._requests.serve(session, lambda: transport.is_terminated, answer, send)
+
+    async def _discard_session(self, session_id: str, transport: Any) -> None:
+        """See the SDK."""
+        await super()._discard_session(session_id, transport)
+        self._requests.end(session_id)
 
     @property
     def event_store(self) -> EventStore | None:

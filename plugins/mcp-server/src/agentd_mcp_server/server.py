@@ -29,6 +29,7 @@ from mcp_types import (
 from agentd_mcp_server import tools
 from agentd_mcp_server.client_lines import MOST_BYTES, WRONG_ID, ClientLines, has_wrong_id, readable_id
 from agentd_mcp_server.client_sandboxes import ClientSandboxes, name_of_session
+from agentd_mcp_server.ended_sessions import ClosedStreams
 from agentd_mcp_server.offering import UpstreamOffer
 from agentd_mcp_server.reconnecting import Exchange, ReadCalls, ResumableManager
 from agentd_mcp_server.serving import EXCHANGE, SESSION, RequestServing
@@ -47,6 +48,8 @@ _MOST_SESSIONS: Final = 1000  # without a sandbox, one is a few objects
 _ONCE: Final = (b"host", b"origin", b"authorization", SESSION.encode())
 _CLOSING: Final = {"Connection": "close"}
 """With an answer before which the body was not read."""
+
+_CLOSED_STREAMS: Final = ClosedStreams()
 
 Scope = MutableMapping[str, Any]
 Application = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -174,6 +177,7 @@ def http_application(
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
 
+    logging.getLogger("mcp.server.streamable_http").addFilter(_CLOSED_STREAMS)
     origins = [f"http://{host}" for host in hosts]
     manager = ResumableManager(
         server,
@@ -191,7 +195,7 @@ def http_application(
     async def health(_: object) -> PlainTextResponse:
         return PlainTextResponse("ok")
 
-    endpoint = _read(StreamableHTTPASGIApp(manager), ReadCalls(reconnect_s), places)
+    endpoint = _read(StreamableHTTPASGIApp(manager), ReadCalls(reconnect_s), places, manager.has)
     endpoint = _in_time(RequestBodyLimitMiddleware(endpoint, MOST_BYTES), body_s, stall_s)
     endpoint = _once(_with_token(endpoint, token))
     routes = [Route("/health", health), Route("/mcp", endpoint=_Endpoint(endpoint))]
@@ -208,9 +212,14 @@ class _Endpoint:
         await self._application(scope, receive, send)
 
 
-def _read(application: Application, readers: ReadCalls, places: ClientSandboxes) -> Application:
+def _read(
+    application: Application, readers: ReadCalls, places: ClientSandboxes, is_there: Callable[[str], bool]
+) -> Application:
     """Have calls know whether somebody reads their answers, and sandboxes whether their client is connected; requests
-    of one session have ids of their own, and none begins for which there is no place."""
+    of one session have ids of their own, and none begins for which there is no place.
+
+    :param is_there: tells whether there is a session of a name; what else is wrong does not matter if there is not.
+    """
 
     async def serve(scope: Scope, receive: Any, send: Any) -> None:
         # A field's value has no spaces around it (RFC 9110, 5.5), but httptools hands on those behind it.
@@ -233,6 +242,9 @@ def _read(application: Application, readers: ReadCalls, places: ClientSandboxes)
                 await application(scope, receive, send)
                 return
             body, again = await _body(receive)
+            if not is_there(session):
+                await application(scope, again, send)
+                return
             if has_wrong_id(message := _message(body) or {}):
                 await _refusal(readable_id(message), WRONG_ID)(scope, again, send)
                 return
