@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,26 @@ def test_what_is_right_starts_nothing_and_makes_no_folder(agentd: Command, tmp_p
     done = agentd("acp", "--cwd", str(tmp_path / "not there"), "--policy", "read-only")
     assert (done.returncode, done.stderr) == (0, "")
     assert not (tmp_path / "not there").exists()
+
+
+def test_an_editor_that_never_reads_the_log_is_served(agentd: Command) -> None:
+    model(agentd, "Fine.")
+    (agentd.cwd / "tools.py").write_text(
+        "from agentd import tool\nprint('x' * 200_000)\n\n@tool\ndef shout() -> str:\n    'Shout.'\n    return ''\n"
+    )
+    hello = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": 1}}
+    with subprocess.Popen(
+        [*agentd.command, "acp", "--tool", "tools.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=agentd.env,
+        cwd=agentd.cwd,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(hello).encode() + b"\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["result"]["protocolVersion"] == 1
+        process.stdin.close()
+        assert process.wait(60) == 0

@@ -297,6 +297,22 @@ def test_a_line_that_is_no_message_or_too_long_is_told_and_the_next_one_is_serve
     assert told[-1]["result"]["structuredContent"]["output"] == "here\n"
 
 
+def test_a_client_that_never_reads_the_log_is_served_and_reads_messages_alone(tmp_path: Path) -> None:
+    tool = "from agentd import tool\nprint('x' * 200_000)\n\n@tool\ndef shout() -> str:\n    'Shout.'\n    return '!'\n"
+    (tmp_path / "tools.py").write_text(tool)
+    arguments = [*command(tmp_path), "--tool", str(tmp_path / "tools.py")]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        tell(process, *START, call(1, "run_python", code="from lib.tools import shout\nprint(shout())"))
+        told = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.stdin.close()
+        assert process.wait(60) == 0
+    assert told[1]["result"]["structuredContent"]["output"] == "!\n"
+
+
 @pytest.mark.parametrize("way", ["closes", "killed"])
 def test_a_client_that_ends_in_the_middle_leaves_no_server_and_no_block(tmp_path: Path, way: str) -> None:
     arguments = [*command(tmp_path), "--mcp-config", str(shop(tmp_path))]

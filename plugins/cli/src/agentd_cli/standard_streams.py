@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 import anyio
 import anyio.lowlevel
 
+from agentd_cli.unread_errors import relayed_errors
+
 __all__ = ["CutLine", "StandardInput", "StandardOutput", "claimed"]
 
 _MOST_READ: Final = 1 << 18
@@ -25,14 +27,20 @@ _HALF_CLOSED: Final = getattr(select, "POLLRDHUP", 0)
 @contextmanager
 def claimed() -> Iterator[tuple[StandardInput, StandardOutput]]:
     """Take standard input and output for the protocol: while entered, whatever else reads has nothing, and whatever
-    else prints does so on standard error."""
+    else prints does so on standard error, which the client need not read."""
+    with relayed_errors(), _diverted() as wires:
+        yield StandardInput(wires[0]), StandardOutput(wires[1])
+
+
+@contextmanager
+def _diverted() -> Iterator[list[int]]:
     wires = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _ABOVE_STANDARD) for number in (0, 1)]
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
     try:
-        yield StandardInput(wires[0]), StandardOutput(wires[1])
+        yield wires
     finally:
         for number, wire in enumerate(wires):
             os.dup2(wire, number)

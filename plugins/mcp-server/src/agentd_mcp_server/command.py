@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,7 +165,9 @@ def mcp(
     from agentd_cli import exits
     from agentd_cli.interrupts import Interrupts
     from agentd_cli.run_plugins import choose_plugins
+    from agentd_cli.standard_streams import claimed
     from agentd_cli.trial import check_executor
+    from agentd_cli.unread_errors import relayed_errors
     from agentd_images.settings import Images
 
     from agentd_mcp_server.given import GivenRegistry
@@ -212,14 +215,16 @@ def mcp(
     token = "" if token_env is None else os.environ.get(token_env, "")
     if token_env is not None and not token:
         raise ConfigError(f"--token-env: the environment variable {token_env} is not set, or is empty")
-    with Interrupts() as interrupts:
+    claims: AbstractContextManager[Any] = claimed() if http is None else relayed_errors()
+    # A KeyboardInterrupt in the event loop may hit what is not made for it: `_serve` looks whether a signal has come.
+    with claims as streams, Interrupts(lambda: None) as interrupts:
         over_http = (
             None
             if where is None
             else _OverHttp(where, token, allowed_hosts, max_sandboxes, grace_s, reconnect_s)
         )
         kinds = offer if session.get("mcp_servers") else frozenset()
-        anyio.run(_serve, settings, kinds, over_http, interrupts, keeps_python)
+        anyio.run(_serve, settings, kinds, over_http, streams, interrupts, keeps_python)
     return interrupts.exit_code or exits.OK
 
 
@@ -272,6 +277,7 @@ async def _serve(
     settings: Any,
     kinds: frozenset[str],
     over_http: _OverHttp | None,
+    streams: Any,
     interrupts: Any,
     keeps_python: bool,
 ) -> None:
@@ -302,7 +308,7 @@ async def _serve(
             if interrupts.exit_code is not None:
                 scope.cancel()
             if over_http is None:
-                await serve_stdio(server)
+                await serve_stdio(server, *streams)
             else:
                 await _serve_http(server, over_http, sandboxes)
 

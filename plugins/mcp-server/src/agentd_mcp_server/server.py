@@ -37,6 +37,7 @@ from agentd_mcp_server.serving import EXCHANGE, SESSION, RequestServing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from agentd_cli.standard_streams import StandardInput, StandardOutput
     from mcp.server.context import ServerRequestContext
     from mcp.server.models import InitializationOptions
 
@@ -137,16 +138,14 @@ class _AnnouncingServer(Server[Any]):
         return super().create_initialization_options(notification_options or changing, *args, **kwargs)
 
 
-async def serve_stdio(server: Server[Any]) -> None:
+async def serve_stdio(server: Server[Any], given: StandardInput, output: StandardOutput) -> None:
     """Serve one client over standard input and output, until it closes them."""
-    from agentd_cli.standard_streams import claimed
     from mcp.server.stdio import stdio_server
 
-    with claimed() as (given, output):
-        # The SDK iterates over the one, and calls `write` and `flush` of the other.
-        lines = ClientLines(given, output)
-        async with stdio_server(cast(Any, lines), cast(Any, output)) as (read, write):
-            await server.run(read, write, server.create_initialization_options())
+    # The SDK iterates over the one, and calls `write` and `flush` of the other.
+    lines = ClientLines(given, output)
+    async with stdio_server(cast(Any, lines), cast(Any, output)) as (read, write):
+        await server.run(read, write, server.create_initialization_options())
 
 
 def http_application(
