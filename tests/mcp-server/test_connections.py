@@ -297,6 +297,29 @@ def test_a_line_that_is_no_message_or_too_long_is_told_and_the_next_one_is_serve
     assert told[-1]["result"]["structuredContent"]["output"] == "here\n"
 
 
+def test_a_policys_question_is_withdrawn_when_its_call_is_cancelled(tmp_path: Path) -> None:
+    able = {**HELLO, "capabilities": {"elicitation": {}}}
+    with subprocess.Popen(
+        command(tmp_path, "--policy", "ask-writes"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+
+        def heard(what: str) -> Any:
+            lines = map(json.loads, process.stdout or ())
+            return next(message for message in lines if message.get("method") == what)
+
+        tell(process, {**START[0], "params": able}, START[1], call(1, "create_file", path="a", content=""))
+        question = heard("elicitation/create")
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+        tell(process, cancel)
+        assert heard("notifications/cancelled")["params"]["requestId"] == question["id"]
+        _, said = process.communicate(timeout=60)
+    assert said == b""  # not a line for each question
+
+
 def test_a_client_that_never_reads_the_log_is_served_and_reads_messages_alone(tmp_path: Path) -> None:
     tool = "from agentd import tool\nprint('x' * 200_000)\n\n@tool\ndef shout() -> str:\n    'Shout.'\n    return '!'\n"
     (tmp_path / "tools.py").write_text(tool)

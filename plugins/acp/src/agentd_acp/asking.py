@@ -58,7 +58,7 @@ class EditorPerson:
         self._modes = modes
         self._turn = turn
 
-    async def ask(self, question: Question) -> ApproverAnswer | str:
+    async def ask(self, question: Question) -> ApproverAnswer | str | None:
         """Put a question. Whatever is no permission is a denial, and the code reads why."""
         updates = self._turn()
         if updates is None:
@@ -76,8 +76,8 @@ class EditorPerson:
             await self._client.session_update(session_id=self._session_id, update=update)
         return answer
 
-    async def _put(self, question: Question, about: ToolCallUpdate) -> ApproverAnswer | str:
-        """Ask, unless nobody waits for the answer any more: a turn that was stopped, say."""
+    async def _put(self, question: Question, about: ToolCallUpdate) -> ApproverAnswer | str | None:
+        """Ask. None, if nobody waits for the answer any more: the turn was stopped, say."""
         asking = asyncio.ensure_future(
             self._client.request_permission(
                 session_id=self._session_id, tool_call=about, options=list(_OPTIONS)
@@ -95,7 +95,7 @@ class EditorPerson:
             question.forget(give_up)
             asking.cancel()
         if asking.cancelled():
-            return ApproverAnswer(False, reason="nobody waits for the answer any more")
+            return None
         # The client's own, or it has gone away, or it speaks otherwise.
         if (error := asking.exception()) is not None:
             return ApproverAnswer(False, reason=f"the editor could not ask: {error!s:.200}")

@@ -3,6 +3,7 @@ servers behind ask of the client."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
@@ -132,20 +133,32 @@ class ClientPerson:
         self._last, self._told, message, self._waiting = now, self._told + 1, self._waiting, ""
         await self._context.session.report_progress(self._told, message=message)
 
-    async def ask(self, question: Question) -> ApproverAnswer | str:
-        """Put a question to the person. A client that cannot be asked denies, and the code reads why."""
+    async def ask(self, question: Question) -> ApproverAnswer | str | None:
+        """Put a question to the person, and withdraw it once nobody waits for the answer any more. A client that cannot
+        be asked denies, and the code reads why."""
         session = self._context.session
         if not can_ask(self._context) or not session.can_send_request:
             return ApproverAnswer(
                 False, reason="the MCP client cannot ask its person (it has no elicitation)"
             )
-        try:
-            given = await session.elicit_form(wording(question), SCHEMA, self._context.request_id)
-        except MCPError as error:  # the client's own, or it has gone away
-            return ApproverAnswer(False, reason=f"the MCP client could not ask: {error.message:.200}")
-        except ValueError:  # of pydantic
-            return ApproverAnswer(False, reason="the MCP client's answer is no result of an elicitation")
-        return answer_of(given)
+        loop = asyncio.get_running_loop()
+        with anyio.CancelScope() as scope:
+
+            def over() -> None:  # its call was cancelled, say; from any thread
+                loop.call_soon_threadsafe(scope.cancel)
+
+            question.on_end(over)
+            try:
+                return answer_of(
+                    await session.elicit_form(wording(question), SCHEMA, self._context.request_id)
+                )
+            except MCPError as error:  # the client's own, or it has gone away
+                return ApproverAnswer(False, reason=f"the MCP client could not ask: {error.message:.200}")
+            except ValueError:  # of pydantic
+                return ApproverAnswer(False, reason="the MCP client's answer is no result of an elicitation")
+            finally:
+                question.forget(over)
+        return None
 
 
 async def ask_client(
