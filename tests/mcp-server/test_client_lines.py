@@ -29,7 +29,7 @@ async def read(*lines: str | bytes) -> tuple[list[Any], list[Any]]:
         ]
         os.close(tells)
         with open(told, closefd=False) as answers:
-            return messages, [json.loads(line) for line in answers]
+            return messages, [json.loads(line, parse_constant=pytest.fail) for line in answers]
     finally:
         os.close(ours)
         os.close(told)
@@ -47,6 +47,8 @@ async def read(*lines: str | bytes) -> tuple[list[Any], list[Any]]:
         # The SDK takes these for notifications.
         ('{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}', 1.5, -32600),
         ('{"jsonrpc": "2.0", "id": null, "method": "ping"}', None, -32600),
+        ('{"jsonrpc": "2.0", "id": NaN, "method": "ping"}', None, -32600),
+        ('{"jsonrpc": "2.0", "id": 1e999, "method": "ping"}', None, -32600),
         ('{"jsonrpc": "2.0", "id": true, "method": "ping"}', None, -32600),
         ('{"jsonrpc": "2.0", "id": {"a": 1}, "method": "ping"}', None, -32600),
         ('{"id": 7, "method": "ping"', None, -32700),

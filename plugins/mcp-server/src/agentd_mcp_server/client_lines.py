@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from math import isfinite
 from typing import Any, Final
 
 from agentd_cli.standard_streams import CutLine, StandardInput, StandardOutput
@@ -98,7 +99,9 @@ def _parsed(line: bytes) -> Any:
 def readable_id(message: Mapping[str, Any]) -> float | str | None:
     """Return what an answer to this has as its id, if that is any."""
     found = message.get("id")
-    return found if isinstance(found, int | float | str) and not isinstance(found, bool) else None
+    if isinstance(found, float):
+        return found if isfinite(found) else None
+    return found if isinstance(found, int | str) and not isinstance(found, bool) else None
 
 
 def _outer_members(line: CutLine) -> Mapping[str, Any]:
