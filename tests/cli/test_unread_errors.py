@@ -69,6 +69,17 @@ print("four", file=sys.stderr)
         assert process.communicate(timeout=60) == (b"", b"one\ntwo\nthree\nfour\n")
 
 
+def test_the_last_word_of_an_end_at_once_is_there() -> None:
+    code = """
+from agentd_cli.interrupts import end_now
+with relayed_errors():
+    end_now(3, "it ends now")
+"""
+    with started(code) as process:
+        assert process.communicate(timeout=60) == (b"", b"agentd: it ends now\n")
+        assert process.returncode == 3
+
+
 def test_a_reader_that_has_gone_is_not_waited_for() -> None:
     code = f"""
 with relayed_errors():

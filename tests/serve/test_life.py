@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,38 @@ def test_a_signal_ends_the_command_in_order(tmp_path: Path) -> None:
         assert answers == ["Done."]
         assert process.wait(60) == 143
         assert not (tmp_path / "root" / "requests").exists()
+
+
+@pytest.mark.slow
+def test_a_log_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while os.write(writer, bytes(4096)):
+            pass
+    os.set_blocking(writer, True)
+    arguments = ["-m", "m1", "-e", "subprocess", "--base-url", "http://127.0.0.1:1/v1", "--port", str(port)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "agentd", "serve", *arguments, "--cwd", str(tmp_path / "root")],
+        stderr=writer,
+        env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+    ) as process:
+        os.close(writer)
+        try:
+            until(lambda: answers_at(port))
+            process.terminate()
+            assert process.wait(60) == 143
+        finally:
+            process.kill()
+            os.close(reader)
+
+
+def answers_at(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+        return bool(answer.status == 200)
+    return False
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn, Self
 
 from agentd_cli import exits
+from agentd_cli.unread_errors import reader_of_errors
 
 __all__ = ["Interrupts", "code_of", "end_now", "leave_terminal", "second_signal_ends"]
 
@@ -50,8 +51,9 @@ def end_now(code: int = exits.INTERRUPTED, reason: str = "") -> NoReturn:
             os.kill(pid, signal.SIGKILL)
     if reason:
         with suppress(OSError):
-            os.set_blocking(2, False)  # whoever does not read it must not hold this up
-            os.write(2, f"agentd: {reason}\n".encode())
+            reader = reader_of_errors()
+            os.set_blocking(reader, False)  # whoever does not read it must not hold this up
+            os.write(reader, f"agentd: {reason}\n".encode())
     os._exit(code)
 
 

@@ -18,13 +18,19 @@ from threading import Thread
 from time import monotonic
 from typing import Final
 
-__all__ = ["relayed_errors"]
+__all__ = ["reader_of_errors", "relayed_errors"]
 
 _ABOVE_STANDARD: Final = 3
 _MOST_READ: Final = 1 << 16
 _MOST_KEPT: Final = 1 << 20
 _LAST_S: Final = 0.5
 """What is still to be written at the end may take so long."""
+_readers: Final = [2]
+
+
+def reader_of_errors() -> int:
+    """Return the descriptor of the reader itself: for what a process writes that ends before its threads do more."""
+    return _readers[-1]
 
 
 @contextmanager
@@ -43,9 +49,11 @@ def relayed_errors() -> Iterator[None]:
     os.dup2(written, 2)
     os.close(written)
     relay = _ErrorRelay(source, target)
+    _readers.append(target)
     try:
         yield
     finally:
+        _readers.remove(target)
         with suppress(OSError, ValueError):  # closed, say
             sys.stderr.flush()
         os.dup2(target, 2)

@@ -155,6 +155,7 @@ def serve(
     from agentd_cli.interrupts import Interrupts
     from agentd_cli.run_plugins import choose_plugins
     from agentd_cli.trial import check_executor
+    from agentd_cli.unread_errors import relayed_errors
 
     from agentd_serve.answering import AnswerLimits
     from agentd_serve.keys import KeyRing, read_keys
@@ -206,7 +207,7 @@ def serve(
         raise click.UsageError(
             f"-o model...: serve takes request, prices and api_key, not {', '.join(map(repr, options))}"
         )
-    with Interrupts() as interrupts:
+    with relayed_errors(), Interrupts() as interrupts:
         anyio.run(_serve, settings, interrupts)
     return interrupts.exit_code or exits.OK
 
