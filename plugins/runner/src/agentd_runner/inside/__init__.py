@@ -42,7 +42,8 @@ Modules, each of which imports only those above it
     setup       what forked code needs: workspace, environment, limits
     poller      what sockets and outputs need: watch, unwatch, send
     main_module what processes that code starts afresh find as `__main__`
-    python_end  exit codes, tracebacks and what files and streams hold at a block's end
+    open_files  what files that code has left open still hold
+    python_end  exit codes, tracebacks, and what is done when a block has ended
     supervisor, shell_state, shell, warm_imports, python, spawner
     workers, warm_python, worker_pool, output, action, tool_calls, http_calls, kept_python, actions
     job_output, jobs, job_requests, limit_watch

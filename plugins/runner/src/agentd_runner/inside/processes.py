@@ -19,37 +19,41 @@ PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 
 
 def load_prctl() -> Callable[..., int] | None:
     """Return Linux's prctl(2), or None. The standard library has no other way to it."""
-    if not LINUX:
-        return None
+    prctl = c_function("prctl") if LINUX else None
+    if prctl is None or prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) >= 0:
+        return prctl
+    return _of_ctypes("prctl")
+
+
+def c_function(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library, whose arguments are whole numbers or None, or None.
+
+    By what `ctypes` is built on: all of `ctypes` would cost a session's start 1 ms.
+    """
     try:
-        return _load_prctl_quickly()
-    except (ImportError, AttributeError, OSError, TypeError, ValueError):
-        pass
+        import _ctypes
+
+        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)  # type: ignore[arg-type]
+        call = _ctypes.call_function
+    except (
+        ImportError,
+        AttributeError,
+        OSError,
+        TypeError,
+        ValueError,
+    ):  # an interpreter that has something else there
+        return _of_ctypes(name)
+    return lambda *arguments: int(call(address, arguments))
+
+
+def _of_ctypes(name: str) -> Callable[..., int] | None:
     try:
         import ctypes
 
-        function: Callable[..., int] = ctypes.CDLL(None, use_errno=True).prctl
+        function: Callable[..., int] = getattr(ctypes.CDLL(None, use_errno=True), name)
         return function
     except (ImportError, OSError, AttributeError):
         return None
-
-
-def _load_prctl_quickly() -> Callable[..., int]:
-    """The same by what `ctypes` is built on: all of `ctypes` would cost a session's start 1 ms.
-
-    Raises `ImportError`, `AttributeError`, `OSError`, `TypeError` or `ValueError` where an interpreter has something
-    else there.
-    """
-    import _ctypes
-
-    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
-
-    def prctl(*arguments: int) -> int:
-        return int(_ctypes.call_function(address, arguments))
-
-    if prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) < 0:
-        raise OSError("prctl(2) does not answer")
-    return prctl
 
 
 def adopt_orphans(prctl: Callable[..., int] | None) -> None:

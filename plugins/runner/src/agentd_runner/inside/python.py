@@ -14,14 +14,7 @@ from .limits import apply_limits
 from .main_module import MainModule
 from .primitives import from_json, signal, socket, to_json
 from .processes import LINUX, PR_SET_DUMPABLE
-from .python_end import (
-    StandardStreams,
-    exit_code_of,
-    finish_python,
-    show_exception,
-    show_thread_exception,
-    write_open_files,
-)
+from .python_end import PythonEnd, exit_code_of, show_exception, show_thread_exception
 from .setup import RunnerSetup
 from .startup import VARIABLE, output_variable
 from .warm_imports import after_fork
@@ -58,7 +51,7 @@ class PythonWorker:
         warm_up()
         gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
         self.main = _main_module()
-        self.streams = StandardStreams()
+        self.end = PythonEnd()
 
     def serve_jobs(self) -> None:
         """Run one job after the other; end when the runner closes the broker."""
@@ -112,12 +105,12 @@ class PythonWorker:
         else:
             self.main.begin_block(header["name"], source)
             code = _execute(source, header["name"], self.main.namespace)
-            os._exit(finish_python(code, self.main, self.streams))
+            os._exit(self.end.finish(code, self.main, self.setup.workspace))
 
     def give_input(self, descriptor: int) -> None:
         """Make this standard input, and forget what was read of the one before."""
         os.dup2(descriptor, 0)
-        self.streams.give_input()
+        self.end.streams.give_input()
 
     def find_packages(self, own: list[str]) -> None:
         """Let the code import from its own folders, which have run nothing until now: its limits and clock hold.
@@ -149,19 +142,16 @@ class PythonWorker:
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
         """Run one block in the lasting namespace; the worker then waits for the next."""
         started = resource.getrusage(resource.RUSAGE_SELF)
-        self.streams.restore()
         self.main.begin_block(header["name"], source)
+        self.end.undisturbed.end()
         code = _execute(source, header["name"], self.main.namespace)
-        code = write_open_files() or self.streams.flush() or code
+        code = self.end.between_blocks(code)
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = used.ru_utime + used.ru_stime - started.ru_utime - started.ru_stime
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (1, 2):  # the end of the block's output, unless a child of it still writes
             os.dup2(null, descriptor)
-        if null > 2:
-            os.close(null)
-        else:  # the code has closed that one, and the next block's output would get its number
-            os.set_inheritable(null, True)
+        os.close(null)
         unit = 1024 if LINUX else 1
         self.broker.send(b"D" + to_json([code << 8, cpu_s, used.ru_maxrss * unit, 0, 0]))
 

@@ -6,14 +6,17 @@ can be done between two blocks: what open files hold is written, and the standar
 
 from __future__ import annotations
 
-import _io
 import _thread
 import atexit
 import gc
 import os
 import sys
+from _weakref import ref
 
 from .main_module import MainModule
+from .open_files import OpenFiles
+from .primitives import signal
+from .processes import c_function
 
 TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
@@ -22,11 +25,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 FLUSH_FAILED = 120  # CPython's exit code for it
-_BUFFERS = (_io.BufferedWriter, _io.BufferedRandom)
+_MARK = "__agentd_end__"
+# Warnings name the place: `sys:1`, as at CPython's end. The collector looks at what is alive first: then what holds a
+# file, such as a GzipFile, ends before the file.
+_LET_GO = compile("collect(); del main.module, main.namespace; collect()", "sys", "exec")
+_CLEAR = compile("for name in names: namespace[name] = None\ncollect()", "sys", "exec")
+_USED_AT_END = (type, type(sys), type(c_function), str, bytes, int, float, tuple)
+"""Classes, modules, functions and constants go last: `__del__` may need them."""
+_flush_c_streams = c_function("fflush")
 
 
 def show_exception(
-    kind: type[BaseException], value: BaseException, trace: types.TracebackType | None
+    kind: type[BaseException], value: BaseException, trace: types.TracebackType | None, to: Any = None
 ) -> None:
     """Print a traceback as CPython does, with the block's source lines and without our own frames."""
     import traceback
@@ -34,7 +44,7 @@ def show_exception(
     folder = os.path.dirname(show_exception.__code__.co_filename)
     while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == folder:
         trace = trace.tb_next
-    traceback.print_exception(kind, value, trace)
+    traceback.print_exception(kind, value, trace, file=to)
 
 
 def show_thread_exception(args: threading.ExceptHookArgs) -> None:
@@ -48,7 +58,7 @@ def show_thread_exception(args: threading.ExceptHookArgs) -> None:
 def exit_code_of(error: BaseException) -> int:
     """Return the exit code of code that has ended with this, and print what it is to say."""
     if not isinstance(error, SystemExit):
-        _report(error)
+        report(error)
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     try:
         if error.code is None:
@@ -57,23 +67,27 @@ def exit_code_of(error: BaseException) -> int:
             return error.code & 0xFF if -(1 << 63) <= error.code < 1 << 63 else 0xFF
         print(error.code, file=sys.stderr)
     except BaseException as broken:  # of a `__str__` that fails, say
-        _report(broken)
+        report(broken)
     return 1
 
 
-def _report(error: BaseException) -> None:
-    """Print a traceback by the code's own `sys.excepthook`; by ours as well, if that one fails."""
+def report(error: BaseException) -> None:
+    """Print a traceback by the code's own `sys.excepthook`, or past its hook and its stream if that fails."""
     hook = getattr(sys, "excepthook", None) or show_exception
     try:
         hook(type(error), error, error.__traceback__)
+        return
     except BaseException as broken:
-        if _is_closed(getattr(sys, "stderr", None)):
-            sys.stderr = _opened(2, sys.__stderr__)
-        if hook is not show_exception:
-            print("Error in sys.excepthook:", file=sys.stderr)
-            show_exception(type(broken), broken, broken.__traceback__)
-            print("\nOriginal exception was:", file=sys.stderr)
-        show_exception(type(error), error, error.__traceback__)
+        failed = broken
+    try:
+        with open(2, "w", 1, "utf-8", "backslashreplace", closefd=False) as stream:
+            if hook is not show_exception:
+                print("Error in sys.excepthook:", file=stream)
+                show_exception(type(failed), failed, failed.__traceback__, stream)
+                print("\nOriginal exception was:", file=stream)
+            show_exception(type(error), error, error.__traceback__, stream)
+    except BaseException:
+        pass  # the code has closed the descriptor as well
 
 
 class StandardStreams:
@@ -81,46 +95,62 @@ class StandardStreams:
 
     def __init__(self) -> None:
         self.own: dict[str, Any] = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+        self.given_up: list[Any] = []
 
     def give_input(self) -> None:
         """Forget what was read of the standard input before this one."""
         self.own["stdin"] = sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
 
     def restore(self) -> None:
-        """Have code find them, open, whatever code before it has put in their place or done to them."""
+        """Have code find them, open, whatever it has put in their place or done to them."""
         for descriptor, (name, stream) in enumerate(self.own.items()):
-            setattr(sys, name, stream)  # what was there may close it as it goes
+            setattr(sys, name, stream)  # what was there may close it as it goes, or the descriptor
+            _keep_open(descriptor)
             if _is_closed(stream):
                 self.own[name] = stream = _opened(descriptor, stream)
                 setattr(sys, name, stream)
-                setattr(sys, f"__{name}__", stream)
+            setattr(sys, f"__{name}__", stream)
 
     def flush(self) -> int:
         """Flush them, and what stands in their place; 120, as CPython has it, if that fails (a full disk, say)."""
         code = 0
-        in_place = [getattr(sys, name, None) for name in ("stdout", "stderr")]
-        own = [stream for name, stream in self.own.items() if name != "stdin" and stream not in in_place]
-        for stream in own + in_place:
-            try:
-                if stream is not None and not _is_closed(stream):
-                    stream.flush()
-            except BaseException as error:
-                code = FLUSH_FAILED
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            own, in_place = self.own[name], getattr(sys, name, None)
+            for stream in (own,) if own is in_place else (own, in_place):
                 try:
-                    _report(error)
-                except BaseException:
-                    pass  # it is standard error that cannot be written to
+                    if stream is not None and not _is_closed(stream):
+                        stream.flush()
+                except BaseException as error:
+                    code = FLUSH_FAILED
+                    report(error)
+                    if stream is own:  # what it holds would come among what the next block prints
+                        self.given_up.append(own)
+                        self.own[name] = _opened(descriptor, own)
         return code
 
 
 def _is_closed(stream: Any) -> bool:
     try:
-        return stream is None or bool(getattr(stream, "closed", False))
+        return bool(getattr(stream, "closed", False))
     except Exception:  # of one whose buffer was detached
         return True
 
 
+def _keep_open(descriptor: int) -> None:
+    """If code has closed it, have it lead nowhere: what is opened next would get its number."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, descriptor)
+        if null > 2:
+            os.close(null)
+        else:
+            os.set_inheritable(null, True)
+
+
 def _opened(descriptor: int, like: Any) -> Any:
+    _keep_open(descriptor)
     mode = "w" if descriptor else "r"
     try:
         return open(descriptor, mode, 1, like.encoding, like.errors, closefd=False)
@@ -128,57 +158,116 @@ def _opened(descriptor: int, like: Any) -> Any:
         return open(descriptor, mode, 1, "utf-8", "backslashreplace", closefd=False)
 
 
-def write_open_files() -> int:
-    """Write what files that code has left open still hold; 120 if that fails."""
-    if not _has_open_file():
-        return 0
-    code = 0
-    for file in gc.get_objects():
-        kind = type(file)
+class Undisturbed:
+    """Keeps the code's tracers, and its handlers of signals, out of what is not the code's."""
+
+    def __init__(self) -> None:
+        self.tracers: tuple[Any, Any] = (None, None)
+        self.held: set[int] = set()
+        self.mask: set[int] | None = None
+
+    def begin(self) -> int:
+        """Begin; return the exit code of a handler that has come between, or 0."""
+        self.tracers = (sys.gettrace(), sys.getprofile())
+        sys.settrace(None)
+        sys.setprofile(None)
+        self.held = {number for number in signal.valid_signals() if callable(signal.getsignal(number))}
         try:
-            buffer = file.buffer if kind is _io.TextIOWrapper else file
-            if type(buffer) not in _BUFFERS or file.closed or type(buffer.raw) is not _io.FileIO:
-                continue
-            if _is_file(buffer.raw.fileno()):  # a pipe may be full
-                file.flush()
-        except Exception as error:
-            code = FLUSH_FAILED
-            _report(error)
-    return code
+            self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.held)
+        except BaseException as error:
+            self.mask = None
+            return exit_code_of(error)
+        return 0
+
+    def end(self) -> None:
+        """Let them go on. What was sent meanwhile was for the block before, and is dropped."""
+        while pending := signal.sigpending() & self.held:
+            signal.sigwait(pending)
+        if self.mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+            self.mask = None
+        sys.settrace(self.tracers[0])
+        sys.setprofile(self.tracers[1])
 
 
-def _has_open_file() -> bool:
-    """Tell it quickly: there may be very many objects to look for it among."""
-    try:
-        return any(_is_file(int(name)) for name in os.listdir("/dev/fd") if len(name) > 1 or name > "2")
-    except OSError:
-        return True
+class PythonEnd:
+    """How the blocks of one interpreter end."""
+
+    def __init__(self) -> None:
+        self.streams = StandardStreams()
+        self.files = OpenFiles()
+        self.undisturbed = Undisturbed()
+
+    def between_blocks(self, code: int) -> int:
+        """After a block of a kept interpreter, before its output ends: return the block's exit code."""
+        code = self.undisturbed.begin() or code
+        failed = self.files.write(report)
+        failed = self.streams.flush() or failed
+        flush_c_streams()
+        self.streams.restore()
+        return code or (FLUSH_FAILED if failed else 0)
+
+    def finish(self, code: int, main: MainModule, workspace: str) -> int:
+        """What a fresh interpreter does at its end; return its exit code.
+
+        It joins threads, runs exit functions, flushes, writes open files, and lets go of what the code has made:
+        `__del__` and `finally` of generators run then. A thread that runs on (a daemon) would miss what it uses: then
+        nothing goes.
+        """
+        threading: Any = sys.modules.get("threading")
+        for last in (
+            (atexit._run_exitfuncs,) if threading is None else (threading._shutdown, atexit._run_exitfuncs)
+        ):
+            try:
+                last()
+            except BaseException as error:
+                report(error)
+        self.undisturbed.begin()
+        failed = self.streams.flush()
+        failed = self.files.write(report) or failed
+        self.streams.restore()
+        if not _thread._count():
+            _let_go(main, workspace)
+            failed = self.streams.flush() or failed
+        flush_c_streams()
+        return FLUSH_FAILED if failed else code
 
 
-def _is_file(descriptor: int) -> bool:
-    try:
-        return os.fstat(descriptor).st_mode & 0o170000 == 0o100000
-    except OSError:  # that of the listing itself, say
-        return False
+def flush_c_streams() -> None:
+    """Write what libraries have printed by C's own means."""
+    if _flush_c_streams is not None:
+        _flush_c_streams(None)
 
 
-def finish_python(code: int, main: MainModule, streams: StandardStreams) -> int:
-    """What the interpreter does at its end; return the exit code.
+class _Mark:
+    """Tells whether the namespace that it is in lives."""
 
-    It joins threads, runs exit functions, flushes, writes open files, and lets go of what the code has made: `__del__`
-    and `finally` of generators run then. A thread that runs on (a daemon) would miss what it uses: then nothing goes.
-    """
-    threading: Any = sys.modules.get("threading")
-    try:
-        if threading is not None:
-            threading._shutdown()
-        atexit._run_exitfuncs()
-    except BaseException as error:
-        _report(error)
-    failed = streams.flush() or write_open_files()
-    streams.restore()
-    if not _thread._count():
-        main.let_go()
-        gc.collect()
-        failed = failed or streams.flush()
-    return failed or code
+
+def _let_go(main: MainModule, workspace: str) -> None:
+    """Let go of the namespace and the workspace's modules. What still refers to a namespace, such as a cache of
+    `typing`, finds it empty, as at CPython's end."""
+    mark = ref(_put_mark(main.namespace))
+    sys.modules.pop("__main__", None)
+    sys.modules.setdefault("tracemalloc", None)  # type: ignore[arg-type]  # of which warnings would speak
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str) and file.startswith(workspace) and "/.agentd/" not in file:
+            del sys.modules[name]
+    exec(_LET_GO, {"main": main, "collect": gc.collect})
+    left = mark()
+    if left is None:
+        return
+    namespaces = [
+        found for found in gc.get_referrers(left) if type(found) is dict and found.get(_MARK) is left
+    ]
+    left = None
+    for namespace in namespaces:
+        names = sorted(namespace, key=lambda name: issubclass(type(namespace[name]), _USED_AT_END))
+        names = [name for name in names if name != "__builtins__"]
+        exec(_CLEAR, {"namespace": namespace, "names": names, "collect": gc.collect})
+
+
+def _put_mark(namespace: dict[str, Any]) -> _Mark:
+    namespace[_MARK] = _Mark()
+    mark: _Mark = namespace[_MARK]
+    return mark
