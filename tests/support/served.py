@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,7 +85,8 @@ class Served:
 
     def begin_to_end(self) -> None:
         """What SIGTERM does."""
-        self._loop.call_soon_threadsafe(self._end.set)
+        with suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._end.set)
 
     def __exit__(self, *exc_info: object) -> None:
         for client in self._clients:

@@ -38,7 +38,8 @@ class MainModule:
         self.waiting = {"multiprocessing.spawn": self.tell_spawn, "linecache": self.tell_linecache, **told}
         for name in [name for name in self.waiting if name in sys.modules]:
             self.waiting.pop(name)(sys.modules[name])
-        sys.modules["__main__"] = module
+        sys.modules.pop("__main__", None)
+        sys.modules["__main__"] = module  # behind all that is inherited
         sys.meta_path.insert(0, self)
         self.begin_block("<warm-up>", "pass\n")  # the first block finds the pages touched
         self.sources.clear()

@@ -52,6 +52,7 @@ class PythonWorker:
         gc.freeze()  # or the code's first collection would look at, and so copy, all that was inherited
         self.main = _main_module()
         self.end = PythonEnd()
+        self.end.warm_up()
 
     def serve_jobs(self) -> None:
         """Run one job after the other; end when the runner closes the broker."""

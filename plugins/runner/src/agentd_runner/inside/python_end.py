@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 from _weakref import ref
+from itertools import takewhile
 
 from .main_module import MainModule
 from .open_files import OpenFiles
@@ -198,6 +199,12 @@ class PythonEnd:
         self.files = OpenFiles()
         self.undisturbed = Undisturbed()
 
+    def warm_up(self) -> None:
+        """Do once what every block's end does: the pages are touched."""
+        self.between_blocks(0)
+        self.undisturbed.end()
+        gc.collect()
+
     def between_blocks(self, code: int) -> int:
         """After a block of a kept interpreter, before its output ends: return the block's exit code."""
         code = self.undisturbed.begin() or code
@@ -247,10 +254,12 @@ def _let_go(main: MainModule, workspace: str) -> None:
     """Let go of the namespace and the workspace's modules. What still refers to a namespace, such as a cache of
     `typing`, finds it empty, as at CPython's end."""
     mark = ref(_put_mark(main.namespace))
+    # Not the inherited ones: each page of memory that is touched is copied.
+    imported = list(takewhile(lambda name: name != "__main__", reversed(sys.modules)))
     sys.modules.pop("__main__", None)
     sys.modules.setdefault("tracemalloc", None)  # type: ignore[arg-type]  # of which warnings would speak
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__dict__", {}).get("__file__")
+    for name in imported:
+        file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
         if isinstance(file, str) and file.startswith(workspace) and "/.agentd/" not in file:
             del sys.modules[name]
     exec(_LET_GO, {"main": main, "collect": gc.collect})
