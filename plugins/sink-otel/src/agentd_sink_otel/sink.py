@@ -53,9 +53,8 @@ __all__ = ["OtelSink"]
 
 _NAME: Final = "agentd"
 _WRITING: Final = (TextDelta, ReasoningDelta, CodeDelta)
-_CALL_OF_CODE: Final = (
-    "call_"  # begins the id of a tool call that code makes; the model's own have an action's
-)
+_CALL_OF_CODE: Final = "call_"
+"""Begins the id of a tool call that code makes; the model's own have the id of an action."""
 
 
 class OtelSink:
