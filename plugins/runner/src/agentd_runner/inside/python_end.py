@@ -258,9 +258,10 @@ def _let_go(main: MainModule, workspace: str) -> None:
     imported = list(takewhile(lambda name: name != "__main__", reversed(sys.modules)))
     sys.modules.pop("__main__", None)
     sys.modules.setdefault("tracemalloc", None)  # type: ignore[arg-type]  # of which warnings would speak
+    inside = workspace.rstrip("/") + "/"
     for name in imported:
         file = getattr(sys.modules.get(name), "__dict__", {}).get("__file__")
-        if isinstance(file, str) and file.startswith(workspace) and "/.agentd/" not in file:
+        if isinstance(file, str) and file.startswith(inside) and "/.agentd/" not in file:
             del sys.modules[name]
     exec(_LET_GO, {"main": main, "collect": gc.collect})
     left = mark()
