@@ -18,6 +18,7 @@ WALK_PAUSE_S = 1.0  # between two walks through the workspace, if nothing hurrie
 SLICE_S = 0.002  # how long a walk may hold up the loop at a time
 CALM_SHARE, HURRIED_SHARE = 0.02, 0.5  # of the time that may go into walks
 SLICE_PAUSE_S = 0.5  # at most, between two slices: one in which others had the processor says little
+TICK_NS = 10_000_000  # by how much the time that the kernel gives a file may be too early, at most
 HELD_LEVELS = 256  # of a walk: folders kept open on the way down
 TIDY_UP = "Delete files first: blocks still run, but one that adds more is ended again"
 SPARE_BYTES, SPARE_INODES = 16 << 20, 2000  # how much more may come to be where a limit is exceeded already
@@ -49,7 +50,8 @@ class DiskWalk:
 
     def __init__(self, roots: dict[str, tuple[int, int]]) -> None:
         self.use = DiskUse(0, 0)
-        self.young = DiskUse(0, 0)
+        self.young: dict[int, DiskUse] = {}  # by the device of the folder
+        self.young_here = DiskUse(0, 0)
         self.fresh = DiskUse(0, 0)
         self.linked: set[tuple[int, int]] = set()
         self.steps = self.walk(roots)
@@ -68,6 +70,7 @@ class DiskWalk:
     def tree(self, here: int, since_ns: tuple[int, int]) -> Iterator[None]:
         """Count depth first, by descriptors: no rename leads elsewhere, and no path is too long."""
         device = os.fstat(here).st_dev
+        self.young_here = self.young.setdefault(device, DiskUse(0, 0))
         above: list[tuple[int, int, list[str]]] = []  # descriptor or -1, inode, folders to visit
         try:
             names: list[str] = []
@@ -123,7 +126,7 @@ class DiskWalk:
         size = there.st_blocks * 512
         self.use.add(size)
         if there.st_ctime_ns >= since_ns[0]:
-            self.young.add(size)
+            self.young_here.add(size)
         if there.st_ctime_ns >= since_ns[1]:
             self.fresh.add(size)
 
@@ -138,7 +141,7 @@ def _open_folder(name: str, above: int | None) -> int:
 def _time_of(folder: str) -> int:
     """Return the time by the clock of a folder's file system, in ns; 0 if it does not tell.
 
-    It may be another computer's; and the kernel's own for files is some ms behind `time.time`.
+    It may be another computer's; and the kernel's own for files is up to a tick behind `time.time`.
     """
     try:
         probe = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -166,12 +169,17 @@ class DiskMeter:
         self.walk: DiskWalk | None = None
         self.next_walk = 0.0
         self.changed = False  # an action has run since the last walk began
-        self.before: DiskUse | None = None  # the use of the disks before the first action
-        self.clocks: dict[str, int] = {}  # by how much the clock of each file system is ahead of ours, ns
+        # The use of each disk: before the first action, when this walk began and when the last complete one did,
+        # and the most that was seen before and during the first walk.
+        self.before: dict[int, DiskUse] | None = None
+        self.at_start: dict[int, DiskUse] = {}
+        self.then: dict[int, DiskUse] = {}
+        self.peak: dict[int, DiskUse] = {}
+        self.clocks: dict[
+            str, int
+        ] = {}  # by how much the clock of each file system is ahead of ours at most, ns
         self.rested_ns = self.walk_rested_ns = 0  # when last nothing ran, by our clock; the same for the walk
         self.fresh = DiskUse(0, 0)  # what has changed since then
-        self.at_start = DiskUse(0, 0)  # the same when this walk began
-        self.then = DiskUse(0, 0)  # and when the last complete one did
         self.base: DiskUse | None = None  # the use of the folders before the first action
         self.grown = DiskUse(0, 0)  # since then
         self.free = self.reserve = sys.maxsize  # of the workspace's disk, bytes
@@ -188,7 +196,9 @@ class DiskMeter:
             if self.before is None:
                 self.before = self.then = self.disks()
                 self.roots = {root: _time_of(root) for root in self.roots}
-                self.clocks = {root: at and at - time.time_ns() for root, at in self.roots.items()}
+                # At most: what the action before has written is never taken for the next one's. What that one
+                # writes within a tick is not seen as its own, unless it goes on.
+                self.clocks = {root: at and at + TICK_NS - time.time_ns() for root, at in self.roots.items()}
 
     def is_of_others(self) -> bool:
         """Return whether what lay there before what runs began exceeds a limit, and that has hardly added to it."""
@@ -197,8 +207,8 @@ class DiskMeter:
             return False
         return bool(self.explain(self.grown.minus(fresh), self.free + fresh.bytes))
 
-    def disks(self) -> DiskUse:
-        """Return how much of the disks that the folders are on is used, by whomever."""
+    def disks(self) -> dict[int, DiskUse]:
+        """Return how much of each disk that the folders are on is used, by whomever."""
         uses: dict[int, DiskUse] = {}
         for root in self.roots:
             try:
@@ -210,7 +220,7 @@ class DiskMeter:
                 self.free = disk.f_bavail * disk.f_frsize
                 self.reserve = min(1 << 30, size // 20)
             uses[device] = DiskUse(size - disk.f_bfree * disk.f_frsize, disk.f_files - disk.f_ffree)
-        return DiskUse(sum(use.bytes for use in uses.values()), sum(use.inodes for use in uses.values()))
+        return uses
 
     def look(self, running: bool, fair: bool) -> tuple[float, bool]:
         """Go one step on. Return in how many seconds to look again, and whether to end what runs.
@@ -232,35 +242,50 @@ class DiskMeter:
             self.walk, self.at_start = DiskWalk(times), now
             self.changed, self.settles = running, self.settling and fair
         done = self.walk.advance(SLICE_S)
+        if self.base is None:
+            self.note_peak(now)
+            self.note_peak(self.disks())
         took_s = time.monotonic() - started
         pause_s = min(took_s / (HURRIED_SHARE if hurried else CALM_SHARE), SLICE_PAUSE_S)
         if not done:
             return pause_s, False
-        use, young, self.then = self.walk.use, self.walk.young, self.at_start
+        use, mine, self.then = self.walk.use, self.added(self.walk.young), self.at_start
         # What has begun during the walk cannot have added much.
         self.fresh = self.walk.fresh if self.walk_rested_ns == self.rested_ns else DiskUse(0, 0)
         self.walk = None
         self.next_walk = started + max(WALK_PAUSE_S, pause_s)
-        end = self.judge(use, young)
+        end = self.judge(use, mine)
         return (pause_s if self.suspected else max(WATCH_S, pause_s)), end
 
-    def hurried(self, now: DiskUse) -> bool:
-        """True if, by the growth of the disks since the last walk, a limit may be near."""
+    def note_peak(self, now: dict[int, DiskUse]) -> None:
+        for device, use in now.items():
+            most = self.peak.get(device, use)
+            self.peak[device] = DiskUse(max(use.bytes, most.bytes), max(use.inodes, most.inodes))
+
+    def added(self, young: dict[int, DiskUse]) -> DiskUse:
+        """Return what the code has added before the first walk: what has changed, up to what its disk has grown by."""
+        before, mine = self.before or self.peak, DiskUse(0, 0)
+        for device, changed in young.items():
+            peak = self.peak.get(device, mine)
+            since = peak.minus(before.get(device, peak))
+            mine.bytes += min(changed.bytes, max(since.bytes, 0))
+            mine.inodes += min(changed.inodes, max(since.inodes, 0))
+        return mine
+
+    def hurried(self, now: dict[int, DiskUse]) -> bool:
+        """True if, by the growth of a disk since the last walk, a limit may be near."""
         room = min(self.most.bytes - self.grown.bytes, max(self.free - self.reserve, 0))
         left = self.most.inodes - self.grown.inodes
-        since = now.minus(self.then)
-        return (
-            self.suspected
-            or since.bytes > max(room // 4, SPARE_BYTES)
-            or since.inodes > max(left // 4, SPARE_INODES)
-        )
+        most = DiskUse(max(room // 4, SPARE_BYTES), max(left // 4, SPARE_INODES))
+        since = [use.minus(self.then.get(device, use)) for device, use in now.items()]
+        return self.suspected or any(use.bytes > most.bytes or use.inodes > most.inodes for use in since)
 
-    def judge(self, use: DiskUse, young: DiskUse) -> bool:
-        """Compare what a walk has found with the limits; True if what runs must be ended."""
+    def judge(self, use: DiskUse, mine: DiskUse) -> bool:
+        """Compare what a walk has found with the limits; True if what runs must be ended.
+
+        `mine` is what the code has added before the first walk.
+        """
         if self.base is None:
-            # What has changed is taken for the code's, up to what the disks have grown by.
-            since = self.at_start.minus(self.before or self.at_start)
-            mine = DiskUse(min(young.bytes, max(since.bytes, 0)), min(young.inodes, max(since.inodes, 0)))
             self.base = use.minus(mine)
         grown = self.grown = use.minus(self.base)
         self.excess = self.explain(grown, self.free)

@@ -27,10 +27,17 @@ if TYPE_CHECKING:
 
 FLUSH_FAILED = 120  # CPython's exit code for it
 _MARK = "__agentd_end__"
-# Warnings name the place: `sys:1`, as at CPython's end. The collector looks at what is alive first: then what holds a
-# file, such as a GzipFile, ends before the file.
-_LET_GO = compile("collect(); del main.module, main.namespace; collect()", "sys", "exec")
-_CLEAR = compile("for name in names: namespace[name] = None\ncollect()", "sys", "exec")
+
+
+def _at_end(source: str) -> types.CodeType:
+    """Compile code whose place is the one that warnings name at CPython's end."""
+    name, line = ("<sys>", 0) if sys.version_info >= (3, 13) else ("sys", 1)
+    return compile(source, name, "exec").replace(co_firstlineno=line)
+
+
+# The collector looks at what is alive first: then what holds a file, such as a GzipFile, ends before the file.
+_LET_GO = _at_end("collect(); del main.module, main.namespace; collect()")
+_CLEAR = _at_end("[namespace.__setitem__(name, None) for name in names]; collect()")
 _USED_AT_END = (type, type(sys), type(c_function), str, bytes, int, float, tuple)
 """Classes, modules, functions and constants go last: `__del__` may need them."""
 _flush_c_streams = c_function("fflush")
