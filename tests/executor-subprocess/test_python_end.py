@@ -241,3 +241,29 @@ def test_an_end_that_fails_is_the_block_s_own_and_its_namespace_stays(
         assert got == wanted
         assert said in output
     assert kept(executor, "import sys\nsys.excepthook = sys.__excepthook__\nprint(mine)") == ("5\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "child"),
+    [
+        ("if not os.fork(): open('x', 'w').write('hi')\nelse: print(os.wait()[1] >> 8)", "0\n", "hi"),
+        (
+            "if not os.fork(): print('child'); raise SystemExit(3)\nprint(os.wait()[1] >> 8)",
+            "child\n3\n",
+            None,
+        ),
+        ("if not os.fork(): raise KeyError('x')\nprint(os.wait()[1] >> 8)", "KeyError: 'x'\n1\n", None),
+        ("f = open('x', 'w')\nif not os.fork(): f.write('hi')\nelse: os.wait()", "", "hi"),
+        ("if not os.fork(): atexit.register(print, 'bye')\nelse: os.wait()", "bye\n", None),
+        ("if not os.fork(): os.setsid(); time.sleep(0.4); open('x', 'w').write('hi')", "", "hi"),
+    ],
+)
+def test_what_a_kept_block_forks_ends_with_it_as_in_a_script(
+    executor: SubprocessExecutor, code: str, told: str, child: str | None
+) -> None:
+    assert kept(executor, "import atexit, os, time\nmine = 7") == ("", 0)
+    output, exit_code = kept(executor, code)
+    assert (output.endswith(told), exit_code) == (True, 0)
+    assert kept(executor, "time.sleep(0.6); print(mine)") == ("7\n", 0)
+    there = Path(executor.workspace_dir, "x")
+    assert (there.read_text() if there.exists() else None) == child

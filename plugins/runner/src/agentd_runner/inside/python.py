@@ -23,6 +23,8 @@ TYPE_CHECKING = False  # `typing` itself would cost every runner its import
 if TYPE_CHECKING:
     from typing import Any
 
+_process_id = os.getpid  # as it was before any block
+
 
 def _execute(source: str, name: str, namespace: dict[str, Any]) -> int:
     """Run `source` as `__main__`; return its exit code."""
@@ -141,11 +143,17 @@ class PythonWorker:
                 del sys.modules[name]
 
     def run_kept_block(self, source: str, header: dict[str, Any]) -> None:
-        """Run one block in the lasting namespace; the worker then waits for the next."""
+        """Run one block in the lasting namespace; the worker then waits for the next.
+
+        What the block has forked comes to the end of the block's code, too, and ends there, as in a script.
+        """
+        own = _process_id()
         started = resource.getrusage(resource.RUSAGE_SELF)
         self.main.begin_block(header["name"], source)
         self.end.undisturbed.end()
         code = _execute(source, header["name"], self.main.namespace)
+        if _process_id() != own:
+            os._exit(self.end.finish(code, self.main, self.setup.workspace))
         code = self.end.between_blocks(code)
         used = resource.getrusage(resource.RUSAGE_SELF)
         cpu_s = used.ru_utime + used.ru_stime - started.ru_utime - started.ru_stime
