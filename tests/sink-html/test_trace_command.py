@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -79,16 +80,33 @@ def test_the_page_has_all_runs_of_a_file(tmp_path: Path, capsys: pytest.CaptureF
     assert not capsys.readouterr().err
 
 
-def test_runs_that_are_mixed_up_in_a_file_are_told_of(
+def test_runs_that_went_on_at_the_same_time_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "all.jsonl"
     first, second = (kept(tmp_path, task).read_text().splitlines(keepends=True) for task in "ab")
+    path.write_text(first[0] + second[0] + second[1] + first[1] + first[2] + second[2])
+    trace(path)
+    assert capsys.readouterr().err == ""
+    page = path.with_suffix(".html").read_text()
+    path.write_text("".join(first + second))
+    trace(path)
+    assert page == path.with_suffix(".html").read_text()
+
+
+def test_runs_without_a_name_that_are_mixed_up_in_a_file_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "all.jsonl"
+    first, second = (
+        re.sub('"run": ?"[0-9a-f]+", ?', "", kept(tmp_path, task).read_text()).splitlines(keepends=True)
+        for task in "ab"
+    )
     path.write_text(first[0] + second[0] + first[1] + first[2] + second[1] + second[2])
     trace(path)
     told = capsys.readouterr().err
     assert "the start of run 3 is missing" in told
-    assert "with a folder as --log, each run has a file of its own" in told
+    assert "or mixed up, as where an older agentd has written them" in told
     path.write_text("".join(first[1:]))
     trace(path)
     assert "the start of run 1 is missing" in capsys.readouterr().err

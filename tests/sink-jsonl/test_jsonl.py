@@ -75,7 +75,7 @@ EVENTS: tuple[Event, ...] = (
 )
 
 
-def test_a_line_has_the_fields_of_its_event_whatever_the_event_is_with_type_and_time_first(
+def test_a_line_has_the_fields_of_its_event_whatever_the_event_is_behind_type_time_and_run(
     tmp_path: Path,
 ) -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
@@ -84,8 +84,22 @@ def test_a_line_has_the_fields_of_its_event_whatever_the_event_is_with_type_and_
         sink.emit(event)
     sink.close()
     written = lines(tmp_path / "all.jsonl")
-    assert [list(line)[:2] for line in written] == [["type", "ts"]] * len(EVENTS)
-    assert [{k: v for k, v in line.items() if k != "ts"} for line in written] == list(map(as_dict, EVENTS))
+    assert [list(line)[:3] for line in written] == [["type", "ts", "run"]] * len(EVENTS)
+    own = [{name: line[name] for name in line if name not in ("ts", "run")} for line in written]
+    assert own == list(map(as_dict, EVENTS))
+
+
+def test_the_lines_of_a_run_have_its_name_in_a_file_of_several_sinks_at_once(tmp_path: Path) -> None:
+    sinks = [JsonlSink(tmp_path / "all.jsonl") for _ in range(2)]
+    for task in ("first", "second"):
+        for event in (RunStart(task=task), TextDelta(text=task), RunEnd(text=task)):
+            for sink in sinks:
+                sink.emit(event)
+    for sink in sinks:
+        sink.close()
+    names = [line["run"] for line in lines(tmp_path / "all.jsonl")]
+    assert names == [*names[:2] * 3, *names[6:8] * 3]
+    assert len(set(names)) == 4
 
 
 def test_a_line_is_in_the_file_before_the_next_event_is_told(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def _read(path: Path, traces: Traces) -> Iterator[str]:
     headless = [number for number, run in enumerate(traces.runs, 1) if not run.has_start]
     if headless:
         yield (
-            f"the start of {_numbered('run', headless)} is missing: lines are lost, or runs that went on at the same "
-            "time are mixed up; with a folder as --log, each run has a file of its own"
+            f"the start of {_numbered('run', headless)} is missing: lines are lost, or mixed up, as where an older "
+            "agentd has written them or one sink object had several sessions"
         )
 
 

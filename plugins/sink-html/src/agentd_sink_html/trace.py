@@ -167,10 +167,39 @@ class RunTrace:
 
 
 class Traces:
-    """Builds runs from events: `add()` each, in order; `runs` has what is known so far."""
+    """Builds runs from events: `add()` each, in order; `runs` has what is known so far, in the order of their starts.
+
+    Events of several runs may come in turn if they name their `run`, as the lines of the sink jsonl do.
+    """
 
     def __init__(self) -> None:
         self.runs: list[RunTrace] = []
+        self._readers: dict[str, _RunReader] = {}  # of runs that have not ended, by name
+
+    def add(self, event: Mapping[str, Any], at: float) -> None:
+        """Take an event that came at this time. An event of an unknown type is passed over."""
+        type_ = str(event.get("type", ""))
+        take = getattr(_RunReader, f"_take_{type_}", None) if type_.isidentifier() else None
+        if take is None:
+            return
+        named = _text(event, "run")
+        reader = self._readers.get(named)
+        if reader is None or type_ == "run_start":
+            reader = self._readers[named] = _RunReader(event, at)
+            self.runs.append(reader.run)
+        reader.run.end = max(reader.run.end, at)
+        take(reader, event, at)
+        if reader.run.stop_reason:
+            del self._readers[named]
+
+
+class _RunReader:
+    """Builds one run from its events, of which this is the first."""
+
+    def __init__(self, event: Mapping[str, Any], at: float) -> None:
+        has_start = event.get("type") == "run_start"
+        names = _texts(event, "task", "model", "executor") if has_start else {}
+        self.run = RunTrace(start=at, end=at, has_start=has_start, **names)
         self._blocks: dict[str, BlockTrace] = {}
         self._ended: dict[str, BlockTrace] = {}
         self._questions: dict[str, QuestionTrace] = {}
@@ -178,27 +207,8 @@ class Traces:
         self._turn_is_over = True
         self._logs = 0
 
-    def add(self, event: Mapping[str, Any], at: float) -> None:
-        """Take an event that came at this time. An event of an unknown type is passed over."""
-        type_ = str(event.get("type", ""))
-        take = getattr(self, f"_take_{type_}", None) if type_.isidentifier() else None
-        if take is None:
-            return
-        if type_ == "run_start" or not self.runs or self.runs[-1].stop_reason:
-            self._begin(event if type_ == "run_start" else {}, at)
-        run = self.runs[-1]
-        run.end = max(run.end, at)
-        take(event, at)
-
-    def _begin(self, event: Mapping[str, Any], at: float) -> None:
-        names = _texts(event, "task", "model", "executor")
-        has_start = event.get("type") == "run_start"
-        self.runs.append(RunTrace(start=at, end=at, has_start=has_start, **names))
-        self._blocks, self._ended, self._questions = {}, {}, {}
-        self._turn_is_over, self._logs = True, 0
-
     def _turn(self, at: float) -> TurnTrace:
-        run = self.runs[-1]
+        run = self.run
         if self._turn_is_over:
             start = run.turns[-1].end if run.turns else run.start
             run.turns.append(TurnTrace(number=len(run.turns) + 1, start=start, end=start, written=start))
@@ -217,7 +227,7 @@ class Traces:
     # --- one method for each type of event -----------------------------------------------------------
 
     def _take_run_start(self, event: Mapping[str, Any], at: float) -> None:
-        pass  # _begin has taken it
+        pass  # the reader was made of it
 
     def _take_text_delta(self, event: Mapping[str, Any], at: float) -> None:
         self._say(Prose, event, at)
@@ -300,7 +310,7 @@ class Traces:
                 turn.start = turn.written = max(turn.start, at)
         self._logs += 1
         if self._logs > _LOGS:
-            self.runs[-1].logs_left_out += 1
+            self.run.logs_left_out += 1
             return
         self._turn(at).parts.append(LogLine(**_texts(event, "source", "level", "text")))
 
@@ -312,7 +322,7 @@ class Traces:
         self._turn_is_over = True
 
     def _take_run_end(self, event: Mapping[str, Any], at: float) -> None:
-        run = self.runs[-1]
+        run = self.run
         if len(run.turns) > 1 and not self._turn_is_over and _has_only_logs(run.turns[-1]):
             last = run.turns.pop()  # the checkpoint after the last turn, say: the model was not asked again
             run.turns[-1].parts += last.parts

@@ -46,26 +46,30 @@ _NESTED: Final = (TurnEnd, RunEnd)
 
 @cache
 def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Event], tuple[object, ...]]]:
-    """Return the names of a line's fields for a kind of event, and what reads all but `ts` at once."""
+    """Return the names of a line's fields for a kind of event, and what reads all but `ts` and `run` at once."""
     names = [name for name in kind.__slots__ if name not in ("type", "__weakref__")]
-    return ("type", "ts", *names), attrgetter("type", *names)
+    return ("type", "ts", "run", *names), attrgetter("type", *names)
 
 
-def _record(event: Event) -> dict[str, object]:
-    """Return `as_dict(event)` with the time as its second field. `as_dict` takes most of its time to look for objects
-    in the fields, of which most events have none."""
+def _record(event: Event, run: str) -> dict[str, object]:
+    """Return `as_dict(event)` with the time and the run as its next fields. `as_dict` takes most of its time to look
+    for objects in the fields, of which most events have none."""
     if isinstance(event, _NESTED):
         data = as_dict(event)
-        return {"type": data.pop("type"), "ts": _now(), **data}
+        return {"type": data.pop("type"), "ts": _now(), "run": run, **data}
     kind: Any = type(event)
     names, read = _fields(kind)
     type_, *values = read(event)
-    return dict(zip(names, (type_, _now(), *values), strict=True))
+    return dict(zip(names, (type_, _now(), run, *values), strict=True))
+
+
+def _random_digits() -> str:
+    return os.urandom(6).hex()
 
 
 def _unique_path(directory: Path) -> Path:
     """A name that sorts by time and that no other run, thread or process makes."""
-    return directory / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(6).hex()}.jsonl"
+    return directory / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{_random_digits()}.jsonl"
 
 
 def _make_directory(directory: Path) -> None:
@@ -157,7 +161,8 @@ class _LineFile:
 
 
 class JsonlSink:
-    """Write each event as a line: the fields of `agentd.events.as_dict` and `ts` (UTC, ISO 8601).
+    """Write each event as a line: the fields of `agentd.events.as_dict`, `ts` (UTC, ISO 8601), and `run`, 12 digits by
+    which the lines of one run are known where several sinks append to one file.
 
     `path` is a directory (made if missing), and every run gets a file with a unique name in it, or a file
     name that ends in `.jsonl`, to which all runs are appended. `paths` lists the files written so far.
@@ -167,16 +172,19 @@ class JsonlSink:
         target = Path(path)
         single = target.suffix == ".jsonl" and not target.is_dir()
         self._directory = None if single else target
+        self._run = _random_digits()
         _make_directory(target.parent if single else target)
         self._file = _LineFile(target) if single else None
         self.paths: list[Path] = [target] if single else []
 
     def emit(self, event: Event) -> None:
         """Write one event; never raises for what the disk does."""
+        if isinstance(event, RunStart):
+            self._run = _random_digits()
         if self._directory is not None and (self._file is None or isinstance(event, RunStart)):
             self._next_file(self._directory)
         if self._file is not None:
-            self._file.write(_record(event))
+            self._file.write(_record(event, self._run))
         if isinstance(event, RunEnd) and self._directory is not None:
             self.close()
 
