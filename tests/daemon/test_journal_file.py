@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_a_checkpoint_brings_the_log_into_the_file_while_the_journal_is_used(jou
 def test_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
     filled(path, 1)
-    with sqlite3.connect(path) as c:
+    with closing(sqlite3.connect(path)) as c, c:
         c.execute("PRAGMA user_version = 99")
     c.close()
     known = len(schema.MIGRATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_a_guest_makes_no_journal_and_brings_none_up_to_date(tmp_path: Path) -> 
         Journal.open(path, guest=True)
     assert not path.exists()
     Journal.open(path).close()
-    with sqlite3.connect(path) as c:
+    with closing(sqlite3.connect(path)) as c, c:
         c.execute("PRAGMA user_version = 1")
     c.close()
     with pytest.raises(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class RowCount:
     """How many rows were written to the parts of transcripts, counted by the database itself."""
 
     def __init__(self, path: Path) -> None:
-        with sqlite3.connect(path) as c:
+        with closing(sqlite3.connect(path)) as c, c:
             c.execute("CREATE TABLE written (kind TEXT, position INTEGER)")
             c.execute(
                 "CREATE TRIGGER count_them AFTER INSERT ON transcript_parts "
@@ -62,7 +63,7 @@ class RowCount:
 
     def take(self) -> list[tuple[str, int]]:
         """Return kind and position of each row written since the last time."""
-        with sqlite3.connect(self.path) as c:
+        with closing(sqlite3.connect(self.path)) as c, c:
             rows = c.execute("SELECT kind, position FROM written ORDER BY rowid").fetchall()
             c.execute("DELETE FROM written")
         c.close()
@@ -193,7 +194,7 @@ def test_a_rewrite_that_fails_leaves_the_old_transcript(journal: Journal) -> Non
     for turn in range(4):
         a_turn(transcript, turn)
     journal.save_transcript("a", transcript)
-    with sqlite3.connect(journal.path) as c:
+    with closing(sqlite3.connect(journal.path)) as c, c:
         c.execute(
             "CREATE TRIGGER stop BEFORE INSERT ON transcript_parts WHEN new.position = 2 "
             "BEGIN SELECT raise(ABORT, 'stop here'); END"
@@ -204,8 +205,8 @@ def test_a_rewrite_that_fails_leaves_the_old_transcript(journal: Journal) -> Non
     with pytest.raises(JournalError, match=r"could not save the transcript of agent 'a' .* stop here"):
         journal.save_transcript("a", other)
     assert journal.load_transcript("a") == transcript
-    c.execute("DROP TRIGGER stop")
-    c.close()
+    with closing(sqlite3.connect(journal.path)) as c, c:
+        c.execute("DROP TRIGGER stop")
     journal.save_transcript("a", other)
     assert journal.load_transcript("a") == other
 

@@ -127,7 +127,7 @@ def test_an_older_journal_gets_its_table_of_triggers_anew_with_all_that_belongs_
         new.accept("a", origin="subscription", uri="u:1", content="newer", digest="e")
         assert new.pending("a")[0].coalesced == 1, "the newest state still replaces the older one"
         assert new.prune("a", 0) == 1
-    with sqlite3.connect(path) as c:
+    with closing(sqlite3.connect(path)) as c, c:
         assert c.execute("SELECT count(*) FROM payloads").fetchone()[0] == 3, (
             "the payload went with its trigger"
         )

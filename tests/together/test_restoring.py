@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_database_that_a_kept_interpreter_has_open_is_whole_after_a_restore(
     assert result.stdout == b"1\nFalse\n"
     assert ENDED in result.message
     executor.run_sync(PythonAction(code=OPEN))
-    with sqlite3.connect(executor.workspace_dir / "data.db") as db:
+    with closing(sqlite3.connect(executor.workspace_dir / "data.db")) as db, db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("SELECT count(*) FROM t").fetchone() == (2,)
 
