@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from output_file import output_file
+
 from benchmarks.line import SIDES, Figures, Line, Side
 from benchmarks.reference import ROOT, reference_python
 from benchmarks.report import Result, as_json, as_markdown, print_table
@@ -74,9 +76,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py", description="Compare agentd with agentd 0.8.6.")
     parser.add_argument("--only", nargs="+", choices=LINES, metavar="NAME", help=f"of: {', '.join(LINES)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON as well")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the figures as JSON as well")
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the rows with a target as Markdown"
+        "--markdown", type=output_file, metavar="FILE", help="write the rows with a target as Markdown"
     )
     parser.add_argument("--quick", action="store_true", help="one round, fewer repetitions")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="default: all")

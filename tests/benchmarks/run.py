@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, from any directory
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
 from benchmarks.cli import main
 

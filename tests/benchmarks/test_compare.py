@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from endurance.cli import _parser as endurance_parser
+from evidence.options import parse as evidence_parse
 from rivals.cli import _parser as rivals_parser
 
 from benchmarks.cli import _medians, _parser as benchmarks_parser, _spreads
@@ -102,10 +106,14 @@ def test_two_artifacts_of_the_workflow_are_compared_as_they_are_downloaded(
     assert f"{now}: has 2 JSON files, must have one" in capsys.readouterr().err
 
 
-def test_the_workflow_gives_the_benchmarks_arguments_that_they_take() -> None:
+def test_the_workflow_gives_the_benchmarks_arguments_that_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (ROOT / ".github/workflows/benchmarks.yml").read_text()
     (arguments,) = re.findall(r'make "\$TARGET" ARGS="(.*)"', text)
     words = arguments.replace("$TARGET", "bench").split()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "now").mkdir()
     assert benchmarks_parser().parse_args(words).json == Path("now/bench.json")
     assert rivals_parser().parse_args(words).json == Path("now/bench.json")
 
@@ -121,3 +129,28 @@ def test_a_file_that_is_none_is_named_with_what_it_must_be(
     error = capsys.readouterr().err
     assert str(path) in error
     assert said in error
+
+
+@pytest.mark.parametrize(
+    "parse",
+    [
+        benchmarks_parser().parse_args,
+        rivals_parser().parse_args,
+        evidence_parse,
+        endurance_parser().parse_args,
+    ],
+    ids=["bench", "bench-rivals", "evidence", "endurance"],
+)
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
+    parse: Callable[[list[str]], argparse.Namespace], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, said in (
+        (tmp_path / "no" / "x.json", f"there is no folder {tmp_path / 'no'}"),
+        (tmp_path, "is a folder"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            parse(["--json", str(path)])
+        error = capsys.readouterr().err
+        assert "argument --json: " in error
+        assert said in error
+    assert parse(["--json", str(tmp_path / "x.json")]).json == tmp_path / "x.json"

@@ -10,6 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from output_file import output_file
+
 from endurance.recording import Record
 from endurance.report import as_json, as_markdown, is_good, print_report, rows, write_into
 from endurance.running import EnduranceRun
@@ -71,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     length.add_argument("--minutes", type=float, help="the same in minutes")
     parser.add_argument("--only", nargs="+", metavar="WORK", help=f"some kinds of work: {', '.join(DEFAULT)}")
     parser.add_argument("--seed", type=int, help="of the order of the works and kills")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples and trends of this run")
+    parser.add_argument(
+        "--json", type=output_file, metavar="FILE", help="write all samples and trends of this run"
+    )
     parser.add_argument(
         "--add",
         nargs="+",

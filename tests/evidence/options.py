@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
+
+from output_file import output_file
 
 __all__ = ["NAMES", "parse"]
 
@@ -21,7 +22,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     names = ", ".join(NAMES)
     only = f"data sets whose names contain it, of: {names}"
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help=only)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write all results")
     parser.add_argument(
         "--write",
         action="store_true",

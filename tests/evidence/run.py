@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script, from any directory
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
 from evidence.environment import FOLDER, python
 from evidence.options import parse

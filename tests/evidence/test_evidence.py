@@ -37,9 +37,10 @@ RUN = Path(__file__).with_name("run.py")
     ("arguments", "code", "told"),
     [
         (["--help"], 0, "tau2 airline"),
+        (["--json", "none/x.json"], 2, "there is no folder none"),
         (["--only", "retial"], 2, "no data set has 'retial' in its name; there are: bfcl,"),
     ],
-    ids=["help", "a name that is wrong"],
+    ids=["help", "a file in no folder", "a name that is wrong"],
 )
 def test_help_and_mistakes_are_told_before_the_environment_is_made(
     tmp_path: Path, arguments: list[str], code: int, told: str
@@ -48,6 +49,8 @@ def test_help_and_mistakes_are_told_before_the_environment_is_made(
     copy.mkdir(parents=True)
     for name in ("__init__.py", "run.py", "environment.py", "options.py"):
         shutil.copy(RUN.with_name(name), copy)
+    (tmp_path / "tests" / "support").mkdir()
+    shutil.copy(RUN.parents[1] / "support" / "output_file.py", tmp_path / "tests" / "support")
     done = subprocess.run(
         [sys.executable, str(copy / "run.py"), *arguments],
         capture_output=True,

@@ -29,7 +29,9 @@ import attrs
 from agentd_parser_fence import plugin as fence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 from model_ways import WAYS
+from output_file import output_file
 from ten_tasks import FILES, TASKS, LocalTask
 
 
@@ -184,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--only", type=int, nargs="*", help="numbers of tasks, from 1")
     options.add_argument("--verbose", action="store_true", help="print the conversations")
     options.add_argument(
-        "--json", type=Path, help="keep the figures here, and take those that are there already"
+        "--json", type=output_file, help="keep the figures here, and take those that are there already"
     )
     wanted = options.parse_args(arguments)
     if fault := silent(wanted.address):

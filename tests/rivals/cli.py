@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from output_file import output_file
+
 from rivals.asking import SideProcess
 from rivals.environments import ROOT, is_ready, python_of, remove
 from rivals.rows import ROWS, Row
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=1, help="of the sides' order, which changes with each row"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write all figures, for bench-compare as well"
+        "--json", type=output_file, metavar="FILE", help="write all figures, for bench-compare as well"
     )
     parser.add_argument(
         "--write", type=Path, nargs="?", const=DOCS, metavar="FOLDER",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: it would shadow top-level names
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[0] = str(TESTS)  # not this folder: it would shadow top-level names
+sys.path.append(str(TESTS / "support"))
 
 from rivals.cli import main  # noqa: E402
 
