@@ -80,11 +80,12 @@ def made_of() -> dict[str, str]:
 class Runner:
     """Makes replays that have no result yet.
 
-    :param so_far: make none, and go by the results that there are.
+    :param so_far: make none, and go by the results that there are; `missing` counts those that there are not.
     """
 
     def __init__(self, results: Results, progress: Progress, *, so_far: bool) -> None:
         self._results, self._progress, self._so_far = results, progress, so_far
+        self.missing = 0
 
     async def run(
         self, title: str, wanted: Mapping[str, Callable[[], Awaitable[dict[str, Any]]]]
@@ -94,7 +95,9 @@ class Runner:
         :param wanted: what makes each of them.
         """
         if self._so_far:
-            return {key: found for key in wanted if (found := self._results.get(key)) is not None}
+            made = {key: found for key in wanted if (found := self._results.get(key)) is not None}
+            self.missing += len(wanted) - len(made)
+            return made
         bar = self._progress.add_task(title, total=len(wanted))
         left = iter([key for key in wanted if self._results.get(key) is None])
         self._progress.update(bar, advance=sum(self._results.get(key) is not None for key in wanted))
@@ -165,6 +168,8 @@ async def find(
         made_of=made_of(),
         date=time.strftime("%Y-%m-%d"),
         is_quick=size is QUICK,
+        missing=runner.missing,
+        only=only,
     )
 
 
@@ -198,17 +203,29 @@ def as_json(findings: Findings) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 1 if a checker objected to an end state, for a reason that is not known."""
+    """Run it; 1 if a checker objected to an end state, for a reason that is not known, 130 if Ctrl-C came."""
     given = parse(arguments)
     console, size = Console(), QUICK if given.quick else FULL
     results = Results(ROOT / ".cache" / "evidence" / "results.jsonl", made_of(), fresh=given.fresh)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        found = asyncio.run(find(size, results, given.only, progress, so_far=given.so_far))
+    try:
+        with Progress(*columns, console=console) as progress:
+            found = asyncio.run(find(size, results, given.only, progress, so_far=given.so_far))
+    except KeyboardInterrupt:
+        console.print(
+            f"stopped; results that are kept: {len(results):,}. The same command goes on, and with "
+            "--so-far as well it gives the tables of what there is"
+        )
+        return 130
     text = markdown(found)
     console.print(Markdown(text))
     if given.json:
         given.json.write_text(json.dumps(as_json(found), indent=1), encoding="utf-8")
+    if given.write and not found.is_whole:
+        console.print(
+            f"--write: nothing is written, as {found.missing:,} replays have no result yet; run it without --so-far"
+        )
+        return 2
     if given.write:
         write_page(PAGE, text)
         write_page(

@@ -28,7 +28,8 @@ TARGET_CELL: Final = (100, 10)
 @attrs.frozen
 class Findings:
     """What a run has found: results of the table by data set and way, the curve's cells, AgentDojo's counts without
-    a policy and with it, and what it was all made of. `tasks` is how many tasks each data set has."""
+    a policy and with it, and what it was all made of. `tasks` is how many tasks each data set has, `missing` how many
+    of the planned replays have no result, and `only` which data sets were asked for, if not all."""
 
     table: Mapping[str, Mapping[Way, Sequence[Entry]]]
     tasks: Mapping[str, int]
@@ -37,14 +38,22 @@ class Findings:
     made_of: Mapping[str, str]
     date: str
     is_quick: bool
+    missing: int = 0
+    only: Sequence[str] = ()
 
     @property
     def title(self) -> str:
         """What kind of a run it was."""
         if self.is_quick:
             return "A quick run"
-        is_whole = all(len(self.table.get(name, {}).get("json", ())) == n for name, n in self.tasks.items())
-        return "The full run" if is_whole else "A part of the full run"
+        return "The full run" if self.is_whole else "A part of the full run"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing of what the docs show."""
+        if self.is_quick or self.missing or self.only:
+            return False
+        return all(len(self.table.get(name, {}).get("json", ())) == n for name, n in self.tasks.items())
 
     @property
     def objections(self) -> Sorted:
@@ -217,11 +226,17 @@ def markdown(findings: Findings) -> str:
         curve_table(cells, "tokens", "code", "json-parallel"),
         "The same with JSON's tools as TypeScript:",
         curve_table(cells, "tokens, tools as TypeScript", "code", "json-parallel"),
-        "### Injected tasks (AgentDojo)",
-        f"{findings.attacks[True][TASKS]} users' tasks, each with every injected task of its suite:",
-        attack_table(findings.attacks),
+        *_attacks(findings.attacks),
     ]
     return "\n\n".join(parts)
+
+
+def _attacks(attacks: Mapping[bool, Counter[str]]) -> list[str]:
+    """Return the section about injected tasks; nothing if AgentDojo was not asked for."""
+    if not attacks[True][TASKS]:
+        return []
+    said = f"{attacks[True][TASKS]} users' tasks, each with every injected task of its suite:"
+    return ["### Injected tasks (AgentDojo)", said, attack_table(attacks)]
 
 
 def _objections(found: Sorted) -> list[str]:

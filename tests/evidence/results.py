@@ -30,6 +30,10 @@ class Results:
             file.write(json.dumps({"made_of": dict(made_of)}) + "\n")
             file.writelines(_line(key, result) for key, result in self._known.items())
 
+    def __len__(self) -> int:
+        """How many results there are."""
+        return len(self._known)
+
     def get(self, key: str) -> dict[str, Any] | None:
         """Return a result that is there."""
         return self._known.get(key)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
 import sys
+import types
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from evidence import charts, report
 from evidence.cases import Case, DataSet, GoldCall, GoldTurn
 from evidence.curve import Cell, cells, crossing
 from evidence.objections import KNOWN, KnownObjection, Sorted, sort
+from evidence.options import NAMES
 from evidence.others import all_others
 from evidence.plan import CALLS, EXPLAINED, OFFERED, Job, curve_jobs, spread, table_jobs
 from evidence.replay import Replayed, replay
@@ -319,7 +322,7 @@ def findings(objection: str = "") -> report.Findings:
         cells=cells(found),
         attacks={
             False: Counter({"user's calls": 5, "user's calls, made": 5}),
-            True: Counter({"user's calls": 5, "user's calls, asked about": 2}),
+            True: Counter({"user's tasks": 3, "user's calls": 5, "user's calls, asked about": 2}),
         },
         tasks={"shop": 1},
         made_of={"bfcl-eval": "1", "sources": "abc"},
@@ -388,6 +391,58 @@ def test_a_run_that_was_stopped_says_how_many_tasks_it_has() -> None:
     found = attrs.evolve(findings(), tasks={"shop": 3})
     assert "A part of the full run of 2026-11-30" in report.markdown(found)
     assert "| shop | 1 of 3 |" in report.data_set_table(found)
+    for more in ({"missing": 1}, {"only": ["shop"]}):
+        assert "A part of the full run of" in report.markdown(attrs.evolve(findings(), **more))
+
+
+def test_without_agentdojo_nothing_is_said_of_injected_tasks() -> None:
+    assert "3 users' tasks, each with every injected task" in report.markdown(findings())
+    found = attrs.evolve(findings(), attacks={False: Counter(), True: Counter()})
+    assert "njected" not in report.markdown(found)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The command's module, with data sets that have no case, and folders of its own."""
+    sets = [DataSet(name, name, lambda: iter(()), dict) for name in NAMES]
+    modules = {"bfcl": {"BFCL": sets[0]}, "tau2": {"TAU2": tuple(sets[1:4])}, "dojo": {"DOJO": sets[4]}}
+    for name, has in modules.items():
+        module = types.ModuleType(f"evidence.{name}")
+        vars(module).update(has)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.delitem(sys.modules, "evidence.cli", raising=False)
+    cli = importlib.import_module("evidence.cli")
+    monkeypatch.delitem(sys.modules, "evidence.cli")
+    for name, value in {"ROOT": tmp_path, "PAGE": tmp_path / "page.md", "made_of": dict}.items():
+        monkeypatch.setattr(cli, name, value)
+    return cli
+
+
+def test_ctrl_c_says_how_many_results_are_kept_and_that_the_command_goes_on(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def interrupted(size: Any, results: Results, *_: Any, **__: Any) -> None:
+        results.put("a", {})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "find", interrupted)
+    assert command.main([]) == 130
+    assert "stopped; results that are kept: 1. The same command goes on" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_a_part_is_not_put_into_the_documentation(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def stopped(*_: Any, **__: Any) -> report.Findings:
+        return attrs.evolve(findings(), missing=7)
+
+    monkeypatch.setattr(command, "find", stopped)
+    command.PAGE.write_text("<!-- evidence -->\nold\n<!-- evidence -->\n")
+    assert command.main(["--write", "--so-far"]) == 2
+    assert "nothing is written, as 7 replays have no result yet" in " ".join(capsys.readouterr().out.split())
+    assert "old" in command.PAGE.read_text()
 
 
 def test_the_charts_are_the_same_bytes_each_time_and_keep_their_text(tmp_path: Path) -> None:
