@@ -93,7 +93,7 @@ class SideProcess:
         while b"\n" not in self._buffer:
             left = until - time.monotonic()
             if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
-                raise TimeoutError(f"no answer after {timeout_s:g} s")
+                raise TimeoutError(f"no answer after {timeout_s:.3g} s")
             part = os.read(self._process.stdout.fileno(), 1 << 16)
             if not part:
                 raise EOFError(f"its process ended (see {self._log})")

@@ -37,15 +37,16 @@ def main(argv: list[str] | None = None) -> int:
     """Measure and report. The result is 0 whatever the figures are: no clock fails a build."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if options.remove:
-        remove()
-        return 0
     try:
         chosen, rows = _chosen(options.only or [])
         _check_write(options, chosen, rows)
     except ValueError as error:
         print(f"bench-rivals: {error}", file=sys.stderr)
         return 2
+    if options.remove:
+        for place in remove(chosen) or ["nothing: no environment is there"]:
+            _say(f"removed {place}")
+        return 0
     report = Report(chosen, quick=options.quick)
     processes = _installed(report)
     if options.install:
@@ -92,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         help="put tables and charts into the documentation, or into a copy of it",
     )  # fmt: skip
     parser.add_argument("--install", action="store_true", help="make the environments, measure nothing")
-    parser.add_argument("--remove", action="store_true", help="remove the environments")
+    parser.add_argument(
+        "--remove", action="store_true", help="remove the environments, or those of the sides of --only"
+    )
     return parser
 
 
@@ -126,7 +129,7 @@ def _installed(report: Report) -> dict[str, SideProcess]:
     wanted = list(dict.fromkeys(side.environment for side in report.sides if not is_ready(side)))
     for side in report.sides:
         try:
-            if side.environment in wanted:
+            if side.environment in wanted and not is_ready(side):
                 _say(f"environment {wanted.index(side.environment) + 1} of {len(wanted)}, once:")
             python = python_of(side, _say)
         except (RuntimeError, OSError) as error:

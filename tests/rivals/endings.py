@@ -60,7 +60,7 @@ def _reason(text: str) -> str:
     "limit",
     Figure("limit_over_ms", "time-out of 1 s: how much later it returns", "ms"),
     Figure("limit_left", "processes left a second later"),
-    Figure("limit_busy", "the loop goes on", "no"),
+    Figure("limit_busy", "the block's loop goes on", "no"),
     scaled="given up after 4 s, not 10",
     within_s=(60.0, 16.0),
     last=True,

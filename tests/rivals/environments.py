@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rivals.side import Side
@@ -75,7 +75,10 @@ def python_of(side: Side, say: Callable[[str], None]) -> Path:
     return python
 
 
-def remove() -> None:
-    """Remove the environments of all sides."""
-    for place in FOLDER.glob("rival-*"):
+def remove(some: Sequence[Side]) -> list[Path]:
+    """Remove the environments of these sides, and return where they were."""
+    places = [FOLDER / f"rival-{name}" for name in dict.fromkeys(side.environment for side in some) if name]
+    found = [place for place in places if place.is_dir()]
+    for place in found:
         shutil.rmtree(place)
+    return found

@@ -23,7 +23,7 @@ async def measured(side: Side, name: str, quick: bool, within_s: float) -> dict[
     try:
         figures = await asyncio.wait_for(row.measure(side, row.scale(quick)), within_s)
     except TimeoutError:
-        return {"figures": {}, "error": f"not done after {within_s:g} s", "stuck": True}
+        return {"figures": {}, "error": f"not done after {within_s:.3g} s", "stuck": True}
     except NotThere as missing:
         return {"figures": {}, "lacks": str(missing)}
     except Exception as error:

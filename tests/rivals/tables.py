@@ -15,6 +15,7 @@ from rivals.snippets import SNIPPETS
 __all__ = ["Report", "as_json", "as_markdown", "as_snippet_table", "as_text"]
 
 YES = ("yes", "no")
+SAYINGS = "Where others are first, and what has no figure:"
 
 
 @dataclass
@@ -124,11 +125,17 @@ def as_text(report: Report) -> str:
         widths = [min(34, max(len(line[column]) for line in lines)) for column in range(len(lines[0]))]
         widths[0] = max(len(line[0]) for line in lines)
         rows = [
-            "  ".join(cell[:width].ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            "  ".join(
+                _cut(cell, width).ljust(width) for cell, width in zip(line, widths, strict=True)
+            ).rstrip()
             for line in lines
         ]
         parts.append("\n".join([title, *rows]))
-    return "\n\n".join([*parts, "\n".join(_sayings(report))]) + "\n"
+    return "\n\n".join([*parts, "\n".join([SAYINGS, *_sayings(report)])]) + "\n"
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 3]}..."
 
 
 def _groups(report: Report) -> list[tuple[str, list[Side]]]:
@@ -142,6 +149,10 @@ def _groups(report: Report) -> list[tuple[str, list[Side]]]:
         )
         if group or ours
     ]
+
+
+def _ahead(times: float | None) -> str:
+    return f"{_number(times)}x before" if times else "before"
 
 
 def _sayings(report: Report) -> list[str]:
@@ -160,9 +171,8 @@ def _sayings(report: Report) -> list[str]:
         assert mine is not None
         times = (best / mine if more else mine / best) if best and mine else None
         side = next(side for side in report.sides if side.name == first)
-        factor = f"{times:.3g}x" if times else "apart"
         why = REASONS.get((key, first)) or REASONS.get((key, ""), "")
-        found.append(f"- {title}: {side.title} is first, {factor} before agentd. {why}".rstrip())
+        found.append(f"- {title}: {side.title} is first, {_ahead(times)} agentd. {why}".rstrip())
     for side in report.sides:
         same: dict[tuple[str, str], list[str]] = {}
         for (name, row), said in report.remarks.items():
@@ -189,7 +199,7 @@ def as_markdown(report: Report, machine: dict[str, Any]) -> str:
         head, *rest = lines
         parts.append(f"### {title}\n")
         parts.append("\n".join([_row(head), _row(["---"] * len(head)), *map(_row, rest)]) + "\n")
-    parts.append("Where others are first, and what has no figure:\n")
+    parts.append(f"{SAYINGS}\n")
     parts.append("\n".join(_sayings(report)) + "\n")
     parts.append(_versions(report))
     return "\n".join(parts)

@@ -164,5 +164,8 @@ def as_target_text(report: Report) -> str:
     for verdict in found:
         title, others, wanted, best, *_, reached = _cells(verdict)
         times = ", ".join(f"{name} {times:.2g}x" for name, times in verdict.times.items())
-        lines.append(f"{title}: {wanted} of {others} ({best}); {times or 'nothing to compare'}: {reached}")
+        if times:
+            lines.append(f"{title}: {wanted} (of {others}: {best}); {times}: {reached}")
+        else:
+            lines.append(f"{title}: {reached.removeprefix('first: ')}")
     return "\n".join([*lines, *_misses(found)])

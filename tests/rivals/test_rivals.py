@@ -17,7 +17,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rivals import environments
+from rivals import cli, environments
 from rivals.asking import SideProcess
 from rivals.charts import draw
 from rivals.cli import _put, _write, main
@@ -82,11 +82,27 @@ def test_the_table_has_medians_with_their_range_and_says_where_another_is_first_
     text = as_text(made)
     assert "3 (2 to 4)" in text
     words = {line.split("  ")[0]: line.split()[-3:] for line in text.split("\n\n")[1].splitlines()}
-    assert words["the loop goes on"][-2:] == ["-", "no"]
+    assert words["the block's loop goes on"][-2:] == ["-", "no"]
     assert words["it is seen while the block runs"][-2:] == ["yes", "no"]
     assert "pydantic-ai, code mode is first, 10x before agentd. Monty makes" in text
     assert "Jupyter kernel has no figure for `fresh`: a kernel has one namespace." in text
     assert "Jupyter kernel has no figure for `kept`: failed: RuntimeError: it broke." in text
+
+
+@pytest.mark.parametrize(
+    ("best", "said"), [(0.00026, "is first, 11,538x before agentd."), (0.0, "is first, before agentd.")]
+)
+def test_how_far_another_is_ahead_is_told_in_whole_numbers_and_not_of_nothing(best: float, said: str) -> None:
+    known = sides()
+    made = Report([known["agentd-native"], known["smolagents"]])
+    made.add("agentd-native", "sessions", {"figures": {"session_close_ms": 3.0}})
+    made.add("smolagents", "sessions", {"figures": {"session_close_ms": best}})
+    assert f"- close of each: smolagents, local {said}" in as_text(made)
+
+
+def test_what_does_not_fit_into_a_column_of_the_terminal_says_so() -> None:
+    isolation = next(line for line in as_text(report()).splitlines() if line.startswith("isolation"))
+    assert "kernel sandbox (bubblewrap, sec..." in isolation
 
 
 def test_the_markdown_has_the_date_the_versions_and_a_bold_first_in_each_row() -> None:
@@ -214,7 +230,13 @@ def test_a_target_that_is_missed_says_by_how_much_and_why() -> None:
     assert "| Jupyter kernel, 10 calls/s | - | 1.1x | - | yes |" in lines["tool calls, 8 at once"]
     assert "- tool call from code, native: Monty's host waits in the very thread" in text
     assert "block, fresh namespace" not in text, "it was not measured"
-    assert "tool call from code: at most 1.2x of Monty" in as_target_text(beside(call_ms=(0.05, 0.02, 0)))
+    said = as_target_text(beside(call_ms=(0.05, 0.02, 0), loop_ms=(9.0, 30.0, 0), turn_ms=(1.0, 0, 0)))
+    assert "tool call from code: at most 1.2x (of Monty: pydantic-ai, code mode, 0.02 ms)" in said
+    assert (
+        "a loop: 2.5x as fast (of Monty and smolagents' interpreter: pydantic-ai, code mode, 30 ms)" in said
+    )
+    assert "a whole agent: one tool call, then the answer: first: no other has it" not in said
+    assert "a whole agent: one tool call, then the answer: no other has it" in said
 
 
 def test_a_target_is_not_reached_because_the_others_failed() -> None:
@@ -255,6 +277,44 @@ def test_an_environment_is_not_begun_on_a_disk_that_is_nearly_full(
     assert list((tmp_path / "envs").iterdir()) == []
 
 
+def test_the_environments_of_some_sides_are_removed_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    for name in ("rival-jupyter", "rival-deepagents", "evidence"):
+        (tmp_path / name).mkdir()
+    assert main(["--remove", "--only", "jupiter"]) == 2
+    assert "unknown jupiter" in capsys.readouterr().err
+    for given, left in (
+        (["--only", "jupyter", "agentd-srt"], ["evidence", "rival-deepagents"]),
+        ([], ["evidence"]),
+        ([], ["evidence"]),
+    ):
+        assert main(["--remove", *given]) == 0
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"removed {tmp_path / 'rival-jupyter'}",
+        f"removed {tmp_path / 'rival-deepagents'}",
+        "removed nothing: no environment is there",
+    ]
+
+
+def test_an_environment_that_two_sides_share_is_announced_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = set()
+    monkeypatch.setattr(cli, "is_ready", lambda side: side.environment in made)
+
+    def python_of(side: Side, say: Any) -> Path:
+        made.add(side.environment)
+        return Path(sys.executable)
+
+    monkeypatch.setattr(cli, "python_of", python_of)
+    assert main(["--install", "--only", "deepagents", "deepagents-js"]) == 0
+    assert capsys.readouterr().err.splitlines() == ["environment 1 of 1, once:"]
+
+
 def test_a_process_that_ends_is_an_answer_and_the_next_request_has_a_new_one(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\necho gone >&2\nexec {sys.executable} -c 'raise SystemExit(3)'\n")
@@ -286,7 +346,7 @@ def test_a_process_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Pa
     )
     python.chmod(0o755)
     process = SideProcess("agentd-subprocess", python, tmp_path / "log")
-    answer = process.ask("fresh", quick=True, within_s=0.4)
+    answer = process.ask("fresh", quick=True, within_s=0.40123)
     assert answer["error"] == "no answer after 1.5 s"
     status = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/status")
     until = time.monotonic() + 20  # a killed process may take a moment to be gone
