@@ -23,6 +23,7 @@ __all__ = ["Moved", "compared", "main"]
 
 T = TypeVar("T")
 ALONE = 0.25  # without a range
+NEEDED = ("line", "key", "title", "unit", "more", "ours")
 HEADINGS = ("row", "A", "B", "B is", "verdict")
 
 
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         a, b = _read(options.a), _read(options.b)
+        _check_alike(options.a, a, options.b, b)
         rows = compared(a, b, least=options.least / 100)
     except ValueError as error:
         print(f"compare.py: {error}", file=sys.stderr)
@@ -92,8 +94,28 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: {error.strerror}; write one with: make bench ARGS='--json {path}'"
         ) from None
     if not isinstance(data, dict) or not isinstance(data.get("rows"), list):
-        raise ValueError(f"{path}: not a benchmark's file: it must be an object with a list 'rows'")
+        raise ValueError(
+            f"{path}: not a file of `make bench` or `make bench-rivals`: it must be an object with a list 'rows'"
+        )
+    for number, row in enumerate(data["rows"]):
+        if not isinstance(row, dict) or (lacking := [key for key in NEEDED if key not in row]):
+            said = f"lacks {', '.join(lacking)}" if isinstance(row, dict) else "is not an object"
+            raise ValueError(f"{path}: rows[{number}] {said}; write the file anew with `make bench`")
     return data
+
+
+def _check_alike(a: Path, before: dict[str, Any], b: Path, after: dict[str, Any]) -> None:
+    """Refuse files without a common row, where all would be new or gone."""
+    lines = [{row["line"] for row in data["rows"]} for data in (before, after)]
+    if all(lines) and not lines[0] & lines[1]:
+        said = "; ".join(
+            f"{path} has {', '.join(sorted(found)[:3])}, ..."
+            for path, found in zip((a, b), lines, strict=True)
+        )
+        raise ValueError(
+            f"no row is in both, so there is nothing to compare: {said} "
+            "(one of `make bench`, the other of `make bench-rivals`, or other rows of --only)"
+        )
 
 
 def compared(a: dict[str, Any], b: dict[str, Any], *, least: float = 0.1) -> list[Moved]:

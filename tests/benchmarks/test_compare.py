@@ -118,7 +118,16 @@ def test_the_workflow_gives_the_benchmarks_arguments_that_they_take(
     assert rivals_parser().parse_args(words).json == Path("now/bench.json")
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "make bench"), ("{", "not JSON"), ("[]", "rows")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "make bench"),
+        ("{", "not JSON"),
+        ("[]", "rows"),
+        ('{"rows": [3]}', "rows[0] is not an object"),
+        ('{"rows": [{"line": "turns", "key": "chat_ms", "ours": 1}]}', "rows[0] lacks title, unit, more"),
+    ],
+)
 def test_a_file_that_is_none_is_named_with_what_it_must_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
 ) -> None:
@@ -154,3 +163,16 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
         assert "argument --json: " in error
         assert said in error
     assert parse(["--json", str(tmp_path / "x.json")]).json == tmp_path / "x.json"
+
+
+def test_files_without_a_common_row_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = tmp_path / "bench.json", tmp_path / "rivals.json"
+    a.write_text(json.dumps({"rows": [row(10)]}))
+    b.write_text(json.dumps({"rows": [row(10, line="jupyter")]}))
+    assert main([str(a), str(b)]) == 2
+    error = capsys.readouterr().err
+    assert f"{a} has turns" in error
+    assert f"{b} has jupyter" in error
+    assert "`make bench-rivals`" in error
