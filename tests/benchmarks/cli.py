@@ -52,25 +52,40 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and report. The result is 0 whatever the figures are: no clock fails a build."""
+    """Measure and report. The result is 0 whatever the figures are: no clock fails a build. It is 130 after Ctrl-C."""
     options = _parser().parse_args(argv)
     lines = [_load(name) for name in options.only or LINES]
     sides: tuple[Side, ...] = tuple(options.sides)
     pythons: dict[Side, Path] = {"ours": Path(sys.executable), "floor": Path(sys.executable)}
     if "theirs" in sides:
         pythons["theirs"] = options.reference_python or reference_python()
-    results = []
-    for line in lines:
-        begin = time.monotonic()
-        results.append(_measure(line, sides, pythons, quick=options.quick))
-        print(f"{line.name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
+    results, stopped = _results(lines, sides, pythons, quick=options.quick)
     print_table(results)
     _warn_if_busy()
     if options.markdown:
         options.markdown.write_text(as_markdown(results))
     if options.json:
         options.json.write_text(json.dumps(as_json(results, _machine(options.quick)), indent=2) + "\n")
-    return 0
+    return 130 if stopped else 0
+
+
+def _results(
+    lines: list[Line], sides: tuple[Side, ...], pythons: dict[Side, Path], *, quick: bool
+) -> tuple[list[Result], bool]:
+    """Measure line after line; what was measured is kept when Ctrl-C comes, which is True then."""
+    results: list[Result] = []
+    begin = time.monotonic()
+    try:
+        for number, line in enumerate(lines, 1):
+            passed_s = time.monotonic() - begin
+            print(
+                f"{passed_s:4.0f} s  row {number} of {len(lines)}: {line.name}", file=sys.stderr, flush=True
+            )
+            results.append(_measure(line, sides, pythons, quick=quick))
+    except KeyboardInterrupt:
+        print("stopped: this is the table of what was measured so far", file=sys.stderr)
+        return results, True
+    return results, False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import cli
 from benchmarks.cli import LINES, _measure, main
 from benchmarks.line import SIDES, Line, Row
 from benchmarks.report import Entry, Result, as_json, as_markdown, print_table
@@ -95,3 +97,21 @@ def test_a_line_whose_reference_cannot_be_installed_measures_the_other_sides() -
     assert result.notes == ["theirs was not measured: there is no npm"]
     assert result.figures["ours"]
     assert result.figures["theirs"] == {}
+
+
+def test_progress_is_told_and_ctrl_c_leaves_the_figures_of_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def measured(line: Line, *_: object, **__: object) -> Result:
+        if line.name == "turns":
+            raise KeyboardInterrupt
+        return Result(line, {"ours": {line.rows[0].key: 1.5}})
+
+    monkeypatch.setattr(cli, "_measure", measured)
+    target = tmp_path / "figures.json"
+    assert main(["--only", "sinks", "turns", "daemon", "--sides", "ours", "--json", str(target)]) == 130
+    said = capsys.readouterr().err
+    assert "row 1 of 3: sinks" in said
+    assert "row 2 of 3: turns" in said
+    assert "stopped: this is the table of what was measured so far" in said
+    assert {row["line"] for row in json.loads(target.read_text())["rows"]} == {"sinks"}
