@@ -14,6 +14,7 @@ The figures in docs/small-models.md come from here.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -65,6 +66,15 @@ def attempt(task: LocalTask, way: str, wanted: argparse.Namespace) -> LocalResul
     )
 
 
+def _kept_rows(file: Path) -> list[dict[str, Any]]:
+    """Return what a file has of earlier runs; end the program if it is not such a file, rather than replace it."""
+    with contextlib.suppress(ValueError):
+        data = json.loads(file.read_text())
+        if isinstance(data, dict) and isinstance(data.get("tasks"), list):
+            return list(data["tasks"])
+    sys.exit(f"{file} is not what an earlier run kept: name another file for --json")
+
+
 @attrs.define
 class KeptResults:
     """What a file has of earlier runs, by task, mode and all else that the figures depend on.
@@ -77,7 +87,7 @@ class KeptResults:
 
     def __attrs_post_init__(self) -> None:
         if self.file is not None and self.file.exists():
-            self.rows = json.loads(self.file.read_text())["tasks"]
+            self.rows = _kept_rows(self.file)
 
     def find(self, key: dict[str, Any]) -> LocalResult | None:
         """Return the result of a task that is done."""
@@ -183,17 +193,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--task-time", type=float, default=1800.0, help="seconds for a task; then it has failed"
     )
     options.add_argument("--executor", default="native")
-    options.add_argument("--only", type=int, nargs="*", help="numbers of tasks, from 1")
+    options.add_argument(
+        "--only",
+        type=int,
+        nargs="+",
+        choices=range(1, len(TASKS) + 1),
+        metavar="TASK",
+        help=f"numbers of tasks, 1 to {len(TASKS)}",
+    )
     options.add_argument("--verbose", action="store_true", help="print the conversations")
     options.add_argument(
         "--json", type=output_file, help="keep the figures here, and take those that are there already"
     )
     wanted = options.parse_args(arguments)
+    kept = KeptResults(wanted.json)
     if fault := silent(wanted.address):
         options.error(fault)
     if wanted.no_example:
         fence.EXAMPLE = ""  # type: ignore[misc]  # what is measured: the guide without it
-    kept = KeptResults(wanted.json)
     totals = []
     for way in wanted.way:
         for mode in wanted.bare_fences if way == "code" else [""]:

