@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     if "theirs" in sides:
         pythons["theirs"] = options.reference_python or reference_python()
     results, stopped = _results(lines, sides, pythons, quick=options.quick)
+    if stopped and not results:
+        return 130  # and an older file of figures stays as it is
     print_table(results)
     _warn_if_busy()
     if options.markdown:
@@ -83,7 +85,8 @@ def _results(
             )
             results.append(_measure(line, sides, pythons, quick=quick))
     except KeyboardInterrupt:
-        print("stopped: this is the table of what was measured so far", file=sys.stderr)
+        told = "this is the table of what was measured so far" if results else "nothing was measured yet"
+        print(f"stopped: {told}", file=sys.stderr)
         return results, True
     return results, False
 

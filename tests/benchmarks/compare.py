@@ -107,9 +107,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_alike(a: Path, before: dict[str, Any], b: Path, after: dict[str, Any]) -> None:
     """Refuse files without a common row, where all would be new or gone."""
     lines = [{row["line"] for row in data["rows"]} for data in (before, after)]
-    if all(lines) and not lines[0] & lines[1]:
+    if not lines[0] & lines[1]:
         said = "; ".join(
-            f"{path} has {', '.join(sorted(found)[:3])}, ..."
+            f"{path} has {', '.join([*sorted(found)[:3], '...']) if found else 'none'}"
             for path, found in zip((a, b), lines, strict=True)
         )
         raise ValueError(

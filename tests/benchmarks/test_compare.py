@@ -176,3 +176,6 @@ def test_files_without_a_common_row_are_not_compared(
     assert f"{a} has turns" in error
     assert f"{b} has jupyter" in error
     assert "`make bench-rivals`" in error
+    b.write_text('{"rows": []}')
+    assert main([str(a), str(b)]) == 2
+    assert f"{b} has none" in capsys.readouterr().err

@@ -114,4 +114,8 @@ def test_progress_is_told_and_ctrl_c_leaves_the_figures_of_what_was_measured(
     assert "row 1 of 3: sinks" in said
     assert "row 2 of 3: turns" in said
     assert "stopped: this is the table of what was measured so far" in said
-    assert {row["line"] for row in json.loads(target.read_text())["rows"]} == {"sinks"}
+    figures = target.read_text()
+    assert {row["line"] for row in json.loads(figures)["rows"]} == {"sinks"}
+    assert main(["--only", "turns", "--sides", "ours", "--json", str(target)]) == 130
+    assert "stopped: nothing was measured yet" in capsys.readouterr().err
+    assert target.read_text() == figures
