@@ -23,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".cache" / "endurance"
 PAGE = ROOT / "docs" / "endurance.md"
 HOURS = 6.0
+WRITTEN_S = 3600.0  # verdicts on memory need so much
+TOO_SHORT = (
+    "endurance: --write: nothing is written of less than an hour; take more --hours, or --add earlier runs"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,6 +42,10 @@ def main(argv: list[str] | None = None) -> int:
         earlier = [Record.of_figures(path) for path in options.add]
     except (OSError, ValueError) as error:
         print(f"endurance: --add: {error}", file=sys.stderr)
+        return 2
+    added_s = sum(record.spent_s for record in earlier)
+    if options.write and not options.report and _hours(options) * 3600 + added_s < WRITTEN_S:
+        print(TOO_SHORT, file=sys.stderr)
         return 2
     folder, state = options.folder, options.folder / "run.json"
     record = None if options.fresh else Record.load(state)
@@ -55,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     record = own.behind(earlier) if earlier else own
     trends = rows(record)
     print_report(record, trends)
-    if options.write:
+    if options.write and record.spent_s < WRITTEN_S:
+        print(TOO_SHORT, file=sys.stderr)
+    elif options.write:
         write_into(PAGE, as_markdown(record, trends))
     if not record.finished and not options.report:
         print(
@@ -93,9 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _hours(options: argparse.Namespace) -> float:
+    return float(options.hours if options.minutes is None else options.minutes / 60)
+
+
 def _begin(options: argparse.Namespace, record: Record | None, folder: Path) -> Record:
     """Go on with the record if it is of an interrupted run of the same works, else begin anew."""
-    hours = options.hours if options.minutes is None else options.minutes / 60
+    hours = _hours(options)
     works = list(options.only or DEFAULT)
     if record is not None and not record.finished and record.works == works:
         record.hours = hours

@@ -93,6 +93,7 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
+SHORT_S = 600
 HEADINGS = ["of", "what", "median", "most", "an hour", "95 % interval", "least seen", "verdict"]
 
 
@@ -115,6 +116,11 @@ def as_text(record: Record, trends: list[Row]) -> str:
         lines += ["", f"wrong ({record.counts['wrong']}):", *record.wrong]
     judged = "good" if is_good(record, trends) else "NOT GOOD"
     lines += ["", f"{record.spent_s / 3600:.2f} h in {record.starts} start(s): {judged}"]
+    if judged != "good" and not record.counts["wrong"] and record.spent_s < SHORT_S:
+        lines.append(
+            f"In less than {SHORT_S // 60} minutes, what fills up to a limit grows, too: conversations that are kept "
+            "open, for one. Run longer to tell."
+        )
     return "\n".join(lines)
 
 

@@ -19,10 +19,11 @@ from agentd_testing.processes import wait_until_gone
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from endurance import cli
 from endurance.measuring import BOUNDS, disk_of, look_at
 from endurance.model import answer_to, bash, task
 from endurance.recording import Record
-from endurance.report import as_json, as_markdown, is_good, rows, write_into
+from endurance.report import as_json, as_markdown, as_text, is_good, rows, write_into
 from endurance.trend import Bound, trend_of
 from endurance.triggers import LedgerBook, TriggerLedger
 from endurance.works import DEFAULT, WORKS
@@ -251,6 +252,36 @@ def test_a_run_finds_a_leak_and_a_lost_trigger_and_goes_on_where_ctrl_c_has_stop
     assert "outlived" not in found["counts"]
     assert [wrong for wrong in found["wrong"] if "lost: " not in wrong] == []
     assert wait_until_gone(str(folder), 10) == []
+
+
+def test_a_short_run_says_that_what_fills_up_to_a_limit_grows_too() -> None:
+    record = Record(hours=1, seed=1, works=[])
+    record.samples = [(5.0 * n, "serve", "1@2", {"fds": 43.0 + 3 * n}) for n in range(60)]
+    record.spent_s = 300
+    assert "Run longer to tell." in as_text(record, rows(record))
+    record.spent_s = 601
+    assert "GROWS" in (said := as_text(record, rows(record)))
+    assert "Run longer" not in said
+
+
+def test_less_than_an_hour_is_not_put_into_the_documentation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- endurance -->\nold\n<!-- /endurance -->\n")
+    monkeypatch.setattr(cli, "PAGE", page)
+    folder = tmp_path / "run"
+    assert cli.main(["--minutes", "1", "--write", "--folder", str(folder)]) == 2
+    assert "nothing is written of less than an hour" in capsys.readouterr().err
+    assert not folder.exists(), "it is told before anything runs"
+    folder.mkdir()
+    for spent_s, told in ((3599.0, True), (3600.0, False)):
+        record = Record(hours=1, seed=1, works=[])
+        record.spent_s = spent_s
+        record.save(folder / "run.json")
+        cli.main(["--report", "--write", "--folder", str(folder)])
+        assert ("nothing is written" in capsys.readouterr().err) is told
+        assert ("old" in page.read_text()) is told
 
 
 def test_the_figures_are_written_between_the_marks_of_their_page(tmp_path: Path) -> None:
