@@ -92,7 +92,11 @@ class Verdict:
     def reached(self) -> str:
         """yes, or which executors miss it."""
         if not self.times:
-            return f"not measured: {', '.join(self.failed)}" if self.failed else "first: no other has it"
+            return (
+                f"not measured: {', '.join(self.failed)}"
+                if self.failed
+                else "first: no other measured has it"
+            )
         missed = [name for name, times in self.times.items() if times > self.target.at_most]
         return f"no: {', '.join(missed)}" if missed else "yes"
 

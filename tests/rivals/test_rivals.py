@@ -235,13 +235,13 @@ def test_a_target_that_is_missed_says_by_how_much_and_why() -> None:
     assert (
         "a loop: 2.5x as fast (of Monty and smolagents' interpreter: pydantic-ai, code mode, 30 ms)" in said
     )
-    assert "a whole agent: one tool call, then the answer: first: no other has it" not in said
-    assert "a whole agent: one tool call, then the answer: no other has it" in said
+    assert "a whole agent: one tool call, then the answer: first: no other measured has it" not in said
+    assert "a whole agent: one tool call, then the answer: no other measured has it" in said
 
 
 def test_a_target_is_not_reached_because_the_others_failed() -> None:
     made = beside(kept_ms=(1.0, 0.1, 0), loop_ms=(9.0, 30.0, 0))
-    assert "| none has a figure | - | - | - | first: no other has it |" in as_target_table(made)
+    assert "| none has a figure | - | - | - | first: no other measured has it |" in as_target_table(made)
     made.add("jupyter", "kept", {"figures": {}, "error": "it broke"})
     text = as_target_table(made)
     assert "| none has a figure | - | - | - | not measured: Jupyter kernel |" in text
