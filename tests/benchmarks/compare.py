@@ -190,8 +190,10 @@ def _print(rows: list[Moved], *, with_all: bool) -> None:
     if shown:
         for row in [cells[0], tuple("-" * width for width in widths), *cells[1:]]:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    still = sum(row.verdict in quiet for row in rows)
-    print(f"{len(rows) - still} of {len(rows)} rows moved beyond noise")
+    alone = sum(row.verdict in ("new", "gone") for row in rows)
+    moved = sum(row.verdict not in (*quiet, "new", "gone") for row in rows)
+    more = f"; {alone} more have a figure in one file alone" if alone else ""
+    print(f"{moved} of {len(rows) - alone} rows moved beyond noise{more}")
 
 
 def _cells(row: Moved) -> tuple[str, ...]:

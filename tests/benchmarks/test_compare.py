@@ -76,6 +76,17 @@ def test_the_command_prints_what_moved_and_ends_with_0(tmp_path: Path) -> None:
     assert lines[2:] == ["turns: 20 turns 10 ms 20 ms 0.5x worse", "1 of 2 rows moved beyond noise"]
 
 
+def test_rows_that_one_file_alone_has_are_not_counted_as_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps({"rows": [row(10), row(5, key="a_ms"), row(5, key="b_ms")]}))
+    b.write_text(json.dumps({"rows": [row(10), row(None, key="a_ms")]}))
+    assert main([str(a), str(b)]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "0 of 1 rows moved beyond noise; 2 more have a figure in one file alone"
+
+
 def test_as_json_it_has_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"rows": [row(10)]}))
