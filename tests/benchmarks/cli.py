@@ -58,7 +58,13 @@ def main(argv: list[str] | None = None) -> int:
     sides: tuple[Side, ...] = tuple(options.sides)
     pythons: dict[Side, Path] = {"ours": Path(sys.executable), "floor": Path(sys.executable)}
     if "theirs" in sides:
-        pythons["theirs"] = options.reference_python or reference_python()
+        try:
+            pythons["theirs"] = options.reference_python or reference_python()
+        except subprocess.CalledProcessError:  # pip has printed why
+            print(
+                "bench: agentd 0.8.6 could not be installed; --sides ours floor does without", file=sys.stderr
+            )
+            return 2
     results, stopped = _results(lines, sides, pythons, quick=options.quick)
     if stopped and not results:
         return 130  # and an older file of figures stays as it is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def test_a_line_whose_reference_cannot_be_installed_measures_the_other_sides() -
     assert result.notes == ["theirs was not measured: there is no npm"]
     assert result.figures["ours"]
     assert result.figures["theirs"] == {}
+
+
+def test_without_the_old_version_it_says_how_to_measure_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> Path:
+        raise subprocess.CalledProcessError(1, "pip")
+
+    monkeypatch.setattr(cli, "reference_python", refuse)
+    assert main(["--only", "sinks"]) == 2
+    assert "--sides ours floor does without" in capsys.readouterr().err
 
 
 def test_progress_is_told_and_ctrl_c_leaves_the_figures_of_what_was_measured(

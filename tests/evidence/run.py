@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +17,12 @@ from evidence.options import parse
 if __name__ == "__main__":
     if Path(sys.prefix).resolve() != FOLDER.resolve():
         parse()  # help, and what is wrong, come before the environment is made
-        interpreter = str(python())
+        try:
+            interpreter = str(python())
+        except subprocess.CalledProcessError:
+            sys.exit(
+                "evidence: its environment could not be made, as pip says above; the same command tries again"
+            )
         os.execv(interpreter, [interpreter, *sys.argv])
     from evidence.cli import main
 

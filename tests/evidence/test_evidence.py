@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,17 @@ pytestmark = pytest.mark.anyio
 RUN = Path(__file__).with_name("run.py")
 
 
+def command_alone(root: Path) -> Path:
+    """Copy what runs before the environment is there into a tree without one, and return its folder."""
+    copy = root / "tests" / "evidence"
+    copy.mkdir(parents=True)
+    for name in ("__init__.py", "run.py", "environment.py", "options.py"):
+        shutil.copy(RUN.with_name(name), copy)
+    (root / "tests" / "support").mkdir()
+    shutil.copy(RUN.parents[1] / "support" / "output_file.py", root / "tests" / "support")
+    return copy
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -48,12 +60,7 @@ RUN = Path(__file__).with_name("run.py")
 def test_help_and_mistakes_are_told_before_the_environment_is_made(
     tmp_path: Path, arguments: list[str], code: int, told: str
 ) -> None:
-    copy = tmp_path / "tests" / "evidence"
-    copy.mkdir(parents=True)
-    for name in ("__init__.py", "run.py", "environment.py", "options.py"):
-        shutil.copy(RUN.with_name(name), copy)
-    (tmp_path / "tests" / "support").mkdir()
-    shutil.copy(RUN.parents[1] / "support" / "output_file.py", tmp_path / "tests" / "support")
+    copy = command_alone(tmp_path)
     done = subprocess.run(
         [sys.executable, str(copy / "run.py"), *arguments],
         capture_output=True,
@@ -302,6 +309,29 @@ def entry(way: Way, calls: int, tokens: int, objection: str = "") -> dict[str, A
     made = attrs.asdict(found)
     made["spent"] |= {"requests": 2, "bytes": 10, "sent": tokens, "cached": tokens // 2, "written": 1}
     return made
+
+
+def test_an_environment_that_pip_cannot_make_is_told_without_a_traceback(tmp_path: Path) -> None:
+    copy = command_alone(tmp_path)
+    root = RUN.parents[2]
+    for project in (root / "core", *(root / "plugins").iterdir()):
+        if (project / "pyproject.toml").is_file():
+            folder = tmp_path / project.relative_to(root)
+            folder.mkdir(parents=True)
+            shutil.copy(project / "pyproject.toml", folder)
+    (copy / "requirements.txt").write_text("there-is-no-such-package==1\n")
+    done = subprocess.run(
+        [sys.executable, str(copy / "run.py")],
+        env={**os.environ, "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "there-is-no-such-package" in done.stderr
+    assert done.stderr.endswith("the same command tries again\n")
+    assert "Traceback" not in done.stderr
 
 
 def findings(objection: str = "") -> report.Findings:
