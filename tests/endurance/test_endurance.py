@@ -270,6 +270,7 @@ def test_less_than_an_hour_is_not_put_into_the_documentation(
     page = tmp_path / "page.md"
     page.write_text("<!-- endurance -->\nold\n<!-- /endurance -->\n")
     monkeypatch.setattr(cli, "PAGE", page)
+    monkeypatch.setattr(cli, "EnduranceRun", None)  # nothing is to run
     folder = tmp_path / "run"
     assert cli.main(["--minutes", "1", "--write", "--folder", str(folder)]) == 2
     assert "nothing is written of less than an hour" in capsys.readouterr().err
