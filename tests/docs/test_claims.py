@@ -92,3 +92,24 @@ def test_the_reference_names_every_public_name() -> None:
 def test_the_links_of_the_pages_at_the_root_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (DOCS.parent / page).read_text())
     assert [link for link in links if not (DOCS.parent / link).exists()] == []
+
+
+def _row(page: str, title: str) -> list[str]:
+    """The cells of the first row of a page that begins so."""
+    return re.search(rf"^\| {re.escape(title)} \|(.*)\|$", (DOCS / page).read_text(), re.M)[1].split("|")  # type: ignore[index]
+
+
+def test_the_figures_of_the_readme_are_those_of_the_pages() -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    said = readme.partition("**Beside others.**")[2].partition("\n\n")[0]
+    fresh = [re.search(r"[\d.]+", cell) for cell in _row("performance.md", "block, fresh namespace, ms")]
+    ours, others = float(fresh[1][0]), min(float(cell[0]) for cell in fresh[3:] if cell)  # type: ignore[index]
+    ran = [int(cell.strip(" *")) for cell in _row("evidence.md", "of fifteen")]
+    tokens, requests = (
+        _row("performance.md", f"{what} of code / of JSON, 100 tools, about 10 calls")[1].strip(" x")
+        for what in ("tokens", "requests")
+    )
+    assert (ran[1], max(ran[3:6])) == (15, 5)
+    assert re.findall(r"[\d.]*\d", said.replace("docs/evidence", "")) == [
+        f"{ours:.1f}", f"{others:g}", "15", "15", "5", "100", tokens, requests,
+    ]  # fmt: skip
