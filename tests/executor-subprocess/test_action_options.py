@@ -79,7 +79,7 @@ def test_an_action_may_lower_limits_for_itself(
         next(iter(limits))
     ]
     before = executor.execute_bash("ulimit -a")
-    assert executor.run_sync(BashAction(command=bash, limits=limits)).output.split()[-1] == wanted
+    assert executor.run_sync(BashAction(command=bash, limits=limits)).stdout.split() == [wanted.encode()]
     if python is not None:
         assert executor.run_sync(PythonAction(code=python, limits=limits)).output.split() == [wanted]
     assert executor.execute_bash("ulimit -a") == before
