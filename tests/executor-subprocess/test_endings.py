@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from agentd_executor_subprocess.executor import SubprocessExecutor
 from agentd_runner.host import spawn
 from agentd_runner.host.hub import shared_hub
 from host_processes import OWN
+from unprivileged import run_as_nobody
 
 Survivors = Callable[[str], list[str]]
 
@@ -177,6 +179,35 @@ def test_no_folder_of_ours_is_left_behind(tmp_path: Path) -> None:
         assert Path(run_dir).stat().st_mode & 0o077 == 0
     assert list(tmp_path.iterdir()) == []
     assert not Path(run_dir).exists()
+
+
+LEAVING = """
+import os, signal, sys
+from agentd_executor_subprocess.executor import SubprocessExecutor
+
+executor = SubprocessExecutor(sys.argv[1])
+left = "mkdir $TMPDIR/a; echo 1 > $TMPDIR/a/file; ln -s $PWD $TMPDIR/a/link; chmod 0 $TMPDIR/a; mkfifo $TMPDIR/pipe"
+print(executor.execute_bash(left + "; echo $TMPDIR; chmod 500 $TMPDIR; touch kept")[0], end="", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["executor.close()", "os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)", "del executor"],
+)
+def test_the_temporary_folder_goes_with_the_session_however_it_ends(end: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="agentd-nobody-") as folder:
+        home = Path(folder)
+        program = f"{LEAVING}\n{end}\n"
+        done = run_as_nobody(program, str(home / "workspace"), home=home, env={"TMPDIR": folder})
+        assert done.stderr == ""
+        temporary = Path(done.stdout.strip())
+        assert temporary.is_relative_to(home)
+        deadline = time.monotonic() + 10
+        while temporary.parent.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [path.name for path in home.iterdir()] == ["workspace"]
+        assert [path.name for path in (home / "workspace").iterdir()] == ["kept"]
 
 
 def test_an_interpreter_that_does_not_start_is_named(tmp_path: Path) -> None:

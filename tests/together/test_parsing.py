@@ -232,7 +232,8 @@ def test_nothing_is_lost_or_doubled_and_positions_are_those_of_the_answer(text: 
 @given(ANSWERS, CUTS)
 def test_one_parser_in_a_stack_gives_what_it_gives_alone(text: str, cuts: list[int]) -> None:
     in_stack, alone = read(ParserStack([FenceParser]), text, cuts), read(FenceParser(), text, cuts)
-    assert shape(in_stack) == shape(alone)  # a stack reads a long text in slices: what is opaque comes in more
+    # a stack reads a long text in slices: what is opaque comes in more pieces
+    assert shape(in_stack) == shape(alone)
     assert [s for s in in_stack if s.block] == [s for s in alone if s.block]
 
 

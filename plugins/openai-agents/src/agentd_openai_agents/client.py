@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio.to_thread
+from agentd_runner.inside.files import remove_tree
 from agents.sandbox.manifest import Manifest
 from agents.sandbox.session import SandboxSession, SandboxSessionState
 from agents.sandbox.session.manager import Instrumentation
@@ -118,7 +118,7 @@ class AgentdSandboxClient(BaseSandboxClient[AgentdSandboxClientOptions | None]):
         await inner._shutdown_backend()
         if inner.state.workspace_root_owned:
             root = inner.state.manifest.root
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(root, ignore_errors=True))
+            await anyio.to_thread.run_sync(remove_tree, root)
         return session
 
     def deserialize_session_state(self, payload: dict[str, object]) -> SandboxSessionState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from uuid import uuid4
 import anyio.to_thread
 from agentd.errors import AgentdError
 from agentd_runner.host.command_sandbox import CommandSandbox
+from agentd_runner.inside.files import remove_tree
 from pydantic_ai.workspaces import WorkspaceRef, WorkspaceUnavailableError
 
 from agentd_pydantic_ai.backend import AgentdWorkspaceBackend
@@ -69,7 +69,7 @@ class AgentdWorkspaces:
         sandbox = self._open.pop(ref.id, None)
         if sandbox is not None:
             await sandbox.aclose()
-        await anyio.to_thread.run_sync(lambda: shutil.rmtree(self._folder(ref.id), ignore_errors=True))
+        await anyio.to_thread.run_sync(remove_tree, self._folder(ref.id))
 
     async def aclose(self) -> None:
         """End all sandboxes. Files stay if `root` was given."""
@@ -78,7 +78,7 @@ class AgentdWorkspaces:
             _, sandbox = self._open.popitem()
             await sandbox.aclose()
         if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            remove_tree(self._temporary)
 
     async def __aenter__(self) -> AgentdWorkspaces:
         return self

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import stat
 import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+from agentd_runner.inside.files import remove_tree
 
 __all__ = ["HostFolder"]
 
@@ -42,19 +43,19 @@ class HostFolder:
         """Remove what lost hosts of this fleet have left on this node, and what those of any have left that nobody
         holds any more: a fleet may end as a whole, with nobody left to put it away."""
         for name in names:
-            shutil.rmtree(self._base / f"{self._start}{name}", ignore_errors=True)
+            remove_tree(self._base / f"{self._start}{name}")
         try:
             found = [Path(entry.path) for entry in os.scandir(self._base) if _NAME.fullmatch(entry.name)]
         except OSError:
             return
         for path in found:
             if path != self.path and _is_old_and_ours(path) and (held := _hold(path)) is not None:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_tree(path)
                 os.close(held)
 
     def remove(self) -> None:
         """Remove it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_tree(self.path)
         if self._held is not None:
             os.close(self._held)
             self._held = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any, Final
 from agentd import Session
 from agentd._concurrency.pool import call_in_thread
 from agentd.errors import ConfigError
+from agentd_runner.inside.files import remove_tree
 
 from agentd_ray.map_driver import SessionPast
 from agentd_ray.map_tasks import put_files
@@ -70,7 +70,7 @@ class LocalFleet:
             await session.aclose()
         made, self._made = self._made, None
         if made is not None:
-            await call_in_thread(lambda: shutil.rmtree(made, ignore_errors=True))
+            await call_in_thread(partial(remove_tree, made))
 
     def map(self, tasks: Any, **settings: Any) -> TaskMap:
         """Give tasks to sessions, and return the results; parameters as of `TaskMap`."""
@@ -121,7 +121,7 @@ class LocalFleet:
     def _closed(self, session: LocalSession, folder: Path) -> None:
         self._open.pop(id(session), None)
         if self._made is not None and folder.is_relative_to(self._made):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
 
 class LocalSession(Session):

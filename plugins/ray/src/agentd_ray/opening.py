@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from agentd.registry.config import PluginConfig
 from agentd.selectors import Selector
 from agentd.types import ToolSpec
 from agentd_runner.host import RunnerExecutor
+from agentd_runner.inside.files import remove_tree
 from agentd_store.holder import HolderGone, StoreHolder
 from agentd_store.opened import OpenedStore, open_store
 
@@ -83,7 +83,7 @@ class HostedSessionMaker:
 
     async def forget(self, conversation: str) -> None:
         """Remove a conversation's workspace here."""
-        await call_in_thread(partial(shutil.rmtree, self._workspace(conversation), ignore_errors=True))
+        await call_in_thread(partial(remove_tree, self._workspace(conversation)))
 
     @property
     def holder_id(self) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 import attrs
 from agentd_openai.state import Holder
+from agentd_runner.inside.files import remove_tree
 
 from agentd_serve.keys import ServedKey
 from agentd_serve.other_api import EitherApiState
@@ -96,8 +95,8 @@ async def _remove(folder: Path) -> None:
         return
     except OSError:
         pass
-    await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
-    if folder.exists():  # what code has made unreadable, say
+    await anyio.to_thread.run_sync(remove_tree, folder)
+    if folder.exists():  # another user's, say
         _log.warning("%s could not be removed", folder)
 
 

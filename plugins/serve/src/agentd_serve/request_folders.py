@@ -10,12 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
+
+from agentd_runner.inside.files import remove_tree
 
 __all__ = ["RequestFolders"]
 
@@ -80,7 +81,7 @@ class RequestFolders:
                 return True
             if not _take(lock):
                 return False
-            shutil.rmtree(self._base / id, ignore_errors=True)  # follows no links
+            remove_tree(self._base / id)  # follows no links
             path.unlink(missing_ok=True)
             return True
 

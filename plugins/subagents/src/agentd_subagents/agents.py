@@ -17,6 +17,7 @@ from agentd.protocols import Model, OnProgress, ToolSource
 from agentd.session.session import Session
 from agentd.turn.spending import around
 from agentd.types import Binding, Budgets, CreateAction
+from agentd_runner.inside.files import remove_tree
 from agentd_tools.calling import SourceCall
 
 from agentd_subagents import folders
@@ -162,7 +163,7 @@ async def run_agent(
         )
     finally:
         with anyio.CancelScope(shield=True):
-            await call_in_thread(partial(folders.remove_folder, folder))
+            await call_in_thread(partial(remove_tree, folder))
 
 
 async def _answer(session: Session, order: AgentOrder) -> Any:

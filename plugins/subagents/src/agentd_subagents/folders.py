@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from typing import Final
 import attrs
 from agentd.errors import ToolError
 
-__all__ = ["Found", "brought_back", "copy_workspace", "look_through", "made_folder", "remove_folder"]
+__all__ = ["Found", "brought_back", "copy_workspace", "look_through", "made_folder"]
 
 _OWN: Final = ".agentd"
 _KEPT: Final = "site"
@@ -40,25 +39,6 @@ Found = Mapping[str, tuple[int, int, int, int]]
 def made_folder() -> Path:
     """Make a folder for an agent, which only this user can enter."""
     return Path(os.path.realpath(tempfile.mkdtemp(prefix="agentd-agent-")))
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove it, whatever modes its folders have."""
-
-    def again(_: object, path: str, __: object) -> None:
-        for one in (os.path.dirname(path), path):
-            try:
-                if not os.path.islink(one):
-                    os.chmod(one, 0o700)
-            except OSError:
-                pass
-        try:
-            os.rmdir(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
-        except OSError:
-            pass
-
-    shutil.rmtree(folder, onerror=again)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @attrs.define

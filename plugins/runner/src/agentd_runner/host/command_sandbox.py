@@ -9,7 +9,6 @@ import errno
 import os
 import secrets
 import shlex
-import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,6 +26,7 @@ from agentd.session.resources import find_executor
 from agentd.types import Action, ActionResult, BashAction, OutputChunk, PythonAction
 
 from agentd_runner.host.python_commands import Errors, python_command
+from agentd_runner.inside.files import remove_tree
 
 __all__ = ["CommandSandbox", "cannot_execute", "chosen_executor"]
 
@@ -377,7 +377,7 @@ def _limited(
 
 def _remove_folder(folder: str, of_process: int) -> None:
     if os.getpid() == of_process:  # not in a forked child
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
 
 
 def _executing(argv: Sequence[str], folder: str, kept: str) -> str:

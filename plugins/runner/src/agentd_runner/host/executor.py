@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import tempfile
 import threading
 import weakref
@@ -45,6 +44,7 @@ from agentd_runner.host.shell import HUNG_MARGIN_S, ExecutorShell
 from agentd_runner.host.snapshotting import WorkspaceSnapshots
 from agentd_runner.host.tool_calls import CodeCalls
 from agentd_runner.inside import frames
+from agentd_runner.inside.files import remove_tree
 from agentd_runner.inside.timings import KILL_MARGIN_S
 
 __all__ = ["COMMON_OPTIONS", "RunnerExecutor"]
@@ -388,7 +388,7 @@ class RunnerExecutor(OldProtocol, WorkspaceSnapshots, FileTransfer, ExecutorShel
 
     def _remove_run_dir(self) -> None:
         if self._run_dir is not None and self._run_dir_of == os.getpid():  # not in a forked child
-            shutil.rmtree(self._run_dir, ignore_errors=True)
+            remove_tree(self._run_dir)
         self._run_dir = None
 
     def __enter__(self) -> RunnerExecutor:

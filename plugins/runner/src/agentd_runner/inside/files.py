@@ -1,4 +1,4 @@
-"""Creating files and our own folders: atomically, and inside the workspace only."""
+"""Creating files, and making and removing our own folders: atomically, and inside the workspace only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import errno
 import os
 import stat
 import time
+
+TYPE_CHECKING = False  # `typing` itself would cost every runner its import
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -88,6 +92,30 @@ def remove_folder(workspace: str, folder: str) -> None:
         os.rmdir(name, dir_fd=directory)
     finally:
         os.close(directory)
+
+
+def remove_tree(folder: str | os.PathLike[str]) -> None:
+    """Remove a folder with all that is in it, as far as that goes: also from folders that nobody may write.
+
+    Not to be called while code runs that could put links in the way.
+    """
+    import shutil  # here: few sessions leave anything
+
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in _folders_of(folder):  # what is left: caches of downloads, say, are often read-only
+        try:
+            os.chmod(path, 0o700)
+        except OSError:
+            pass
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders_of(folder: str | os.PathLike[str]) -> Iterator[str | os.PathLike[str]]:
+    """Yield a folder and those in it, parents first; links are none."""
+    if os.path.isdir(folder) and not os.path.islink(folder):
+        yield folder
+        for here, names, _ in os.walk(folder):
+            yield from (path for name in names if not os.path.islink(path := os.path.join(here, name)))
 
 
 def write_file(workspace: str, folder: str, name: str, content: bytes | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .files import make_folder, remove_folder
+from .files import make_folder, remove_folder, remove_tree
 from .frames import RELEASE, VERSION, FrameError
 from .limits import ULIMIT
 from .processes import PR_SET_DUMPABLE, adopt_orphans, load_prctl, lower_priority, tasks_here
@@ -36,6 +36,7 @@ class RunnerSetup:
         self.env: dict[str, str] = {}
         self.limits: dict[str, int] = {}
         self.folders: list[str] = []
+        self.own_folders: list[str] = []  # nobody else's, and not in the workspace
         self.output_bytes = 0
         self.jobs = self.job_output_bytes = 0
         self.grace_s = 0.0
@@ -67,6 +68,7 @@ class RunnerSetup:
         self.bash = self.find_bash()
         self.socket_path = given.get("socket") or ""
         self.folders = given.get("folders", ())
+        self.own_folders = given.get("watched", ())
         for folder in self.folders:  # made in here, with the rights of code
             try:
                 make_folder(self.workspace, folder)
@@ -116,7 +118,10 @@ class RunnerSetup:
         return bool(old)
 
     def tidy(self) -> None:
-        """Remove the socket, and what is empty of our own folders and those that they are in."""
+        """Remove the socket, the session's own folders, and those that are empty now of the others and around them.
+
+        The host does it too, if it is still there and we were killed.
+        """
         if self.socket_path:
             try:
                 os.unlink(self.socket_path)
@@ -128,7 +133,8 @@ class RunnerSetup:
             try:
                 remove_folder(self.workspace, folder)
             except OSError:
-                pass
+                if folder in self.own_folders:
+                    remove_tree(folder)
 
 
 def check_versions(given: dict[str, Any]) -> None:
