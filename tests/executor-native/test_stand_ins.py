@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,15 @@ def test_after_a_kill_whatever_opens_the_workspace_clears_it_and_says_so(workspa
         assert result.stdout.decode().split() == ["mine", ".agentd", "file"]
         assert "was killed before it could tidy up" in result.message
     assert names(workspace) == {"file"}
+    assert not mark_dir(workspace, "native").exists()
+
+
+def test_after_a_kill_nothing_is_said_of_a_workspace_that_was_made_anew(workspace: Path) -> None:
+    with start(workspace) as program:
+        program.send_signal(signal.SIGKILL)
+    shutil.rmtree(workspace)
+    with SubprocessExecutor(workspace) as executor:
+        assert executor.execute_bash("ls") == ("", 0)
     assert not mark_dir(workspace, "native").exists()
 
 

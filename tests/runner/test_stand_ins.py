@@ -78,7 +78,7 @@ def test_the_last_of_those_who_share_takes_away(workspace: Path, mark: str) -> N
     two = StandIns(mark, str(workspace), {**WANTED, "two": ""})
     one.remove()
     assert names(workspace) == {".git", "two", *WANTED}
-    assert left_behind(mark, str(workspace)) is None
+    assert left_behind(mark, str(workspace)) == []
     two.remove()
     assert names(workspace) == {".git"}
 
@@ -88,7 +88,7 @@ def test_what_a_killed_session_has_left_is_used_on_or_taken_away(workspace: Path
     two = StandIns(mark, str(workspace), WANTED)
     assert names(workspace) == {".git", *WANTED}
     lose(two)
-    assert sorted(left_behind(mark, str(workspace)) or ()) == sorted(WANTED)
+    assert sorted(left_behind(mark, str(workspace))) == sorted(WANTED)
     assert names(workspace) == {".git"}
     assert not os.path.exists(mark)
 
@@ -132,8 +132,8 @@ def test_sessions_of_different_executors_share_what_stands_in(workspace: Path, m
     assert names(workspace) == {".git", *WANTED}
     assert sorted(standing_in(os.path.dirname(mark))) == sorted(WANTED)
     lose(two)
-    assert left_behind(mark, str(workspace)) is None, "its own executor settles it"
-    assert sorted(left_behind(other, str(workspace)) or ()) == sorted(WANTED)
+    assert left_behind(mark, str(workspace)) == [], "its own executor settles it"
+    assert sorted(left_behind(other, str(workspace))) == sorted(WANTED)
     assert names(workspace) == {".git"}
     assert not os.path.exists(os.path.dirname(mark))
 
@@ -164,7 +164,7 @@ os.waitpid(child, 0)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as host:
         assert host.stdout is not None
         assert host.stdout.readline() == b"ready\n"
-        assert left_behind(mark, str(workspace)) is None, "the session lives"
+        assert left_behind(mark, str(workspace)) == [], "the session lives"
         host.send_signal(signal.SIGKILL)
         host.wait()
         assert left_behind(mark, str(workspace)) == [".envrc"]

@@ -151,16 +151,14 @@ def standing_in(marks: str) -> list[str]:
     return list(dict.fromkeys(name for record in _all_records(marks) for name in record.made))
 
 
-def left_behind(mark: str, workspace: str) -> list[str] | None:
-    """Take away what killed sessions have left, and return its names; None if no session was killed."""
+def left_behind(mark: str, workspace: str) -> list[str]:
+    """Take away what killed sessions have left, and return its names."""
     root = os.open(workspace, _OPEN_FOLDER)
     try:
         with _MarkLock(mark):
-            killed = _killed(mark)
-            removed = _drop(root, mark, killed)
+            return _drop(root, mark, _killed(mark))
     finally:
         os.close(root)
-    return removed if killed else None
 
 
 def _records(mark: str) -> list[SessionRecord]:

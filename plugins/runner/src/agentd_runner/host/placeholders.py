@@ -52,12 +52,11 @@ def standing_names(workspace: Path) -> list[str]:
 def settle_stand_ins(workspace: Path, executor: str) -> list[str]:
     """Take away what killed sessions of an executor have left; log it, and return what was done."""
     removed = left_behind(str(mark_dir(workspace, executor)), str(workspace))
-    if removed is None:
+    if not removed:  # none was killed, or somebody else has cleared the workspace
         return []
-    names = f" ({', '.join(map(repr, removed[:5]))}{', ...' if removed[5:] else ''})" if removed else ""
     told = (
-        f"a sandbox in {str(workspace)!r} was killed before it could tidy up: "
-        f"{len(removed)} entries that it had made were removed{names}"
+        f"a sandbox in {str(workspace)!r} was killed before it could tidy up: {len(removed)} entries that it had made "
+        f"were removed ({', '.join(map(repr, removed[:5]))}{', ...' if removed[5:] else ''})"
     )
     logging.getLogger(f"agentd.executor.{executor}").warning("%s", told)
     return [told]
