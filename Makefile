@@ -85,7 +85,7 @@ conformance: $(READY)  ## Run the MCP project's conformance suite (ARGS="--write
 endurance: $(READY)  ## Hours of mixed work and kills: does anything grow, is anything lost? (ARGS="--minutes 5"; Ctrl-C, and it goes on)
 	@$(BIN)/python tests/endurance/run.py $(ARGS)
 
-evidence: $(READY)  ## Replay public tasks through code and through JSON tools (ARGS="--quick": minutes)
+evidence: $(READY)  ## Replay public tasks through code and through JSON tools (ARGS="--quick": a few of them)
 	$(BIN)/python tests/evidence/run.py $(ARGS)
 
 clean:  ## Remove everything that make has made, the virtual environment too
