@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rivals.reasons import REASONS
 from rivals.rows import ROWS
 from rivals.side import Side
+from rivals.sides import sides
 from rivals.tables import Report
 
 __all__ = ["TARGETS", "Verdict", "as_target_table", "as_target_text", "verdicts"]
@@ -30,7 +32,7 @@ def _cpython(side: Side, report: Report) -> bool:
 
 
 def _keeps(side: Side, report: Report) -> bool:
-    return side.is_cpython and bool(report.median(side.name, "bash_keeps"))
+    return side.is_cpython and report.median(side.name, "bash_keeps") != 0  # not measured is no "no"
 
 
 def _monty(side: Side, report: Report) -> bool:
@@ -78,32 +80,37 @@ TARGETS = (
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What became of a target. `times` are the executors' figures as multiples of the best of the others', which is
-    `best`'s; without one there is nothing to be measured by, because no other has the row, or because it `failed`."""
+    `best`'s; without one there is nothing to be measured by, because no other has the row, or because it `failed` or
+    was left out. `lacking` are executors that were to be measured and have no figure: of these, nothing is reached."""
 
     target: RivalTarget
     title: str
     unit: str
     failed: list[str]
+    lacking: list[str]
     best: Side | None
     value: float | None
     times: dict[str, float]
 
     @property
     def reached(self) -> str:
-        """yes, or which executors miss it."""
-        if not self.times:
-            return (
-                f"not measured: {', '.join(self.failed)}"
-                if self.failed
-                else "first: no other measured has it"
-            )
-        missed = [name for name, times in self.times.items() if times > self.target.at_most]
-        return f"no: {', '.join(missed)}" if missed else "yes"
+        """yes, or which executors miss it or have no figure, and which others have none."""
+        without = f"not measured: {', '.join(self.failed)}" if self.failed else ""
+        if not self.times and not self.lacking:
+            return without or "first: no other measured has it"
+        no = [*self.missed, *(f"{name} (no figure)" for name in self.lacking)]
+        said = f"no: {', '.join(no)}" if no else "yes"
+        return f"{said}; {without}" if without else said
+
+    @property
+    def missed(self) -> list[str]:
+        """The executors that are slower than is wanted."""
+        return [name for name, times in self.times.items() if not times <= self.target.at_most]
 
     @property
     def reason(self) -> str:
         """Why another is faster, if that is known."""
-        if self.best is None or not self.reached.startswith("no:"):
+        if self.best is None or not self.missed:
             return ""
         return REASONS.get((self.target.key, self.best.name)) or REASONS.get((self.target.key, ""), "")
 
@@ -112,25 +119,38 @@ def verdicts(report: Report) -> list[Verdict]:
     """What became of each target whose row was measured."""
     figures = {key: (title, unit, more) for row in ROWS for key, title, unit, more in row.figures}
     rows = {figure.key: row.name for row in ROWS for figure in row.figures}
+    left_out = [side for side in sides().values() if side.title in report.left_out]
     ours = {s.name.removeprefix("agentd-"): s for s in report.sides if s.name.startswith("agentd")}
     found = []
     for target in TARGETS:
         title, unit, more = figures[target.key]
-        own = {name: value for name, s in ours.items() if (value := report.median(s.name, target.key))}
-        if not own:
+        known = {name: report.median(s.name, target.key) for name, s in ours.items()}
+        own = {name: value for name, value in known.items() if value is not None}
+        lacking = [name for name in known if _failed(report, ours[name], rows[target.key], target.key)]
+        if not own and not lacking:
             continue
         others = [s for s in report.sides if s not in ours.values() and target.fits(s, report)]
         first = report.first(target.key, more, others)
         best = next((s for s in others if s.name == first), None)
         value = report.median(best.name, target.key) if best is not None else None
-        times = {n: (value / v if more else v / value) for n, v in own.items()} if value else {}
-        failed = [
-            s.title for s in others if report.remarks.get((s.name, rows[target.key]), "").startswith("failed")
-        ]
+        pairs = {} if value is None else {n: (value, v) if more else (v, value) for n, v in own.items()}
+        times = {n: above / below if below else math.inf for n, (above, below) in pairs.items()}
+        failed = [s.title for s in others if _failed(report, s, rows[target.key], target.key)]
+        failed += [s.title for s in left_out if target.fits(s, report)]
         found.append(
-            Verdict(target=target, title=title, unit=unit, failed=failed, best=best, value=value, times=times)
-        )
+            Verdict(
+                target=target, title=title, unit=unit, failed=failed, lacking=lacking, best=best, value=value,
+                times=times,
+            )
+        )  # fmt: skip
     return found
+
+
+def _failed(report: Report, side: Side, row: str, key: str) -> bool:
+    """Whether a side was to be measured and has no figure."""
+    return report.median(side.name, key) is None and report.remarks.get((side.name, row), "").startswith(
+        "failed"
+    )
 
 
 def _cells(verdict: Verdict) -> list[str]:
@@ -145,9 +165,7 @@ def _cells(verdict: Verdict) -> list[str]:
 
 def _misses(found: list[Verdict]) -> list[str]:
     return [
-        f"- {v.title}, {v.reached.removeprefix('no: ')}: {v.reason or 'no reason is known.'}"
-        for v in found
-        if v.reached.startswith("no:")
+        f"- {v.title}, {', '.join(v.missed)}: {v.reason or 'no reason is known.'}" for v in found if v.missed
     ]
 
 

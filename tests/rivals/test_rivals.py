@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -17,14 +18,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rivals import cli, environments
+from rivals import cli, environments, tool_calls
 from rivals.asking import SideProcess
 from rivals.charts import draw
 from rivals.cli import _put, _write, main
 from rivals.endings import _marked
 from rivals.environments import python_of, versions_of
 from rivals.reasons import REASONS
-from rivals.rows import ROWS
+from rivals.rows import ROWS, measured
 from rivals.run_clock import RunClock
 from rivals.side import Side
 from rivals.sides import sides
@@ -246,6 +247,35 @@ def test_a_target_is_not_reached_because_the_others_failed() -> None:
     text = as_target_table(made)
     assert "| none has a figure | - | - | - | not measured: Jupyter kernel |" in text
     assert "| 2.5x as fast | pydantic-ai, code mode, 30 ms | - | 0.3x | - | yes |" in text
+    made = beside(loop_ms=(9.0, 30.0, 0), bash_ms=(1.0, 0, 0))
+    made.add("jupyter", "bash", {"figures": {}, "error": "it broke"})
+    made.left_out["smolagents, local"] = "pip could not install it"
+    text = as_target_table(made)
+    assert "| - | 0.3x | - | yes; not measured: smolagents, local |" in text
+    assert "| none has a figure | - | - | - | not measured: Jupyter kernel |" in text
+
+
+def test_a_target_is_not_reached_without_a_figure_or_beside_one_of_nothing() -> None:
+    made = beside(call_ms=(0, 0.02, 0), loop_ms=(9.0, 0, 0), kept_ms=(0, 0, 2.0))
+    made.add("agentd-native", "kept", {"figures": {}, "error": "it broke"})
+    made.values["pydantic-ai", "loop_ms"] = made.values["agentd-native", "call_ms"] = [0.0]
+    text = as_target_table(made)
+    assert "| pydantic-ai, code mode, 0.02 ms | - | 0x | - | yes |" in text
+    assert "| pydantic-ai, code mode, 0 ms | - | infx | - | no: native |" in text
+    assert "| Jupyter kernel, 2 ms | - | - | - | no: native (no figure) |" in text
+    made = beside(call_ms=(float("nan"), 0.02, 0))
+    assert "| no: native |" in as_target_table(made)
+
+
+def test_a_rate_that_cannot_be_told_is_no_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def nothing(*_: Any) -> float:
+        return 0.0
+
+    monkeypatch.setattr(tool_calls, "one_more_ms", nothing)
+    monkeypatch.setattr(tool_calls, "opened", lambda side: contextlib.nullcontext())
+    answer = asyncio.run(measured(sides()["jupyter"], "at_once", True, 5))
+    assert answer["figures"] == {}
+    assert "took no longer" in str(answer["error"])
 
 
 def test_each_target_is_of_a_row_and_is_told_in_the_pages_with_the_tables_and_the_charts(
