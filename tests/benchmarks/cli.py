@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -170,7 +171,11 @@ def _run_side(line: Line, side: Side, python: Path, *, quick: bool) -> tuple[Fig
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise RuntimeError(" ".join([f"exit code {done.returncode}", *last]))
     answer = json.loads(done.stdout.decode().strip().splitlines()[-1])
-    return answer["figures"], answer["notes"]
+    strange = [
+        key for key, value in answer["figures"].items() if value is not None and not math.isfinite(value)
+    ]
+    notes = [f"{side} gave no number for {key}" for key in strange]
+    return answer["figures"] | dict.fromkeys(strange), [*answer["notes"], *notes]
 
 
 def _medians(rounds: list[Figures]) -> Figures:

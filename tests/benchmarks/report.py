@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass, field
+from typing import TypeGuard
 
 from benchmarks.line import Figures, Line, Row, Side
 
@@ -45,15 +46,15 @@ class Entry:
 
     @property
     def ratio(self) -> float | None:
-        """How many times better than 0.8.6."""
-        if not self.ours or not self.theirs:
+        """How many times better than 0.8.6; None where one of them is not above zero, as a difference may be."""
+        if not _is_above_zero(self.ours) or not _is_above_zero(self.theirs):
             return None
         return self.ours / self.theirs if self.row.more else self.theirs / self.ours
 
     @property
     def floor_ratio(self) -> float | None:
-        """How many times the floor."""
-        return self.ours / self.floor if self.ours and self.floor else None
+        """How many times the floor; None where one of them is not above zero."""
+        return self.ours / self.floor if _is_above_zero(self.ours) and _is_above_zero(self.floor) else None
 
     @property
     def target(self) -> str:
@@ -69,16 +70,21 @@ class Entry:
 
     @property
     def reached(self) -> bool | None:
-        """Whether every target holds; None when there is none or a figure is missing."""
-        row, verdicts = self.row, []
-        for target, got in ((row.ratio, self.ratio), (row.floor, self.floor_ratio), (row.limit, self.ours)):
-            if target is None:
-                continue
-            if got is None:
-                return None
-            at_least = row.more or target is row.ratio
-            verdicts.append(got >= target if at_least else got <= target)
-        return all(verdicts) if verdicts else None
+        """Whether every target holds: False if one is missed, None if none is and a figure is missing."""
+        row = self.row
+        parts = (
+            (row.ratio, self.ratio, True),
+            (row.floor, self.floor_ratio, row.more),
+            (row.limit, self.ours, row.more),
+        )
+        verdicts = [
+            None if got is None else got >= target if at_least else got <= target
+            for target, got, at_least in parts
+            if target is not None
+        ]
+        if False in verdicts:
+            return False
+        return True if verdicts and None not in verdicts else None
 
     def cells(self) -> tuple[str, ...]:
         """The row as text."""
@@ -93,6 +99,10 @@ class Entry:
             self.target,
             verdict,
         )
+
+
+def _is_above_zero(value: float | None) -> TypeGuard[float]:
+    return value is not None and value > 0
 
 
 def _number(value: float | None, unit: str) -> str:

@@ -24,6 +24,7 @@ def test_every_line_has_rows_and_sides_and_says_what_it_measures(name: str) -> N
     assert isinstance(module.LINE, Line)
     assert module.LINE.name == name
     assert module.LINE.rows
+    assert len({row.key for row in module.LINE.rows}) == len(module.LINE.rows)
     for word in ("ours", "theirs", "floor"):
         assert word in (module.__doc__ or "").lower()
     for side in SIDES:
@@ -43,6 +44,25 @@ def test_every_line_has_rows_and_sides_and_says_what_it_measures(name: str) -> N
         (Row(key="k", title="", unit="", limit=0), 0.0, 1.0, None, True),
         (Row(key="k", title="", unit="ms", ratio=10), 5.0, None, None, None),
         (Row(key="k", title="", unit="ms"), 5.0, 50.0, None, None),
+        (
+            Row(key="k", title="", unit="ms", ratio=2, floor=2),
+            5.0,
+            50.0,
+            1.0,
+            False,
+        ),  # one number, two meanings
+        (
+            Row(key="k", title="", unit="ms", ratio=2, limit=4),
+            5.0,
+            None,
+            None,
+            False,
+        ),  # missed, whatever is missing
+        (Row(key="k", title="", unit="ms", ratio=2, limit=6), 5.0, None, None, None),
+        (Row(key="k", title="", unit="ms", floor=1.5), 5.0, None, -1.0, None),  # a difference below zero
+        (Row(key="k", title="", unit="ms", ratio=2), -5.0, -50.0, None, None),
+        (Row(key="k", title="", unit="ms", floor=1.5), 5.0, None, 0.0, None),
+        (Row(key="k", title="", unit="ms", limit=5), -0.4, None, None, True),
     ],
 )
 def test_a_target_is_reached_when_every_part_of_it_is(
@@ -81,6 +101,19 @@ def test_a_side_that_fails_is_reported_and_does_not_fail_the_run(
     arguments = ["--only", "bash_flood", "--sides", "theirs", "--quick", "--reference-python", str(broken)]
     assert main(arguments) == 0
     assert "bash_flood: theirs failed: exit code 3 it broke" in capsys.readouterr().out
+
+
+def test_what_is_no_number_is_not_measured_and_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    strange = tmp_path / "python"
+    strange.write_text("""#!/bin/sh\necho '{"figures": {"share": NaN}, "notes": []}'\n""")
+    strange.chmod(0o755)
+    line = Line(name="prompt_bytes", rows=(Row(key="share", title="share", unit="x", limit=2),))
+    result = _measure(line, ("theirs",), {"theirs": strange}, quick=True)
+    assert result.figures == {"theirs": {"share": None}}
+    print_table([result])
+    assert "prompt_bytes: theirs gave no number for share" in capsys.readouterr().out
 
 
 @pytest.mark.slow
