@@ -4,17 +4,21 @@
 
 A and B may also be artifacts of the workflow `benchmarks` as they are downloaded: a folder or a zip with one such file.
 A row has moved if the ranges of its rounds in A and B do not overlap and its medians lie further apart than
-`--least` (10 %). A file of one round has no range: then its medians must lie 25 % apart. Where the row's floor, which
-is the same work without agentd, moved by the same factor, it was the machine. The exit code is 0 whatever
-moved: no clock fails a build. Standard library only.
+`--least` (10 %). A file of one round has no range: then its medians must lie 25 % apart. Where one of them is not above
+zero, the ranges alone tell. Where the row's floor, which is the same work without agentd, moved by the same factor, it
+was the machine. Of files of two machines, of two versions of Python, or of a quick run and a full one, that is told
+below (with `--json`, on standard error). The exit code is 0 whatever moved: no clock fails a build. Standard library
+only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +28,7 @@ __all__ = ["Moved", "compared", "main"]
 T = TypeVar("T")
 ALONE = 0.25  # without a range
 NEEDED = ("line", "key", "title", "unit", "more", "ours")
+ANEW = "write the file anew with `make bench` or `make bench-rivals`"
 HEADINGS = ("row", "A", "B", "B is", "verdict")
 
 
@@ -61,11 +66,21 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         _print(rows, with_all=options.all)
-        if (quick := [bool(data.get("machine", {}).get("quick")) for data in (a, b)]) in ([0, 1], [1, 0]):
-            print(
-                f"{'B' if quick[1] else 'A'} is a quick run, the other is not: rows may have measured less of a thing"
-            )
+    for told in _unlike(a["machine"], b["machine"]):
+        print(told, file=sys.stderr if options.json else sys.stdout)
     return 0
+
+
+def _unlike(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """What may have moved the rows besides agentd."""
+    found = []
+    if bool(a.get("quick")) != bool(b.get("quick")):
+        which = "B" if b.get("quick") else "A"
+        found.append(f"{which} is a quick run, the other is not: rows may have measured less of a thing")
+    for key, what in (("python", "Python"), ("system", "system"), ("cpus", "number of processors")):
+        if a.get(key) != b.get(key):
+            found.append(f"another {what}, which moves rows as well: A {a.get(key)}, B {b.get(key)}")
+    return found
 
 
 def _text(path: Path) -> str:
@@ -88,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from None
+        raise ValueError(f"{path}: not JSON ({error}); was it cut off? {ANEW}") from None
     except OSError as error:
         raise ValueError(
             f"{path}: {error.strerror}; write one with: make bench ARGS='--json {path}'"
@@ -100,8 +115,34 @@ def _read(path: Path) -> dict[str, Any]:
     for number, row in enumerate(data["rows"]):
         if not isinstance(row, dict) or (lacking := [key for key in NEEDED if key not in row]):
             said = f"lacks {', '.join(lacking)}" if isinstance(row, dict) else "is not an object"
-            raise ValueError(f"{path}: rows[{number}] {said}; write the file anew with `make bench`")
+            raise ValueError(f"{path}: rows[{number}] {said}; {ANEW}")
+        if wrong := _wrong(row):
+            raise ValueError(f"{path}: rows[{number}].{wrong}; {ANEW}")
+    names = Counter((row["line"], row["key"]) for row in data["rows"])
+    if twice := [f"{line}: {key}" for (line, key), number in names.items() if number > 1]:
+        raise ValueError(f"{path}: has two rows {twice[0]}, of which one would be left out; {ANEW}")
+    if not isinstance(data.setdefault("machine", {}), dict):
+        raise ValueError(f"{path}: machine must be an object; {ANEW}")
     return data
+
+
+def _wrong(row: dict[str, Any]) -> str:
+    """What of a row is not as it must be."""
+    if not all(isinstance(row[key], str) for key in ("line", "key", "title", "unit")):
+        return "line, key, title and unit must be text"
+    spread = row.get("spread", {})
+    if not isinstance(spread, dict):
+        return "spread must be an object"
+    if not all(_is_number(value) for value in (row["ours"], row.get("floor_value")) if value is not None):
+        return "ours and floor_value must be numbers, or null where there is no figure"
+    ours = spread.get("ours")
+    if ours is not None and not (isinstance(ours, list) and len(ours) == 2 and all(map(_is_number, ours))):
+        return "spread.ours must be two numbers"
+    return ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_alike(a: Path, before: dict[str, Any], b: Path, after: dict[str, Any]) -> None:
@@ -139,9 +180,11 @@ def _row(a: dict[str, Any] | None, b: dict[str, Any] | None, least: float) -> Mo
         verdict = "new" if first is None else "gone"
     elif first == second:
         factor = 1.0
-    elif not first or not second:
-        better = (second > first) == known["more"]
-        verdict = "better" if better else "worse"
+    elif first <= 0 or second <= 0:
+        assert a is not None
+        assert b is not None
+        if _apart(a, b):
+            verdict = "better" if (second > first) == known["more"] else "worse"
     else:
         assert a is not None
         assert b is not None
@@ -158,14 +201,16 @@ def _factor(first: float, second: float, *, more: bool) -> float:
 
 def _moved(a: dict[str, Any], b: dict[str, Any], least: float) -> bool:
     """Whether the ranges do not touch and the medians lie apart."""
-    ranges = [_range(row) for row in (a, b)]
-    if None in ranges:
+    if None in (_range(a), _range(b)):
         least = max(least, ALONE)
-    (low_a, high_a), (low_b, high_b) = (
-        known or (row["ours"], row["ours"]) for known, row in zip(ranges, (a, b), strict=True)
-    )
     ratio = b["ours"] / a["ours"]
-    return bool((low_a > high_b or low_b > high_a) and max(ratio, 1 / ratio) > 1 + least)
+    return _apart(a, b) and bool(max(ratio, 1 / ratio) > 1 + least)
+
+
+def _apart(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Whether the ranges do not touch. A file of one round has its figure as its range."""
+    (low_a, high_a), (low_b, high_b) = (_range(row) or (row["ours"], row["ours"]) for row in (a, b))
+    return bool(low_a > high_b or low_b > high_a)
 
 
 def _range(row: dict[str, Any]) -> tuple[float, float] | None:
@@ -175,7 +220,7 @@ def _range(row: dict[str, Any]) -> tuple[float, float] | None:
 
 def _judged(a: dict[str, Any], b: dict[str, Any], factor: float) -> str:
     floors = a.get("floor_value"), b.get("floor_value")
-    if all(floors):
+    if all(floor is not None and floor > 0 for floor in floors):
         machine = _factor(floors[0], floors[1], more=a["more"])  # type: ignore[arg-type]
         if (machine > 1) == (factor > 1) and 0.85 < factor / machine < 1.18:
             return "as its floor: the machine"

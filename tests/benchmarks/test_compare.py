@@ -46,6 +46,10 @@ def row(ours: float | None, spread: tuple[float, float] | None = None, **more: A
         (row(10, floor_value=5), row(20, floor_value=5), "worse"),
         (row(0), row(1), "worse"),
         (row(0), row(0), "same"),
+        (row(-0.4, (-0.5, -0.3)), row(50, (49, 51)), "worse"),  # a difference of two times may be below zero
+        (row(-0.4, (-0.9, 0.2)), row(0.1, (-0.3, 0.5)), "same"),
+        (row(0, (0, 0)), row(0.01, (0, 0.5)), "same"),
+        (row(10, floor_value=-5), row(20, floor_value=-10), "worse"),
         (row(None), row(1), "new"),
         (row(1), row(None), "gone"),
         (row(None), row(None), "no figure"),
@@ -133,7 +137,13 @@ def test_the_workflow_gives_the_benchmarks_arguments_that_they_take(
     ("text", "said"),
     [
         (None, "make bench"),
-        ("{", "not JSON"),
+        ("{", "was it cut off? write the file anew with `make bench`"),
+        ("", "was it cut off?"),
+        (json.dumps({"rows": [row(None), row(1)]}), "has two rows turns: chat_ms"),
+        (json.dumps({"rows": [row(float("nan"))]}), "rows[0].ours and floor_value must be numbers"),
+        (json.dumps({"rows": [row(1, floor_value="2")]}), "rows[0].ours and floor_value must be numbers"),
+        (json.dumps({"rows": [row(1, spread={"ours": [1]})]}), "rows[0].spread.ours must be two numbers"),
+        (json.dumps({"rows": [row(1)], "machine": None}), "machine must be an object"),
         ("[]", "rows"),
         ('{"rows": [3]}', "rows[0] is not an object"),
         ('{"rows": [{"line": "turns", "key": "chat_ms", "ours": 1}]}', "rows[0] lacks title, unit, more"),
@@ -174,6 +184,25 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(
         assert "argument --json: " in error
         assert said in error
     assert parse(["--json", str(tmp_path / "x.json")]).json == tmp_path / "x.json"
+
+
+def test_files_of_two_machines_or_versions_are_compared_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = {"python": "3.11.7", "system": "Linux", "cpus": 2}
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    a.write_text(json.dumps({"rows": [row(10)], "machine": machine}))
+    b.write_text(json.dumps({"rows": [row(10)], "machine": machine | {"python": "3.13.1", "cpus": 16}}))
+    told = [
+        "another Python, which moves rows as well: A 3.11.7, B 3.13.1",
+        "another number of processors, which moves rows as well: A 2, B 16",
+    ]
+    assert main([str(a), str(b)]) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == told
+    assert main([str(a), str(b), "--json"]) == 0
+    assert capsys.readouterr().err.splitlines() == told
+    assert main([str(a), str(a)]) == 0
+    assert "another" not in capsys.readouterr().out
 
 
 def test_files_without_a_common_row_are_not_compared(
