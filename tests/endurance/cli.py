@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import errno
 import json
 import random
 import shutil
 import sys
 from pathlib import Path
 
-from output_file import output_file
+from output_file import output_file, write_output
 
 from endurance.recording import Record
 from endurance.report import as_json, as_markdown, is_good, print_report, rows, write_into
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     try:
-        earlier = [Record.of_figures(path) for path in options.add]
+        earlier = [_added(path) for path in options.add]
     except (OSError, ValueError) as error:
         print(f"endurance: --add: {error}", file=sys.stderr)
         return 2
@@ -48,26 +48,36 @@ def main(argv: list[str] | None = None) -> int:
         print(TOO_SHORT, file=sys.stderr)
         return 2
     folder, state = options.folder, options.folder / "run.json"
-    record = None if options.fresh else Record.load(state)
-    if not options.report:
-        record = _begin(options, record, folder)
-        run = EnduranceRun(folder / "world", record, state)
-        with contextlib.suppress(KeyboardInterrupt):
-            run.run()
-    if record is None:
-        print(f"endurance: no run in {folder}; start one without --report", file=sys.stderr)
+    try:
+        own = _own(options, state)
+        _check_twice(own, earlier, options.add)
+        if not options.report:
+            _make_room(folder, own)
+    except (OSError, ValueError) as error:
+        print(f"endurance: {error}", file=sys.stderr)
         return 2
-    own = record
-    if options.json:
-        options.json.write_text(json.dumps(as_json(own, rows(own))) + "\n")
+    if not options.report:
+        try:
+            EnduranceRun(folder / "world", own, state).run()
+        except KeyboardInterrupt:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            print(
+                f"endurance: {error}; make room: the same command goes on with what was kept", file=sys.stderr
+            )
+            return 1
     record = own.behind(earlier) if earlier else own
     trends = rows(record)
     print_report(record, trends)
+    if options.json and not write_output(options.json, json.dumps(as_json(own, rows(own))) + "\n"):
+        return 1
     if options.write and record.spent_s < WRITTEN_S:
         print(TOO_SHORT, file=sys.stderr)
     elif options.write:
         write_into(PAGE, as_markdown(record, trends))
-    if not record.finished and not options.report:
+    if not own.finished and not options.report:
         print(
             f"endurance: interrupted after {own.spent_s / 60:.0f} min; the same command goes on",
             flush=True,
@@ -107,14 +117,54 @@ def _hours(options: argparse.Namespace) -> float:
     return float(options.hours if options.minutes is None else options.minutes / 60)
 
 
-def _begin(options: argparse.Namespace, record: Record | None, folder: Path) -> Record:
-    """Go on with the record if it is of an interrupted run of the same works, else begin anew."""
-    hours = _hours(options)
-    works = list(options.only or DEFAULT)
-    if record is not None and not record.finished and record.works == works:
-        record.hours = hours
-        return record
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _own(options: argparse.Namespace, state: Path) -> Record:
+    """Return the record that is reported, or that goes on: that of an interrupted run of the same works, or a new one.
+
+    :raises ValueError: if there is none to report, or if one would be lost that nobody has said is to be forgotten.
+    """
+    found = None if options.fresh else Record.load(state)
+    if options.report:
+        if found is None:
+            raise ValueError(f"no run in {state.parent}; start one without --report")
+        return found
+    works, lost = list(options.only or DEFAULT), ""
+    if found is None and state.exists() and not options.fresh:
+        lost = f"{state} is not of this version"
+    elif found is not None and not found.finished:
+        if found.works == works:
+            found.hours = _hours(options)
+            return found
+        lost = f"{state} has {found.spent_s / 60:.0f} min of an interrupted run of other works"
+    if lost:
+        raise ValueError(f"{lost}: --fresh forgets it, and another --folder leaves it there")
     seed = random.randrange(2**32) if options.seed is None else options.seed
-    return Record(hours=hours, seed=seed, works=works)
+    return Record(hours=_hours(options), seed=seed, works=works)
+
+
+def _added(path: Path) -> Record:
+    """Return an earlier run; what cannot be reported is told now, not when hours have passed."""
+    record = Record.of_figures(path)
+    try:
+        rows(record)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} has figures that this version does not know: {error!r}") from error
+    return record
+
+
+def _check_twice(own: Record, earlier: list[Record], files: list[Path]) -> None:
+    """Refuse to count a run twice."""
+    for place, (record, path) in enumerate(zip(earlier, files, strict=True)):
+        before = [(own, "the run itself"), *zip(earlier[:place], map(str, files), strict=False)]
+        if same := [name for other, name in before if record.is_same(other)]:
+            raise ValueError(
+                f"--add: {path} is of the same run as {same[0]}, and would count twice; leave it out"
+            )
+
+
+def _make_room(folder: Path, record: Record) -> None:
+    """Remove what another run has left there, and nothing else: the folder may be anybody's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not record.starts:
+        shutil.rmtree(folder / "world", ignore_errors=True)
+        for name in ("run.json", "run.fresh"):
+            (folder / name).unlink(missing_ok=True)

@@ -20,6 +20,8 @@ class Record:
     """:ivar spent_s: how long the run has worked, without its pauses: the time of its samples.
     :ivar samples: (seconds, what was looked at, which life of it, figures).
     :ivar ledgers: by daemon, what is still to come of what it was sent.
+    :ivar pythons: the versions of Python that it has run with.
+    :ivar parts: the runs that it is put together of, if it is no run itself. They are not kept in the file.
     """
 
     hours: float
@@ -33,6 +35,8 @@ class Record:
     samples: list[tuple[float, str, str, dict[str, float]]] = attrs.field(factory=list)
     ledgers: dict[str, Any] = attrs.field(factory=dict)
     ports: dict[str, str] = attrs.field(factory=dict)
+    pythons: list[str] = attrs.field(factory=list)
+    parts: list[Record] = attrs.field(factory=list)
 
     @classmethod
     def load(cls, path: Path) -> Record | None:
@@ -56,7 +60,8 @@ class Record:
                 works=data["works"],
                 spent_s=data["spent_s"],
                 starts=data["starts"],
-                finished=True,
+                finished=data.get("finished", True),
+                pythons=data.get("pythons") or [data["machine"]["python"]],
                 counts=Counter(data["counts"]),
                 wrong=data["wrong"],
                 samples=[(at, name, life, dict(figures)) for at, name, life, figures in data["samples"]],
@@ -68,7 +73,9 @@ class Record:
         """Return a record of these runs and of this one: their lives one after the other, none of which goes on."""
         runs = [*earlier, self]
         whole = Record(hours=sum(run.spent_s for run in runs) / 3600, seed=self.seed, works=self.works)
-        whole.finished = self.finished
+        whole.finished = all(run.finished for run in runs)
+        whole.parts = runs
+        whole.pythons = list(dict.fromkeys(python for run in runs for python in run.pythons))
         for number, run in enumerate(runs):
             whole.samples += [
                 (whole.spent_s + at, name, f"{number}:{life}", figures)
@@ -79,10 +86,14 @@ class Record:
             whole.take({"counts": run.counts, "errors": run.wrong})
         return whole
 
+    def is_same(self, other: Record) -> bool:
+        """Whether they are of one run, as far as either of them had come."""
+        return self.seed == other.seed and self.samples[:1] == other.samples[:1] != []
+
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         fresh = path.with_suffix(".fresh")
-        fresh.write_text(json.dumps(attrs.asdict(self)))
+        fresh.write_text(json.dumps(attrs.asdict(self, filter=lambda field, _: field.name != "parts")))
         os.replace(fresh, path)
 
     def take(self, new: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from endurance.measuring import BOUNDS
 from endurance.recording import Record
-from endurance.trend import Trend, trend_of
+from endurance.trend import Trend, Verdict, trend_of
 
 __all__ = ["as_json", "as_markdown", "as_text", "is_good", "print_report", "rows", "write_into"]
 
@@ -53,16 +53,25 @@ COUNTS = (
     ("wrong", "wrong in all"),
 )
 ALWAYS = ("triggers_lost", "outlived", "wrong")
+WORST_FIRST: tuple[Verdict, ...] = ("grows", "unclear", "late")
+UNFINISHED = "not over, so that nobody waited for what was accepted last"
 Row = tuple[str, str, Trend]
 
 
 def rows(record: Record) -> list[Row]:
     """The trend of each figure of which there are enough samples."""
-    found = [
-        (role, figure, trend_of(record.lives(role, figure), BOUNDS[figure]))
-        for role, figure in record.figures()
-    ]
+    found = [(role, figure, _trend(record, role, figure)) for role, figure in record.figures()]
     return [(role, figure, trend) for role, figure, trend in found if trend is not None]
+
+
+def _trend(record: Record, role: str, figure: str) -> Trend | None:
+    """What grows in one of several runs grows: the points of a longer one would outnumber it."""
+    trend = trend_of(record.lives(role, figure), BOUNDS[figure])
+    if trend is None:
+        return None
+    of_parts = [part.verdict for run in record.parts if (part := _trend(run, role, figure)) is not None]
+    worst = next((verdict for verdict in WORST_FIRST if verdict in (trend.verdict, *of_parts)), trend.verdict)
+    return trend._replace(verdict=worst)
 
 
 def is_good(record: Record, trends: list[Row]) -> bool:
@@ -115,7 +124,8 @@ def as_text(record: Record, trends: list[Row]) -> str:
     if record.wrong:
         lines += ["", f"wrong ({record.counts['wrong']}):", *record.wrong]
     judged = "good" if is_good(record, trends) else "NOT GOOD"
-    lines += ["", f"{record.spent_s / 3600:.2f} h in {record.starts} start(s): {judged}"]
+    more = "" if record.finished else f"; {UNFINISHED}"
+    lines += ["", f"{record.spent_s / 3600:.2f} h in {record.starts} start(s): {judged}{more}"]
     if judged != "good" and not record.counts["wrong"] and record.spent_s < SHORT_S:
         lines.append(
             f"In less than {SHORT_S // 60} minutes, what fills up to a limit grows, too: conversations that are kept "
@@ -134,6 +144,8 @@ def as_json(record: Record, trends: list[Row]) -> dict[str, Any]:
     return {
         "machine": _machine(),
         "spent_s": record.spent_s,
+        "finished": record.finished,
+        "pythons": record.pythons,
         "starts": record.starts,
         "seed": record.seed,
         "works": record.works,
@@ -160,9 +172,11 @@ def _machine() -> dict[str, Any]:
 def as_markdown(record: Record, trends: list[Row]) -> str:
     """The figures of a run for its page."""
     machine = _machine()
+    pythons = ", ".join(record.pythons or [machine["python"]])
     said = (
         f"Measured {machine['date']}: {record.spent_s / 3600:.1f} h in {record.starts} start(s), "
-        f"Python {machine['python']}, {machine['cpus']} processors, load {machine['load']} at the end.\n"
+        f"Python {pythons}, {machine['cpus']} processors, load {machine['load']} at the end"
+        f"{'' if record.finished else f' ({UNFINISHED})'}.\n"
     )
     table = [HEADINGS, ["---"] * len(HEADINGS), *(_cells(row) for row in trends if row[0] != HARNESS)]
     lines = [said, *("| " + " | ".join(cells) + " |" for cells in table), ""]

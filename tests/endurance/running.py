@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import platform
 import random
 import shutil
 import signal
@@ -49,6 +50,8 @@ class EnduranceRun:
         """Work until the time is over."""
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
         self._record.starts += 1
+        if (python := platform.python_version()) not in self._record.pythons:
+            self._record.pythons.append(python)
         self._folder.mkdir(parents=True, exist_ok=True)
         executors = self._executors()
         with scripted_model(self._record.seed) as model, _terminated_as_interrupted():

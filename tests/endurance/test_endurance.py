@@ -64,6 +64,24 @@ def test_what_grows_at_the_beginning_alone_is_flat_and_so_is_a_restart_that_is_l
     assert (restarted.per_hour, restarted.verdict, restarted.last) == (0.0, "flat", 90.0)
 
 
+def test_what_begins_to_grow_late_is_told_and_what_comes_in_a_step_is_none() -> None:
+    dice = random.Random(1)
+    noise = [100 + dice.gauss(0, 1) for _ in range(360)]  # six hours
+    verdicts = []
+    for since in (360, 285, 300):
+        found = trend_of([life([value + max(0, n - since) for n, value in enumerate(noise)])], BOUND)
+        assert found is not None
+        verdicts.append(found.verdict)
+    assert verdicts == ["flat", "late", "late"], "60 an hour for the last 75 or 60 minutes"
+    step = trend_of([life([value + 90 * (n > 300) for n, value in enumerate(noise)])], BOUND)
+    assert step is not None
+    assert (step.verdict, round(step.most) > 180) == ("flat", True)
+    record = Record(hours=6, seed=1, works=[])
+    record.samples = [(60.0 * n, "serve", "1@2", {"fds": 40.0 + max(0, n - 285)}) for n in range(360)]
+    assert is_good(record, rows(record)), "it may be a wave: run longer"
+    assert " late" in as_text(record, rows(record))
+
+
 def test_short_lives_give_a_slope_together_and_too_few_samples_give_none() -> None:
     lives = [life([10.0 + n for n in range(20)], every_s=30, since=1000.0 * k) for k in range(5)]
     found = trend_of(lives, BOUND)
@@ -326,8 +344,21 @@ def test_runs_of_several_machines_are_reported_as_one_and_no_life_goes_on_in_the
     growing = run(60, 5, wrong=1)
     growing.wrong = ["it was"]
     assert growing.behind([first]).wrong == ["it was"]
+    first.pythons, second.pythons, second.finished = ["3.11.7"], ["3.13.1"], False
+    both = second.behind([first])
+    text = as_markdown(both, [])
+    assert "Python 3.11.7, 3.13.1, " in text
+    assert "at the end (not over, so that nobody waited for what was accepted last)." in text
+    assert "good; not over" in as_text(both, [])
+    again = tmp_path / "unfinished.json"
+    again.write_text(json.dumps(as_json(second, [])))
+    assert (Record.of_figures(again).finished, Record.of_figures(again).pythons) == (False, ["3.13.1"])
     assert not is_good(first.behind([growing]), [])
     assert not is_good(run(60, 5).behind([run(60, 5)]), rows(run(60, 5).behind([run(60, 5)])))
+    long = run(40, 0)
+    long.samples = [(60.0 * n, "daemon", "1@2", {"fds": 40.0}) for n in range(240)]
+    outnumbered = long.behind([run(40, 0.5)])
+    assert not is_good(outnumbered, rows(outnumbered))
     files[0].write_text('{"spent_s": 1}')
     with pytest.raises(ValueError, match=r"0\.json has no figures of a run"):
         Record.of_figures(files[0])

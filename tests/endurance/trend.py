@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 __all__ = ["Bound", "Trend", "trend_of"]
 
 Point = tuple[float, float]
-Verdict = Literal["flat", "grows", "unclear"]
+Verdict = Literal["flat", "grows", "late", "unclear"]
 
 WARM_UP = 0.3
 """The part of a life that is not looked at: imports, caches that fill, histories that reach their bound."""
@@ -31,7 +31,7 @@ class Bound(NamedTuple):
 class Trend(NamedTuple):
     """A slope per hour with its interval of 95 %, of a figure that was looked at for `span_h` in its longest life.
 
-    `least` is the smallest growth per hour that this run could have told from none.
+    `least` is the smallest growth per hour, from beginning to end, that this run could have told from none.
     """
 
     per_hour: float
@@ -50,11 +50,35 @@ def trend_of(lives: Sequence[Sequence[Point]], bound: Bound) -> Trend | None:
 
     Only points of one life are compared, so that neither a restart nor a pause of the run counts as a change. The
     slope is the median of those of all pairs (Theil, Sen): a third of the points may be anything. Its interval is
-    Kendall's, by the variance of the number of rising pairs.
+    Kendall's, by the variance of the number of rising pairs. What begins to grow in the last third may be anything,
+    too, so that is looked at by itself: where it alone grows, the verdict is `late`.
     """
     lives = [kept for life in lives if len(kept := _warm(life, bound.warm_s)) >= LEAST]
     if not lives:
         return None
+    slope, low, high = _slope(lives)
+    values = sorted(value for life in lives for _, value in life)
+    span_h = _span_h(lives)
+    least = max(bound.per_hour, bound.floor / span_h, (high - low) / 2)
+    verdict = _verdict(slope, low, span_h, bound)
+    ends = [end for life in lives if len(end := life[-(len(life) // 3) :]) >= LEAST]
+    if verdict == "flat" and ends and _verdict(*_slope(ends)[:2], _span_h(ends), bound) == "grows":
+        verdict = "late"
+    return Trend(
+        slope,
+        low,
+        high,
+        _at(values, (len(values) - 1) / 2),
+        lives[-1][-1][1],
+        values[-1],
+        span_h,
+        least,
+        verdict,
+    )
+
+
+def _slope(lives: Sequence[Sequence[Point]]) -> tuple[float, float, float]:
+    """Return the median slope per hour, and its interval."""
     slopes, variance = [], 0.0
     for life in lives:
         slopes += [
@@ -68,26 +92,17 @@ def trend_of(lives: Sequence[Sequence[Point]], bound: Bound) -> Trend | None:
     half = _Z * math.sqrt(variance) / 2
     middle = (len(slopes) - 1) / 2
     slope, low, high = (_at(slopes, place) * 3600 for place in (middle, middle - half, middle + half))
-    values = sorted(value for life in lives for _, value in life)
-    span_h = max(life[-1][0] - life[0][0] for life in lives) / 3600
-    least = max(bound.per_hour, bound.floor / span_h, (high - low) / 2)
-    grown = slope * span_h
-    verdict: Verdict = "unclear"
-    if slope <= bound.per_hour or grown <= bound.floor:
-        verdict = "flat"
-    elif low > bound.per_hour:
-        verdict = "grows"
-    return Trend(
-        slope,
-        low,
-        high,
-        _at(values, (len(values) - 1) / 2),
-        lives[-1][-1][1],
-        values[-1],
-        span_h,
-        least,
-        verdict,
-    )
+    return slope, low, high
+
+
+def _span_h(lives: Sequence[Sequence[Point]]) -> float:
+    return max(life[-1][0] - life[0][0] for life in lives) / 3600
+
+
+def _verdict(slope: float, low: float, span_h: float, bound: Bound) -> Verdict:
+    if slope <= bound.per_hour or slope * span_h <= bound.floor:
+        return "flat"
+    return "grows" if low > bound.per_hour else "unclear"
 
 
 def _warm(life: Sequence[Point], warm_s: float) -> list[Point]:

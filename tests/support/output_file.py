@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import tempfile
 from pathlib import Path
 
-__all__ = ["output_file"]
+__all__ = ["output_file", "write_output"]
 
 
 def output_file(text: str) -> Path:
@@ -22,3 +24,23 @@ def output_file(text: str) -> Path:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"{path} cannot be written: permission denied")
     return path
+
+
+def write_output(path: Path, text: str) -> bool:
+    """Write what was measured for hours; if that fails, write it elsewhere, say so, and return False."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        print(f"{path} could not be written: {error.strerror}", file=sys.stderr)
+        try:
+            with tempfile.NamedTemporaryFile("w", suffix=path.suffix, delete=False, encoding="utf-8") as file:
+                file.write(text)
+        except OSError as other:
+            print(
+                f"nor could {tempfile.gettempdir()}: {other.strerror}; the figures are above alone",
+                file=sys.stderr,
+            )
+        else:
+            print(f"what was to be in it is in {file.name}", file=sys.stderr)
+        return False
+    return True
