@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from output_file import output_file
+from output_file import output_file, write_output
 
 from benchmarks.line import SIDES, Figures, Line, Side
 from benchmarks.reference import ROOT, reference_python
@@ -53,7 +53,8 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and report. The result is 0 whatever the figures are: no clock fails a build. It is 130 after Ctrl-C."""
+    """Measure and report. The result is 0 whatever the figures are: no clock fails a build. It is 130 after Ctrl-C, and
+    1 if a file could not be written."""
     options = _parser().parse_args(argv)
     lines = [_load(name) for name in options.only or LINES]
     sides: tuple[Side, ...] = tuple(options.sides)
@@ -66,16 +67,23 @@ def main(argv: list[str] | None = None) -> int:
                 "bench: agentd 0.8.6 could not be installed; --sides ours floor does without", file=sys.stderr
             )
             return 2
+        except KeyboardInterrupt:
+            print("stopped: agentd 0.8.6 was not installed yet", file=sys.stderr)
+            return 130
     results, stopped = _results(lines, sides, pythons, quick=options.quick)
     if stopped and not results:
         return 130  # and an older file of figures stays as it is
     print_table(results)
     _warn_if_busy()
-    if options.markdown:
-        options.markdown.write_text(as_markdown(results))
-    if options.json:
-        options.json.write_text(json.dumps(as_json(results, _machine(options.quick)), indent=2) + "\n")
-    return 130 if stopped else 0
+    written = [
+        write_output(path, text)
+        for path, text in (
+            (options.markdown, as_markdown(results)),
+            (options.json, json.dumps(as_json(results, _machine(options.quick)), indent=2) + "\n"),
+        )
+        if path
+    ]
+    return 130 if stopped else 0 if all(written) else 1
 
 
 def _results(

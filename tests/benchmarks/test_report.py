@@ -143,6 +143,13 @@ def test_without_the_old_version_it_says_how_to_measure_the_rest(
     assert main(["--only", "sinks"]) == 2
     assert "--sides ours floor does without" in capsys.readouterr().err
 
+    def stop() -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "reference_python", stop)
+    assert main(["--only", "sinks"]) == 130
+    assert "was not installed yet" in capsys.readouterr().err
+
 
 def test_progress_is_told_and_ctrl_c_leaves_the_figures_of_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -164,3 +171,11 @@ def test_progress_is_told_and_ctrl_c_leaves_the_figures_of_what_was_measured(
     assert main(["--only", "turns", "--sides", "ours", "--json", str(target)]) == 130
     assert "stopped: nothing was measured yet" in capsys.readouterr().err
     assert target.read_text() == figures
+    target.unlink()
+    target.symlink_to("/dev/full")
+    assert main(["--only", "sinks", "--sides", "ours", "--json", str(target)]) == 1
+    said = capsys.readouterr().err
+    assert f"{target} could not be written: No space left on device" in said
+    elsewhere = Path(said.split()[-1])
+    assert "sinks" in elsewhere.read_text()
+    elsewhere.unlink()

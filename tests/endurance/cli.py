@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
             f"endurance: --only: unknown {', '.join(unknown)}; known: {', '.join(DEFAULT)}", file=sys.stderr
         )
         return 2
+    if not _hours(options) > 0:
+        print("endurance: --hours, --minutes: must be more than 0", file=sys.stderr)
+        return 2
     try:
         earlier = [_added(path) for path in options.add]
     except (OSError, ValueError) as error:

@@ -52,6 +52,8 @@ def test_a_run_is_forgotten_only_if_that_is_said_and_nothing_else_in_its_folder_
     state.write_text("{")
     assert cli.main(work) == 2
     assert "is not of this version: --fresh forgets it" in capsys.readouterr().err
+    for hours in ("0", "nan"):
+        assert cli.main([*work, "--fresh", "--hours", hours]) == 2
     assert no_run == []
     (folder / "world").mkdir()
     cli.main([*work, "--fresh"])

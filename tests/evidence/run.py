@@ -23,6 +23,9 @@ if __name__ == "__main__":
             sys.exit(
                 "evidence: its environment could not be made, as pip says above; the same command tries again"
             )
+        except KeyboardInterrupt:
+            print("stopped: the environment is made anew with the next start", file=sys.stderr)
+            sys.exit(130)
         os.execv(interpreter, [interpreter, *sys.argv])
     from evidence.cli import main
 

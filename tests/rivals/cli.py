@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from output_file import output_file
+from output_file import output_file, write_output
 
 from rivals.asking import SideProcess
 from rivals.environments import ROOT, is_ready, python_of, remove
@@ -34,7 +34,8 @@ LOGS = ROOT / ".cache" / "rivals"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and report. The result is 0 whatever the figures are: no clock fails a build."""
+    """Measure and report. The result is 0 whatever the figures are: no clock fails a build. It is 1 if there are none
+    or a file could not be written, and 130 after Ctrl-C."""
     parser = _parser()
     options = parser.parse_args(argv)
     try:
@@ -48,10 +49,17 @@ def main(argv: list[str] | None = None) -> int:
             _say(f"removed {place}")
         return 0
     report = Report(chosen, quick=options.quick)
-    processes = _installed(report)
+    try:
+        processes = _installed(report)
+    except KeyboardInterrupt:
+        _say("stopped: the environments that were made are kept, and the same command goes on")
+        return 130
     if options.install:
         return 0 if not report.left_out else 1
     is_whole = _measure(report, rows, processes, options)
+    if not report.values:  # older figures, in a file or a page, stay as they are
+        _say("nothing was measured")
+        return 1 if is_whole else 130
     machine = _machine(report, options.seed)
     print(as_text(report))
     if machine["load"] > machine["cpus"]:
@@ -62,11 +70,12 @@ def main(argv: list[str] | None = None) -> int:
     if report.words:
         print(as_snippet_table(report, machine))
     print(f"bench-rivals: {report.rounds} round(s) in {report.took_s / 60:.1f} minutes")
-    if options.json:
-        options.json.write_text(json.dumps(as_json(report, machine), indent=2) + "\n")
+    written = not options.json or write_output(
+        options.json, json.dumps(as_json(report, machine), indent=2) + "\n"
+    )
     if options.write and is_whole:
         _write(options.write, report, rows, machine)
-    return 0 if is_whole else 130
+    return 130 if not is_whole else 0 if written else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,11 +112,23 @@ def _check_write(options: Any, chosen: Sequence[Side], rows: Sequence[Row]) -> N
     """Refuse to put a part into the documentation, where it would stand for the whole."""
     names = {row.name for row in rows}
     is_all = len(chosen) == len(sides()) and (names == {"snippets"} or len(rows) == len(ROWS))
-    if options.write == DOCS and (options.quick or not is_all):
+    if options.rounds < 1:
+        raise ValueError("--rounds: must be 1 or more")
+    if options.write and options.write.resolve() == DOCS.resolve() and (options.quick or not is_all):
         raise ValueError(
             "--write: needs a full run of all sides, of all rows or of `snippets` alone; leave --quick and the other "
             "names of --only out, or name a folder with copies of the pages"
         )
+    if options.write:
+        for page, mark in _places(options.write, names):
+            _around(page, mark)
+
+
+def _places(docs: Path, rows: set[str]) -> list[tuple[Path, str]]:
+    """The pages that these rows are put into, with the marks."""
+    evidence = [(docs / "evidence.md", "snippets")] if "snippets" in rows else []
+    timed = [(docs / "performance.md", mark) for mark in ("rivals", "rivals-targets")]
+    return [*evidence, *(timed if rows - {"snippets"} else [])]
 
 
 def _chosen(only: Sequence[str]) -> tuple[list[Side], list[Row]]:
@@ -158,7 +179,7 @@ def _measure(report: Report, rows: list[Row], processes: dict[str, SideProcess],
             _round(report, again, processes, order, clock, options.quick)
             report.rounds += 1
     except KeyboardInterrupt:
-        _say("stopped: these are the tables of what was measured so far")
+        _say("stopped" if not report.values else "stopped: these are the tables of what was measured so far")
         return False
     finally:
         report.took_s = clock.now_s
@@ -246,9 +267,20 @@ def _write(docs: Path, report: Report, rows: list[Row], machine: dict[str, Any])
 
 def _put(page: Path, mark: str, text: str) -> None:
     """Replace what stands between `<!-- MARK -->` and `<!-- /MARK -->`."""
+    before, after = _around(page, mark)
+    page.write_text(f"{before}<!-- {mark} -->\n{text}<!-- /{mark} -->{after}")
+
+
+def _around(page: Path, mark: str) -> tuple[str, str]:
+    """What stands before a page's marks and behind them.
+
+    :raises ValueError: if it cannot be read and written, or has no such marks.
+    """
     begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    if not os.access(page, os.R_OK | os.W_OK):
+        raise ValueError(f"--write: {page} must be there, and writable")
     before, found, rest = page.read_text().partition(begin)
     _, also, after = rest.partition(end)
     if not found or not also:
-        raise SystemExit(f"bench-rivals: {page} has no {begin} ... {end}")
-    page.write_text(f"{before}{begin}\n{text}{end}{after}")
+        raise ValueError(f"--write: {page} has no {begin} ... {end}")
+    return before, after

@@ -152,7 +152,7 @@ def test_what_is_written_stands_between_the_marks_and_the_rest_stays(tmp_path: P
     page.write_text("above\n<!-- rivals -->\nold\n<!-- /rivals -->\nbelow\n")
     _put(page, "rivals", "new\n")
     assert page.read_text() == "above\n<!-- rivals -->\nnew\n<!-- /rivals -->\nbelow\n"
-    with pytest.raises(SystemExit, match="has no <!-- other -->"):
+    with pytest.raises(ValueError, match="has no <!-- other -->"):
         _put(page, "other", "new\n")
 
 
