@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import platform
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+from output_file import write_output
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from evidence import bfcl, charts, dojo, tau2
 from evidence.cases import Case
 from evidence.curve import cells
-from evidence.environment import ROOT
+from evidence.environment import OURS, REQUIREMENTS, ROOT
 from evidence.options import NAMES, parse
 from evidence.others import OtherSpecs, all_others
 from evidence.plan import Job, curve_jobs, spread, table_jobs
@@ -65,16 +67,19 @@ QUICK: Final = Size(table=4, curve=1, attacks=4)
 def made_of() -> dict[str, str]:
     """Return the versions of what the results depend on, and a digest of the sources of both sides."""
     digest = hashlib.sha256()
-    folders = ("core/src", *(f"plugins/{name}/src" for name in ("tools", "skills", "parser-fence", "policy")))
-    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    here = Path(__file__).parent
-    files += [
-        here / f"{name}.py"
-        for name in ("bfcl", "cases", "dojo", "others", "replay", "scripted_client", "tau2", "tokens", "ways")
-    ]
-    for path in sorted(files):
+    for path in sources():
         digest.update(path.read_bytes())
-    return {**{name: version(name) for name in PACKAGES}, "sources": digest.hexdigest()[:16]}
+    versions = {name: version(name) for name in PACKAGES}
+    return {"Python": platform.python_version(), **versions, "sources": digest.hexdigest()[:16]}
+
+
+def sources() -> list[Path]:
+    """Return the files of which each may change a result: of all our distributions that a replay runs on, what replays,
+    and the versions of everything else."""
+    files = [path for folder in OURS for path in (ROOT / folder / "src").rglob("*.py")]
+    here = Path(__file__).parent
+    names = ("bfcl", "cases", "dojo", "others", "replay", "scripted_client", "tau2", "tokens", "ways")
+    return sorted([*files, *(here / f"{name}.py" for name in names), REQUIREMENTS])
 
 
 class Runner:
@@ -203,10 +208,13 @@ def as_json(findings: Findings) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 1 if a checker objected to an end state, for a reason that is not known, 130 if Ctrl-C came."""
+    """Run it; 1 if a checker objected to an end state, for a reason that is not known, or a file could not be written,
+    130 if Ctrl-C came."""
     given = parse(arguments)
     console, size = Console(), QUICK if given.quick else FULL
     results = Results(ROOT / ".cache" / "evidence" / "results.jsonl", made_of(), fresh=given.fresh)
+    if results.aside:
+        console.print(f"results of other versions or sources are not used; they are kept in {results.aside}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=console) as progress:
@@ -219,24 +227,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     text = markdown(found)
     console.print(Markdown(text))
+    objections, written = found.objections, True
     if given.json:
-        given.json.write_text(json.dumps(as_json(found), indent=1), encoding="utf-8")
+        written = write_output(given.json, json.dumps(as_json(found), indent=1))
     if given.write and not found.is_whole:
         console.print(
             f"--write: nothing is written, as {found.missing:,} replays have no result yet; run it without --so-far"
         )
         return 2
-    if given.write:
+    if given.write and objections.unknown:
+        console.print("--write: nothing is written, as replays were cut short by what a checker objects to:")
+    elif given.write:
         write_page(PAGE, text)
         write_page(
             TARGETS_PAGE, target_table(found), "<!-- evidence-targets -->", "<!-- /evidence-targets -->"
         )
         charts.draw(found.cells, ROOT / "docs" / "images")
-    objections = found.objections
     for objection in objections.unknown:
         console.print(objection, style="red", markup=False)
     for gone in objections.gone:
         console.print(
             f"{gone}: no longer objected to; take it out of objections.py", style="yellow", markup=False
         )
-    return 1 if objections.unknown else 0
+    return 1 if objections.unknown or not written else 0

@@ -14,7 +14,7 @@ import venv
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FOLDER", "ROOT", "python"]
+__all__ = ["FOLDER", "OURS", "REQUIREMENTS", "ROOT", "python"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDER: Final = ROOT / ".cache" / "envs" / "evidence"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,29 @@ __all__ = ["Results"]
 class Results:
     """The results of replays by key, in a file that begins with what they were made of.
 
-    :param made_of: versions and the like; results of anything else are dropped.
+    :param made_of: versions and the like; results of anything else are not used.
+    :ivar aside: where these were put, if there were any.
     """
 
     def __init__(self, path: Path, made_of: Mapping[str, str], *, fresh: bool = False) -> None:
         self._path = path
         self._known: dict[str, dict[str, Any]] = {}
+        self.aside: Path | None = None
         if not fresh and path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
             if lines and _read(lines[0]) == {"made_of": dict(made_of)}:
                 for line in lines[1:]:
                     if (entry := _read(line)) is not None:
                         self._known[entry["key"]] = entry["result"]
+            elif len(lines) > 1:
+                self.aside = path.with_suffix(f".older{path.suffix}")
+                os.replace(path, self.aside)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8") as file:  # without a line that a kill has cut in two
+        whole = path.with_suffix(".fresh")  # a full disk, or a kill, leaves the file as it was
+        with whole.open("w", encoding="utf-8") as file:  # without a line that a kill has cut in two
             file.write(json.dumps({"made_of": dict(made_of)}) + "\n")
             file.writelines(_line(key, result) for key, result in self._known.items())
+        os.replace(whole, path)
 
     def __len__(self) -> int:
         """How many results there are."""
