@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,18 @@ def test_every_line_has_rows_and_sides_and_says_what_it_measures(name: str) -> N
         assert word in (module.__doc__ or "").lower()
     for side in SIDES:
         assert callable(getattr(module, side))
+
+
+def test_each_row_with_a_target_is_in_the_page_or_its_line_is_said_not_to_be() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+    table, _, rest = page.read_text().partition("Rows that came after this run are not in it:")
+    absent = {
+        name
+        for name in LINES
+        for row in importlib.import_module(f"benchmarks.lines.{name}").LINE.rows
+        if Entry(name, row, None, None, None).target and f"| {row.title.strip()} |" not in table
+    }
+    assert set(re.findall(r"`(\w+)`", rest.partition(". `make bench")[0])) == absent
 
 
 @pytest.mark.parametrize(

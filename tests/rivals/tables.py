@@ -238,6 +238,13 @@ def as_snippet_table(report: Report, machine: dict[str, Any]) -> str:
     ]
     if reasons:
         parts += ["What they say where the answer is no:", "", *reasons, ""]
+    missing = [
+        side for side in report.sides if side not in sides and (side.name, "snippets") in report.remarks
+    ]
+    parts += [f"- {side.title} has no column: {report.remarks[side.name, 'snippets']}." for side in missing]
+    parts += [f"- {title} is left out: {said}." for title, said in report.left_out.items()]
+    if missing or report.left_out:
+        parts.append("")
     return "\n".join([*parts, _versions(report)])
 
 

@@ -137,6 +137,12 @@ def test_the_snippets_table_counts_and_quotes_what_a_side_says() -> None:
     assert "| classes | no |" in text
     assert "| of fifteen | **14** |" in text
     assert "- pydantic-ai, code mode, classes: `no class`" in text
+    assert "Jupyter" not in text, "it was not asked"
+    made.add("jupyter", "snippets", {"figures": {}, "error": "not done after 120 s"})
+    made.left_out["smolagents, local"] = "pip could not install it"
+    text = as_snippet_table(made, MACHINE)
+    assert "- Jupyter kernel has no column: failed: not done after 120 s." in text
+    assert "- smolagents, local is left out: pip could not install it." in text
 
 
 def test_the_charts_are_drawn_for_light_and_dark_pages_and_the_same_each_time(tmp_path: Path) -> None:
