@@ -116,6 +116,15 @@ def silent(address: str) -> str:
         return f"no model answers at {address} ({error}): start serve.py, and keep its standard input open"
 
 
+def served(address: str) -> str:
+    """Return the names of the models that answer there, or the address if it does not tell."""
+    try:
+        with urllib.request.urlopen(f"{address}/models", timeout=60) as answer:
+            return ", ".join(sorted(model["id"] for model in json.load(answer)["data"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return address
+
+
 def measure(way: str, wanted: argparse.Namespace, kept: KeptResults) -> list[LocalResult]:
     """Return the results of the tasks in one way; those that are kept are not done again."""
     results = []
@@ -125,6 +134,8 @@ def measure(way: str, wanted: argparse.Namespace, kept: KeptResults) -> list[Loc
             continue
         key = {
             "task": number,
+            "model": wanted.model,
+            "executor": wanted.executor,
             "way": way,
             "bare_fences": wanted.mode,
             "example": not wanted.no_example,
@@ -209,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kept = KeptResults(wanted.json)
     if fault := silent(wanted.address):
         options.error(fault)
+    wanted.model = served(wanted.address)
     if wanted.no_example:
         fence.EXAMPLE = ""  # type: ignore[misc]  # what is measured: the guide without it
     totals = []

@@ -58,6 +58,33 @@ def test_the_modes_are_compared_and_a_stopped_run_goes_on_with_the_tasks_that_ar
     ]
 
 
+def test_what_another_model_or_executor_has_done_is_not_kept_for_this_one(
+    harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["--only", "1", "--json", str(tmp_path / "figures.json"), "--executor", "subprocess"]
+    for model, requests in (("small", 1), ("small", 0), ("large", 1)):
+        monkeypatch.setattr(harness, "served", lambda address, model=model: model)
+        with FakeOpenAI("It says: line 37") as server:
+            harness.main([server.base_url, *given])
+            assert len(server.requests) == requests
+    kept = json.loads((tmp_path / "figures.json").read_text())["tasks"]
+    assert [(row["key"]["model"], row["key"]["executor"]) for row in kept] == [
+        ("small", "subprocess"),
+        ("large", "subprocess"),
+    ]
+
+
+def test_a_model_is_known_by_the_name_that_its_server_gives_it(harness: Any, tmp_path: Path) -> None:
+    assert harness.served(tmp_path.as_uri()) == tmp_path.as_uri()
+    for text, said in (
+        ('{"data": [{"id": "qwen"}]}', "qwen"),
+        ('{"data": [3]}', tmp_path.as_uri()),
+        ("", tmp_path.as_uri()),
+    ):
+        (tmp_path / "models").write_text(text)
+        assert harness.served(tmp_path.as_uri()) == said
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
