@@ -231,9 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json:
         written = write_output(given.json, json.dumps(as_json(found), indent=1))
     if given.write and not found.is_whole:
-        console.print(
-            f"--write: nothing is written, as {found.missing:,} replays have no result yet; run it without --so-far"
-        )
+        empty = ", ".join(name for name, tasks in found.tasks.items() if not tasks)
+        why = f"no task was found in {empty}" if empty else f"{found.missing:,} replays have no result yet"
+        console.print(f"--write: nothing is written, as {why}{'' if empty else '; run it without --so-far'}")
         return 2
     if given.write and objections.unknown:
         console.print("--write: nothing is written, as replays were cut short by what a checker objects to:")

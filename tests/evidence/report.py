@@ -53,7 +53,7 @@ class Findings:
         """Whether nothing is missing of what the docs show."""
         if self.is_quick or self.missing or self.only:
             return False
-        return all(len(self.table.get(name, {}).get("json", ())) == n for name, n in self.tasks.items())
+        return all(0 < n == len(self.table.get(name, {}).get("json", ())) for name, n in self.tasks.items())
 
     @property
     def objections(self) -> Sorted:

@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_says_how_many_tasks_it_has() -> None:
     found = attrs.evolve(findings(), tasks={"shop": 3})
     assert "A part of the full run of 2026-11-30" in report.markdown(found)
     assert "| shop | 1 of 3 |" in report.data_set_table(found)
-    for more in ({"missing": 1}, {"only": ["shop"]}):
+    for more in ({"missing": 1}, {"only": ["shop"]}, {"tasks": {"shop": 1, "a set without a case": 0}}):
         assert "A part of the full run of" in report.markdown(attrs.evolve(findings(), **more))
 
 
