@@ -175,15 +175,21 @@ def _run_side(line: Line, side: Side, python: Path, *, quick: bool) -> tuple[Fig
         )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"not done after {line.timeout_s:g} s") from None
+    except OSError as error:
+        raise RuntimeError(f"{python} cannot be started: {error.strerror}") from None
     if done.returncode != 0:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise RuntimeError(" ".join([f"exit code {done.returncode}", *last]))
-    answer = json.loads(done.stdout.decode().strip().splitlines()[-1])
-    strange = [
-        key for key, value in answer["figures"].items() if value is not None and not math.isfinite(value)
+    try:
+        answer = json.loads(done.stdout.decode().strip().splitlines()[-1])
+        figures, notes = dict(answer["figures"]), list(answer["notes"])
+    except (LookupError, ValueError, TypeError) as error:
+        raise RuntimeError(f"its last line has no figures: {error!r}") from None
+    strange = [key for key, value in figures.items() if value is not None and not math.isfinite(value)]
+    return figures | dict.fromkeys(strange), [
+        *notes,
+        *(f"{side} gave no number for {key}" for key in strange),
     ]
-    notes = [f"{side} gave no number for {key}" for key in strange]
-    return answer["figures"] | dict.fromkeys(strange), [*answer["notes"], *notes]
 
 
 def _medians(rounds: list[Figures]) -> Figures:

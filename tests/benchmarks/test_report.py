@@ -114,6 +114,12 @@ def test_a_side_that_fails_is_reported_and_does_not_fail_the_run(
     arguments = ["--only", "bash_flood", "--sides", "theirs", "--quick", "--reference-python", str(broken)]
     assert main(arguments) == 0
     assert "bash_flood: theirs failed: exit code 3 it broke" in capsys.readouterr().out
+    broken.write_text("#!/bin/sh\necho bye\n")
+    assert main(arguments) == 0
+    assert "bash_flood: theirs failed: its last line has no figures" in capsys.readouterr().out
+    broken.unlink()
+    assert main(arguments) == 0
+    assert f"bash_flood: theirs failed: {broken} cannot be started: No such file" in capsys.readouterr().out
 
 
 def test_what_is_no_number_is_not_measured_and_told(
